@@ -1,0 +1,93 @@
+"""What a backend is: the tiny protocol between tasks and devices.
+
+A task describes its work once, as a `Problem`; a backend binds it, and what comes
+back trains ranges of batches. Nothing above this line asks which device it runs on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .schedule import batch_start
+from .steps import Pairs
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A validated task, as a backend sees it.
+
+    Attributes
+    ----------
+    pairs : Pairs
+        Packed itemsets of both sides.
+    neighbour : bool
+        Whether the right item is a random other item of the itemset
+        (unsupervised), or slots enumerate left x right pairs (supervised).
+    syn_left, syn_right : float32, (num_left, dim) and (num_right, dim)
+        Tables to train in place; they may be the same.
+    num_negative : int
+        Negatives a pair.
+    num_batch : int
+        Batches an epoch.
+    seed : int
+        Key of the random stream.
+    """
+
+    pairs: Pairs
+    neighbour: bool
+    syn_left: Any
+    syn_right: Any
+    num_negative: int
+    num_batch: int
+    seed: int
+
+    @property
+    def num_slot(self) -> int:
+        """Number of slots, which is the number of pairs of an epoch."""
+        return int(self.pairs.slot_offsets[-1])
+
+    def batch_start(self, batch: int) -> int:
+        """First position of a batch in the epoch's order."""
+        return batch_start(self.num_slot, self.num_batch, batch)
+
+
+class BoundTask(Protocol):
+    """A problem on a device."""
+
+    @property
+    def min_pairs(self) -> int:
+        """Pairs that a call should train, at least, for its overhead to be small."""
+
+    @property
+    def max_pairs(self) -> int:
+        """Pairs that a call may train, at most, to return within about 0.1 s."""
+
+    def run(
+        self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
+    ) -> None:
+        """Train len(rates) consecutive batches of an epoch, each at its learning rate."""
+
+    def read_loss(self) -> tuple[float, int]:
+        """Sum of the losses of the pairs sampled since the last call, and their number."""
+
+    def is_finite(self) -> bool:
+        """Whether both tables hold finite numbers only."""
+
+    def synchronize(self) -> None:
+        """Make the caller's arrays hold what has been trained."""
+
+
+class Backend(Protocol):
+    """A kind of device."""
+
+    name: str
+
+    def bind(self, problem: Problem) -> BoundTask:
+        """Prepare a problem for training."""
+
+    def to_device(self, table: npt.NDArray[Any]) -> Any:
+        """Return a table of the device's own kind with the same values."""

@@ -1,0 +1,156 @@
+"""Checks of arguments: each returns the value in the form that the code works with.
+
+What cannot be used raises an `InputError` that names the argument, the value
+found, and what to pass instead.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
+
+
+def integer(name: str, value: Any, minimum: int = 0) -> int:
+    """Check a count or a size."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
+        raise InputError(f"{name} is {reprlib.repr(value)}; pass an integer of at least {minimum}")
+    return int(value)
+
+
+def number(name: str, value: Any) -> float:
+    """Check a real, finite number."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        result = math.nan
+    if not math.isfinite(result):
+        raise InputError(f"{name} is {reprlib.repr(value)}; pass a finite number")
+    return result
+
+
+def vector(name: str, value: npt.ArrayLike, kinds: str, what: str) -> npt.NDArray[Any]:
+    """Check an array of one axis, with a dtype of one of these kinds."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} cannot be read as a NumPy array ({error}); pass one") from error
+    if array.ndim != 1:
+        raise InputError(f"{name} has shape {array.shape}; pass one axis")
+    # An empty list has no dtype to speak of.
+    if array.size and array.dtype.kind not in kinds:
+        raise InputError(f"{name} has dtype {array.dtype}; pass {what}")
+    return array
+
+
+def int32(name: str, value: npt.ArrayLike) -> Int32Array:
+    """Check an array of integers that fit int32; it is copied only if it has to be converted."""
+    array = vector(name, value, "iu", "integers")
+    limit = np.iinfo(np.int32)
+    if array.size and not np.can_cast(array.dtype, np.int32):
+        low, high = array.min(), array.max()
+        if low < limit.min or high > limit.max:
+            raise InputError(f"{name} goes from {low} to {high}; pass numbers that fit int32")
+    return array.astype(np.int32, copy=False)
+
+
+def items(name: str, value: npt.ArrayLike, num_label: int) -> Int32Array:
+    """Check packed items: rows of a table of num_label rows. Returns a C-contiguous array."""
+    array = vector(name, value, "iu", "integers")
+    if array.size == 0:
+        raise InputError(f"{name} is empty; pass at least one itemset")
+    low, high = array.min(), array.max()
+    if low < 0 or high >= num_label:
+        raise InputError(
+            f"{name} goes from {low} to {high}; "
+            f"pass items from 0 to {num_label - 1}, the rows of the table"
+        )
+    return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def offsets(name: str, value: npt.ArrayLike, num_item: int) -> Int64Array:
+    """Check boundaries in packed items: within 0 ... num_item, and never decreasing."""
+    array: Int64Array = vector(name, value, "iu", "integers").astype(np.int64, copy=False)
+    if len(array) == 0:
+        raise InputError(f"{name} is empty; pass the start of each itemset and the end of the last")
+    steps = np.diff(array)
+    if steps.size and steps.min() < 0:
+        i = int(steps.argmin())
+        raise InputError(
+            f"{name} falls from {array[i]} to {array[i + 1]} at position {i + 1}; "
+            "pass offsets that never decrease"
+        )
+    if array[0] < 0 or array[-1] > num_item:
+        raise InputError(
+            f"{name} goes from {array[0]} to {array[-1]}; "
+            f"pass offsets from 0 to {num_item}, the number of items"
+        )
+    return np.ascontiguousarray(array)
+
+
+def long_enough(name: str, value: Int64Array, min_length: int) -> None:
+    """Check that offsets bound at least one itemset, and none that is too short."""
+    lengths = np.diff(value)
+    if len(lengths) == 0:
+        raise InputError(f"{name} has one entry; pass at least two, the bounds of one itemset")
+    short = int(np.count_nonzero(lengths < min_length))
+    if short:
+        i = int(np.argmax(lengths < min_length))
+        raise InputError(
+            f"{name}: {short} of {len(lengths)} itemsets have fewer than {min_length} items, "
+            f"the first is itemset {i} with {lengths[i]}; "
+            f"drop them with prune_itemsets(..., min_length={min_length})"
+        )
+
+
+def weights(name: str, value: npt.ArrayLike, num_item: int) -> Float32Array:
+    """Check one finite weight an item. Returns a C-contiguous array."""
+    given = vector(name, value, "fiu", "real numbers")
+    if len(given) != num_item:
+        raise InputError(f"{name} has {len(given)} entries for {num_item} items; pass one for each")
+    with np.errstate(over="ignore"):  # it becomes inf, which is refused
+        array = np.ascontiguousarray(given, dtype=np.float32)
+    wrong = first_not_finite(array)
+    if wrong is not None:
+        raise InputError(f"{name}[{wrong}] is {array[wrong]} in float32; pass finite numbers")
+    return array
+
+
+def first_not_finite(array: Float32Array) -> int | None:
+    """Return the position of the first value that is not finite."""
+    finite = np.isfinite(array)
+    return None if finite.all() else int(finite.argmin())
+
+
+def table(name: str, value: Any) -> Float32Array:
+    """Check a table of embeddings, to be trained in place."""
+    if not isinstance(value, np.ndarray):
+        raise InputError(f"{name} is a {type(value).__name__}; pass a NumPy array")
+    if value.ndim != 2 or 0 in value.shape:
+        raise InputError(f"{name} has shape {value.shape}; pass (num_label, num_dimension)")
+    if value.dtype != np.float32:
+        raise InputError(f"{name} has dtype {value.dtype}; pass {name}.astype(np.float32)")
+    if not value.flags.c_contiguous:
+        raise InputError(f"{name} is not C-contiguous; pass np.ascontiguousarray({name})")
+    if not value.flags.writeable:
+        raise InputError(f"{name} is read-only, and is trained in place; pass a copy")
+    return value
+
+
+def same_dimension(left_name: str, left: Float32Array, right_name: str, right: Float32Array) -> int:
+    """Check that two tables have as many columns, and return how many."""
+    if left.shape[1] != right.shape[1]:
+        raise InputError(
+            f"{left_name} has dimension {left.shape[1]} and {right_name} {right.shape[1]}; "
+            "pass tables of the same dimension"
+        )
+    return int(left.shape[1])

@@ -1,0 +1,559 @@
+"""The training step as plain functions, with the arguments of itembed's.
+
+Each can be called from Python, and from a function that the caller compiles with
+Numba; each is compiled at its first call. From Python the arguments are checked;
+inside compiled code they are not, as in itembed.
+
+Without `seed` and `counter`, draws come from Numba's own generator, one a thread,
+in the order that itembed makes them; ``random.seed`` inside a compiled function
+repeats them. With both, they are those of the random stream that tasks use (`rng`,
+stream 0, epoch 0), the first pair being slot `counter`, the next one `counter + 1`
+and so on: the function then changes nothing but the tables and the buffer.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+
+from . import checks
+from .errors import InputError
+from .rng import below, fill_draws, u64
+from .steps import CHUNK, FAST_MATH, draw_neighbour, sigmoid, update_pair
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+f32 = np.float32
+FIRST = u64(0)
+
+
+def _compiled(check: Callable[..., None] | None = None) -> Callable[[F], F]:
+    """Make a compilable function callable from Python, after `check`, and from Numba."""
+
+    def decorate(function: F) -> F:
+        dispatcher = njit(nogil=True, fastmath=FAST_MATH, error_model="numpy")(function)
+
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            if check is not None:
+                check(*args, **kwargs)
+            return dispatcher(*args, **kwargs)
+
+        # Not strict: the typing function stands for every signature at once.
+        @overload(checked, strict=False, jit_options={"fastmath": FAST_MATH})
+        def typing(*args: Any, **kwargs: Any) -> F:
+            return function
+
+        return checked  # type: ignore[return-value]
+
+    return decorate
+
+
+def _check_tables(tmp_syn: Any, num_negative: int, **tables: Any) -> None:
+    """Check the left and the right table, under the names they have for the caller."""
+    for name, table in tables.items():
+        checks.table(name, table)
+    (left_name, left), (right_name, right) = tables.items()
+    dim = checks.same_dimension(left_name, left, right_name, right)
+    if (
+        not isinstance(tmp_syn, np.ndarray)
+        or tmp_syn.dtype != np.float32
+        or tmp_syn.shape != (dim,)
+    ):
+        raise InputError(f"tmp_syn must be a float32 array of the dimension, {dim}")
+    checks.integer("num_negative", num_negative)
+
+
+def _check_stream(seed: int | None, counter: int | None) -> None:
+    if (seed is None) != (counter is None):
+        raise InputError("seed and counter go together: give both, or neither")
+    for name, value in (("seed", seed), ("counter", counter)):
+        if value is not None and not 0 <= value < 1 << 64:
+            raise InputError(f"{name} must be in 0 ... 2**64 - 1, not {value}")
+
+
+def _check_items(name: str, items: Any, weights: Any, num_label: int) -> None:
+    if len(items) != len(weights):
+        raise InputError(f"{name} has {len(items)} items, but {len(weights)} weights")
+    if len(items) and not 0 <= items.min() <= items.max() < num_label:
+        raise InputError(
+            f"{name} has items {items.min()} ... {items.max()}, but its table has {num_label} rows"
+        )
+
+
+def _check_offsets(name: str, offsets: Any, indices: Any, num_item: int, min_length: int) -> None:
+    """Check the itemsets that a batch touches, and only those."""
+    if not len(indices):
+        return
+    if not 0 <= indices.min() <= indices.max() < len(offsets) - 1:
+        raise InputError(
+            f"{name}indices must be in 0 ... {len(offsets) - 2}, the last itemset: "
+            f"found {indices.min()} ... {indices.max()}"
+        )
+    starts, stops = offsets[indices], offsets[indices + 1]
+    if starts.min() < 0 or stops.max() > num_item:
+        raise InputError(f"{name}offsets must be in 0 ... {num_item}, the number of items")
+    if (stops - starts).min() < min_length:
+        raise InputError(f"{name}offsets: every itemset must have at least {min_length} items")
+
+
+def _touched(items: Any, offsets: Any, indices: Any) -> slice:
+    """Return the part of the packed items that the itemsets of a batch lie in."""
+    if not len(indices):
+        return slice(0, 0)
+    return slice(int(offsets[indices].min()), int(offsets[indices + 1].max()))
+
+
+# --- sigmoid and one step ---------------------------------------------------
+
+
+@njit
+def _buffers(dim, num_negative):
+    """Allocate what `update_pair` and the draws need beside `tmp_syn`."""
+    row = np.empty(dim, dtype=np.float32)
+    logits = np.zeros(CHUNK, dtype=np.float32)
+    targets = np.empty(num_negative + 1, dtype=np.int32)
+    draws = np.empty((num_negative // 4 * 4 + 4, 1), dtype=np.uint32)
+    slots = np.empty(1, dtype=np.uint64)
+    return row, logits, targets, draws, slots
+
+
+@njit
+def _fill_draws(seed, counter, draws, slots):
+    if seed is not None:
+        slots[0] = counter
+        fill_draws(u64(seed), FIRST, FIRST, slots, 1, draws)
+
+
+@njit
+def _fill_targets(seed, draws, right, num_right, targets):
+    targets[0] = right
+    for n in range(1, targets.shape[0]):
+        if seed is None:
+            targets[n] = random.randint(0, num_right - 1)
+        else:
+            targets[n] = below(u64(draws[n, 0]), u64(num_right))
+
+
+@njit
+def _neighbour(seed, draws, i, length):
+    if seed is None:
+        j = random.randint(0, length - 2)
+        if j >= i:
+            j += 1
+    else:
+        j = draw_neighbour(i, 0, length, u64(draws[0, 0]))
+    return j
+
+
+@njit
+def _slot(counter, num_slot):
+    """Return the slot so many after the first one; of no use, but a number, without a counter."""
+    if counter is None:
+        return FIRST
+    return u64(counter) + u64(num_slot)
+
+
+@_compiled()
+def expit(x):
+    """Logistic function, 1 / (1 + exp(-x)).
+
+    Parameters
+    ----------
+    x : float32
+        Where to evaluate it.
+
+    Returns
+    -------
+    float32
+        Value, to about 3e-7 of it; never below 1e-38.
+    """
+    return sigmoid(f32(x))
+
+
+def _check_step(
+    left: int,
+    right: int,
+    syn_left: Any,
+    syn_right: Any,
+    tmp_syn: Any,
+    num_negative: int,
+    learning_rate: float,
+    seed: int | None = None,
+    counter: int | None = None,
+) -> None:
+    _check_tables(tmp_syn, num_negative, syn_left=syn_left, syn_right=syn_right)
+    _check_stream(seed, counter)
+    for name, item, table in (("left", left, syn_left), ("right", right, syn_right)):
+        if not 0 <= item < len(table):
+            raise InputError(
+                f"{name} must be in 0 ... {len(table) - 1}, a row of its table, not {item}"
+            )
+
+
+@_compiled(_check_step)
+def do_step(
+    left,
+    right,
+    syn_left,
+    syn_right,
+    tmp_syn,
+    num_negative,
+    learning_rate,
+    seed=None,
+    counter=None,
+):
+    """Train one pair and its negatives (see `steps` for the formula).
+
+    Parameters
+    ----------
+    left, right : int
+        Items: rows of the left and of the right table.
+    syn_left, syn_right : float32, (num_left, num_dimension) and (num_right, num_dimension)
+        Tables, updated in place; C-contiguous.
+    tmp_syn : float32, num_dimension
+        Buffer.
+    num_negative : int
+        Number of negatives, drawn uniformly from the rows of `syn_right`.
+    learning_rate : float
+        Learning rate, times the weights of the items.
+    seed, counter : int, optional
+        Where the draws are in the random stream; by default they come from
+        Numba's generator.
+
+    Raises
+    ------
+    InputError
+        When called from Python: an argument cannot be used.
+    """
+    row, logits, targets, draws, slots = _buffers(syn_right.shape[1], num_negative)
+    _fill_draws(seed, counter, draws, slots)
+    _fill_targets(seed, draws, right, syn_right.shape[0], targets)
+    update_pair(
+        syn_left,
+        left,
+        syn_right,
+        targets,
+        targets.shape[0],
+        f32(learning_rate),
+        syn_right.shape[1],
+        row,
+        tmp_syn,
+        logits,
+        False,
+    )
+
+
+# --- one itemset ------------------------------------------------------------
+
+
+def _check_unsupervised_steps(
+    itemset: Any,
+    weights: Any,
+    syn0: Any,
+    syn1: Any,
+    tmp_syn: Any,
+    num_negative: int,
+    learning_rate: float,
+    seed: int | None = None,
+    counter: int | None = None,
+) -> None:
+    _check_tables(tmp_syn, num_negative, syn0=syn0, syn1=syn1)
+    _check_stream(seed, counter)
+    _check_items("itemset", itemset, weights, min(len(syn0), len(syn1)))
+    if len(itemset) < 2:
+        raise InputError(f"itemset must have at least 2 items, not {len(itemset)}")
+
+
+@_compiled(_check_unsupervised_steps)
+def do_unsupervised_steps(
+    itemset, weights, syn0, syn1, tmp_syn, num_negative, learning_rate, seed=None, counter=None
+):
+    """Train one itemset: each item with one random other item.
+
+    One neighbour an item, and not all of them, keeps the cost linear in the
+    length of the itemset, and large itemsets from outweighing small ones.
+
+    Parameters
+    ----------
+    itemset : int32, length
+        Items, at least 2.
+    weights : float32, length
+        Weight of each item; a pair has the product of both.
+    syn0, syn1 : float32, (num_label, num_dimension)
+        Tables of the items and of their neighbours, updated in place.
+    tmp_syn, num_negative, learning_rate, seed, counter
+        As for `do_step`; item i is slot ``counter + i``.
+
+    Raises
+    ------
+    InputError
+        When called from Python: an argument cannot be used.
+    """
+    row, logits, targets, draws, slots = _buffers(syn1.shape[1], num_negative)
+    length = itemset.shape[0]
+    for i in range(length):
+        _fill_draws(seed, _slot(counter, i), draws, slots)
+        j = _neighbour(seed, draws, i, length)
+        _fill_targets(seed, draws, itemset[j], syn1.shape[0], targets)
+        update_pair(
+            syn0,
+            itemset[i],
+            syn1,
+            targets,
+            targets.shape[0],
+            f32(learning_rate) * weights[i] * weights[j],
+            syn1.shape[1],
+            row,
+            tmp_syn,
+            logits,
+            False,
+        )
+
+
+def _check_supervised_steps(
+    left_itemset: Any,
+    right_itemset: Any,
+    left_weights: Any,
+    right_weights: Any,
+    left_syn: Any,
+    right_syn: Any,
+    tmp_syn: Any,
+    num_negative: int,
+    learning_rate: float,
+    seed: int | None = None,
+    counter: int | None = None,
+) -> None:
+    _check_tables(tmp_syn, num_negative, left_syn=left_syn, right_syn=right_syn)
+    _check_stream(seed, counter)
+    _check_items("left_itemset", left_itemset, left_weights, len(left_syn))
+    _check_items("right_itemset", right_itemset, right_weights, len(right_syn))
+
+
+@_compiled(_check_supervised_steps)
+def do_supervised_steps(
+    left_itemset,
+    right_itemset,
+    left_weights,
+    right_weights,
+    left_syn,
+    right_syn,
+    tmp_syn,
+    num_negative,
+    learning_rate,
+    seed=None,
+    counter=None,
+):
+    """Train every left x right pair of two itemsets.
+
+    Parameters
+    ----------
+    left_itemset, right_itemset : int32, left_length and right_length
+        Feature items and label items.
+    left_weights, right_weights : float32, left_length and right_length
+        Weight of each item; a pair has the product of both.
+    left_syn, right_syn : float32, (num_left_label, num_dimension) and (num_right_label, ...)
+        Tables, updated in place.
+    tmp_syn, num_negative, learning_rate, seed, counter
+        As for `do_step`; the pair of items i and j is slot
+        ``counter + i * right_length + j``.
+
+    Raises
+    ------
+    InputError
+        When called from Python: an argument cannot be used.
+    """
+    row, logits, targets, draws, slots = _buffers(right_syn.shape[1], num_negative)
+    for i in range(left_itemset.shape[0]):
+        for j in range(right_itemset.shape[0]):
+            _fill_draws(seed, _slot(counter, i * right_itemset.shape[0] + j), draws, slots)
+            _fill_targets(seed, draws, right_itemset[j], right_syn.shape[0], targets)
+            update_pair(
+                left_syn,
+                left_itemset[i],
+                right_syn,
+                targets,
+                targets.shape[0],
+                f32(learning_rate) * left_weights[i] * right_weights[j],
+                right_syn.shape[1],
+                row,
+                tmp_syn,
+                logits,
+                False,
+            )
+
+
+# --- many itemsets ----------------------------------------------------------
+
+
+def _check_unsupervised_batch(
+    items: Any,
+    weights: Any,
+    offsets: Any,
+    indices: Any,
+    syn0: Any,
+    syn1: Any,
+    tmp_syn: Any,
+    num_negative: int,
+    learning_rate: float,
+    seed: int | None = None,
+    counter: int | None = None,
+) -> None:
+    _check_tables(tmp_syn, num_negative, syn0=syn0, syn1=syn1)
+    _check_stream(seed, counter)
+    _check_offsets("", offsets, indices, min(len(items), len(weights)), 2)
+    touched = _touched(items, offsets, indices)
+    _check_items("items", items[touched], weights[touched], min(len(syn0), len(syn1)))
+
+
+@_compiled(_check_unsupervised_batch)
+def do_unsupervised_batch(
+    items,
+    weights,
+    offsets,
+    indices,
+    syn0,
+    syn1,
+    tmp_syn,
+    num_negative,
+    learning_rate,
+    seed=None,
+    counter=None,
+):
+    """Train some itemsets, in the order given (see `do_unsupervised_steps`).
+
+    Parameters
+    ----------
+    items : int32, num_item
+        Itemsets, concatenated.
+    weights : float32, num_item
+        Weight of each item.
+    offsets : int32 or int64, num_itemset + 1
+        Boundaries in `items`.
+    indices : int32 or int64, num_index
+        Itemsets to train.
+    syn0, syn1 : float32, (num_label, num_dimension)
+        Tables of the items and of their neighbours, updated in place.
+    tmp_syn, num_negative, learning_rate, seed, counter
+        As for `do_step`; slots count the items walked, from `counter`.
+
+    Raises
+    ------
+    InputError
+        When called from Python: an argument cannot be used.
+    """
+    num_slot = 0
+    for i in indices:
+        start, stop = offsets[i], offsets[i + 1]
+        do_unsupervised_steps(
+            items[start:stop],
+            weights[start:stop],
+            syn0,
+            syn1,
+            tmp_syn,
+            num_negative,
+            learning_rate,
+            seed,
+            _slot(counter, num_slot),
+        )
+        num_slot += stop - start
+
+
+def _check_supervised_batch(
+    left_items: Any,
+    left_weights: Any,
+    left_offsets: Any,
+    left_indices: Any,
+    right_items: Any,
+    right_weights: Any,
+    right_offsets: Any,
+    right_indices: Any,
+    left_syn: Any,
+    right_syn: Any,
+    tmp_syn: Any,
+    num_negative: int,
+    learning_rate: float,
+    seed: int | None = None,
+    counter: int | None = None,
+) -> None:
+    _check_tables(tmp_syn, num_negative, left_syn=left_syn, right_syn=right_syn)
+    _check_stream(seed, counter)
+    if len(left_indices) != len(right_indices):
+        raise InputError(
+            f"left_indices and right_indices must be as long: "
+            f"{len(left_indices)} and {len(right_indices)}"
+        )
+    for name, items, weights, offsets, indices, table in (
+        ("left_", left_items, left_weights, left_offsets, left_indices, left_syn),
+        ("right_", right_items, right_weights, right_offsets, right_indices, right_syn),
+    ):
+        _check_offsets(name, offsets, indices, min(len(items), len(weights)), 0)
+        touched = _touched(items, offsets, indices)
+        _check_items(f"{name}items", items[touched], weights[touched], len(table))
+
+
+@_compiled(_check_supervised_batch)
+def do_supervised_batch(
+    left_items,
+    left_weights,
+    left_offsets,
+    left_indices,
+    right_items,
+    right_weights,
+    right_offsets,
+    right_indices,
+    left_syn,
+    right_syn,
+    tmp_syn,
+    num_negative,
+    learning_rate,
+    seed=None,
+    counter=None,
+):
+    """Train some pairs of itemsets, in the order given (see `do_supervised_steps`).
+
+    Parameters
+    ----------
+    left_items, right_items : int32, num_left_item and num_right_item
+        Itemsets, concatenated.
+    left_weights, right_weights : float32, num_left_item and num_right_item
+        Weight of each item.
+    left_offsets, right_offsets : int32 or int64, num_itemset + 1
+        Boundaries in the items.
+    left_indices, right_indices : int32 or int64, num_index
+        Itemsets to train: the n-th of one with the n-th of the other.
+    left_syn, right_syn : float32, (num_left_label, num_dimension) and (num_right_label, ...)
+        Tables, updated in place.
+    tmp_syn, num_negative, learning_rate, seed, counter
+        As for `do_step`; slots count the pairs walked, from `counter`.
+
+    Raises
+    ------
+    InputError
+        When called from Python: an argument cannot be used.
+    """
+    num_slot = 0
+    for n in range(left_indices.shape[0]):
+        i, j = left_indices[n], right_indices[n]
+        left = slice(left_offsets[i], left_offsets[i + 1])
+        right = slice(right_offsets[j], right_offsets[j + 1])
+        do_supervised_steps(
+            left_items[left],
+            right_items[right],
+            left_weights[left],
+            right_weights[right],
+            left_syn,
+            right_syn,
+            tmp_syn,
+            num_negative,
+            learning_rate,
+            seed,
+            _slot(counter, num_slot),
+        )
+        num_slot += (left.stop - left.start) * (right.stop - right.start)

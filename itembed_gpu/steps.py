@@ -1,0 +1,387 @@
+"""The training step on the CPU: one pair and its negatives.
+
+`update_pair` is written once and stands under everything: the tasks call it with
+the dimension and the number of negatives as compile-time constants (`cpu`), the
+public functions with values known at run time (`lowlevel`). It is also what the
+kernels of other devices are compared with.
+
+For a pair of rows u (left) and v_0 (right, the positive) and k negatives v_1 ...
+v_k, with y_0 = 1 and y_n = 0 for the others::
+
+    g_n  = scale * (y_n - sigmoid(u . v_n))
+    v_n += g_n * u
+    u   += sum over n of g_n * v_n
+
+where scale is the learning rate times the weights of both items (Mikolov et al.,
+"Distributed representations of words and phrases and their compositionality",
+2013, equation 4). Targets are taken in chunks of at most `CHUNK`: within a chunk
+all the rows are read before one of them is changed, so that the dot products, the
+sigmoids and the updates are each one loop of vector instructions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .rng import below, fill_draws, u64
+from .schedule import batch_at, fill_slots
+
+CHUNK = 8
+
+# Slots whose pairs are drawn together, before any of them is trained.
+BLOCK = 64
+# Pairs between the one being trained and the one whose rows are prefetched.
+AHEAD = 3
+CACHE_LINE = 16  # float32 values
+
+# Of LLVM's fast-math flags, those that let loops vectorise; not "nnan" and
+# "ninf", under which a NaN would pass unnoticed.
+FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
+
+f32 = np.float32
+ZERO = f32(0)
+ONE = f32(1)
+LOG2_E = f32(1.4426950408889634)
+# 2**x is a normal number within these bounds.
+MAX_EXPONENT = f32(126)
+# Taylor coefficients of 2**x: log(2)**n / n!. Good to 2e-7 within 1/2 of 0.
+EXP2_6 = f32(1.5403530393381608e-4)
+EXP2_5 = f32(1.3333558146428443e-3)
+EXP2_4 = f32(9.618129107628477e-3)
+EXP2_3 = f32(5.550410866482158e-2)
+EXP2_2 = f32(2.402265069591007e-1)
+EXP2_1 = f32(6.931471805599453e-1)
+EXPONENT_BIAS = np.int32(127)
+MANTISSA_BITS = np.int32(23)
+
+
+class Pairs(NamedTuple):
+    """Where a task's pairs come from: packed itemsets on a left and a right side.
+
+    An unsupervised task has the same arrays on both sides, and slot s is item s.
+    """
+
+    left_items: npt.NDArray[np.int32]  # num_left_item
+    left_offsets: npt.NDArray[np.int64]  # num_itemset + 1
+    left_weights: npt.NDArray[np.float32]  # num_left_item, or empty: all 1
+    right_items: npt.NDArray[np.int32]
+    right_offsets: npt.NDArray[np.int64]
+    right_weights: npt.NDArray[np.float32]
+    slot_offsets: npt.NDArray[np.int64]  # num_itemset + 1: first slot of each itemset
+    guide: npt.NDArray[np.signedinteger]  # as made by schedule.slot_guide
+    shift: int  # of the guide
+
+
+@njit(forceinline=True, fastmath=FAST_MATH)
+def sigmoid(x):
+    """Logistic function of a float32, to about 3e-7 of its value, in vectorisable arithmetic."""
+    exponent = min(max(-x * LOG2_E, -MAX_EXPONENT), MAX_EXPONENT)
+    whole = np.floor(exponent + f32(0.5))
+    part = exponent - whole
+    power = EXP2_6
+    power = power * part + EXP2_5
+    power = power * part + EXP2_4
+    power = power * part + EXP2_3
+    power = power * part + EXP2_2
+    power = power * part + EXP2_1
+    power = power * part + ONE
+    # 2**whole, by writing the exponent field of a float32.
+    scale = np.int32((np.int32(whole) + EXPONENT_BIAS) << MANTISSA_BITS).view(np.float32)
+    return ONE / (ONE + power * scale)
+
+
+@njit(forceinline=True)
+def log_loss(logit):
+    """-log(sigmoid(logit)) in float64, without overflow."""
+    x = np.float64(logit)
+    return np.log1p(np.exp(-abs(x))) + max(-x, 0.0)
+
+
+@njit(forceinline=True, fastmath=FAST_MATH)
+def update_pair(
+    syn_left, left, syn_right, targets, num_target, scale, dim, row, delta, logits, with_loss
+):
+    """Train one pair and its negatives.
+
+    Parameters
+    ----------
+    syn_left, syn_right : float32, (num_left, dim) and (num_right, dim)
+        Tables, updated in place; they may be the same.
+    left : int
+        Row of the left item.
+    targets : int32, num_target
+        Rows of the right item, then of the negatives.
+    num_target : int
+        1 + the number of negatives.
+    scale : float32
+        Learning rate times weights.
+    dim : int
+        Dimension.
+    row, delta : float32, dim
+        Buffers.
+    logits : float32, CHUNK
+        Buffer.
+    with_loss : bool
+        Whether to compute the loss, which costs k + 1 logarithms.
+
+    Returns
+    -------
+    float64
+        Loss of the pair before the update: -log(sigmoid(u . v_0)) - the sum of
+        log(sigmoid(-u . v_n)); 0 without `with_loss`.
+    """
+    loss = 0.0
+    for d in range(dim):
+        row[d] = syn_left[left, d]
+        delta[d] = ZERO
+    for first in range(0, num_target, CHUNK):
+        count = min(CHUNK, num_target - first)
+        for n in range(count):
+            target = targets[first + n]
+            dot = ZERO
+            for d in range(dim):
+                dot += row[d] * syn_right[target, d]
+            logits[n] = dot
+        if with_loss:
+            for n in range(count):
+                loss += log_loss(logits[n] if first + n == 0 else -logits[n])
+        # The whole buffer, used or not: a loop of constant length is one instruction.
+        for n in range(CHUNK):
+            logits[n] = -scale * sigmoid(logits[n])
+        if first == 0:
+            logits[0] += scale
+        for n in range(count):
+            target = targets[first + n]
+            gradient = logits[n]
+            for d in range(dim):
+                delta[d] += gradient * syn_right[target, d]
+        for n in range(count):
+            target = targets[first + n]
+            gradient = logits[n]
+            for d in range(dim):
+                syn_right[target, d] += gradient * row[d]
+    for d in range(dim):
+        syn_left[left, d] += delta[d]
+    return loss
+
+
+@intrinsic
+def _prefetch_element(typing_context, table, i, j):
+    """Ask for the cache line of table[i, j], to be read soon."""
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        indices = [
+            context.cast(builder, value, kind, types.intp)
+            for value, kind in zip(args[1:], signature.args[1:], strict=True)
+        ]
+        pointer = cgutils.get_item_pointer(
+            context, builder, signature.args[0], array, indices, wraparound=False
+        )
+        pointer = builder.bitcast(pointer, cgutils.voidptr_t)
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, word, word, word])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        for_read, keep_everywhere, data = (
+            ir.Constant(word, 0),
+            ir.Constant(word, 3),
+            ir.Constant(word, 1),
+        )
+        builder.call(prefetch, [pointer, for_read, keep_everywhere, data])
+        return context.get_dummy_value()
+
+    return types.void(table, i, j), codegen
+
+
+@njit(forceinline=True)
+def _prefetch_row(table, i, dim):
+    for d in range(0, dim, CACHE_LINE):
+        _prefetch_element(table, i, d)  # type: ignore[call-arg]
+
+
+@njit(forceinline=True)
+def find_itemset(pairs, slot):
+    """Return the itemset of a slot, by binary search between two entries of the guide."""
+    entry = slot >> pairs.shift
+    low = np.int64(pairs.guide[entry])
+    high = np.int64(pairs.guide[entry + 1])
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if pairs.slot_offsets[middle] <= slot:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@njit(forceinline=True)
+def draw_neighbour(position, first, length, word):
+    """Return one of first ... first + length - 1 other than position, uniformly."""
+    other = first + np.int64(below(word, u64(length - 1)))
+    if other >= position:
+        other += 1
+    return other
+
+
+@njit(forceinline=True)
+def find_pair(pairs, neighbour, slot, word):
+    """Return the positions in the packed arrays of a slot's left and right items.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Source of the pairs.
+    neighbour : bool
+        Whether the right item is a random other item of the same itemset; if
+        not, slots enumerate the left x right items of each itemset.
+    slot : int64
+        Slot.
+    word : uint64
+        Draw number 0 of the slot.
+    """
+    itemset = find_itemset(pairs, slot)
+    first = pairs.right_offsets[itemset]
+    length = pairs.right_offsets[itemset + 1] - first
+    if neighbour:
+        return slot, draw_neighbour(slot, first, length, word)
+    rank = u64(slot - pairs.slot_offsets[itemset])
+    left = pairs.left_offsets[itemset] + np.int64(rank // u64(length))
+    return left, first + np.int64(rank % u64(length))
+
+
+@njit(forceinline=True)
+def fill_pairs(pairs, neighbour, num_right, slots, draws, count, left, targets, scale):
+    """Find the items of many slots.
+
+    Parameters
+    ----------
+    pairs, neighbour
+        As for `find_pair`.
+    num_right : int
+        Number of rows that negatives are drawn from.
+    slots : uint64, at least count
+        Slots.
+    draws : uint32, (at least num_target, at least count)
+        Their draws.
+    count : int
+        Number of slots.
+    left : int32, at least count
+        Receives the left items.
+    targets : int32, (at least count, num_target)
+        Receives the right items and the negatives.
+    scale : float32, at least count
+        Is multiplied by the weights of both items.
+    """
+    for i in range(count):
+        a, b = find_pair(pairs, neighbour, np.int64(slots[i]), u64(draws[0, i]))
+        left[i] = pairs.left_items[a]
+        targets[i, 0] = pairs.right_items[b]
+        if pairs.left_weights.shape[0] > 0:
+            scale[i] *= pairs.left_weights[a]
+        if pairs.right_weights.shape[0] > 0:
+            scale[i] *= pairs.right_weights[b]
+    for n in range(1, targets.shape[1]):
+        for i in range(count):
+            targets[i, n] = below(u64(draws[n, i]), u64(num_right))
+
+
+@njit(forceinline=True)
+def train_positions(
+    pairs,
+    neighbour,
+    syn_left,
+    syn_right,
+    seed,
+    stream,
+    epoch,
+    order,
+    start,
+    stop,
+    num_batch,
+    first_batch,
+    rates,
+    dim,
+    num_negative,
+):
+    """Train the slots at positions start ... stop - 1 of an epoch's order, one after the other.
+
+    Parameters
+    ----------
+    pairs, neighbour
+        As for `find_pair`.
+    syn_left, syn_right : float32, (num_left, dim) and (num_right, dim)
+        Tables, updated in place.
+    seed, stream, epoch : uint64
+        Key of the random stream.
+    order : uint64, 9
+        As made by `schedule.epoch_order`.
+    start, stop : int64
+        Range of positions.
+    num_batch : int64
+        Number of batches of an epoch.
+    first_batch : int64
+        Batch whose learning rate is rates[0].
+    rates : float32
+        Learning rate of each batch.
+    dim, num_negative : int
+        Dimension, and number of negatives a pair.
+
+    Returns
+    -------
+    tuple of float64 and int64
+        Sum of the losses of a sample of the pairs (the positions that are
+        multiples of BLOCK), and the size of the sample.
+    """
+    num_target = num_negative + 1
+    num_slot = np.int64(order[0])
+    slots = np.empty(BLOCK, dtype=np.uint64)
+    draws = np.empty(((num_target + 3) // 4 * 4, BLOCK), dtype=np.uint32)
+    left = np.empty(BLOCK, dtype=np.int32)
+    targets = np.empty((BLOCK, num_target), dtype=np.int32)
+    scale = np.empty(BLOCK, dtype=np.float32)
+    row = np.empty(dim, dtype=np.float32)
+    delta = np.empty(dim, dtype=np.float32)
+    logits = np.zeros(CHUNK, dtype=np.float32)
+
+    loss = 0.0
+    num_sample = 0
+    batch = batch_at(num_slot, num_batch, start)
+    batch_stop = num_slot * (batch + 1) // num_batch
+    for position in range(start, stop, BLOCK):
+        count = min(BLOCK, stop - position)
+        fill_slots(order, position, count, slots)
+        fill_draws(seed, stream, epoch, slots, count, draws)
+        for i in range(count):
+            while position + i >= batch_stop:
+                batch += 1
+                batch_stop = num_slot * (batch + 1) // num_batch
+            scale[i] = rates[batch - first_batch]
+        fill_pairs(pairs, neighbour, syn_right.shape[0], slots, draws, count, left, targets, scale)
+        sample = -position % BLOCK
+        for i in range(count):
+            if i + AHEAD < count:
+                _prefetch_row(syn_left, left[i + AHEAD], dim)
+                for n in range(num_target):
+                    _prefetch_row(syn_right, targets[i + AHEAD, n], dim)
+            loss += update_pair(
+                syn_left,
+                left[i],
+                syn_right,
+                targets[i],
+                num_target,
+                scale[i],
+                dim,
+                row,
+                delta,
+                logits,
+                i == sample,
+            )
+        num_sample += sample < count
+    return loss, num_sample

@@ -1,0 +1,82 @@
+"""Tables of embeddings: `initialize_syn`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import checks
+from .devices import select_backend
+from .errors import InputError
+from .rng import resolve_seed
+
+METHODS = ("uniform", "zero")
+
+
+def initialize_syn(
+    num_label: int,
+    num_dimension: int,
+    method: str = "uniform",
+    *,
+    seed: int | None = None,
+    dtype: npt.DTypeLike = np.float32,
+    device: str | None = None,
+) -> Any:
+    """Allocate and initialize a table of embeddings.
+
+    Parameters
+    ----------
+    num_label : int
+        Number of rows.
+    num_dimension : int
+        Number of columns.
+    method : {"uniform", "zero"}
+        "uniform" draws from -0.5 / num_dimension ... 0.5 / num_dimension, as
+        word2vec does; "zero" fills with zeros.
+    seed : int, optional
+        Seed of the values, the same on every device; by default they come from
+        NumPy's global generator, and ``np.random.seed`` repeats them.
+    dtype : dtype, optional
+        A floating-point type; tasks train float32.
+    device : str, optional
+        Where the table lies, see `select_backend`.
+
+    Returns
+    -------
+    dtype, (num_label, num_dimension)
+        Table, C-contiguous.
+
+    Raises
+    ------
+    InputError
+        A size, the method or the type cannot be used.
+    DeviceError
+        The device cannot be had.
+
+    Examples
+    --------
+    >>> initialize_syn(1000, 64, seed=0).shape
+    (1000, 64)
+    """
+    shape = (
+        checks.integer("num_label", num_label, 1),
+        checks.integer("num_dimension", num_dimension, 1),
+    )
+    if method not in METHODS:
+        raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    if not np.issubdtype(dtype, np.floating):
+        raise InputError(f"dtype must be a floating-point type, not {np.dtype(dtype)}")
+    backend = select_backend(device)
+    if method == "zero":
+        return backend.to_device(np.zeros(shape, dtype=dtype))
+    if seed is None:
+        values = np.random.rand(*shape).astype(dtype)  # noqa: NPY002 (as the reference does)
+    else:
+        values = (
+            np.random.default_rng(resolve_seed(seed)).random(shape, dtype=np.float32).astype(dtype)
+        )
+    values -= np.array(0.5, dtype=dtype)
+    values /= np.array(shape[1], dtype=dtype)
+    return backend.to_device(values)

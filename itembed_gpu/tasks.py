@@ -1,0 +1,549 @@
+"""Tasks: what is trained, from which itemsets, into which tables.
+
+A task checks its input on the host, describes it as a `backend.Problem`, and
+binds it once to a backend. From then on it only keeps count of the batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from . import checks
+from .backend import Problem
+from .devices import select_backend
+from .errors import DivergenceError, InputError
+from .rng import MAX_DRAW, MAX_STREAM, resolve_seed
+from .schedule import slot_guide
+from .steps import Pairs
+
+# The guide of a supervised task has at most so many entries an itemset.
+GUIDE_ENTRIES_PER_ITEMSET = 4
+# Sub-tasks take at least so many turns an epoch.
+MIN_TURNS = 16
+
+
+@runtime_checkable
+class Trainable(Sized, Protocol):
+    """What `train` needs of a task: `len` and `do_batch`."""
+
+    def do_batch(self, learning_rate: float) -> None:
+        """Train the next batch."""
+
+
+class Task:
+    """Base class of tasks.
+
+    A task of your own needs `__len__`, the number of batches of an epoch, and
+    `do_batch`. It trains by itself or inside a `CompoundTask`.
+
+    Parameters
+    ----------
+    learning_rate_scale : float
+        Multiplier of the learning rate.
+    """
+
+    def __init__(self, learning_rate_scale: float) -> None:
+        self.learning_rate_scale = checks.number("learning_rate_scale", learning_rate_scale)
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        raise NotImplementedError(f"{type(self).__name__} must define __len__")
+
+    def do_batch(self, learning_rate: float) -> None:
+        """Train the next batch.
+
+        Parameters
+        ----------
+        learning_rate : float
+            Learning rate, before `learning_rate_scale`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define do_batch")
+
+    def do_batches(self, learning_rates: npt.NDArray[np.float64]) -> int:
+        """Train the next len(learning_rates) batches, as as many calls of `do_batch` would.
+
+        Returns
+        -------
+        int
+            Number of pairs trained; 0 if it is not known.
+        """
+        for learning_rate in learning_rates:
+            self.do_batch(float(learning_rate))
+        return 0
+
+    @property
+    def batches_per_call(self) -> int:
+        """How many batches take about 0.1 s."""
+        return 1
+
+    @property
+    def batches_per_turn(self) -> int:
+        """How many batches a compound task trains before the next sub-task has its turn."""
+        return 1
+
+    def read_loss(self) -> tuple[float, int]:
+        """Return the sum of the losses sampled since the last call, and their number."""
+        return 0.0, 0
+
+    def check_finite(self) -> None:
+        """Raise a `DivergenceError` if a table holds a number that is not finite."""
+
+    def synchronize(self) -> None:
+        """Make the caller's tables hold what has been trained."""
+
+
+class _ForeignTask(Task):
+    """A task of the caller's that does not derive from `Task`."""
+
+    def __init__(self, task: Trainable) -> None:
+        super().__init__(1.0)
+        self._task = task
+
+    def __len__(self) -> int:
+        return len(self._task)
+
+    def do_batch(self, learning_rate: float) -> None:
+        self._task.do_batch(learning_rate)
+
+
+def as_task(task: Trainable) -> Task:
+    """Return a task as it is, and anything with `__len__` and `do_batch` as a task.
+
+    Raises
+    ------
+    InputError
+        It has neither.
+    """
+    if isinstance(task, Task):
+        return task
+    if not isinstance(task, Trainable):
+        raise InputError(
+            f"task is a {type(task).__name__}; pass a Task, or an object with __len__ and do_batch"
+        )
+    return _ForeignTask(task)
+
+
+class _PackedTask(Task):
+    """What the tasks over packed itemsets have in common: a bound problem, and a place in it.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of the random stream: the one given, or the one drawn.
+    stream : int
+        Which of the streams of that seed: 0, or the rank within a compound task.
+    device : str
+        Name of the backend.
+    num_pair : int
+        Pairs of an epoch.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        neighbour: bool,
+        syn_left: Any,
+        syn_right: Any,
+        *,
+        num_negative: int,
+        learning_rate_scale: float,
+        batch_size: int,
+        seed: int | None,
+        device: str | None,
+        num_threads: int | None,
+    ) -> None:
+        super().__init__(learning_rate_scale)
+        self.num_negative = checks.integer("num_negative", num_negative)
+        if self.num_negative >= MAX_DRAW:
+            raise InputError(f"num_negative is {num_negative}; pass less than {MAX_DRAW}")
+        self.batch_size = checks.integer("batch_size", batch_size, 1)
+        self.seed = resolve_seed(seed)
+        self.stream = 0
+        num_itemset = len(pairs.slot_offsets) - 1
+        backend = select_backend(device, num_threads)
+        problem = Problem(
+            pairs=pairs,
+            neighbour=neighbour,
+            syn_left=syn_left,
+            syn_right=syn_right,
+            num_negative=self.num_negative,
+            num_batch=-(-num_itemset // self.batch_size),
+            seed=self.seed,
+        )
+        self.device = backend.name
+        self.num_pair = problem.num_slot
+        self._problem = problem
+        self._bound = backend.bind(problem)
+        self._num_done = 0
+
+    def __len__(self) -> int:
+        return self._problem.num_batch
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(num_itemset={len(self._problem.pairs.slot_offsets) - 1}, "
+            f"num_pair={self.num_pair}, num_dimension={self._problem.syn_left.shape[1]}, "
+            f"num_negative={self.num_negative}, batch_size={self.batch_size}, "
+            f"seed={self.seed}, device={self.device!r})"
+        )
+
+    def do_batch(self, learning_rate: float) -> None:
+        """Train the next batch: the next share of the epoch's pairs.
+
+        Parameters
+        ----------
+        learning_rate : float
+            Learning rate, before `learning_rate_scale`.
+
+        Raises
+        ------
+        InputError
+            The learning rate is not finite.
+        """
+        self._train(np.array([learning_rate], dtype=np.float64))
+
+    def do_batches(self, learning_rates: npt.NDArray[np.float64]) -> int:
+        if type(self).do_batch is not _PackedTask.do_batch:
+            # A subclass has its own idea of a batch.
+            return super().do_batches(learning_rates)
+        return self._train(learning_rates)
+
+    def _train(self, learning_rates: npt.NDArray[np.float64]) -> int:
+        if not np.isfinite(learning_rates).all():
+            raise InputError(f"learning_rate is {learning_rates}; pass a finite number")
+        rates = (learning_rates * self.learning_rate_scale).astype(np.float32)
+        num_pair = 0
+        while len(rates):
+            epoch, batch = divmod(self._num_done, len(self))
+            now = rates[: len(self) - batch]
+            self._bound.run(self.stream, epoch, batch, now)
+            start, stop = (self._problem.batch_start(b) for b in (batch, batch + len(now)))
+            num_pair += stop - start
+            self._num_done += len(now)
+            rates = rates[len(now) :]
+        return num_pair
+
+    @property
+    def _pairs_per_batch(self) -> int:
+        return -(-self.num_pair // len(self))
+
+    @property
+    def batches_per_call(self) -> int:
+        return max(1, self._bound.max_pairs // self._pairs_per_batch)
+
+    @property
+    def batches_per_turn(self) -> int:
+        return max(1, min(self._bound.min_pairs // self._pairs_per_batch, len(self) // MIN_TURNS))
+
+    def read_loss(self) -> tuple[float, int]:
+        return self._bound.read_loss()
+
+    def check_finite(self) -> None:
+        if not self._bound.is_finite():
+            raise DivergenceError(
+                "the tables hold numbers that are not finite: training diverged. "
+                "Start again from fresh tables with a lower learning rate"
+                + (" or smaller weights" if self._has_weights() else "")
+            )
+
+    def _has_weights(self) -> bool:
+        pairs = self._problem.pairs
+        return bool(len(pairs.left_weights) or len(pairs.right_weights))
+
+    def synchronize(self) -> None:
+        self._bound.synchronize()
+
+
+def _side(
+    prefix: str,
+    items: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    weights: npt.ArrayLike | None,
+    num_label: int,
+    min_length: int,
+) -> tuple[checks.Int32Array, checks.Int64Array, checks.Float32Array]:
+    """Check packed itemsets, and cut off what lies before the first and after the last one."""
+    checked_items = checks.items(f"{prefix}items", items, num_label)
+    bounds = checks.offsets(f"{prefix}offsets", offsets, len(checked_items))
+    checks.long_enough(f"{prefix}offsets", bounds, min_length)
+    used = slice(int(bounds[0]), int(bounds[-1]))
+    if weights is None:
+        checked_weights = np.empty(0, dtype=np.float32)
+    else:
+        checked_weights = checks.weights(f"{prefix}weights", weights, len(checked_items))[used]
+    return checked_items[used], bounds - bounds[0], checked_weights
+
+
+class UnsupervisedTask(_PackedTask):
+    """Learn from co-occurrence: each item with one random other item of its itemset.
+
+    Tables are trained in place. An epoch trains every item once, in a random
+    order over all itemsets.
+
+    Parameters
+    ----------
+    items : int32, num_item
+        Itemsets, concatenated. Any integer type whose values fit.
+    offsets : int32 or int64, num_itemset + 1
+        Boundaries in `items`; every itemset has at least 2 items.
+    syn0, syn1 : float32, (num_label, num_dimension)
+        Tables of the items and of their neighbours; they may be the same.
+    weights : float32, num_item, optional
+        Weight of each item; the step of a pair is multiplied by both. By
+        default 1; negative weights push items apart.
+    num_negative : int, optional
+        Negatives a pair, drawn uniformly from the rows of `syn1`.
+    learning_rate_scale : float, optional
+        Multiplier of the learning rate.
+    batch_size : int, optional
+        Itemsets a batch, on average: the unit of `len(task)` and of the
+        learning rate's steps.
+    seed : int, optional
+        Seed of the random stream: it fixes the pairs and the negatives, and on
+        one thread the result to the last bit. By default one is drawn, and kept
+        in `seed`.
+    device : {"cpu", "cuda", "auto"}, optional
+        Where to train, see `devices.select_backend`.
+    num_threads : int, optional
+        Threads on the CPU; by default all cores.
+
+    Raises
+    ------
+    InputError
+        An argument cannot be used.
+    DeviceError
+        The device cannot be had.
+
+    Examples
+    --------
+    >>> labels, indices, offsets = pack_itemsets(itemsets, min_count=10, min_length=2)
+    >>> syn0 = initialize_syn(len(labels), 64)
+    >>> syn1 = initialize_syn(len(labels), 64)
+    >>> train(UnsupervisedTask(indices, offsets, syn0, syn1), num_epoch=100)
+    """
+
+    def __init__(
+        self,
+        items: npt.ArrayLike,
+        offsets: npt.ArrayLike,
+        syn0: Any,
+        syn1: Any,
+        *,
+        weights: npt.ArrayLike | None = None,
+        num_negative: int = 5,
+        learning_rate_scale: float = 1.0,
+        batch_size: int = 64,
+        seed: int | None = None,
+        device: str | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        checks.table("syn0", syn0)
+        checks.table("syn1", syn1)
+        if syn0.shape != syn1.shape:
+            raise InputError(
+                f"syn0 has shape {syn0.shape} and syn1 {syn1.shape}; pass tables of the same shape"
+            )
+        side = _side("", items, offsets, weights, len(syn0), 2)
+        super().__init__(
+            Pairs(*side, *side, slot_offsets=side[1], guide=slot_guide(side[1], 0), shift=0),
+            True,
+            syn0,
+            syn1,
+            num_negative=num_negative,
+            learning_rate_scale=learning_rate_scale,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            num_threads=num_threads,
+        )
+        self.items = items
+        self.offsets = offsets
+        self.weights = weights
+        self.syn0 = syn0
+        self.syn1 = syn1
+
+
+class SupervisedTask(_PackedTask):
+    """Learn labels from features: every left item with every right item of the same rank.
+
+    Tables are trained in place. An epoch trains every pair once, in a random
+    order over all itemsets.
+
+    Parameters
+    ----------
+    left_items, right_items : int32, num_left_item and num_right_item
+        Itemsets of features and of labels, concatenated.
+    left_offsets, right_offsets : int32 or int64, num_itemset + 1
+        Boundaries in the items; every itemset has at least 1 item, and the n-th
+        on the left goes with the n-th on the right.
+    left_syn, right_syn : float32, (num_left_label, num_dimension) and (num_right_label, ...)
+        Tables of the features and of the labels.
+    left_weights, right_weights : float32, num_left_item and num_right_item, optional
+        Weight of each item.
+    num_negative : int, optional
+        Negatives a pair, drawn uniformly from the rows of `right_syn`.
+    learning_rate_scale, batch_size, seed, device, num_threads
+        As for `UnsupervisedTask`.
+
+    Raises
+    ------
+    InputError
+        An argument cannot be used.
+    DeviceError
+        The device cannot be had.
+    """
+
+    def __init__(
+        self,
+        left_items: npt.ArrayLike,
+        left_offsets: npt.ArrayLike,
+        right_items: npt.ArrayLike,
+        right_offsets: npt.ArrayLike,
+        left_syn: Any,
+        right_syn: Any,
+        *,
+        left_weights: npt.ArrayLike | None = None,
+        right_weights: npt.ArrayLike | None = None,
+        num_negative: int = 5,
+        learning_rate_scale: float = 1.0,
+        batch_size: int = 64,
+        seed: int | None = None,
+        device: str | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        checks.table("left_syn", left_syn)
+        checks.table("right_syn", right_syn)
+        checks.same_dimension("left_syn", left_syn, "right_syn", right_syn)
+        left = _side("left_", left_items, left_offsets, left_weights, len(left_syn), 1)
+        right = _side("right_", right_items, right_offsets, right_weights, len(right_syn), 1)
+        slot_offsets = _count_slots(left[1], right[1])
+        shift = _guide_shift(slot_offsets)
+        guide = slot_guide(slot_offsets, shift)
+        super().__init__(
+            Pairs(*left, *right, slot_offsets=slot_offsets, guide=guide, shift=shift),
+            False,
+            left_syn,
+            right_syn,
+            num_negative=num_negative,
+            learning_rate_scale=learning_rate_scale,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+            num_threads=num_threads,
+        )
+        self.left_items = left_items
+        self.left_offsets = left_offsets
+        self.left_weights = left_weights
+        self.right_items = right_items
+        self.right_offsets = right_offsets
+        self.right_weights = right_weights
+        self.left_syn = left_syn
+        self.right_syn = right_syn
+
+
+def _count_slots(
+    left_offsets: checks.Int64Array, right_offsets: checks.Int64Array
+) -> checks.Int64Array:
+    """Number the left x right pairs of all itemsets: the first of each, and how many in all."""
+    if len(left_offsets) != len(right_offsets):
+        raise InputError(
+            f"left_offsets bounds {len(left_offsets) - 1} itemsets and right_offsets "
+            f"{len(right_offsets) - 1}; pass as many on both sides"
+        )
+    slots = np.zeros(len(left_offsets), dtype=np.int64)
+    np.cumsum(np.diff(left_offsets) * np.diff(right_offsets), out=slots[1:])
+    return slots
+
+
+def _guide_shift(slot_offsets: checks.Int64Array) -> int:
+    """Return the least shift with which the guide takes memory like the offsets."""
+    most = GUIDE_ENTRIES_PER_ITEMSET * len(slot_offsets)
+    return max(0, (int(slot_offsets[-1]) // most).bit_length())
+
+
+class CompoundTask(Task):
+    """Train several tasks in turn, one batch each.
+
+    Tasks may share tables. The longest makes the epoch; shorter ones start over.
+    Each sub-task draws from a random stream of its own, also where seeds are
+    equal. Where a backend needs more than a batch to be busy, `train` gives
+    sub-tasks turns of several batches, in the same proportion.
+
+    Parameters
+    ----------
+    *tasks : Task
+        Tasks to train jointly.
+    learning_rate_scale : float, optional
+        Multiplier of the learning rate of all of them.
+
+    Raises
+    ------
+    InputError
+        There is no task, or something that is none.
+    """
+
+    def __init__(self, *tasks: Trainable, learning_rate_scale: float = 1.0) -> None:
+        super().__init__(learning_rate_scale)
+        if not tasks:
+            raise InputError("tasks is empty; pass at least one task")
+        self.tasks = tasks
+        self._tasks = [as_task(task) for task in tasks]
+        leaves = list(self._leaves())
+        if len(leaves) > MAX_STREAM:
+            raise InputError(f"tasks holds {len(leaves)} tasks; pass at most {MAX_STREAM}")
+        for stream, leaf in enumerate(leaves):
+            leaf.stream = stream
+
+    def _leaves(self) -> list[_PackedTask]:
+        leaves: list[_PackedTask] = []
+        for task in self._tasks:
+            if isinstance(task, CompoundTask):
+                leaves += task._leaves()
+            elif isinstance(task, _PackedTask):
+                leaves.append(task)
+        return leaves
+
+    def __len__(self) -> int:
+        return max(len(task) for task in self._tasks)
+
+    def do_batch(self, learning_rate: float) -> None:
+        """Train the next batch of every sub-task."""
+        for task in self._tasks:
+            task.do_batch(learning_rate * self.learning_rate_scale)
+
+    def do_batches(self, learning_rates: npt.NDArray[np.float64]) -> int:
+        if type(self).do_batch is not CompoundTask.do_batch:
+            return super().do_batches(learning_rates)
+        rates = learning_rates * self.learning_rate_scale
+        turn = self.batches_per_turn
+        return sum(
+            task.do_batches(rates[start : start + turn])
+            for start in range(0, len(rates), turn)
+            for task in self._tasks
+        )
+
+    @property
+    def batches_per_call(self) -> int:
+        turns = min(task.batches_per_call for task in self._tasks) // len(self._tasks)
+        # Whole turns, so that how the work is cut into calls does not matter.
+        return max(1, turns // self.batches_per_turn) * self.batches_per_turn
+
+    @property
+    def batches_per_turn(self) -> int:
+        return min(task.batches_per_turn for task in self._tasks)
+
+    def read_loss(self) -> tuple[float, int]:
+        losses = [task.read_loss() for task in self._tasks]
+        return sum(loss for loss, _ in losses), sum(count for _, count in losses)
+
+    def check_finite(self) -> None:
+        for task in self._tasks:
+            task.check_finite()
+
+    def synchronize(self) -> None:
+        for task in self._tasks:
+            task.synchronize()

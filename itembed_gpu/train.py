@@ -1,0 +1,302 @@
+"""The training loop: epochs, the learning rate, progress, interruption, callbacks."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import checks
+from .errors import DivergenceError, InputError
+from .schedule import learning_rates
+from .tasks import Task, Trainable, as_task
+
+logger = logging.getLogger(__package__)
+
+# The loss on the progress bar forgets at this rate, a call.
+LOSS_MEMORY = 0.9
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch did.
+
+    Attributes
+    ----------
+    epoch : int
+        Its number, from 0.
+    loss : float
+        Mean loss of a pair and its negatives, over a sample of the pairs, each
+        before its own update; nan for a task that does not tell.
+    num_pair : int
+        Pairs trained; 0 for a task that does not tell.
+    seconds : float
+        Time it took, without callbacks.
+    learning_rate : float
+        That of its first batch.
+    """
+
+    epoch: int
+    loss: float
+    num_pair: int
+    seconds: float
+    learning_rate: float
+
+
+@dataclass
+class History:
+    """What a call of `train` did, epoch by epoch.
+
+    Attributes
+    ----------
+    epochs : list of EpochRecord
+        One an epoch; the last one is partial if training was interrupted.
+    interrupted : bool
+        Whether Ctrl-C ended it.
+    stopped : bool
+        Whether a callback ended it.
+    """
+
+    epochs: list[EpochRecord] = field(default_factory=list)
+    interrupted: bool = False
+    stopped: bool = False
+
+    @property
+    def loss(self) -> float:
+        """Loss of the last epoch; nan if there is none."""
+        return self.epochs[-1].loss if self.epochs else math.nan
+
+    @property
+    def num_pair(self) -> int:
+        """Pairs trained in all epochs."""
+        return sum(record.num_pair for record in self.epochs)
+
+    @property
+    def seconds(self) -> float:
+        """Time of all epochs, without callbacks."""
+        return sum(record.seconds for record in self.epochs)
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What a callback is told at the end of an epoch.
+
+    Attributes
+    ----------
+    task : Task
+        The task in training; its tables are up to date.
+    num_epoch : int
+        Epochs that were asked for.
+    record : EpochRecord
+        The epoch that ended.
+    history : History
+        All epochs so far, that one included.
+    """
+
+    task: Any
+    num_epoch: int
+    record: EpochRecord
+    history: History
+
+
+Callback = Callable[[TrainState], Any]
+
+
+def train(
+    task: Trainable,
+    *,
+    num_epoch: int = 10,
+    initial_learning_rate: float = 0.025,
+    final_learning_rate: float = 0.0,
+    callbacks: Iterable[Any] = (),
+    progress: bool = True,
+) -> History:
+    """Train a task, with a learning rate that falls linearly from batch to batch.
+
+    Ctrl-C ends it softly: the tables stay usable, a warning is logged, and
+    `History.interrupted` is set. A second call goes on in the task's random
+    stream.
+
+    Parameters
+    ----------
+    task : Task
+        Task to train, or any object with `__len__` and `do_batch`.
+    num_epoch : int, optional
+        Number of passes over the whole task.
+    initial_learning_rate : float, optional
+        Learning rate of the first batch.
+    final_learning_rate : float, optional
+        Learning rate that would follow the last batch.
+    callbacks : iterable, optional
+        Functions of a `TrainState`, or objects that have one as `on_epoch_end`.
+        They are called at the end of each epoch; a true result ends the training.
+    progress : bool, optional
+        Whether to show a progress bar on standard error: pairs a second, the
+        learning rate, and the running loss of a sample.
+
+    Returns
+    -------
+    History
+        Loss, pairs and seconds of each epoch.
+
+    Raises
+    ------
+    InputError
+        An argument cannot be used.
+    DivergenceError
+        Training left the finite numbers; found within the epoch.
+    """
+    inner = as_task(task)
+    num_epoch = checks.integer("num_epoch", num_epoch)
+    initial = checks.number("initial_learning_rate", initial_learning_rate)
+    final = checks.number("final_learning_rate", final_learning_rate)
+    hooks = [_as_callback(callback) for callback in callbacks]
+    if len(inner) < 1:
+        raise InputError("task has no batch; pass one with a length of at least 1")
+
+    history = History()
+    bar = _Bar(num_epoch * len(inner), progress)
+    try:
+        for epoch in range(num_epoch):
+            meter = _Meter(epoch)
+            try:
+                _train_epoch(inner, epoch, num_epoch, initial, final, meter, bar)
+                inner.check_finite()
+                if hooks:
+                    inner.synchronize()
+            finally:
+                if meter.num_batch:
+                    history.epochs.append(meter.record())
+            state = TrainState(task, num_epoch, history.epochs[-1], history)
+            # Every callback hears of every epoch, also where an earlier one stops.
+            answers = [bool(hook(state)) for hook in hooks]
+            if any(answers):
+                history.stopped = True
+                break
+    except KeyboardInterrupt:
+        history.interrupted = True
+    finally:
+        bar.close()
+    inner.synchronize()
+    if history.interrupted:
+        logger.warning(
+            "interrupted in epoch %d of %d: the tables hold what was trained until now",
+            max(1, len(history.epochs)),
+            num_epoch,
+        )
+        inner.check_finite()
+    return history
+
+
+def _as_callback(callback: Any) -> Callback:
+    hook = getattr(callback, "on_epoch_end", callback)
+    if not callable(hook):
+        raise InputError(
+            f"callbacks holds a {type(callback).__name__}; "
+            "pass functions, or objects with on_epoch_end"
+        )
+    return hook  # type: ignore[no-any-return]
+
+
+def _train_epoch(
+    task: Task,
+    epoch: int,
+    num_epoch: int,
+    initial: float,
+    final: float,
+    meter: _Meter,
+    bar: _Bar,
+) -> None:
+    num_batch = len(task)
+    batch = 0
+    while batch < num_batch:
+        count = min(task.batches_per_call, num_batch - batch)
+        rates = learning_rates(
+            initial, final, epoch * num_batch + batch, count, num_epoch * num_batch
+        )
+        num_pair = task.do_batches(rates)
+        batch += count
+        loss, num_sample = task.read_loss()
+        meter.add(float(rates[0]), count, num_pair, loss, num_sample)
+        bar.update(count, num_pair, float(rates[-1]), loss, num_sample)
+        if not math.isfinite(loss):
+            task.check_finite()
+            raise DivergenceError(
+                "the loss is not finite: training diverged. "
+                "Start again from fresh tables with a lower learning rate or smaller weights"
+            )
+
+
+class _Meter:
+    """Adds up one epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.num_batch = 0
+        self.num_pair = 0
+        self.loss = 0.0
+        self.num_sample = 0
+        self.learning_rate = math.nan
+        self.began = self.ended = time.perf_counter()
+
+    def add(
+        self, learning_rate: float, num_batch: int, num_pair: int, loss: float, num_sample: int
+    ) -> None:
+        if self.num_batch == 0:
+            self.learning_rate = learning_rate
+        self.num_batch += num_batch
+        self.num_pair += num_pair
+        self.loss += loss
+        self.num_sample += num_sample
+        self.ended = time.perf_counter()
+
+    def record(self) -> EpochRecord:
+        return EpochRecord(
+            epoch=self.epoch,
+            loss=self.loss / self.num_sample if self.num_sample else math.nan,
+            num_pair=self.num_pair,
+            seconds=self.ended - self.began,
+            learning_rate=self.learning_rate,
+        )
+
+
+class _Bar:
+    """Progress in batches, with pairs a second, learning rate and running loss beside it."""
+
+    def __init__(self, num_batch: int, visible: bool) -> None:
+        # Imported here: training can be watched, importing need not wait for that.
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=num_batch, unit="batch", unit_scale=True, disable=not visible)
+        self._loss = math.nan
+        self._num_pair = 0
+        self._began = self._shown = time.perf_counter()
+
+    def update(
+        self, num_batch: int, num_pair: int, learning_rate: float, loss: float, num_sample: int
+    ) -> None:
+        self._num_pair += num_pair
+        if num_sample:
+            mean = loss / num_sample
+            forget = math.isnan(self._loss)
+            self._loss = mean if forget else LOSS_MEMORY * self._loss + (1 - LOSS_MEMORY) * mean
+        now = time.perf_counter()
+        # A line costs more than a small batch: write it as often as the bar is drawn.
+        if not self._bar.disable and now - self._shown >= self._bar.mininterval:
+            self._bar.set_postfix_str(self._line(learning_rate, now), refresh=False)
+            self._shown = now
+        self._bar.update(num_batch)
+
+    def _line(self, learning_rate: float, now: float) -> str:
+        line = f"lr {learning_rate:.4g}"
+        if self._num_pair:
+            line = f"{self._num_pair / (now - self._began) / 1e6:.2f} Mpair/s, {line}"
+        if not math.isnan(self._loss):
+            line += f", loss {self._loss:.3f}"
+        return line
+
+    def close(self) -> None:
+        self._bar.close()

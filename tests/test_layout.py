@@ -1,0 +1,87 @@
+"""The package's shape: imports run one way, and importing is cheap."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import itembed_gpu
+
+PACKAGE = Path(itembed_gpu.__file__).parent
+
+# Each may import those before it.
+STAIR = [
+    "errors",
+    "checks",
+    "rng",
+    "vectors",
+    "itemsets",
+    "schedule",
+    "steps",
+    "backend",
+    "cpu",
+    "devices",
+    "tables",
+    "lowlevel",
+    "tasks",
+    "train",
+    "embeddings",
+    "readers",
+    "example",
+    "__init__",
+    "cli",
+]
+
+
+def imported(path):
+    """Modules of this package that a file imports, at any depth of its code."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            modules |= {node.module} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            parts = (node.module or "").split(".")
+            if parts[0] == "itembed_gpu":
+                modules.add(parts[1] if len(parts) > 1 else "__init__")
+    return {"__init__" if module == "__version__" else module for module in modules}
+
+
+def test_every_module_is_on_the_stair():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == set(STAIR)
+
+
+def test_imports_run_one_way():
+    for rank, module in enumerate(STAIR):
+        above = imported(PACKAGE / f"{module}.py") - set(STAIR[:rank])
+        assert not above, f"{module} imports {above}"
+
+
+def test_only_one_module_tells_devices_apart():
+    for module in STAIR:
+        if module not in ("devices", "cli", "cuda"):
+            assert "CpuBackend(" not in (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+
+
+def test_importing_loads_and_compiles_nothing_that_can_wait():
+    script = """
+import sys
+import itembed_gpu, numba
+late = {"cupy", "tqdm", "polars", "click", "safetensors", "matplotlib"}
+print(sorted(late & set(sys.modules)))
+from numba.core.dispatcher import Dispatcher
+compiled = [
+    f"{module}.{name}"
+    for module in list(sys.modules) if module.startswith("itembed_gpu")
+    for name, value in vars(sys.modules[module]).items()
+    if isinstance(value, Dispatcher) and value.signatures
+]
+print(compiled)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n")[:2] == ["[]", "[]"]
+
+
+def test_the_package_is_typed():
+    assert (PACKAGE / "py.typed").exists()
