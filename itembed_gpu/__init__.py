@@ -15,6 +15,7 @@ from .errors import (
     MissingExtraError,
     UnknownLabelError,
 )
+from .example import load_example
 from .itemsets import Dropped, PackedItemsets, pack_itemsets, prune_itemsets
 from .lowlevel import (
     do_step,
@@ -24,6 +25,7 @@ from .lowlevel import (
     do_unsupervised_steps,
     expit,
 )
+from .readers import ReadItemsets, read_itemsets
 from .schedule import index_batch_stream
 from .tables import initialize_syn
 from .tasks import CompoundTask, SupervisedTask, Task, UnsupervisedTask
@@ -45,6 +47,7 @@ __all__ = [
     "ItembedError",
     "MissingExtraError",
     "PackedItemsets",
+    "ReadItemsets",
     "SupervisedTask",
     "Task",
     "TrainState",
@@ -59,10 +62,12 @@ __all__ = [
     "expit",
     "index_batch_stream",
     "initialize_syn",
+    "load_example",
     "norm",
     "normalize",
     "pack_itemsets",
     "prune_itemsets",
+    "read_itemsets",
     "softmax",
     "train",
 ]

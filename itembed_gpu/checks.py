@@ -79,9 +79,17 @@ def items(name: str, value: npt.ArrayLike, num_label: int) -> Int32Array:
 
 def offsets(name: str, value: npt.ArrayLike, num_item: int) -> Int64Array:
     """Check boundaries in packed items: within 0 ... num_item, and never decreasing."""
-    array: Int64Array = vector(name, value, "iu", "integers").astype(np.int64, copy=False)
-    if len(array) == 0:
+    given = vector(name, value, "iu", "integers")
+    if len(given) == 0:
         raise InputError(f"{name} is empty; pass the start of each itemset and the end of the last")
+    # Checked by range first, as differences of unsigned or extreme numbers mislead.
+    low, high = given.min(), given.max()
+    if low < 0 or high > num_item:
+        raise InputError(
+            f"{name} goes from {low} to {high}; "
+            f"pass offsets from 0 to {num_item}, the number of items"
+        )
+    array = np.ascontiguousarray(given, dtype=np.int64)
     steps = np.diff(array)
     if steps.size and steps.min() < 0:
         i = int(steps.argmin())
@@ -89,12 +97,7 @@ def offsets(name: str, value: npt.ArrayLike, num_item: int) -> Int64Array:
             f"{name} falls from {array[i]} to {array[i + 1]} at position {i + 1}; "
             "pass offsets that never decrease"
         )
-    if array[0] < 0 or array[-1] > num_item:
-        raise InputError(
-            f"{name} goes from {array[0]} to {array[-1]}; "
-            f"pass offsets from 0 to {num_item}, the number of items"
-        )
-    return np.ascontiguousarray(array)
+    return array
 
 
 def long_enough(name: str, value: Int64Array, min_length: int) -> None:

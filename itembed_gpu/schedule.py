@@ -56,7 +56,7 @@ def _permute(x, mask, shift, a0, c0, a1, c1, a2, c2):
 
 
 @njit(forceinline=True)
-def fill_slots(order, position, count, slots):
+def fill_slots(order, position, count, slots, pending):
     """Write the slots at positions position ... position + count - 1 of an epoch's order.
 
     Parameters
@@ -67,17 +67,27 @@ def fill_slots(order, position, count, slots):
         Range of positions.
     slots : uint64, at least count
         Receives the slots.
+    pending : int32, at least count
+        Buffer.
     """
     num_slot, mask, shift = order[0], order[1], order[2]
     a0, c0, a1, c1, a2, c2 = order[3], order[4], order[5], order[6], order[7], order[8]
     for i in range(count):
         slots[i] = _permute(u64(position + i), mask, shift, a0, c0, a1, c1, a2, c2)
-    # Walked in a loop of its own, so that the one above vectorises.
+    # Up to half of them fall outside, at random. They are listed and walked on
+    # together, without a branch on any single one: it could not be predicted.
+    num_pending = 0
     for i in range(count):
-        slot = slots[i]
-        while slot >= num_slot:
-            slot = _permute(slot, mask, shift, a0, c0, a1, c1, a2, c2)
-        slots[i] = slot
+        pending[num_pending] = i
+        num_pending += slots[i] >= num_slot
+    while num_pending > 0:
+        num_left = 0
+        for n in range(num_pending):
+            i = pending[n]
+            slots[i] = _permute(slots[i], mask, shift, a0, c0, a1, c1, a2, c2)
+            pending[num_left] = i
+            num_left += slots[i] >= num_slot
+        num_pending = num_left
 
 
 def batch_start(num_slot: int, num_batch: int, batch: int) -> int:

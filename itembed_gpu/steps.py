@@ -342,6 +342,7 @@ def train_positions(
     num_target = num_negative + 1
     num_slot = np.int64(order[0])
     slots = np.empty(BLOCK, dtype=np.uint64)
+    pending = np.empty(BLOCK, dtype=np.int32)
     draws = np.empty(((num_target + 3) // 4 * 4, BLOCK), dtype=np.uint32)
     left = np.empty(BLOCK, dtype=np.int32)
     targets = np.empty((BLOCK, num_target), dtype=np.int32)
@@ -356,7 +357,7 @@ def train_positions(
     batch_stop = num_slot * (batch + 1) // num_batch
     for position in range(start, stop, BLOCK):
         count = min(BLOCK, stop - position)
-        fill_slots(order, position, count, slots)
+        fill_slots(order, position, count, slots, pending)
         fill_draws(seed, stream, epoch, slots, count, draws)
         for i in range(count):
             while position + i >= batch_stop:

@@ -85,3 +85,18 @@ print(compiled)
 
 def test_the_package_is_typed():
     assert (PACKAGE / "py.typed").exists()
+
+
+ROOT = PACKAGE.parent
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    command = 'python -m pip install -e ".[cli,test]" && scripts/test'
+    assert f"\n{command}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"\n{command}\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_map_for_contributors_is_complete():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    missing = [name for name in STAIR if f"`{name}.py`" not in text and name != "__init__"]
+    assert missing == []

@@ -23,7 +23,7 @@ from itembed_gpu.schedule import (
 @njit
 def compiled_slots(order, position, count):
     slots = np.empty(count, dtype=np.uint64)
-    fill_slots(order, position, count, slots)
+    fill_slots(order, position, count, slots, np.empty(count, dtype=np.int32))
     return slots
 
 

@@ -60,13 +60,14 @@ def drawn_pairs(pairs, neighbour, num_right, num_negative, seed, stream, epoch, 
     num_slot = np.int64(order[0])
     rows = np.empty((num_slot, num_negative + 3), dtype=np.int64)
     slots = np.empty(BLOCK, dtype=np.uint64)
+    pending = np.empty(BLOCK, dtype=np.int32)
     draws = np.empty(((num_negative + 4) // 4 * 4, BLOCK), dtype=np.uint32)
     left = np.empty(BLOCK, dtype=np.int32)
     targets = np.empty((BLOCK, num_negative + 1), dtype=np.int32)
     scale = np.ones(BLOCK, dtype=np.float32)
     for position in range(0, num_slot, BLOCK):
         count = min(BLOCK, num_slot - position)
-        fill_slots(order, position, count, slots)
+        fill_slots(order, position, count, slots, pending)
         fill_draws(seed, stream, epoch, slots, count, draws)
         fill_pairs(pairs, neighbour, num_right, slots, draws, count, left, targets, scale)
         for i in range(count):

@@ -1,0 +1,649 @@
+"""Packing: from collections of labels to the flat arrays that training walks.
+
+Packed itemsets are two arrays. ``indices`` holds the items of all itemsets,
+one after the other, each item as the row number of its label in ``labels``;
+itemset ``i`` is ``indices[offsets[i]:offsets[i + 1]]``.
+
+Reading Python objects takes nearly all the time, so the one pass over them is
+a chain of built-in iterators, and whatever follows is done on arrays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import reprlib
+import warnings
+from array import array
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any, Self, cast, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from . import checks
+from .errors import InputError
+
+__all__ = ["Dropped", "PackedItemsets", "pack_itemsets", "prune_itemsets"]
+
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+OffsetsArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+WeightsArray = npt.NDArray[np.float32]
+
+# Their length is what they yield, and they yield it again: no copy is needed.
+_PLAIN = frozenset([list, tuple, set, frozenset, dict])
+
+# Items worked on at once where NumPy would make temporary int64 copies.
+_BLOCK = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dropped:
+    """What was read, and what of it was left out, for which reason.
+
+    Nothing is counted twice: the items (itemsets) that were read are the ones
+    that remain, plus those of each reason.
+
+    Attributes
+    ----------
+    itemsets_read, items_read: int
+        What was given, ``None`` items included.
+    none_items: int
+        Items that are ``None``, or missing in a column.
+    rare_labels, rare_items: int
+        Labels found less than `min_count` times, and their occurrences.
+    short_itemsets, short_items: int
+        Itemsets left with less than `min_length` items, and those items.
+    masked_itemsets, masked_items: int
+        Itemsets that a mask left out, and their items.
+
+    Examples
+    --------
+    >>> print(Dropped(itemsets_read=3, items_read=7, rare_labels=1, rare_items=2))
+    3 itemsets with 7 items read; dropped 1 rare label (2 items)
+
+    """
+
+    itemsets_read: int = 0
+    items_read: int = 0
+    none_items: int = 0
+    rare_labels: int = 0
+    rare_items: int = 0
+    short_itemsets: int = 0
+    short_items: int = 0
+    masked_itemsets: int = 0
+    masked_items: int = 0
+
+    def __str__(self) -> str:
+        """Say it in one line, naming only what was dropped."""
+        lost = [
+            _lost(self.none_items, "None item"),
+            _lost(self.rare_labels, "rare label", self.rare_items),
+            _lost(self.short_itemsets, "short itemset", self.short_items),
+            _lost(self.masked_itemsets, "masked itemset", self.masked_items),
+        ]
+        read = f"{_amount(self.itemsets_read, 'itemset')} with {_amount(self.items_read, 'item')}"
+        return f"{read} read; dropped {', '.join(filter(None, lost)) or 'nothing'}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PackedItemsets:
+    """Packed itemsets, what goes with them, and an account of what was dropped.
+
+    It unpacks, indexes and counts as the tuple ``labels, indices, offsets``.
+
+    Attributes
+    ----------
+    labels: list of object, num_label
+        Label of each index, most frequent first.
+    indices: int32, num_item
+        Items of all itemsets, one itemset after the other.
+    offsets: int32, num_itemset + 1
+        Where each itemset starts in `indices`, and the last one ends; int64 if
+        there are more than 2**31 - 1 items.
+    weights: float32, num_item, or None
+        Weight of each item, if weights were given.
+    counts: int64, num_label
+        Occurrences of each label as read: items of itemsets that were then
+        dropped, too short or masked, are counted.
+    dropped: Dropped
+        What was read, and what of it is not here.
+
+    """
+
+    labels: list[Any]
+    indices: Int32Array
+    offsets: OffsetsArray
+    weights: WeightsArray | None
+    counts: Int64Array
+    dropped: Dropped
+
+    @property
+    def num_itemset(self) -> int:
+        """Number of itemsets."""
+        return len(self.offsets) - 1
+
+    @property
+    def num_item(self) -> int:
+        """Number of items, over all itemsets."""
+        return len(self.indices)
+
+    @property
+    def num_label(self) -> int:
+        """Number of labels; some may be left without an item, see `counts`."""
+        return len(self.labels)
+
+    def prune(self, *, mask: npt.ArrayLike | None = None, min_length: int | None = None) -> Self:
+        """Keep only some of the itemsets, with their weights.
+
+        Labels and counts stay as they are, so that indices keep their meaning;
+        what goes is added to the account, as masked or else as short.
+
+        Parameters
+        ----------
+        mask: bool, num_itemset, optional
+            Itemsets to keep.
+        min_length: int, optional
+            Least number of items of an itemset to keep.
+
+        Returns
+        -------
+        pruned: PackedItemsets
+            New packed itemsets; this one is not changed.
+
+        Raises
+        ------
+        InputError
+            If neither `mask` nor `min_length` is given, or one cannot be used.
+
+        Examples
+        --------
+        >>> packed = pack_itemsets([["apple"], ["apple", "salt"]])
+        >>> packed.prune(min_length=2).num_itemset
+        1
+
+        """
+        lengths = np.diff(checks.offsets("offsets", self.offsets, self.num_item))
+        chosen, long = _selection(lengths, mask, min_length)
+        indices, kept_lengths, weights = _select(chosen & long, lengths, self.indices, self.weights)
+        return dataclasses.replace(
+            self,
+            indices=indices,
+            offsets=_offsets(kept_lengths),
+            weights=weights,
+            dropped=_add_itemsets(self.dropped, lengths, chosen, long),
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.labels, self.indices, self.offsets))
+
+    def __getitem__(self, key: Any) -> Any:
+        return (self.labels, self.indices, self.offsets)[key]
+
+    def __len__(self) -> int:
+        return 3
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(num_label={self.num_label}, num_itemset={self.num_itemset}, "
+            f"num_item={self.num_item}, weights={'no' if self.weights is None else 'yes'})"
+        )
+
+
+def pack_itemsets(
+    itemsets: Iterable[Iterable[Hashable]],
+    *,
+    min_count: int = 1,
+    min_length: int = 1,
+    weights: Iterable[Iterable[float]] | None = None,
+) -> PackedItemsets:
+    """Number the labels of itemsets by frequency, and pack the items into arrays.
+
+    Any iterable of iterables will do, generators included: each is read once.
+    Of a mapping, the keys are read. ``None`` is no item, and is skipped. Items
+    that compare equal are one label (as ``1`` and ``1.0``), known by the first
+    one read. Labels are first counted and dropped by `min_count`, then what
+    remains of the itemsets is dropped by `min_length`; a label stays even if
+    none of its itemsets does.
+
+    Parameters
+    ----------
+    itemsets: iterable of iterable of hashable
+        Labels of each itemset.
+    min_count: int, optional
+        Least number of occurrences of a label to keep.
+    min_length: int, optional
+        Least number of items of an itemset to keep; 0 keeps empty itemsets.
+    weights: iterable of iterable of float, optional
+        Weight of each item, in the order of `itemsets` (for a set, in the order
+        in which it iterates). A weight goes when its item goes.
+
+    Returns
+    -------
+    packed: PackedItemsets
+        It unpacks as ``labels, indices, offsets``:
+
+        labels: list of object, num_label
+            Label of each index, most frequent first, ties as first read.
+        indices: int32, num_item
+            Items of all itemsets, one itemset after the other.
+        offsets: int32, num_itemset + 1
+            Where each itemset starts in `indices`, and the last one ends; int64
+            if there are more than 2**31 - 1 items.
+
+        and has ``weights`` (float32), ``counts`` and ``dropped`` besides.
+
+    Raises
+    ------
+    InputError
+        If something is not iterable, an item is not hashable, weights do not
+        match the itemsets or are not finite, or a limit is not an integer of
+        at least 0.
+
+    Warns
+    -----
+    UserWarning
+        If an itemset is a string or bytes, as its characters become the items.
+
+    Examples
+    --------
+    >>> labels, indices, offsets = pack_itemsets([["salt"], ["oil", "salt"], ["oil", "salt"]])
+    >>> labels, indices.tolist(), offsets.tolist()
+    (['salt', 'oil'], [0, 1, 0, 1, 0], [0, 1, 3, 5])
+
+    """
+    min_count = checks.integer("min_count", min_count)
+    min_length = checks.integer("min_length", min_length)
+
+    reader = _Reader(itemsets, weights)
+    index = _Numbering()
+    try:
+        codes = np.fromiter(map(index.__getitem__, reader.items()), np.int32)
+    except TypeError as error:
+        reader.explain(error)
+        raise
+
+    if reader.text is not None:
+        warnings.warn(
+            f"itemsets look like strings: {reader.text} is read as a collection of characters; "
+            "if each string is an item, pass [[item, ...], ...]",
+            UserWarning,
+            stacklevel=2,
+        )
+    return pack_codes(
+        list(index),
+        codes,
+        np.asarray(reader.lengths, np.int64),
+        min_count=min_count,
+        min_length=min_length,
+        weights=reader.weights(),
+    )
+
+
+def pack_codes(
+    labels: Sequence[Any],
+    codes: Int32Array,
+    lengths: Int64Array,
+    *,
+    min_count: int = 1,
+    min_length: int = 1,
+    weights: WeightsArray | None = None,
+) -> PackedItemsets:
+    """Pack items that are already numbered: the second half of `pack_itemsets`.
+
+    It is for readers of columns, whose dictionary encoding has done the first
+    half, and trusts its arguments.
+
+    Parameters
+    ----------
+    labels: sequence of object, num_code
+        Label of each code; labels as frequent as each other keep this order.
+    codes: int32, num_item
+        Items of all itemsets, one itemset after the other; -1 for no item.
+        **Overwritten**: give a copy of what is needed later.
+    lengths: int64, num_itemset
+        Number of items of each itemset, those without an item included.
+    min_count, min_length: int, optional
+        As for `pack_itemsets`.
+    weights: float32, num_item, optional
+        Weight of each item.
+
+    Returns
+    -------
+    packed: PackedItemsets
+        Packed itemsets.
+
+    """
+    counts, none_items = _count(codes, len(labels))
+    # A label that never occurs is not kept, nor is it counted as dropped.
+    common = counts >= max(min_count, 1)
+    rare = (counts > 0) & ~common
+
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(common)]
+    rank = np.full(len(labels) + 1, -1, np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    for block in _blocks(codes):
+        block[...] = rank[block]  # -1 reads the last entry, which is -1
+
+    dropped = Dropped(
+        itemsets_read=len(lengths),
+        items_read=len(codes),
+        none_items=none_items,
+        rare_labels=int(np.count_nonzero(rare)),
+        rare_items=int(counts[rare].sum()),
+    )
+    keep = codes >= 0
+    left = lengths
+    if dropped.none_items or dropped.rare_items:
+        left = _lengths_left(keep, lengths)
+    chosen, long = _selection(left, None, min_length)
+    dropped = _add_itemsets(dropped, left, chosen, long)
+    if dropped.short_items:
+        keep &= np.repeat(long, lengths)
+    if not keep.all():
+        codes = codes[keep]
+        weights = None if weights is None else weights[keep]
+
+    return PackedItemsets(
+        labels=[labels[code] for code in order.tolist()],
+        indices=codes,
+        offsets=_offsets(left[long]),
+        weights=weights,
+        counts=counts[order],
+        dropped=dropped,
+    )
+
+
+@overload
+def prune_itemsets(
+    indices: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    *,
+    mask: npt.ArrayLike | None = None,
+    min_length: int | None = None,
+    weights: None = None,
+) -> tuple[Int32Array, OffsetsArray]: ...
+
+
+@overload
+def prune_itemsets(
+    indices: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    *,
+    mask: npt.ArrayLike | None = None,
+    min_length: int | None = None,
+    weights: npt.ArrayLike,
+) -> tuple[Int32Array, OffsetsArray, WeightsArray]: ...
+
+
+def prune_itemsets(
+    indices: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    *,
+    mask: npt.ArrayLike | None = None,
+    min_length: int | None = None,
+    weights: npt.ArrayLike | None = None,
+) -> tuple[Int32Array, OffsetsArray] | tuple[Int32Array, OffsetsArray, WeightsArray]:
+    """Keep only some of the itemsets: those of a mask, the long enough, or both.
+
+    Parameters
+    ----------
+    indices: int32, num_item
+        Items of all itemsets. Those before the first and after the last offset
+        belong to no itemset, and are left out.
+    offsets: int32 or int64, num_itemset + 1
+        Where each itemset starts in `indices`, and the last one ends.
+    mask: bool, num_itemset, optional
+        Itemsets to keep. It or `min_length` must be given.
+    min_length: int, optional
+        Least number of items of an itemset to keep.
+    weights: float32, num_item, optional
+        Weight of each item.
+
+    Returns
+    -------
+    indices: int32, num_kept_item
+        Items of the itemsets that are kept: a new array.
+    offsets: int32, num_kept_itemset + 1
+        Where each starts, and the last one ends; int64 if there are more than
+        2**31 - 1 items.
+    weights: float32, num_kept_item
+        Weight of each item. Returned only if `weights` is given.
+
+    Raises
+    ------
+    InputError
+        If neither `mask` nor `min_length` is given, or an argument has a wrong
+        shape, type or value.
+
+    Examples
+    --------
+    >>> indices, offsets = prune_itemsets([4, 0, 1, 2], [0, 1, 4], min_length=2)
+    >>> indices.tolist(), offsets.tolist()
+    ([0, 1, 2], [0, 3])
+
+    """
+    items = checks.int32("indices", indices)
+    starts = checks.offsets("offsets", offsets, len(items))
+    lengths = np.diff(starts)
+    chosen, long = _selection(lengths, mask, min_length)
+
+    used = slice(starts[0], starts[-1])
+    item_weights = None
+    if weights is not None:
+        item_weights = checks.weights("weights", weights, len(items))[used]
+    kept, kept_lengths, kept_weights = _select(chosen & long, lengths, items[used], item_weights)
+    if kept_weights is None:
+        return kept, _offsets(kept_lengths)
+    return kept, _offsets(kept_lengths), kept_weights
+
+
+def offsets_dtype(num_item: int) -> np.dtype[Any]:
+    """Choose int32 for offsets, unless `num_item` does not fit: then int64."""
+    return np.dtype(np.int32 if num_item <= np.iinfo(np.int32).max else np.int64)
+
+
+class _Numbering(dict[Any, int]):
+    """Numbers labels from 0 on as they are first looked up; ``None`` is -1.
+
+    ``None`` is not stored: a dict of strings alone is searched faster.
+    """
+
+    def __missing__(self, label: Any) -> int:
+        if label is None:
+            return -1
+        self[label] = number = len(self)
+        return number
+
+
+class _Reader:
+    """Reads itemsets once, noting their lengths and weights as they go by."""
+
+    def __init__(
+        self,
+        itemsets: Iterable[Iterable[Any]],
+        weights: Iterable[Iterable[float]] | None,
+    ) -> None:
+        self.lengths = array("q")
+        self.text: str | None = None
+        self._itemsets = itemsets
+        self._rows = None if weights is None else _iterate(weights, "weights")
+        self._weights = array("f")
+        self._listed: Sequence[Collection[Any]] = ()
+        self._latest: Collection[Any] = ()
+
+    def items(self) -> Iterator[Any]:
+        """Iterate over the items of all itemsets."""
+        given = self._itemsets
+        # The common case, lists of lists, runs without Python code per itemset.
+        listed = self._rows is None and type(given) in (list, tuple)
+        if listed and _PLAIN.issuperset(map(type, given)):
+            self._listed = cast(Sequence[Collection[Any]], given)
+            self.lengths.extend(map(len, self._listed))
+            return chain.from_iterable(self._listed)
+        return chain.from_iterable(self._visit())
+
+    def _visit(self) -> Iterator[Collection[Any]]:
+        # One at a time: a generator may fill the same list again for each itemset.
+        for itemset in _iterate(self._itemsets, "itemsets"):
+            if type(itemset) not in _PLAIN:
+                itemset = self._materialise(itemset)
+            self._latest = itemset
+            self.lengths.append(len(itemset))
+            if self._rows is not None:
+                self._read_weights(self._rows)
+            yield itemset
+        for _ in self._rows or ():
+            raise InputError(
+                f"weights goes on after the {len(self.lengths)} itemsets; "
+                "pass one collection of weights for each itemset"
+            )
+
+    def _materialise(self, itemset: Iterable[Any]) -> list[Any]:
+        """List an itemset whose length is not known, or not to be relied on."""
+        name = f"itemsets[{len(self.lengths)}]"
+        if self.text is None and isinstance(itemset, str | bytes):
+            self.text = f"{name}, {reprlib.repr(itemset)},"
+        return list(_iterate(itemset, name))
+
+    def _read_weights(self, rows: Iterator[Iterable[float]]) -> None:
+        """Read the weights of the itemset that was read last."""
+        position = len(self.lengths) - 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            raise InputError(
+                f"weights ends after {position} itemsets, and itemsets goes on; "
+                "pass one collection of weights for each itemset"
+            ) from None
+        before = len(self._weights)
+        values = _iterate(row, f"weights[{position}]")
+        try:
+            self._weights.extend(values)
+        except (TypeError, OverflowError) as error:
+            raise InputError(f"weights[{position}]: {error}; pass numbers") from error
+        if len(self._weights) - before != self.lengths[-1]:
+            raise InputError(
+                f"weights[{position}] has {len(self._weights) - before} weights, and "
+                f"itemsets[{position}] {self.lengths[-1]} items; pass one weight for each item"
+            )
+
+    def weights(self) -> WeightsArray | None:
+        """Return the weights of all items, or None if none were given."""
+        if self._rows is None:
+            return None
+        weights = np.asarray(self._weights, np.float32)
+        wrong = checks.first_not_finite(weights)
+        if wrong is not None:
+            starts = _offsets(np.asarray(self.lengths, np.int64))
+            itemset = int(np.searchsorted(starts, wrong, side="right")) - 1
+            raise InputError(
+                f"weights[{itemset}][{wrong - int(starts[itemset])}] is {weights[wrong]} "
+                "in float32; pass finite numbers"
+            )
+        return weights
+
+    def explain(self, error: TypeError) -> None:
+        """Raise an error that names the item that is not hashable, if there is one."""
+        latest = [(len(self.lengths) - 1, self._latest)]
+        for i, itemset in enumerate(self._listed) if self._listed else latest:
+            for j, item in enumerate(itemset):
+                try:
+                    hash(item)
+                except TypeError:
+                    raise InputError(
+                        f"itemsets[{i}][{j}] is {reprlib.repr(item)}, which is not hashable; "
+                        "pass items such as strings, numbers or tuples"
+                    ) from error
+
+
+def _iterate(value: Iterable[Any], name: str) -> Iterator[Any]:
+    try:
+        return iter(value)
+    except TypeError:
+        raise InputError(
+            f"{name} is {reprlib.repr(value)}, which is not iterable; pass a list or the like"
+        ) from None
+
+
+def _selection(
+    lengths: Int64Array, mask: npt.ArrayLike | None, min_length: int | None
+) -> tuple[BoolArray, BoolArray]:
+    """Tell which itemsets the mask chooses, and which are long enough."""
+    if mask is None and min_length is None:
+        raise InputError("mask and min_length are both None; pass at least one of them")
+    chosen = long = np.ones(len(lengths), np.bool_)
+    if mask is not None:
+        chosen = checks.vector("mask", mask, "b", "booleans").astype(np.bool_, copy=False)
+        if len(chosen) != len(lengths):
+            raise InputError(
+                f"mask has {len(chosen)} entries for {len(lengths)} itemsets; pass one for each"
+            )
+    if min_length is not None:
+        long = lengths >= checks.integer("min_length", min_length)
+    return chosen, long
+
+
+def _lengths_left(keep: BoolArray, lengths: Int64Array) -> Int64Array:
+    """Compute the lengths of itemsets once the items that are not kept are gone."""
+    gone = np.flatnonzero(~keep)
+    ends = np.cumsum(lengths)
+    return np.diff(ends - np.searchsorted(gone, ends), prepend=0)
+
+
+def _select(
+    keep: BoolArray, lengths: Int64Array, indices: Int32Array, weights: WeightsArray | None
+) -> tuple[Int32Array, Int64Array, WeightsArray | None]:
+    """Copy the items, lengths and weights of the itemsets to keep."""
+    items = np.repeat(keep, lengths)
+    return indices[items], lengths[keep], None if weights is None else weights[items]
+
+
+def _offsets(lengths: Int64Array) -> OffsetsArray:
+    """Compute where itemsets of these lengths start and end."""
+    offsets: OffsetsArray = np.zeros(len(lengths) + 1, offsets_dtype(int(lengths.sum())))
+    np.cumsum(lengths, dtype=offsets.dtype, out=offsets[1:])
+    return offsets
+
+
+def _blocks(codes: Int32Array, size: int = _BLOCK) -> Iterator[Int32Array]:
+    """Cut an array into views of a moderate size."""
+    for start in range(0, len(codes), size):
+        yield codes[start : start + size]
+
+
+def _count(codes: Int32Array, num_label: int) -> tuple[Int64Array, int]:
+    """Count the occurrences of each code, and of -1."""
+    counts = np.zeros(num_label + 1, np.int64)
+    # A block is no shorter than the counts that are added for it.
+    for block in _blocks(codes, max(_BLOCK, num_label)):
+        counts += np.bincount(block + 1, minlength=num_label + 1)
+    return counts[1:], int(counts[0])
+
+
+def _add_itemsets(
+    dropped: Dropped, lengths: Int64Array, chosen: BoolArray, long: BoolArray
+) -> Dropped:
+    """Add the itemsets that are not chosen, and those that are but are not long enough."""
+    short = chosen & ~long
+    return dataclasses.replace(
+        dropped,
+        short_itemsets=dropped.short_itemsets + int(np.count_nonzero(short)),
+        short_items=dropped.short_items + int(lengths[short].sum()),
+        masked_itemsets=dropped.masked_itemsets + int(np.count_nonzero(~chosen)),
+        masked_items=dropped.masked_items + int(lengths[~chosen].sum()),
+    )
+
+
+def _amount(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _lost(count: int, noun: str, num_item: int | None = None) -> str:
+    """Say how many were dropped, and with how many items; nothing if none were."""
+    if count == 0:
+        return ""
+    items = "" if num_item is None else f" ({_amount(num_item, 'item')})"
+    return _amount(count, noun) + items

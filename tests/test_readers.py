@@ -1,0 +1,382 @@
+"""Reading itemsets: round trips through every format, and one clear line for every bad file."""
+
+import gzip
+import io
+import lzma
+import random
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from itembed_gpu.errors import DataError, InputError, MissingExtraError
+from itembed_gpu.itemsets import pack_itemsets
+from itembed_gpu.readers import FORMATS, read_itemsets
+
+polars = pytest.importorskip("polars", reason="tables are read with the extra 'cli'")
+
+# Whatever UTF-8 can hold, but for zero bytes and a byte order mark.
+TEXT = st.text(
+    st.characters(blacklist_categories=("Cs",), blacklist_characters="\0\ufeff"), min_size=1
+)
+WORD = TEXT.map(lambda text: "".join(text.split())).filter(bool)
+PHRASE = TEXT.map(lambda text: " ".join(text.replace(";", "").split())).filter(bool)
+KEYS = st.integers(0, 4)
+
+
+def unpack(packed):
+    labels, indices, offsets = packed
+    names = [labels[index] for index in indices]
+    return [names[start:end] for start, end in pairwise(offsets)]
+
+
+def group(rows):
+    """Itemsets of (itemset, item) rows: by first row, then by row."""
+    itemsets = {}
+    for key, item in rows:
+        itemsets.setdefault(key, []).append(item)
+    return list(itemsets.values())
+
+
+def assert_same(packed, itemsets):
+    expected = pack_itemsets(itemsets)
+    assert packed.labels == expected.labels
+    assert list(map(type, packed.labels)) == list(map(type, expected.labels))
+    np.testing.assert_array_equal(packed.indices, expected.indices)
+    np.testing.assert_array_equal(packed.offsets, expected.offsets)
+    np.testing.assert_array_equal(packed.counts, expected.counts)
+    assert packed.dropped == expected.dropped
+
+
+def write_text(path, text):
+    data = text.encode() if isinstance(text, str) else text
+    compress = {".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)
+    path.write_bytes(compress(data))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where hypothesis may write, as a fixture of a function is not made anew for each example."""
+    return tmp_path_factory.mktemp("round_trip")
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".txt.xz"])
+    @given(itemsets=st.lists(st.lists(WORD, min_size=1), min_size=1))
+    def test_text(self, folder, suffix, itemsets):
+        path = folder / f"itemsets{suffix}"
+        write_text(path, "".join(" ".join(itemset) + "\n" for itemset in itemsets))
+        assert_same(read_itemsets(path), itemsets)
+
+    @given(itemsets=st.lists(st.lists(PHRASE, min_size=1), min_size=1))
+    def test_text_with_a_separator(self, folder, itemsets):
+        path = folder / "separated.txt"
+        write_text(path, "".join(" ; ".join(itemset) + "\r\n" for itemset in itemsets))
+        assert_same(read_itemsets(path, separator=";"), itemsets)
+
+    @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".parquet"])
+    @given(rows=st.lists(st.tuples(KEYS, TEXT.map("x".__add__)), min_size=1))
+    def test_table_of_strings(self, folder, suffix, rows):
+        path = self.write_table(folder, suffix, rows)
+        assert_same(read_itemsets(path), group(rows))
+
+    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+    @given(rows=st.lists(st.tuples(TEXT, st.integers(-(2**63), 2**63 - 1)), min_size=1))
+    def test_table_of_integers(self, folder, suffix, rows):
+        path = self.write_table(folder, suffix, rows)
+        assert_same(read_itemsets(path), group(rows))
+
+    @staticmethod
+    def write_table(folder, suffix, rows):
+        path = folder / f"rows{suffix}"
+        frame = polars.DataFrame(rows, schema=["basket", "product"], orient="row")
+        if suffix == ".parquet":
+            frame.write_parquet(path)
+        else:
+            write_text(path, frame.write_csv(separator="\t" if suffix == ".tsv" else ","))
+        return path
+
+
+class TestText:
+    def test_items_are_strings(self, tmp_path):
+        path = write_text(tmp_path / "a.txt", "1 2\n2 3\n")
+        assert unpack(read_itemsets(path)) == [["1", "2"], ["2", "3"]]
+
+    def test_a_byte_order_mark_is_no_part_of_an_item(self, tmp_path):
+        path = write_text(tmp_path / "a.txt", "\ufeffa b")
+        assert unpack(read_itemsets(path)) == [["a", "b"]]
+
+    def test_empty_lines_and_fields_are_counted(self, tmp_path):
+        path = write_text(tmp_path / "a.txt", "a,,b\n\n , \nc,\n")
+        packed = read_itemsets(path, separator=",")
+        assert unpack(packed) == [["a", "b"], ["c"]]
+        assert (packed.dropped.itemsets_read, packed.dropped.short_itemsets) == (4, 2)
+        assert packed.dropped.none_items == 4
+        assert packed.rows_without_itemset == 0
+
+    def test_limits(self, tmp_path):
+        path = write_text(tmp_path / "a.txt", "a b\nb c\nb\n")
+        packed = read_itemsets(path, min_count=2, min_length=1)
+        assert unpack(packed) == [["b"], ["b"], ["b"]]
+        assert packed.dropped.rare_labels == 2
+
+    def test_format_overrules_the_suffix(self, tmp_path):
+        path = write_text(tmp_path / "a.csv", "a,b c\n")
+        assert unpack(read_itemsets(path, format="text")) == [["a,b", "c"]]
+
+    def test_source_is_the_file(self, tmp_path):
+        path = write_text(tmp_path / "a.txt", "a b")
+        assert read_itemsets(str(path)).source == str(path)
+
+    @pytest.mark.parametrize("argument", ["itemset", "item", "weight"])
+    def test_has_no_columns(self, tmp_path, argument):
+        path = write_text(tmp_path / "a.txt", "a b")
+        with pytest.raises(InputError, match="'basket'"):
+            read_itemsets(path, **{argument: "basket"})
+
+    def test_an_empty_separator_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match="separator"):
+            read_itemsets(write_text(tmp_path / "a.txt", "a b"), separator="")
+
+
+class TestTable:
+    SALES = "basket,product,price,day\n7,tea,1,mon\n3,cup,2.5,mon\n7,cup,3,tue\n"
+
+    @pytest.fixture
+    def sales(self, tmp_path):
+        return write_text(tmp_path / "sales.csv", self.SALES)
+
+    def test_the_first_columns_are_taken_and_told(self, sales):
+        packed = read_itemsets(sales)
+        assert unpack(packed) == [["tea", "cup"], ["cup"]]
+        for part in (str(sales), "itemset column 'basket'", "item column 'product'", "first"):
+            assert part in packed.source
+
+    def test_named_columns(self, sales):
+        packed = read_itemsets(sales, itemset="day", item="basket")
+        assert unpack(packed) == [[7, 3], [7]]
+        assert "first" not in packed.source
+
+    def test_a_named_column_is_not_taken_again(self, sales):
+        assert unpack(read_itemsets(sales, item="basket")) == [[7], [3, 7]]
+        assert unpack(read_itemsets(sales, itemset="product", weight="basket")) == [
+            ["1"],
+            ["2.5", "3"],
+        ]
+
+    def test_weights_follow_their_items(self, sales):
+        packed = read_itemsets(sales, weight="price")
+        assert unpack(packed) == [["tea", "cup"], ["cup"]]
+        assert packed.weights.dtype == np.float32
+        np.testing.assert_array_equal(packed.weights, [1, 3, 2.5])
+        assert "weight column 'price'" in packed.source
+
+    def test_weights_go_with_their_items(self, sales):
+        packed = read_itemsets(sales, weight="price", min_count=2)
+        np.testing.assert_array_equal(packed.weights, [3, 2.5])
+
+    @pytest.mark.parametrize("weight", ["", "much", "nan", "inf", "1e99"])
+    def test_a_weight_that_is_no_number_is_refused(self, tmp_path, weight):
+        path = write_text(tmp_path / "a.csv", f"b,i,w\n1,x,1\n1,y,{weight}\n")
+        with pytest.raises(DataError, match=r"weight column 'w'.* in row 2"):
+            read_itemsets(path, weight="w")
+
+    def test_a_row_that_is_left_out_needs_no_weight(self, tmp_path):
+        path = write_text(tmp_path / "a.csv", "b,i,w\n1,x,1\n1,,\n,y,\n")
+        np.testing.assert_array_equal(read_itemsets(path, weight="w").weights, [1])
+
+    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+    def test_what_is_missing_is_counted(self, tmp_path, suffix):
+        path = tmp_path / f"a{suffix}"
+        rows = {"b": [1, None, 1, 2, None, 3], "i": ["x", "lost", None, "y", None, None]}
+        frame = polars.DataFrame(rows)
+        frame.write_parquet(path) if suffix == ".parquet" else frame.write_csv(path)
+        packed = read_itemsets(path)
+        assert unpack(packed) == [["x"], ["y"]]
+        assert packed.rows_without_itemset == 2
+        assert (packed.dropped.items_read, packed.dropped.none_items) == (4, 2)
+        assert packed.dropped.short_itemsets == 1
+        assert "2 row(s) without an itemset" in packed.account
+
+    def test_nan_is_no_itemset(self, tmp_path):
+        path = tmp_path / "a.parquet"
+        polars.DataFrame({"b": [1.0, np.nan], "i": ["x", "y"]}).write_parquet(path)
+        assert read_itemsets(path).rows_without_itemset == 1
+
+    @pytest.mark.parametrize(
+        ("fields", "labels"),
+        [
+            (["1", "-2", "30"], [1, -2, 30]),
+            (["1", "02"], ["1", "02"]),
+            (["1", "85123A"], ["1", "85123A"]),
+            (["1", "+2"], ["1", "+2"]),
+            (["1", "2.0"], ["1", "2.0"]),
+            (["1", ""], [1]),
+            (['"1"', '""'], [1]),
+            (["1", "9223372036854775808"], ["1", "9223372036854775808"]),
+        ],
+    )
+    def test_csv_items_are_integers_if_all_are(self, tmp_path, fields, labels):
+        rows = "".join(f"1,{field}\n" for field in fields)
+        assert read_itemsets(write_text(tmp_path / "a.csv", "b,i\n" + rows)).labels == labels
+
+    def test_a_late_string_makes_all_strings(self, tmp_path):
+        rows = "".join(f"1,{code}\n" for code in range(10_000))
+        path = write_text(tmp_path / "a.csv", f"b,i\n{rows}1,x\n")
+        assert set(map(type, read_itemsets(path).labels)) == {str}
+
+    def test_categories_become_strings(self, tmp_path):
+        path = tmp_path / "a.parquet"
+        frame = polars.DataFrame({"b": [1, 1, 2], "i": ["x", "y", "x"]})
+        frame.with_columns(polars.col("i").cast(polars.Categorical)).write_parquet(path)
+        assert unpack(read_itemsets(path)) == [["x", "y"], ["x"]]
+
+    def test_an_empty_string_of_parquet_is_an_item(self, tmp_path):
+        path = tmp_path / "a.parquet"
+        polars.DataFrame({"b": [1, 1], "i": ["", "x"]}).write_parquet(path)
+        assert unpack(read_itemsets(path)) == [["", "x"]]
+
+    @pytest.mark.parametrize("items", [[0.5, 1.0], [True, False], [[1], [2]]])
+    def test_other_types_of_items_are_refused(self, tmp_path, items):
+        path = tmp_path / "a.parquet"
+        polars.DataFrame({"b": [1, 1], "i": items}).write_parquet(path)
+        with pytest.raises(DataError, match=r"item column 'i' is .*cast it"):
+            read_itemsets(path)
+
+    def test_byte_order_mark_and_windows_lines(self, tmp_path):
+        text = "\ufeff" + self.SALES.replace("\n", "\r\n")
+        packed = read_itemsets(write_text(tmp_path / "a.csv", text), itemset="basket")
+        assert unpack(packed) == [["tea", "cup"], ["cup"]]
+
+    def test_separator(self, tmp_path):
+        path = write_text(tmp_path / "a.csv", "b;i\n1;x,y\n1;z\n")
+        assert unpack(read_itemsets(path, separator=";")) == [["x,y", "z"]]
+
+    def test_a_star_is_no_pattern(self, tmp_path):
+        write_text(tmp_path / "ab.csv", self.SALES)
+        with pytest.raises(DataError, match="cannot be read"):
+            read_itemsets(tmp_path / "a*.csv")
+
+    @pytest.mark.parametrize("role", ["itemset", "item", "weight"])
+    def test_an_unknown_column(self, sales, role):
+        with pytest.raises(InputError, match=r"no column 'x'.*'basket', 'product', 'price', 'day'"):
+            read_itemsets(sales, **{role: "x"})
+
+    def test_a_column_has_one_role(self, sales):
+        with pytest.raises(InputError, match="'basket' is given two roles"):
+            read_itemsets(sales, itemset="basket", item="basket")
+
+    def test_one_column_is_too_few(self, tmp_path):
+        with pytest.raises(DataError, match=r"its columns are 'basket;product'.*separator"):
+            read_itemsets(write_text(tmp_path / "a.csv", "basket;product\n1;2\n"))
+
+    @pytest.mark.parametrize("separator", ["", ";;", "é"])
+    def test_a_separator_of_csv_is_one_character(self, sales, separator):
+        with pytest.raises(InputError, match="separator"):
+            read_itemsets(sales, separator=separator)
+
+    def test_parquet_has_no_separator(self, tmp_path):
+        path = TestRoundTrip.write_table(tmp_path, ".parquet", [(1, "x")])
+        with pytest.raises(InputError, match="separator"):
+            read_itemsets(path, separator=",")
+
+    @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+    def test_polars_is_an_extra(self, tmp_path, monkeypatch, name):
+        monkeypatch.setitem(sys.modules, "polars", None)
+        with pytest.raises(MissingExtraError, match=r'pip install "itembed_gpu\[cli\]"'):
+            read_itemsets(tmp_path / name)
+        assert read_itemsets(write_text(tmp_path / "a.txt", "a b")).num_item == 2
+
+
+def parquet_bytes():
+    buffer = io.BytesIO()
+    polars.DataFrame({"b": list(range(999)), "i": list(range(999))}).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+NOISE = random.Random(0).randbytes(5000)
+LONG = b"b,i\n" + b"".join(b"%d,x%d\n" % (i, i * i) for i in range(20_000))
+BAD_FILES = {
+    "empty.txt": (b"", "empty"),
+    "empty.csv": (b"", "empty"),
+    "empty.parquet": (b"", "empty"),
+    "empty.txt.gz": (gzip.compress(b""), "empty"),
+    "blank.txt": (b"\n \n", "2 short itemsets"),
+    "header.csv": (b"b,i\n", "0 itemsets"),
+    "missing_items.csv": (b"b,i\n1,\n1,\n", "2 None items"),
+    "missing_itemsets.csv": (b"b,i\n,1\n", "without an itemset"),
+    "noise.txt": (NOISE, "line 1"),
+    "noise.csv": (NOISE, "line 1"),
+    "noise.csv.zst": (NOISE, "cannot be read"),
+    "noise.parquet": (NOISE, "PAR1"),
+    "noise.txt.gz": (NOISE, "gzip"),
+    "noise.txt.xz": (NOISE, "damaged"),
+    "latin.txt": ("a\nb caf\xe9 c\n".encode("latin-1"), "line 2: byte 6 \\(0xe9\\) is not UTF-8"),
+    "latin.csv": ("b,i\n1,\xe9\n".encode("latin-1"), "line 2: byte 3 \\(0xe9\\) is not UTF-8"),
+    "latin_header.csv": ("b,\xe9\n1,2\n".encode("latin-1"), "line 1"),
+    "utf16.txt": ("a b".encode("utf-16"), "UTF-16"),
+    "utf16.csv": ("b,i\n1,2".encode("utf-16"), "UTF-16"),
+    "zeros.txt": (b"a b\n" + bytes(99), "line 2"),
+    "zeros.csv": (b"b,i\n1,2\n" + bytes(99), "zero bytes"),
+    "cut.txt.gz": (gzip.compress(LONG)[:-9], "cut short after line [1-9]"),
+    "cut.txt.xz": (lzma.compress(LONG)[:-9], "cut short after line [1-9]"),
+    "cut.csv.gz": (gzip.compress(LONG)[:-9], "cut short after line [1-9]"),
+    "checksum.csv.gz": (gzip.compress(LONG)[:-6] + b"abcdef", "damaged"),
+    "cut.parquet": (parquet_bytes()[:-9], "PAR1"),
+    "cut_start.parquet": (parquet_bytes()[999:], "cannot be read"),
+    "long_row.csv": (b"b,i\n1,2\n1,2,3\n", "line 3: 3 fields.*2 columns"),
+    "open_quote.csv": (b'b,i\n1,2\n1,"3\n4,5\n', "after line 2: unexpected end"),
+}
+
+
+class TestBadFiles:
+    @pytest.mark.parametrize("name", BAD_FILES)
+    def test_one_clear_line(self, tmp_path, name):
+        content, reason = BAD_FILES[name]
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=reason) as caught:
+            read_itemsets(path)
+        assert str(path) in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+
+    @pytest.mark.parametrize("name", ["no.txt", "no.txt.gz", "no.csv", "no.csv.zst", "no.parquet"])
+    def test_missing(self, tmp_path, name):
+        with pytest.raises(DataError, match=f"{name}: cannot be read: No such file"):
+            read_itemsets(tmp_path / name)
+
+    @pytest.mark.parametrize("format", FORMATS)
+    def test_folder(self, tmp_path, format):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_itemsets(tmp_path, format=format)
+
+    @pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+    def test_limits_that_leave_nothing(self, tmp_path, name):
+        path = write_text(tmp_path / name, "b,i\n1,2\n1,3\n")
+        with pytest.raises(DataError, match=r"no itemset to use.* rare labels"):
+            read_itemsets(path, min_count=5)
+        with pytest.raises(DataError, match=r"no itemset to use.* short itemset"):
+            read_itemsets(path, min_length=5)
+
+    @pytest.mark.parametrize("name", ["a.txt", "a.csv"])
+    def test_limits_are_checked_first(self, tmp_path, name):
+        with pytest.raises(InputError, match="min_count"):
+            read_itemsets(tmp_path / name, min_count=-1)
+
+    @pytest.mark.parametrize("name", ["a", "a.json", "a.gz"])
+    def test_an_unknown_suffix(self, tmp_path, name):
+        with pytest.raises(InputError, match="text, csv, tsv, parquet"):
+            read_itemsets(tmp_path / name)
+
+    def test_an_unknown_format(self, tmp_path):
+        with pytest.raises(InputError, match=r"'json'.*text, csv, tsv, parquet"):
+            read_itemsets(tmp_path / "a.txt", format="json")
+
+    @pytest.mark.parametrize("name", ["a.csv.xz", "a.txt.zst", "a.parquet.gz", "a.csv.zip"])
+    def test_a_compression_that_is_not_read(self, tmp_path, name):
+        with pytest.raises(InputError, match="decompress it first"):
+            read_itemsets(tmp_path / name)
