@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import platform
@@ -181,6 +182,8 @@ def train(
     _check_usage(file, output, example, reading)
     if output is not None:
         _check_output(output)
+    # The library logs an interruption; here the last line says it, and what was saved.
+    logging.getLogger(__package__).addHandler(logging.NullHandler())
     from .devices import select_backend
     from .rng import resolve_seed
 

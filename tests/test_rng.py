@@ -37,7 +37,9 @@ PINNED = [
 
 @njit
 def compiled_philox(counter, key):
-    return philox(*counter, *key)
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    return philox(c0, c1, c2, c3, k0, k1)
 
 
 @njit

@@ -12,13 +12,14 @@ import textwrap
 import threading
 import time
 
+import numba
 import numpy as np
 import pytest
 from conftest import DIM, NUM_NEGATIVE, random_itemsets, random_tables
 from test_tasks import CountingTask, supervised, tables_of, unsupervised
 
 import itembed_gpu
-from itembed_gpu import CompoundTask, DivergenceError, InputError, UnsupervisedTask, train
+from itembed_gpu import CompoundTask, DivergenceError, InputError, UnsupervisedTask, cpu, train
 from itembed_gpu.cpu import VALUES_PER_CHECK, CpuTask, is_finite
 
 
@@ -353,6 +354,20 @@ def test_compiled_code_is_kept_on_disk(tmp_path):
         for _ in range(2)
     ]
     assert hits == ["", "1"]
+
+
+def test_code_is_compiled_also_where_no_folder_can_be_written(monkeypatch):
+    asked = []
+
+    def no_folder(*, cache=False, **options):
+        asked.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return numba.njit(**options)
+
+    monkeypatch.setattr(cpu, "njit", no_folder)
+    assert cpu._compile(lambda x: x + 1)(2) == 3
+    assert asked == [True, False]
 
 
 def test_the_number_of_threads_follows_numba():
