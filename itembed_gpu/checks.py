@@ -157,3 +157,12 @@ def same_dimension(left_name: str, left: Float32Array, right_name: str, right: F
             "pass tables of the same dimension"
         )
     return int(left.shape[1])
+
+
+def show(value: object, width: int = 60) -> str:
+    """Return the repr of any value, cut to one line of at most this width."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # an int of more digits than Python prints
+        text = f"<{type(value).__name__} too long to print>"
+    return text if len(text) <= width else f"{text[: width - 3]}..."

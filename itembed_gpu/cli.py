@@ -293,9 +293,9 @@ def _check_usage(
 
 def _check_output(folder: Path) -> None:
     """Find out before training, which may take long, what would keep from saving after it."""
-    from .embeddings import _next_generation
+    from .storage import next_generation
 
-    _next_generation(folder)
+    next_generation(folder)
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent

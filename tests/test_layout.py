@@ -25,6 +25,7 @@ STAIR = [
     "lowlevel",
     "tasks",
     "train",
+    "storage",
     "embeddings",
     "readers",
     "example",
