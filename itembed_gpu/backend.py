@@ -66,6 +66,9 @@ class BoundTask(Protocol):
     def max_pairs(self) -> int:
         """Pairs that a call may train, at most, to return within about 0.1 s."""
 
+    def prepare(self) -> None:
+        """Do what takes time before the first pair: compile, copy. May be left to `run`."""
+
     def run(
         self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
     ) -> None:

@@ -26,7 +26,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import DataError, ItembedError
+from .errors import DataError, ItembedError, UnknownLabelError
 
 try:
     import click
@@ -396,7 +396,12 @@ def _labels(embeddings: Embeddings, words: tuple[str, ...]) -> list[Any]:
     if all(word in embeddings for word in words):
         return list(words)
     written = {str(label): label for label in embeddings.labels}
-    return [word if word in embeddings else written.get(word, word) for word in words]
+    labels = [word if word in embeddings else written.get(word, word) for word in words]
+    for label in labels:
+        if label not in embeddings and not isinstance(embeddings.labels[0], str):
+            # Close matches are found among strings only.
+            raise UnknownLabelError(f"{label} is not among the {len(embeddings):,} labels")
+    return labels
 
 
 def _similar(embeddings: Embeddings, labels: list[Any], number: int) -> list[dict[str, Any]]:

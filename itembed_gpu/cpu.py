@@ -145,9 +145,16 @@ class CpuTask:
     def max_pairs(self) -> int:
         return self._pairs_per_call * CALLS_PER_THREAD * self._num_threads
 
-    def run(
+    def prepare(self) -> None:
+        if not self._compiled:
+            # A range of no positions: it has nothing to train.
+            self._train(0, 0, 0, np.zeros(1, dtype=np.float32))(0, 0)
+            self._compiled = True
+
+    def _train(
         self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
-    ) -> None:
+    ) -> Callable[[int, int], tuple[float, int]]:
+        """Return a function that trains a range of positions."""
         problem = self._problem
         order = self._epoch_order(stream, epoch)
 
@@ -168,9 +175,14 @@ class CpuTask:
             )
             return loss, num_sample
 
-        if not self._compiled:
-            train(0, 0)  # or the time to compile would count as time to train
-            self._compiled = True
+        return train
+
+    def run(
+        self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
+    ) -> None:
+        self.prepare()
+        problem = self._problem
+        train = self._train(stream, epoch, first_batch, rates)
         start = problem.batch_start(first_batch)
         stop = problem.batch_start(first_batch + len(rates))
         num_threads = min(self._num_threads, max(1, (stop - start) // MIN_PAIRS_PER_THREAD))

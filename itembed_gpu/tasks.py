@@ -63,6 +63,9 @@ class Task:
         """
         raise NotImplementedError(f"{type(self).__name__} must define do_batch")
 
+    def prepare(self) -> None:
+        """Do what takes time before the first batch."""
+
     def do_batches(self, learning_rates: npt.NDArray[np.float64]) -> int:
         """Train the next len(learning_rates) batches, as as many calls of `do_batch` would.
 
@@ -211,6 +214,9 @@ class _PackedTask(Task):
             # A subclass has its own idea of a batch.
             return super().do_batches(learning_rates)
         return self._train(learning_rates)
+
+    def prepare(self) -> None:
+        self._bound.prepare()
 
     def _train(self, learning_rates: npt.NDArray[np.float64]) -> int:
         if not np.isfinite(learning_rates).all():
@@ -514,6 +520,10 @@ class CompoundTask(Task):
         """Train the next batch of every sub-task."""
         for task in self._tasks:
             task.do_batch(learning_rate * self.learning_rate_scale)
+
+    def prepare(self) -> None:
+        for task in self._tasks:
+            task.prepare()
 
     def do_batches(self, learning_rates: npt.NDArray[np.float64]) -> int:
         if type(self).do_batch is not CompoundTask.do_batch:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,6 +161,8 @@ def train(
     history = History()
     bar = _Bar(num_epoch * len(inner), progress)
     try:
+        with bar.preparing():
+            inner.prepare()
         for epoch in range(num_epoch):
             meter = _Meter(epoch)
             try:
@@ -273,6 +276,14 @@ class _Bar:
         self._bar = tqdm(total=num_batch, unit="batch", unit_scale=True, disable=not visible)
         self._loss = math.nan
         self._num_pair = 0
+        self._began = self._shown = time.perf_counter()
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Say what takes the time before the first batch, and leave it out of the speed."""
+        self._bar.set_postfix_str("preparing: compiled at the first use, then kept")
+        yield
+        self._bar.reset()
         self._began = self._shown = time.perf_counter()
 
     def update(
