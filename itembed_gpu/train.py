@@ -276,6 +276,7 @@ class _Bar:
         self._bar = tqdm(total=num_batch, unit="batch", unit_scale=True, disable=not visible)
         self._loss = math.nan
         self._num_pair = 0
+        self._learning_rate = math.nan
         self._began = self._shown = time.perf_counter()
 
     @contextmanager
@@ -283,31 +284,37 @@ class _Bar:
         """Say what takes the time before the first batch, and leave it out of the speed."""
         self._bar.set_postfix_str("preparing: compiled at the first use, then kept")
         yield
+        self._bar.set_postfix_str("", refresh=False)
         self._bar.reset()
         self._began = self._shown = time.perf_counter()
 
     def update(
         self, num_batch: int, num_pair: int, learning_rate: float, loss: float, num_sample: int
     ) -> None:
+        if self._bar.disable:
+            return
         self._num_pair += num_pair
+        self._learning_rate = learning_rate
         if num_sample:
             mean = loss / num_sample
             forget = math.isnan(self._loss)
             self._loss = mean if forget else LOSS_MEMORY * self._loss + (1 - LOSS_MEMORY) * mean
-        now = time.perf_counter()
         # A line costs more than a small batch: write it as often as the bar is drawn.
-        if not self._bar.disable and now - self._shown >= self._bar.mininterval:
-            self._bar.set_postfix_str(self._line(learning_rate, now), refresh=False)
-            self._shown = now
+        if time.perf_counter() - self._shown >= self._bar.mininterval:
+            self._show()
         self._bar.update(num_batch)
 
-    def _line(self, learning_rate: float, now: float) -> str:
-        line = f"lr {learning_rate:.4g}"
+    def _show(self) -> None:
+        self._shown = time.perf_counter()
+        line = f"lr {self._learning_rate:.4g}"
         if self._num_pair:
-            line = f"{self._num_pair / (now - self._began) / 1e6:.2f} Mpair/s, {line}"
+            speed = self._num_pair / (self._shown - self._began)
+            line = f"{speed / 1e6:.2f} Mpair/s, {line}"
         if not math.isnan(self._loss):
             line += f", loss {self._loss:.3f}"
-        return line
+        self._bar.set_postfix_str(line, refresh=False)
 
     def close(self) -> None:
+        if self._bar.n:
+            self._show()
         self._bar.close()
