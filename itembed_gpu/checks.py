@@ -100,8 +100,11 @@ def offsets(name: str, value: npt.ArrayLike, num_item: int) -> Int64Array:
     return array
 
 
-def long_enough(name: str, value: Int64Array, min_length: int) -> None:
-    """Check that offsets bound at least one itemset, and none that is too short."""
+def long_enough(name: str, value: Int64Array, min_length: int, cure: str) -> None:
+    """Check that offsets bound at least one itemset, and none that is too short.
+
+    The cure is an argument of `prune_itemsets`.
+    """
     lengths = np.diff(value)
     if len(lengths) == 0:
         raise InputError(f"{name} has one entry; pass at least two, the bounds of one itemset")
@@ -111,7 +114,7 @@ def long_enough(name: str, value: Int64Array, min_length: int) -> None:
         raise InputError(
             f"{name}: {short} of {len(lengths)} itemsets have fewer than {min_length} items, "
             f"the first is itemset {i} with {lengths[i]}; "
-            f"drop them with prune_itemsets(..., min_length={min_length})"
+            f"drop them with prune_itemsets(..., {cure})"
         )
 
 
@@ -140,6 +143,8 @@ def table(name: str, value: Any) -> Float32Array:
         raise InputError(f"{name} is a {type(value).__name__}; pass a NumPy array")
     if value.ndim != 2 or 0 in value.shape:
         raise InputError(f"{name} has shape {value.shape}; pass (num_label, num_dimension)")
+    if len(value) > np.iinfo(np.int32).max:
+        raise InputError(f"{name} has {len(value)} rows; pass at most 2**31 - 1")
     if value.dtype != np.float32:
         raise InputError(f"{name} has dtype {value.dtype}; pass {name}.astype(np.float32)")
     if not value.flags.c_contiguous:

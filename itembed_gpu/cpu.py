@@ -9,12 +9,14 @@ far less to start than the work it gets.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
+import signal
+import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numba
@@ -33,22 +35,13 @@ SECONDS_PER_CALL = 0.05
 # Calls a thread makes in one `run`: enough to even out threads of unequal speed.
 CALLS_PER_THREAD = 2
 # With less work than this, a thread is not worth starting.
-MIN_PAIRS_PER_THREAD = 4096
+SECONDS_PER_THREAD = 5e-4
 # A cautious guess, in row elements a second, until a call has been timed.
 FIRST_SPEED = 2e8
+# What one reading may change: a pause of the machine must not look like its speed.
+SPEED_CHANGE = 2.0
 
-# Bit patterns of float32: no sign, and the least one that is not finite.
-MAGNITUDE = np.int32(0x7FFFFFFF)
-INFINITY = np.int32(0x7F800000)
-VALUES_PER_CHECK = 1 << 24
-
-
-def _compile(function: Callable[..., Any], **options: Any) -> Any:
-    """Compile at the first call, and keep the code on disk wherever a folder can be written."""
-    try:
-        return njit(nogil=True, cache=True, **options)(function)
-    except RuntimeError:  # Numba found no folder for its cache
-        return njit(nogil=True, **options)(function)
+VALUES_PER_CHECK = 1 << 16
 
 
 @functools.cache
@@ -60,13 +53,13 @@ def _sources() -> int:
     """
     checksum = 0
     for module in (rng, schedule, steps):
-        checksum = zlib.crc32(Path(str(module.__file__)).read_bytes(), checksum)
+        checksum = zlib.crc32(inspect.getsource(module).encode(), checksum)
     return checksum
 
 
 @functools.cache
-def make_kernel(dim: int, num_negative: int, neighbour: bool) -> Any:
-    """Return `train_positions` with these three as compile-time constants."""
+def make_kernel(dim: int, num_negative: int, neighbour: bool, keep: bool = True) -> Any:
+    """Return `train_positions` with constants compiled in, its code kept on disk or not."""
     sources = _sources()
 
     def kernel(
@@ -92,29 +85,85 @@ def make_kernel(dim: int, num_negative: int, neighbour: bool) -> Any:
             num_negative,
         )
 
-    return _compile(kernel, fastmath=FAST_MATH, error_model="numpy")
-
-
-def _largest_magnitude(bits):
-    largest = np.int32(0)
-    for i in range(bits.shape[0]):
-        largest = max(largest, bits[i] & MAGNITUDE)
-    return largest
-
-
-@functools.cache
-def _magnitude_kernel() -> Any:
-    return _compile(_largest_magnitude)
+    options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
+    if keep:
+        with contextlib.suppress(RuntimeError):  # Numba finds no folder to keep it in
+            return njit(cache=True, **options)(kernel)
+    return njit(**options)(kernel)
 
 
 def is_finite(table: npt.NDArray[np.float32]) -> bool:
     """Whether a C-contiguous float32 table holds finite numbers only."""
-    bits = table.reshape(-1).view(np.int32)
-    largest = _magnitude_kernel()
-    return all(
-        largest(bits[start : start + VALUES_PER_CHECK]) < INFINITY
-        for start in range(0, len(bits), VALUES_PER_CHECK)
-    )
+    values = table.reshape(-1)
+    with np.errstate(invalid="ignore"):
+        for start in range(0, len(values), VALUES_PER_CHECK):
+            # Both are nan where a value is; much faster than a table of booleans.
+            part = values[start : start + VALUES_PER_CHECK]
+            if not (np.isfinite(part.min()) and np.isfinite(part.max())):
+                return False
+    return True
+
+
+@contextlib.contextmanager
+def _deferred_interrupt() -> Iterator[list[int]]:
+    """Hold Ctrl-C back until the block ends; the list tells whether there was one.
+
+    Threads of a pool are then never left at work on the tables, and no interrupt
+    is lost where Python ignores exceptions. Only the main thread gets any, and a
+    handler of the caller's own is left alone.
+    """
+    interrupts: list[int] = []
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield interrupts
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if interrupts:
+        raise KeyboardInterrupt
+
+
+def _share(
+    function: Callable[[int], tuple[float, int]], values: Iterable[int], num_threads: int
+) -> list[tuple[float, int]]:
+    """Call a function with each value, on this thread and some more, and return what it returns.
+
+    Plain threads, because those of `concurrent.futures` cannot be had any more
+    once the main thread has ended, while others still train.
+    """
+    remaining = iter(values)
+    lock = threading.Lock()
+    results: list[tuple[float, int]] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while not errors:
+                with lock:
+                    value = next(remaining)
+                results.append(function(value))
+        except StopIteration:
+            pass
+        except BaseException as error:
+            errors.append(error)
+
+    started: list[threading.Thread] = []
+    try:
+        for n in range(1, num_threads):
+            thread = threading.Thread(target=work, name=f"itembed_gpu-{n}")
+            thread.start()
+            started.append(thread)
+        work()
+    finally:
+        # Nothing may write to the tables any more once this returns.
+        for thread in started:
+            thread.join()
+    if errors:
+        raise errors[0]
+    return results
 
 
 class CpuTask:
@@ -124,7 +173,8 @@ class CpuTask:
         self._problem = problem
         self._num_threads = num_threads
         dim = int(problem.syn_left.shape[1])
-        self._kernel = make_kernel(dim, problem.num_negative, problem.neighbour)
+        self._constants = (dim, problem.num_negative, problem.neighbour)
+        self._kernel = make_kernel(*self._constants)
         self._compiled = False
         self._order_key: tuple[int, int] | None = None
         self._order = np.empty(0, dtype=np.uint64)
@@ -139,7 +189,9 @@ class CpuTask:
 
     @property
     def min_pairs(self) -> int:
-        return 1 if self._num_threads == 1 else 4 * MIN_PAIRS_PER_THREAD * self._num_threads
+        if self._num_threads == 1:
+            return 1
+        return int(4 * self._num_threads * SECONDS_PER_THREAD * self._pairs_per_second)
 
     @property
     def max_pairs(self) -> int:
@@ -148,7 +200,12 @@ class CpuTask:
     def prepare(self) -> None:
         if not self._compiled:
             # A range of no positions: it has nothing to train.
-            self._train(0, 0, 0, np.zeros(1, dtype=np.float32))(0, 0)
+            rates = np.zeros(1, dtype=np.float32)
+            try:
+                self._train(0, 0, 0, rates)(0, 0)
+            except OSError:  # the disk is full, or the like
+                self._kernel = make_kernel(*self._constants, keep=False)
+                self._train(0, 0, 0, rates)(0, 0)
             self._compiled = True
 
     def _train(
@@ -185,22 +242,23 @@ class CpuTask:
         train = self._train(stream, epoch, first_batch, rates)
         start = problem.batch_start(first_batch)
         stop = problem.batch_start(first_batch + len(rates))
-        num_threads = min(self._num_threads, max(1, (stop - start) // MIN_PAIRS_PER_THREAD))
+        seconds = (stop - start) / self._pairs_per_second
+        num_threads = min(self._num_threads, max(1, int(seconds / SECONDS_PER_THREAD)))
         size = min(self._pairs_per_call, -(-(stop - start) // num_threads))
         starts = range(start, stop, size)
-        stops = [min(position + size, stop) for position in starts]
 
-        began = time.perf_counter()
-        if num_threads == 1:
-            self._tally(map(train, starts, stops))
-        else:
-            executor = ThreadPoolExecutor(num_threads, thread_name_prefix="itembed_gpu")
-            try:
-                self._tally(executor.map(train, starts, stops))
-            finally:
-                # Nothing may write to the tables any more once this returns.
-                executor.shutdown(wait=True, cancel_futures=True)
-        self._note_speed(stop - start, num_threads, time.perf_counter() - began)
+        with _deferred_interrupt() as interrupts:
+
+            def train_some(position: int) -> tuple[float, int]:
+                # What is left undone after Ctrl-C is left quickly.
+                return (0.0, 0) if interrupts else train(position, min(position + size, stop))
+
+            began = time.perf_counter()
+            for loss, num_sample in _share(train_some, starts, num_threads):
+                self._loss += loss
+                self._num_sample += num_sample
+            if not interrupts:
+                self._note_speed(stop - start, num_threads, time.perf_counter() - began)
 
     def _epoch_order(self, stream: int, epoch: int) -> npt.NDArray[np.uint64]:
         if self._order_key != (stream, epoch):
@@ -208,16 +266,9 @@ class CpuTask:
             self._order_key = (stream, epoch)
         return self._order
 
-    def _tally(self, results: Iterable[tuple[float, int]]) -> None:
-        for loss, num_sample in results:
-            self._loss += loss
-            self._num_sample += num_sample
-
     def _note_speed(self, num_pair: int, num_threads: int, seconds: float) -> None:
-        if num_pair >= MIN_PAIRS_PER_THREAD and seconds > 0:
-            speed = num_pair / num_threads / seconds
-            # At most double, lest one lucky reading makes for a long call.
-            self._pairs_per_second = min(speed, 2 * self._pairs_per_second)
+        speed, known = num_pair / num_threads / max(seconds, 1e-9), self._pairs_per_second
+        self._pairs_per_second = min(max(speed, known / SPEED_CHANGE), known * SPEED_CHANGE)
 
     def read_loss(self) -> tuple[float, int]:
         result = self._loss, self._num_sample

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import platform
@@ -35,6 +36,12 @@ class BackendInfo:
     name: str
     available: bool
     detail: str
+
+
+@functools.cache
+def _say_choice() -> None:
+    """Tell what "auto" chose, once a process."""
+    logger.warning("device='auto' trains on the CPU: %s", NO_CUDA)
 
 
 def available_backends() -> list[BackendInfo]:
@@ -84,5 +91,5 @@ def select_backend(device: str | None = None, num_threads: int | None = None) ->
     if kind == "cuda":
         raise DeviceError(f"{argument}={name!r} cannot be had: {NO_CUDA}")
     if kind == "auto":
-        logger.info("device='auto' chose the CPU: %s", NO_CUDA)
+        _say_choice()
     return CpuBackend(num_threads)

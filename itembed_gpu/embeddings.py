@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import os
@@ -371,6 +370,8 @@ class Embeddings:
         Compared with its neighbours in the alphabet alone, because code that
         catches the error in a loop must not pay for a search of the table.
         """
+        import difflib
+
         if len(label) > 100:
             return []
         near = bisect_left(self._alphabet, label.casefold(), key=str.casefold)

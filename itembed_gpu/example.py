@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
 from itertools import pairwise
 
 from .readers import ReadItemsets, read_itemsets
@@ -42,6 +41,9 @@ def read_example(*, min_count: int = 1, min_length: int = 1) -> ReadItemsets:
         If the installed file is damaged, or the limits leave no itemset.
 
     """
+    # It takes longer to import than most of this package.
+    from importlib.resources import as_file, files
+
     with as_file(files(__package__) / "datasets" / _FILE) as path:
         return read_itemsets(path, separator="\t", min_count=min_count, min_length=min_length)
 

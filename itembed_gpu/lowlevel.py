@@ -14,6 +14,7 @@ and so on: the function then changes nothing but the tables and the buffer.
 from __future__ import annotations
 
 import functools
+import inspect
 import random
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from numba.extending import overload
 
 from . import checks
 from .errors import InputError
-from .rng import below, fill_draws, u64
+from .rng import MAX_DRAW, below, fill_draws, resolve_seed, u64
 from .steps import CHUNK, FAST_MATH, draw_neighbour, sigmoid, update_pair
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,25 +39,36 @@ def _compiled(check: Callable[..., None] | None = None) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         dispatcher = njit(nogil=True, fastmath=FAST_MATH, error_model="numpy")(function)
+        signature = inspect.signature(function)
 
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
             if check is not None:
-                check(*args, **kwargs)
-            return dispatcher(*args, **kwargs)
+                check(**bound.arguments)
+            return dispatcher(*bound.args)
 
         # Not strict: the typing function stands for every signature at once.
         @overload(checked, strict=False, jit_options={"fastmath": FAST_MATH})
         def typing(*args: Any, **kwargs: Any) -> F:
             return function
 
+        checked.py_func = function  # type: ignore[attr-defined]  # as on Numba's own
         return checked  # type: ignore[return-value]
 
     return decorate
 
 
-def _check_tables(tmp_syn: Any, num_negative: int, **tables: Any) -> None:
-    """Check the left and the right table, under the names they have for the caller."""
+def _check_common(
+    tmp_syn: Any,
+    num_negative: int,
+    learning_rate: float,
+    seed: int | None,
+    counter: int | None,
+    **tables: Any,
+) -> None:
+    """Check what all have: two tables, under their names, and what follows them."""
     for name, table in tables.items():
         checks.table(name, table)
     (left_name, left), (right_name, right) = tables.items()
@@ -67,19 +79,31 @@ def _check_tables(tmp_syn: Any, num_negative: int, **tables: Any) -> None:
         or tmp_syn.shape != (dim,)
     ):
         raise InputError(f"tmp_syn must be a float32 array of the dimension, {dim}")
+    if not tmp_syn.flags.writeable:
+        raise InputError("tmp_syn is read-only; pass a buffer to write to")
     checks.integer("num_negative", num_negative)
-
-
-def _check_stream(seed: int | None, counter: int | None) -> None:
+    checks.number("learning_rate", learning_rate)
     if (seed is None) != (counter is None):
         raise InputError("seed and counter go together: give both, or neither")
-    for name, value in (("seed", seed), ("counter", counter)):
-        if value is not None and not 0 <= value < 1 << 64:
-            raise InputError(f"{name} must be in 0 ... 2**64 - 1, not {value}")
+    if seed is not None:
+        resolve_seed(seed)
+        if checks.integer("counter", counter) >= 1 << 64:
+            raise InputError(f"counter is {counter}; pass less than 2**64")
+        if num_negative >= MAX_DRAW:
+            raise InputError(f"num_negative is {num_negative}; pass less than {MAX_DRAW}")
 
 
-def _check_items(name: str, items: Any, weights: Any, num_label: int) -> None:
-    if len(items) != len(weights):
+def _check_integers(name: str, value: Any) -> None:
+    if not isinstance(value, np.ndarray):
+        raise InputError(f"{name} is a {type(value).__name__}; pass a NumPy array of integers")
+    checks.vector(name, value, "iu", "integers")
+
+
+def _check_items(name: str, items: Any, weights_name: str, weights: Any, num_label: int) -> None:
+    _check_integers(name, items)
+    if not isinstance(weights, np.ndarray) or weights.dtype != np.float32:
+        raise InputError(f"{weights_name} must be a float32 array, one weight an item")
+    if weights.shape != items.shape:
         raise InputError(f"{name} has {len(items)} items, but {len(weights)} weights")
     if len(items) and not 0 <= items.min() <= items.max() < num_label:
         raise InputError(
@@ -87,27 +111,34 @@ def _check_items(name: str, items: Any, weights: Any, num_label: int) -> None:
         )
 
 
-def _check_offsets(name: str, offsets: Any, indices: Any, num_item: int, min_length: int) -> None:
+def _check_batch(
+    side: str,
+    items: Any,
+    weights: Any,
+    offsets: Any,
+    indices: Any,
+    num_label: int,
+    min_length: int,
+) -> None:
     """Check the itemsets that a batch touches, and only those."""
+    for name, array in (("items", items), ("offsets", offsets), ("indices", indices)):
+        _check_integers(side + name, array)
     if not len(indices):
         return
     if not 0 <= indices.min() <= indices.max() < len(offsets) - 1:
         raise InputError(
-            f"{name}indices must be in 0 ... {len(offsets) - 2}, the last itemset: "
+            f"{side}indices must be in 0 ... {len(offsets) - 2}, the last itemset: "
             f"found {indices.min()} ... {indices.max()}"
         )
-    starts, stops = offsets[indices], offsets[indices + 1]
-    if starts.min() < 0 or stops.max() > num_item:
-        raise InputError(f"{name}offsets must be in 0 ... {num_item}, the number of items")
+    starts, stops = (offsets[indices + n].astype(np.int64) for n in (0, 1))
+    if starts.min() < 0 or stops.max() > len(items):
+        raise InputError(f"{side}offsets must be in 0 ... {len(items)}, the number of items")
     if (stops - starts).min() < min_length:
-        raise InputError(f"{name}offsets: every itemset must have at least {min_length} items")
-
-
-def _touched(items: Any, offsets: Any, indices: Any) -> slice:
-    """Return the part of the packed items that the itemsets of a batch lie in."""
-    if not len(indices):
-        return slice(0, 0)
-    return slice(int(offsets[indices].min()), int(offsets[indices + 1].max()))
+        raise InputError(f"{side}offsets: every itemset must have at least {min_length} items")
+    touched = slice(int(starts.min()), int(stops.max()))
+    if not isinstance(weights, np.ndarray) or len(weights) != len(items):
+        raise InputError(f"{side}weights must be a float32 array, one weight an item")
+    _check_items(side + "items", items[touched], side + "weights", weights[touched], num_label)
 
 
 # --- sigmoid and one step ---------------------------------------------------
@@ -172,26 +203,15 @@ def expit(x):
     Returns
     -------
     float32
-        Value, to about 3e-7 of it; never below 1e-38.
+        Value: to 5e-7 of it for abs(x) <= 6, to 4e-6 for abs(x) <= 80.
     """
     return sigmoid(f32(x))
 
 
-def _check_step(
-    left: int,
-    right: int,
-    syn_left: Any,
-    syn_right: Any,
-    tmp_syn: Any,
-    num_negative: int,
-    learning_rate: float,
-    seed: int | None = None,
-    counter: int | None = None,
-) -> None:
-    _check_tables(tmp_syn, num_negative, syn_left=syn_left, syn_right=syn_right)
-    _check_stream(seed, counter)
+def _check_step(left: Any, right: Any, syn_left: Any, syn_right: Any, **common: Any) -> None:
+    _check_common(**common, syn_left=syn_left, syn_right=syn_right)
     for name, item, table in (("left", left, syn_left), ("right", right, syn_right)):
-        if not 0 <= item < len(table):
+        if checks.integer(name, item) >= len(table):
             raise InputError(
                 f"{name} must be in 0 ... {len(table) - 1}, a row of its table, not {item}"
             )
@@ -254,19 +274,10 @@ def do_step(
 
 
 def _check_unsupervised_steps(
-    itemset: Any,
-    weights: Any,
-    syn0: Any,
-    syn1: Any,
-    tmp_syn: Any,
-    num_negative: int,
-    learning_rate: float,
-    seed: int | None = None,
-    counter: int | None = None,
+    itemset: Any, weights: Any, syn0: Any, syn1: Any, **common: Any
 ) -> None:
-    _check_tables(tmp_syn, num_negative, syn0=syn0, syn1=syn1)
-    _check_stream(seed, counter)
-    _check_items("itemset", itemset, weights, min(len(syn0), len(syn1)))
+    _check_common(**common, syn0=syn0, syn1=syn1)
+    _check_items("itemset", itemset, "weights", weights, min(len(syn0), len(syn1)))
     if len(itemset) < 2:
         raise InputError(f"itemset must have at least 2 items, not {len(itemset)}")
 
@@ -324,16 +335,11 @@ def _check_supervised_steps(
     right_weights: Any,
     left_syn: Any,
     right_syn: Any,
-    tmp_syn: Any,
-    num_negative: int,
-    learning_rate: float,
-    seed: int | None = None,
-    counter: int | None = None,
+    **common: Any,
 ) -> None:
-    _check_tables(tmp_syn, num_negative, left_syn=left_syn, right_syn=right_syn)
-    _check_stream(seed, counter)
-    _check_items("left_itemset", left_itemset, left_weights, len(left_syn))
-    _check_items("right_itemset", right_itemset, right_weights, len(right_syn))
+    _check_common(**common, left_syn=left_syn, right_syn=right_syn)
+    _check_items("left_itemset", left_itemset, "left_weights", left_weights, len(left_syn))
+    _check_items("right_itemset", right_itemset, "right_weights", right_weights, len(right_syn))
 
 
 @_compiled(_check_supervised_steps)
@@ -393,23 +399,10 @@ def do_supervised_steps(
 
 
 def _check_unsupervised_batch(
-    items: Any,
-    weights: Any,
-    offsets: Any,
-    indices: Any,
-    syn0: Any,
-    syn1: Any,
-    tmp_syn: Any,
-    num_negative: int,
-    learning_rate: float,
-    seed: int | None = None,
-    counter: int | None = None,
+    items: Any, weights: Any, offsets: Any, indices: Any, syn0: Any, syn1: Any, **common: Any
 ) -> None:
-    _check_tables(tmp_syn, num_negative, syn0=syn0, syn1=syn1)
-    _check_stream(seed, counter)
-    _check_offsets("", offsets, indices, min(len(items), len(weights)), 2)
-    touched = _touched(items, offsets, indices)
-    _check_items("items", items[touched], weights[touched], min(len(syn0), len(syn1)))
+    _check_common(**common, syn0=syn0, syn1=syn1)
+    _check_batch("", items, weights, offsets, indices, min(len(syn0), len(syn1)), 2)
 
 
 @_compiled(_check_unsupervised_batch)
@@ -476,26 +469,18 @@ def _check_supervised_batch(
     right_indices: Any,
     left_syn: Any,
     right_syn: Any,
-    tmp_syn: Any,
-    num_negative: int,
-    learning_rate: float,
-    seed: int | None = None,
-    counter: int | None = None,
+    **common: Any,
 ) -> None:
-    _check_tables(tmp_syn, num_negative, left_syn=left_syn, right_syn=right_syn)
-    _check_stream(seed, counter)
+    _check_common(**common, left_syn=left_syn, right_syn=right_syn)
+    left = left_items, left_weights, left_offsets, left_indices
+    right = right_items, right_weights, right_offsets, right_indices
+    _check_batch("left_", *left, len(left_syn), 0)
+    _check_batch("right_", *right, len(right_syn), 0)
     if len(left_indices) != len(right_indices):
         raise InputError(
             f"left_indices and right_indices must be as long: "
             f"{len(left_indices)} and {len(right_indices)}"
         )
-    for name, items, weights, offsets, indices, table in (
-        ("left_", left_items, left_weights, left_offsets, left_indices, left_syn),
-        ("right_", right_items, right_weights, right_offsets, right_indices, right_syn),
-    ):
-        _check_offsets(name, offsets, indices, min(len(items), len(weights)), 0)
-        touched = _touched(items, offsets, indices)
-        _check_items(f"{name}items", items[touched], weights[touched], len(table))
 
 
 @_compiled(_check_supervised_batch)

@@ -216,6 +216,10 @@ def _lines(path: Path) -> Iterator[str]:
                         f"{path}, line {number}: a zero byte; is it binary, damaged or UTF-16? "
                         "Text has to be UTF-8"
                     )
+                if number == 1 and b"\r" in line.rstrip(b"\r\n"):
+                    raise DataError(
+                        f"{path}: lines end with a carriage return alone; convert the line ends"
+                    )
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise DataError(

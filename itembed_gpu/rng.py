@@ -22,14 +22,13 @@ Numba turns ``uint64 + 1`` into a float64: every constant below has its type.
 
 from __future__ import annotations
 
-import secrets
+import os
 
 import numpy as np
 from numba import njit
 
 from .errors import InputError
 
-u32 = np.uint32
 u64 = np.uint64
 
 LOW = u64(0xFFFFFFFF)
@@ -172,7 +171,7 @@ def resolve_seed(seed: int | None) -> int:
         The seed is not an integer in that range.
     """
     if seed is None:
-        return secrets.randbits(53)
+        return int.from_bytes(os.urandom(8), "little") >> 11
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise InputError(f"seed must be an integer or None, not {seed!r}")
     if not 0 <= seed < 1 << 64:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from .errors import InputError
-from .rng import ORDER_SLOT, philox_words, u64
+from . import checks
+from .rng import ORDER_SLOT, philox_words, resolve_seed, u64
 
 NUM_ROUND = 3
 
@@ -176,11 +176,10 @@ def index_batch_stream(
     >>> [len(next(batches)) for _ in range(4)]
     [2, 2, 1, 2]
     """
-    for name, value in (("num_index", num_index), ("batch_size", batch_size)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, not {value}")
+    num_index = checks.integer("num_index", num_index, 1)
+    batch_size = checks.integer("batch_size", batch_size, 1)
     # Checked here and not at the first `next`, which may be far from the mistake.
-    return _index_batches(num_index, batch_size, seed)
+    return _index_batches(num_index, batch_size, None if seed is None else resolve_seed(seed))
 
 
 def _index_batches(

@@ -16,7 +16,6 @@ or as it was to be.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -161,6 +160,8 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _described(path: Path) -> dict[str, Any]:
+    import hashlib
+
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"name": path.name, "size": path.stat().st_size, "sha256": digest}

@@ -41,7 +41,7 @@ def initialize_syn(
     dtype : dtype, optional
         A floating-point type; tasks train float32.
     device : str, optional
-        Where the table lies, see `select_backend`.
+        Where the table lies, as for a task.
 
     Returns
     -------
@@ -66,8 +66,12 @@ def initialize_syn(
     )
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-    if not np.issubdtype(dtype, np.floating):
-        raise InputError(f"dtype must be a floating-point type, not {np.dtype(dtype)}")
+    try:
+        is_float = np.issubdtype(np.dtype(dtype), np.floating)
+    except TypeError:
+        is_float = False
+    if not is_float:
+        raise InputError(f"dtype must be a floating-point type, not {dtype!r}")
     backend = select_backend(device)
     if method == "zero":
         return backend.to_device(np.zeros(shape, dtype=dtype))

@@ -22,6 +22,8 @@ from .steps import Pairs
 
 # The guide of a supervised task has at most so many entries an itemset.
 GUIDE_ENTRIES_PER_ITEMSET = 4
+Float64Array = npt.NDArray[np.float64]
+
 # Sub-tasks take at least so many turns an epoch.
 MIN_TURNS = 16
 
@@ -63,11 +65,27 @@ class Task:
         """
         raise NotImplementedError(f"{type(self).__name__} must define do_batch")
 
-    def prepare(self) -> None:
+    def synchronize(self) -> None:
+        """Make the caller's tables hold what has been trained."""
+
+    # What `train` and `CompoundTask` ask of a task. The names are private, so that
+    # a task of the caller's own is free to use any public one.
+
+    def _prepare(self) -> None:
         """Do what takes time before the first batch."""
 
-    def do_batches(self, learning_rates: npt.NDArray[np.float64]) -> int:
+    def _start_epoch(self) -> None:
+        """Begin with a whole epoch, whatever has been trained before."""
+
+    def _train_batches(self, learning_rates: Float64Array, stream: int) -> int:
         """Train the next len(learning_rates) batches, as as many calls of `do_batch` would.
+
+        Parameters
+        ----------
+        learning_rates : float64
+            Learning rates, before `learning_rate_scale`.
+        stream : int
+            Random stream of the first leaf of this task.
 
         Returns
         -------
@@ -79,24 +97,33 @@ class Task:
         return 0
 
     @property
-    def batches_per_call(self) -> int:
+    def _num_stream(self) -> int:
+        """Number of random streams this task draws from."""
+        return 0
+
+    @property
+    def _batches_per_call(self) -> int:
         """How many batches take about 0.1 s."""
         return 1
 
     @property
-    def batches_per_turn(self) -> int:
+    def _batches_per_turn(self) -> int:
         """How many batches a compound task trains before the next sub-task has its turn."""
         return 1
 
-    def read_loss(self) -> tuple[float, int]:
+    def _read_loss(self) -> tuple[float, int]:
         """Return the sum of the losses sampled since the last call, and their number."""
         return 0.0, 0
 
-    def check_finite(self) -> None:
-        """Raise a `DivergenceError` if a table holds a number that is not finite."""
+    def _check_finite(self, *, thorough: bool = True) -> None:
+        """Raise a `DivergenceError` if a table holds a number that is not finite.
 
-    def synchronize(self) -> None:
-        """Make the caller's tables hold what has been trained."""
+        Parameters
+        ----------
+        thorough : bool, optional
+            If not, wait until a check costs little beside what was trained
+            since the last one.
+        """
 
 
 class _ForeignTask(Task):
@@ -125,7 +152,8 @@ def as_task(task: Trainable) -> Task:
         return task
     if not isinstance(task, Trainable):
         raise InputError(
-            f"task is a {type(task).__name__}; pass a Task, or an object with __len__ and do_batch"
+            f"task is a {type(task).__name__}; pass a Task, or an object with __len__ and do_batch "
+            "(several go one by one, as in CompoundTask(*tasks))"
         )
     return _ForeignTask(task)
 
@@ -137,13 +165,13 @@ class _PackedTask(Task):
     ----------
     seed : int
         Seed of the random stream: the one given, or the one drawn.
-    stream : int
-        Which of the streams of that seed: 0, or the rank within a compound task.
     device : str
         Name of the backend.
     num_pair : int
         Pairs of an epoch.
     """
+
+    _bound_names = frozenset(("num_negative", "batch_size", "seed", "device", "num_pair"))
 
     def __init__(
         self,
@@ -165,7 +193,6 @@ class _PackedTask(Task):
             raise InputError(f"num_negative is {num_negative}; pass less than {MAX_DRAW}")
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         self.seed = resolve_seed(seed)
-        self.stream = 0
         num_itemset = len(pairs.slot_offsets) - 1
         backend = select_backend(device, num_threads)
         problem = Problem(
@@ -180,11 +207,23 @@ class _PackedTask(Task):
         self.device = backend.name
         self.num_pair = problem.num_slot
         self._problem = problem
-        self._bound = backend.bind(problem)
+        if problem.num_slot * (problem.num_batch + 1) >= 1 << 63:
+            raise InputError(
+                f"batch_size is {batch_size}, for {problem.num_slot} pairs in {num_itemset} "
+                "itemsets; pass a larger one, or fewer itemsets"
+            )
         self._num_done = 0
+        self._num_unchecked = 0
+        self._bound = backend.bind(problem)
 
     def __len__(self) -> int:
         return self._problem.num_batch
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Silence would be worse: the bound problem would go on with the old value.
+        if name in self._bound_names and name in self.__dict__:
+            raise AttributeError(f"{name} is bound when a task is made; make a new one")
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return (
@@ -207,48 +246,88 @@ class _PackedTask(Task):
         InputError
             The learning rate is not finite.
         """
-        self._train(np.array([learning_rate], dtype=np.float64))
+        self.do_batches(np.array([checks.number("learning_rate", learning_rate)]))
 
-    def do_batches(self, learning_rates: npt.NDArray[np.float64]) -> int:
+    def do_batches(self, learning_rates: Float64Array) -> int:
+        """Train the next batches in one call, which takes less time than as many calls.
+
+        Parameters
+        ----------
+        learning_rates : float64, num_batch
+            Learning rate of each batch, before `learning_rate_scale`.
+
+        Returns
+        -------
+        int
+            Number of pairs trained.
+
+        Raises
+        ------
+        InputError
+            A learning rate is not finite.
+        """
+        return self._run(learning_rates, 0)
+
+    def _train_batches(self, learning_rates: Float64Array, stream: int) -> int:
         if type(self).do_batch is not _PackedTask.do_batch:
             # A subclass has its own idea of a batch.
-            return super().do_batches(learning_rates)
-        return self._train(learning_rates)
+            return super()._train_batches(learning_rates, stream)
+        return self._run(learning_rates, stream)
 
-    def prepare(self) -> None:
-        self._bound.prepare()
-
-    def _train(self, learning_rates: npt.NDArray[np.float64]) -> int:
-        if not np.isfinite(learning_rates).all():
-            raise InputError(f"learning_rate is {learning_rates}; pass a finite number")
-        rates = (learning_rates * self.learning_rate_scale).astype(np.float32)
+    def _run(self, learning_rates: Float64Array, stream: int) -> int:
+        with np.errstate(over="ignore"):  # it becomes inf, which is refused
+            rates = (learning_rates * self.learning_rate_scale).astype(np.float32)
+        if not np.isfinite(rates).all():
+            raise InputError(
+                f"learning_rate is {learning_rates}; pass one that is finite in float32"
+            )
+        num_batch = self._problem.num_batch
         num_pair = 0
         while len(rates):
-            epoch, batch = divmod(self._num_done, len(self))
-            now = rates[: len(self) - batch]
-            self._bound.run(self.stream, epoch, batch, now)
+            epoch, batch = divmod(self._num_done, num_batch)
+            now = rates[: num_batch - batch]
             start, stop = (self._problem.batch_start(b) for b in (batch, batch + len(now)))
-            num_pair += stop - start
+            # Counted first: what is interrupted has been trained in part.
             self._num_done += len(now)
+            self._num_unchecked += stop - start
+            self._bound.run(stream, epoch, batch, now)
+            num_pair += stop - start
             rates = rates[len(now) :]
         return num_pair
 
-    @property
-    def _pairs_per_batch(self) -> int:
-        return -(-self.num_pair // len(self))
+    def _prepare(self) -> None:
+        self._bound.prepare()
+
+    def _start_epoch(self) -> None:
+        num_batch = self._problem.num_batch
+        self._num_done = -(-self._num_done // num_batch) * num_batch
+        self._bound.read_loss()
 
     @property
-    def batches_per_call(self) -> int:
+    def _num_stream(self) -> int:
+        return 1
+
+    @property
+    def _pairs_per_batch(self) -> int:
+        return -(-self.num_pair // self._problem.num_batch)
+
+    @property
+    def _batches_per_call(self) -> int:
         return max(1, self._bound.max_pairs // self._pairs_per_batch)
 
     @property
-    def batches_per_turn(self) -> int:
+    def _batches_per_turn(self) -> int:
         return max(1, min(self._bound.min_pairs // self._pairs_per_batch, len(self) // MIN_TURNS))
 
-    def read_loss(self) -> tuple[float, int]:
+    def _read_loss(self) -> tuple[float, int]:
         return self._bound.read_loss()
 
-    def check_finite(self) -> None:
+    def _check_finite(self, *, thorough: bool = True) -> None:
+        tables = self._problem.syn_left, self._problem.syn_right
+        num_row_trained = self._num_unchecked * (self.num_negative + 2)
+        if num_row_trained < (1 if thorough else sum(map(len, tables))):
+            return
+        self._num_unchecked = 0
         if not self._bound.is_finite():
             raise DivergenceError(
                 "the tables hold numbers that are not finite: training diverged. "
@@ -275,7 +354,8 @@ def _side(
     """Check packed itemsets, and cut off what lies before the first and after the last one."""
     checked_items = checks.items(f"{prefix}items", items, num_label)
     bounds = checks.offsets(f"{prefix}offsets", offsets, len(checked_items))
-    checks.long_enough(f"{prefix}offsets", bounds, min_length)
+    cure = "mask=... the same on both sides" if prefix else "min_length=2"
+    checks.long_enough(f"{prefix}offsets", bounds, min_length, cure)
     used = slice(int(bounds[0]), int(bounds[-1]))
     if weights is None:
         checked_weights = np.empty(0, dtype=np.float32)
@@ -313,7 +393,8 @@ class UnsupervisedTask(_PackedTask):
         one thread the result to the last bit. By default one is drawn, and kept
         in `seed`.
     device : {"cpu", "cuda", "auto"}, optional
-        Where to train, see `devices.select_backend`.
+        Where to train; by default what the environment variable
+        ``ITEMBED_GPU_DEVICE`` says, else where the tables are.
     num_threads : int, optional
         Threads on the CPU; by default all cores.
 
@@ -331,6 +412,8 @@ class UnsupervisedTask(_PackedTask):
     >>> syn1 = initialize_syn(len(labels), 64)
     >>> train(UnsupervisedTask(indices, offsets, syn0, syn1), num_epoch=100)
     """
+
+    _bound_names = _PackedTask._bound_names | {"items", "offsets", "syn0", "syn1"}
 
     def __init__(
         self,
@@ -368,9 +451,14 @@ class UnsupervisedTask(_PackedTask):
         )
         self.items = items
         self.offsets = offsets
-        self.weights = weights
+        self._weights = weights
         self.syn0 = syn0
         self.syn1 = syn1
+
+    @property
+    def weights(self) -> npt.ArrayLike:
+        """Weight of each item; made here where none were given."""
+        return _weights_or_ones(self._weights, self.items)
 
 
 class SupervisedTask(_PackedTask):
@@ -402,6 +490,10 @@ class SupervisedTask(_PackedTask):
     DeviceError
         The device cannot be had.
     """
+
+    _bound_names = _PackedTask._bound_names | {
+        f"{side}_{name}" for side in ("left", "right") for name in ("items", "offsets", "syn")
+    }
 
     def __init__(
         self,
@@ -443,12 +535,26 @@ class SupervisedTask(_PackedTask):
         )
         self.left_items = left_items
         self.left_offsets = left_offsets
-        self.left_weights = left_weights
+        self._left_weights = left_weights
         self.right_items = right_items
         self.right_offsets = right_offsets
-        self.right_weights = right_weights
+        self._right_weights = right_weights
         self.left_syn = left_syn
         self.right_syn = right_syn
+
+    @property
+    def left_weights(self) -> npt.ArrayLike:
+        """Weight of each left item; made here where none were given."""
+        return _weights_or_ones(self._left_weights, self.left_items)
+
+    @property
+    def right_weights(self) -> npt.ArrayLike:
+        """Weight of each right item; made here where none were given."""
+        return _weights_or_ones(self._right_weights, self.right_items)
+
+
+def _weights_or_ones(weights: npt.ArrayLike | None, items: npt.ArrayLike) -> npt.ArrayLike:
+    return np.ones(np.shape(items), dtype=np.float32) if weights is None else weights
 
 
 def _count_slots(
@@ -498,62 +604,81 @@ class CompoundTask(Task):
             raise InputError("tasks is empty; pass at least one task")
         self.tasks = tasks
         self._tasks = [as_task(task) for task in tasks]
-        leaves = list(self._leaves())
-        if len(leaves) > MAX_STREAM:
-            raise InputError(f"tasks holds {len(leaves)} tasks; pass at most {MAX_STREAM}")
-        for stream, leaf in enumerate(leaves):
-            leaf.stream = stream
-
-    def _leaves(self) -> list[_PackedTask]:
-        leaves: list[_PackedTask] = []
-        for task in self._tasks:
-            if isinstance(task, CompoundTask):
-                leaves += task._leaves()
-            elif isinstance(task, _PackedTask):
-                leaves.append(task)
-        return leaves
+        if self._num_stream > MAX_STREAM:
+            raise InputError(f"tasks holds {self._num_stream} tasks; pass at most {MAX_STREAM}")
 
     def __len__(self) -> int:
         return max(len(task) for task in self._tasks)
 
     def do_batch(self, learning_rate: float) -> None:
         """Train the next batch of every sub-task."""
-        for task in self._tasks:
-            task.do_batch(learning_rate * self.learning_rate_scale)
+        self.do_batches(np.array([checks.number("learning_rate", learning_rate)]))
 
-    def prepare(self) -> None:
-        for task in self._tasks:
-            task.prepare()
+    def do_batches(self, learning_rates: Float64Array) -> int:
+        """Train the next batches of every sub-task, in turns.
 
-    def do_batches(self, learning_rates: npt.NDArray[np.float64]) -> int:
-        if type(self).do_batch is not CompoundTask.do_batch:
-            return super().do_batches(learning_rates)
-        rates = learning_rates * self.learning_rate_scale
-        turn = self.batches_per_turn
-        return sum(
-            task.do_batches(rates[start : start + turn])
-            for start in range(0, len(rates), turn)
-            for task in self._tasks
-        )
+        Parameters
+        ----------
+        learning_rates : float64, num_batch
+            Learning rate of each batch, before `learning_rate_scale`.
 
-    @property
-    def batches_per_call(self) -> int:
-        turns = min(task.batches_per_call for task in self._tasks) // len(self._tasks)
-        # Whole turns, so that how the work is cut into calls does not matter.
-        return max(1, turns // self.batches_per_turn) * self.batches_per_turn
-
-    @property
-    def batches_per_turn(self) -> int:
-        return min(task.batches_per_turn for task in self._tasks)
-
-    def read_loss(self) -> tuple[float, int]:
-        losses = [task.read_loss() for task in self._tasks]
-        return sum(loss for loss, _ in losses), sum(count for _, count in losses)
-
-    def check_finite(self) -> None:
-        for task in self._tasks:
-            task.check_finite()
+        Returns
+        -------
+        int
+            Number of pairs trained, where sub-tasks tell it.
+        """
+        return self._run(learning_rates, 0)
 
     def synchronize(self) -> None:
+        """Make the caller's tables hold what has been trained."""
         for task in self._tasks:
             task.synchronize()
+
+    def _train_batches(self, learning_rates: Float64Array, stream: int) -> int:
+        if type(self).do_batch is not CompoundTask.do_batch:
+            return super()._train_batches(learning_rates, stream)
+        return self._run(learning_rates, stream)
+
+    def _run(self, learning_rates: Float64Array, stream: int) -> int:
+        rates = learning_rates * self.learning_rate_scale
+        turn = self._batches_per_turn
+        num_pair = 0
+        for start in range(0, len(rates), turn):
+            first = stream
+            for task in self._tasks:
+                num_pair += task._train_batches(rates[start : start + turn], first)
+                first += task._num_stream
+        return num_pair
+
+    def _prepare(self) -> None:
+        for task in self._tasks:
+            task._prepare()
+
+    def _start_epoch(self) -> None:
+        for task in self._tasks:
+            # The shorter ones start over in the middle of an epoch of the whole anyway.
+            if len(task) == len(self):
+                task._start_epoch()
+        self._read_loss()
+
+    @property
+    def _num_stream(self) -> int:
+        return sum(task._num_stream for task in self._tasks)
+
+    @property
+    def _batches_per_call(self) -> int:
+        turns = min(task._batches_per_call for task in self._tasks) // len(self._tasks)
+        # Whole turns, so that how the work is cut into calls does not matter.
+        return max(1, turns // self._batches_per_turn) * self._batches_per_turn
+
+    @property
+    def _batches_per_turn(self) -> int:
+        return min(task._batches_per_turn for task in self._tasks)
+
+    def _read_loss(self) -> tuple[float, int]:
+        losses = [task._read_loss() for task in self._tasks]
+        return sum(loss for loss, _ in losses), sum(count for _, count in losses)
+
+    def _check_finite(self, *, thorough: bool = True) -> None:
+        for task in self._tasks:
+            task._check_finite(thorough=thorough)

@@ -148,26 +148,31 @@ def train(
     InputError
         An argument cannot be used.
     DivergenceError
-        Training left the finite numbers; found within the epoch.
+        Training left the finite numbers. It is found within the epoch, or,
+        where an epoch trains few of the rows, within as many as train them all.
     """
     inner = as_task(task)
     num_epoch = checks.integer("num_epoch", num_epoch)
     initial = checks.number("initial_learning_rate", initial_learning_rate)
     final = checks.number("final_learning_rate", final_learning_rate)
+    if not isinstance(callbacks, Iterable):
+        raise InputError(f"callbacks is a {type(callbacks).__name__}; pass a list of them")
     hooks = [_as_callback(callback) for callback in callbacks]
     if len(inner) < 1:
         raise InputError("task has no batch; pass one with a length of at least 1")
 
     history = History()
+    epoch = 0
     bar = _Bar(num_epoch * len(inner), progress)
     try:
         with bar.preparing():
-            inner.prepare()
+            inner._prepare()
+        inner._start_epoch()
         for epoch in range(num_epoch):
             meter = _Meter(epoch)
             try:
                 _train_epoch(inner, epoch, num_epoch, initial, final, meter, bar)
-                inner.check_finite()
+                inner._check_finite(thorough=False)
                 if hooks:
                     inner.synchronize()
             finally:
@@ -187,10 +192,10 @@ def train(
     if history.interrupted:
         logger.warning(
             "interrupted in epoch %d of %d: the tables hold what was trained until now",
-            max(1, len(history.epochs)),
+            epoch + 1,
             num_epoch,
         )
-        inner.check_finite()
+    inner._check_finite()
     return history
 
 
@@ -216,17 +221,17 @@ def _train_epoch(
     num_batch = len(task)
     batch = 0
     while batch < num_batch:
-        count = min(task.batches_per_call, num_batch - batch)
+        count = min(task._batches_per_call, num_batch - batch)
         rates = learning_rates(
             initial, final, epoch * num_batch + batch, count, num_epoch * num_batch
         )
-        num_pair = task.do_batches(rates)
+        num_pair = task._train_batches(rates, 0)
         batch += count
-        loss, num_sample = task.read_loss()
+        loss, num_sample = task._read_loss()
         meter.add(float(rates[0]), count, num_pair, loss, num_sample)
         bar.update(count, num_pair, float(rates[-1]), loss, num_sample)
         if not math.isfinite(loss):
-            task.check_finite()
+            task._check_finite()
             raise DivergenceError(
                 "the loss is not finite: training diverged. "
                 "Start again from fresh tables with a lower learning rate or smaller weights"
@@ -273,7 +278,9 @@ class _Bar:
         # Imported here: training can be watched, importing need not wait for that.
         from tqdm import tqdm
 
-        self._bar = tqdm(total=num_batch, unit="batch", unit_scale=True, disable=not visible)
+        # Given only to hide it: tqdm's own environment variables count as well.
+        hidden = {} if visible else {"disable": True}
+        self._bar = tqdm(total=num_batch, unit="batch", unit_scale=True, **hidden)
         self._loss = math.nan
         self._num_pair = 0
         self._learning_rate = math.nan

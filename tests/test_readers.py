@@ -380,3 +380,11 @@ class TestBadFiles:
     def test_a_compression_that_is_not_read(self, tmp_path, name):
         with pytest.raises(InputError, match="decompress it first"):
             read_itemsets(tmp_path / name)
+
+
+def test_carriage_returns_alone_are_refused(tmp_path):
+    for name, content in (("a.txt", b"a b\rb c\r"), ("a.csv", b"basket,item\r1,a\r1,b\r")):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="carriage return"):
+            read_itemsets(path)

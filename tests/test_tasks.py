@@ -14,6 +14,7 @@ from itembed_gpu import (
     SupervisedTask,
     Task,
     UnsupervisedTask,
+    devices,
     do_step,
     do_unsupervised_batch,
     train,
@@ -77,16 +78,16 @@ def drawn_pairs(pairs, neighbour, num_right, num_negative, seed, stream, epoch, 
     return rows
 
 
-def epoch_pairs(task, epoch=0):
+def epoch_pairs(task, epoch=0, stream=0):
     problem = task._problem
-    order = epoch_order(problem.seed, task.stream, epoch, problem.num_slot)
+    order = epoch_order(problem.seed, stream, epoch, problem.num_slot)
     return drawn_pairs(
         problem.pairs,
         problem.neighbour,
         len(problem.syn_right),
         problem.num_negative,
         u64(problem.seed),
-        u64(task.stream),
+        u64(stream),
         u64(epoch),
         order,
     )
@@ -168,6 +169,13 @@ def marked_task(neighbour, **options):
     return SupervisedTask(items, offsets, right, offsets, syn_left, syn_right, **options)
 
 
+def marked_sums(marks, rows):
+    """What each left row is to be, over rate / 2, after the pairs of an epoch."""
+    sums = np.zeros_like(marks)
+    sums[rows[:, 1]] = marks[rows[:, 2]] - marks[rows[:, 3:]].sum(axis=1)
+    return sums
+
+
 @pytest.mark.parametrize("neighbour", [True, False])
 @pytest.mark.parametrize(
     ("batch_size", "num_threads", "fused"),
@@ -193,9 +201,7 @@ def test_threads_and_batch_sizes_train_the_same_pairs(neighbour, batch_size, num
         else:
             for rate in rates:
                 task.do_batch(rate)
-        rows = epoch_pairs(task, epoch)
-        expected = np.zeros_like(marks)
-        expected[rows[:, 1]] = marks[rows[:, 2]] - marks[rows[:, 3:]].sum(axis=1)
+        expected = marked_sums(marks, epoch_pairs(task, epoch))
         assert np.array_equal(left / np.float32(RATE / 2), expected)
         assert np.array_equal(right, marks)
 
@@ -296,15 +302,21 @@ def test_do_batch_is_a_batch_of_do_batches(make):
 
 
 def test_sub_tasks_draw_from_streams_of_their_own():
-    first, second = unsupervised(seed=5), unsupervised(seed=5)
-    assert np.array_equal(epoch_pairs(first), epoch_pairs(second))
-    third = unsupervised(seed=5)
-    CompoundTask(first, CompoundTask(second, third))
-    assert [task.stream for task in (first, second, third)] == [0, 1, 2]
-    pairs = [epoch_pairs(task) for task in (first, second, third)]
-    for other in pairs[1:]:
-        assert np.mean(np.sort(pairs[0][:, 3]) == np.sort(other[:, 3])) < 0.9
-        assert not np.array_equal(pairs[0], other)
+    tasks = [marked_task(True, num_threads=1) for _ in range(3)]
+    marks = tasks[0].syn1.copy()
+    compound = CompoundTask(tasks[0], CompoundTask(tasks[1], tasks[2]))
+    CompoundTask(tasks[2], tasks[1])  # being in another one changes nothing
+    compound.do_batches(np.full(len(compound), RATE))
+    sums = [task.syn0 / np.float32(RATE / 2) for task in tasks]
+    for stream, task in enumerate(tasks):
+        assert np.array_equal(sums[stream], marked_sums(marks, epoch_pairs(task, 0, stream)))
+    assert not np.array_equal(sums[0], sums[1])
+    assert not np.array_equal(sums[1], sums[2])
+    # Alone again, a task draws what it would have drawn without a compound.
+    tasks[2].syn0[:] = 0
+    tasks[2].do_batches(np.full(len(tasks[2]), RATE))
+    alone = marked_sums(marks, epoch_pairs(tasks[2], 1))
+    assert np.array_equal(tasks[2].syn0 / np.float32(RATE / 2), alone)
 
 
 def test_tasks_leave_global_generators_alone(make):
@@ -504,7 +516,7 @@ def test_read_only_tables_are_refused():
         ({"left_items": [50], "left_offsets": [0, 1]}, r"left_items goes from 50 to 50; .* 49"),
         ({"right_items": [30], "right_offsets": [0, 1]}, r"right_items goes .* 29"),
         ({"right_offsets": [0, 1]}, r"left_offsets bounds 200 itemsets and right_offsets 1"),
-        ({"left_offsets": [0, 2, 2]}, r"left_offsets: 1 of 2 itemsets have fewer than 1"),
+        ({"left_offsets": [0, 2, 2]}, r"left_offsets: 1 of 2 .* fewer than 1.*mask=.*both sides"),
         ({"right_weights": [1]}, r"right_weights has 1"),
         ({"right_syn": np.zeros((30, DIM + 1), np.float32)}, r"dimension 12 and right_syn 13"),
     ],
@@ -518,7 +530,7 @@ def test_bad_supervised_input_is_refused(changes, message):
         SupervisedTask(**{**good, **changes})
 
 
-@pytest.mark.parametrize("rate", [float("nan"), float("inf")])
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), 1e39, "fast"])
 def test_learning_rates_must_be_finite(make, rate):
     with pytest.raises(InputError, match="learning_rate"):
         make().do_batch(rate)
@@ -527,20 +539,71 @@ def test_learning_rates_must_be_finite(make, rate):
 def test_compound_tasks_refuse_what_is_no_task():
     with pytest.raises(InputError, match="tasks is empty"):
         CompoundTask()
-    with pytest.raises(InputError, match="list"):
-        CompoundTask([1, 2])
+    with pytest.raises(InputError, match=r"list.*CompoundTask\(\*tasks\)"):
+        CompoundTask([unsupervised(), supervised()])
 
 
-def test_cuda_says_why_it_cannot_be_had(monkeypatch):
+def test_cuda_says_why_it_cannot_be_had(monkeypatch, caplog):
     with pytest.raises(DeviceError, match=r"device='cuda'.*cpu"):
         unsupervised(device="cuda")
     monkeypatch.setenv("ITEMBED_GPU_DEVICE", "cuda:1")
     with pytest.raises(DeviceError, match="ITEMBED_GPU_DEVICE='cuda:1'"):
         unsupervised()
-    assert unsupervised(device="auto").device == "cpu"
+    devices._say_choice.cache_clear()
+    for _ in range(2):
+        assert unsupervised(device="auto").device == "cpu"
+    assert [record.getMessage()[:31] for record in caplog.records] == [
+        "device='auto' trains on the CPU"
+    ]
     monkeypatch.setenv("ITEMBED_GPU_DEVICE", "tpu")
     with pytest.raises(InputError, match="ITEMBED_GPU_DEVICE must be"):
         unsupervised()
+
+
+def test_what_is_bound_cannot_be_changed_in_silence(make):
+    task = make()
+    for name in ("num_negative", "batch_size", "seed"):
+        with pytest.raises(AttributeError, match=f"{name} is bound"):
+            setattr(task, name, 7)
+    task.learning_rate_scale = 0.5  # this one counts from batch to batch
+    with pytest.raises(AttributeError):
+        unsupervised().syn0 = random_tables()[0]
+
+
+def test_weights_that_were_not_given_are_ones(make):
+    task = make()
+    for name in ("weights",) if hasattr(task, "items") else ("left_weights", "right_weights"):
+        assert getattr(task, name).dtype == np.float32
+        assert (getattr(task, name) == 1).all()
+
+
+def test_more_pairs_times_batches_than_int64_holds_are_refused():
+    num = 2**21
+    left = np.zeros(num + 2**22 - 1, dtype=np.int32), np.append(0, 2**22 + np.arange(num))
+    right = np.zeros(2 * num - 1, dtype=np.int32), np.append(0, num + np.arange(num))
+    with pytest.raises(InputError, match="batch_size is 1"):
+        SupervisedTask(*left, *right, *random_tables(1), batch_size=1)
+    task = SupervisedTask(*left, *right, *random_tables(1), batch_size=64)
+    assert task.num_pair == 2**22 * 2**21 + num - 1
+
+
+def test_tables_have_rows_that_int32_can_number():
+    syn = np.zeros((1, 1), dtype=np.float32)
+    huge = np.lib.stride_tricks.as_strided(syn, shape=(2**31, 1), strides=(4, 4))
+    with pytest.raises(InputError, match="2147483648 rows"):
+        unsupervised(tables=(huge, huge))
+
+
+@pytest.mark.parametrize("length", [1, 2, 100])
+def test_a_subclass_may_have_another_length(length):
+    class Resized(UnsupervisedTask):
+        def __len__(self):
+            return length
+
+    task = Resized(*random_itemsets(), *random_tables(), num_negative=NUM_NEGATIVE, seed=1)
+    history = train(task, num_epoch=8, progress=False)
+    # Whatever it calls an epoch, the batches go through the data in turn.
+    assert history.num_pair == pytest.approx(2 * length * task.num_pair, rel=0.3)
 
 
 # --- tasks of the caller's own ----------------------------------------------
@@ -587,8 +650,20 @@ def test_compound_tasks_take_any_task():
     task = CompoundTask(mine, plain, unsupervised(batch_size=100), learning_rate_scale=0.5)
     assert len(task) == 5
     task.do_batch(0.4)
-    task.do_batches(np.array([0.2, 0.1]))
+    assert task.do_batches(np.array([0.2, 0.1])) > 0
     assert mine.rates == plain.rates == [0.2, 0.1, 0.05]
+
+
+def test_a_task_of_ones_own_may_use_any_public_name():
+    class Busy(CountingTask):
+        def prepare(self, data):
+            raise AssertionError
+
+        do_batches = read_loss = check_finite = batches_per_call = prepare
+
+    task = Busy(3)
+    train(task, num_epoch=2, progress=False)
+    assert len(task.rates) == 6
 
 
 def test_the_base_class_says_what_is_missing():
