@@ -4,7 +4,7 @@ The usual path is `pack_itemsets`, `initialize_syn`, `UnsupervisedTask` (or
 `SupervisedTask`, `CompoundTask`), `train`, then `Embeddings`.
 """
 
-from .devices import available_backends
+from .devices import BackendInfo, available_backends
 from .embeddings import Embeddings
 from .errors import (
     DataError,
@@ -35,6 +35,7 @@ from .vectors import norm, normalize, softmax
 __version__ = "0.1.0"
 
 __all__ = [
+    "BackendInfo",
     "CompoundTask",
     "DataError",
     "DeviceError",

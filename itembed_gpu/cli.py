@@ -26,7 +26,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import DataError, ItembedError, UnknownLabelError
+from .errors import DataError, InputError, ItembedError, UnknownLabelError
 
 try:
     import click
@@ -187,7 +187,10 @@ def train(
     from .devices import select_backend
     from .rng import resolve_seed
 
-    select_backend(device, threads)  # one that is not to be had is told before a long read
+    try:
+        select_backend(device, threads)  # one that is not to be had is told before a long read
+    except InputError as error:
+        raise click.UsageError(str(error)) from error
     defaults = _EXAMPLE_DEFAULTS if example else _DEFAULTS
     settings: dict[str, Any] = {
         "dim": dim,

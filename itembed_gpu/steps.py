@@ -38,6 +38,8 @@ CHUNK = 8
 
 # Slots whose pairs are drawn together, before any of them is trained.
 BLOCK = 64
+# The running loss is that of every so many-th position of an epoch's order.
+LOSS_STRIDE = 128
 # Pairs between the one being trained and the one whose rows are prefetched.
 AHEAD = 3
 CACHE_LINE = 16  # float32 values
@@ -346,7 +348,7 @@ def train_positions(
     -------
     tuple of float64 and int64
         Sum of the losses of a sample of the pairs (the positions that are
-        multiples of BLOCK), and the size of the sample.
+        multiples of LOSS_STRIDE), and the size of the sample.
     """
     num_target = num_negative + 1
     num_slot = np.int64(order[0])
@@ -374,7 +376,7 @@ def train_positions(
                 batch_stop = num_slot * (batch + 1) // num_batch
             scale[i] = rates[batch - first_batch]
         fill_pairs(pairs, neighbour, syn_right.shape[0], slots, draws, count, left, targets, scale)
-        sample = -position % BLOCK
+        sample = -position % LOSS_STRIDE
         for i in range(count):
             if i + AHEAD < count:
                 _prefetch_row(syn_left, left[i + AHEAD], dim)

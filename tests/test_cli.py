@@ -166,7 +166,7 @@ class TestTrain:
     def test_device_variable(self, text, tmp_path, monkeypatch):
         monkeypatch.setenv("ITEMBED_GPU_DEVICE", "abacus")
         result = run("train", text, "-o", tmp_path / "model", *QUICK)
-        assert_fails(result, 1, "ITEMBED_GPU_DEVICE", "abacus")
+        assert_fails(result, 2, "ITEMBED_GPU_DEVICE", "abacus")
         assert run("train", text, "-o", tmp_path / "m", *QUICK, "--device", "cpu").exit_code == 0
 
 
@@ -255,7 +255,7 @@ class TestTrainFails:
     @pytest.mark.usefixtures("no_reading")
     def test_device(self, text, tmp_path):
         result = run("train", text, "-o", tmp_path / "model", "--device", "abacus")
-        assert_fails(result, 1, "abacus")
+        assert_fails(result, 2, "abacus")
 
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
     def test_no_half_of_a_model_is_left(self, text, tmp_path, monkeypatch, error):

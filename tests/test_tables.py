@@ -44,7 +44,7 @@ def test_types(dtype):
         ({"num_dimension": -3}, "num_dimension is -3"),
         ({"num_label": 2.0}, "num_label is 2.0"),
         ({"method": "normal"}, "method must be one of uniform, zero, not 'normal'"),
-        ({"dtype": np.int32}, "dtype .* int32"),
+        ({"dtype": np.int32}, "dtype .*int32"),
         ({"seed": -1}, "seed must be"),
         ({"device": "tpu"}, "device must be"),
     ],
