@@ -4,71 +4,189 @@ The usual path is `pack_itemsets`, `initialize_syn`, `UnsupervisedTask` (or
 `SupervisedTask`, `CompoundTask`), `train`, then `Embeddings`.
 """
 
-from .devices import BackendInfo, available_backends
-from .embeddings import Embeddings
-from .errors import (
-    DataError,
-    DeviceError,
-    DivergenceError,
-    InputError,
-    ItembedError,
-    MissingExtraError,
-    UnknownLabelError,
-)
-from .example import load_example
-from .itemsets import Dropped, PackedItemsets, pack_itemsets, prune_itemsets
-from .lowlevel import (
-    do_step,
-    do_supervised_batch,
-    do_supervised_steps,
-    do_unsupervised_batch,
-    do_unsupervised_steps,
-    expit,
-)
-from .readers import ReadItemsets, read_itemsets
-from .schedule import index_batch_stream
-from .tables import initialize_syn
-from .tasks import CompoundTask, SupervisedTask, Task, UnsupervisedTask
-from .train import EpochRecord, History, TrainState, train
-from .vectors import norm, normalize, softmax
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "BackendInfo",
-    "CompoundTask",
-    "DataError",
-    "DeviceError",
-    "DivergenceError",
-    "Dropped",
-    "Embeddings",
-    "EpochRecord",
-    "History",
-    "InputError",
-    "ItembedError",
-    "MissingExtraError",
-    "PackedItemsets",
-    "ReadItemsets",
-    "SupervisedTask",
-    "Task",
-    "TrainState",
-    "UnknownLabelError",
-    "UnsupervisedTask",
-    "available_backends",
-    "do_step",
-    "do_supervised_batch",
-    "do_supervised_steps",
-    "do_unsupervised_batch",
-    "do_unsupervised_steps",
-    "expit",
-    "index_batch_stream",
-    "initialize_syn",
-    "load_example",
-    "norm",
-    "normalize",
-    "pack_itemsets",
-    "prune_itemsets",
-    "read_itemsets",
-    "softmax",
-    "train",
-]
+# Each name is imported at its first use (PEP 562): Numba alone takes a quarter of
+# a second, which `--help` or a reader of saved embeddings need not wait for.
+_NAMES = {
+    "devices": (
+        "BackendInfo",
+        "available_backends",
+    ),
+    "embeddings": ("Embeddings",),
+    "errors": (
+        "DataError",
+        "DeviceError",
+        "DivergenceError",
+        "InputError",
+        "ItembedError",
+        "MissingExtraError",
+        "UnknownLabelError",
+    ),
+    "example": ("load_example",),
+    "itemsets": (
+        "Dropped",
+        "PackedItemsets",
+        "pack_itemsets",
+        "prune_itemsets",
+    ),
+    "lowlevel": (
+        "do_step",
+        "do_supervised_batch",
+        "do_supervised_steps",
+        "do_unsupervised_batch",
+        "do_unsupervised_steps",
+        "expit",
+    ),
+    "readers": (
+        "ReadItemsets",
+        "read_itemsets",
+    ),
+    "schedule": ("index_batch_stream",),
+    "tables": ("initialize_syn",),
+    "tasks": (
+        "CompoundTask",
+        "SupervisedTask",
+        "Task",
+        "UnsupervisedTask",
+    ),
+    "training": (
+        "EpochRecord",
+        "History",
+        "TrainState",
+        "train",
+    ),
+    "vectors": (
+        "norm",
+        "normalize",
+        "softmax",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+if TYPE_CHECKING:
+    from .devices import (
+        BackendInfo as BackendInfo,
+    )
+    from .devices import (
+        available_backends as available_backends,
+    )
+    from .embeddings import (
+        Embeddings as Embeddings,
+    )
+    from .errors import (
+        DataError as DataError,
+    )
+    from .errors import (
+        DeviceError as DeviceError,
+    )
+    from .errors import (
+        DivergenceError as DivergenceError,
+    )
+    from .errors import (
+        InputError as InputError,
+    )
+    from .errors import (
+        ItembedError as ItembedError,
+    )
+    from .errors import (
+        MissingExtraError as MissingExtraError,
+    )
+    from .errors import (
+        UnknownLabelError as UnknownLabelError,
+    )
+    from .example import (
+        load_example as load_example,
+    )
+    from .itemsets import (
+        Dropped as Dropped,
+    )
+    from .itemsets import (
+        PackedItemsets as PackedItemsets,
+    )
+    from .itemsets import (
+        pack_itemsets as pack_itemsets,
+    )
+    from .itemsets import (
+        prune_itemsets as prune_itemsets,
+    )
+    from .lowlevel import (
+        do_step as do_step,
+    )
+    from .lowlevel import (
+        do_supervised_batch as do_supervised_batch,
+    )
+    from .lowlevel import (
+        do_supervised_steps as do_supervised_steps,
+    )
+    from .lowlevel import (
+        do_unsupervised_batch as do_unsupervised_batch,
+    )
+    from .lowlevel import (
+        do_unsupervised_steps as do_unsupervised_steps,
+    )
+    from .lowlevel import (
+        expit as expit,
+    )
+    from .readers import (
+        ReadItemsets as ReadItemsets,
+    )
+    from .readers import (
+        read_itemsets as read_itemsets,
+    )
+    from .schedule import (
+        index_batch_stream as index_batch_stream,
+    )
+    from .tables import (
+        initialize_syn as initialize_syn,
+    )
+    from .tasks import (
+        CompoundTask as CompoundTask,
+    )
+    from .tasks import (
+        SupervisedTask as SupervisedTask,
+    )
+    from .tasks import (
+        Task as Task,
+    )
+    from .tasks import (
+        UnsupervisedTask as UnsupervisedTask,
+    )
+    from .training import (
+        EpochRecord as EpochRecord,
+    )
+    from .training import (
+        History as History,
+    )
+    from .training import (
+        TrainState as TrainState,
+    )
+    from .training import (
+        train as train,
+    )
+    from .vectors import (
+        norm as norm,
+    )
+    from .vectors import (
+        normalize as normalize,
+    )
+    from .vectors import (
+        softmax as softmax,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_MODULE_OF[name]}", __name__)
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -37,7 +37,7 @@ except ImportError:
 if TYPE_CHECKING:
     from .embeddings import Embeddings
     from .readers import ReadItemsets
-    from .train import History
+    from .training import History
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -332,7 +332,7 @@ def _learn(
     from .embeddings import Embeddings
     from .tables import initialize_syn
     from .tasks import UnsupervisedTask
-    from .train import train
+    from .training import train
 
     # A label whose itemsets were all dropped would keep its random vector: leave it out.
     present = np.bincount(packed.indices, minlength=packed.num_label) > 0

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import itembed_gpu
 
 PACKAGE = Path(itembed_gpu.__file__).parent
@@ -24,7 +26,7 @@ STAIR = [
     "tables",
     "lowlevel",
     "tasks",
-    "train",
+    "training",
     "storage",
     "embeddings",
     "readers",
@@ -66,8 +68,12 @@ def test_only_one_module_tells_devices_apart():
 def test_importing_loads_and_compiles_nothing_that_can_wait():
     script = """
 import sys
-import itembed_gpu, numba
+import itembed_gpu
+at_once = set(sys.modules)
 late = {"cupy", "tqdm", "polars", "click", "safetensors", "matplotlib"}
+print(sorted((late | {"numba", "numpy"}) & at_once))
+for name in itembed_gpu.__all__:
+    getattr(itembed_gpu, name)
 print(sorted(late & set(sys.modules)))
 from numba.core.dispatcher import Dispatcher
 compiled = [
@@ -81,7 +87,28 @@ print(compiled)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split("\n")[:2] == ["[]", "[]"]
+    assert done.stdout.split("\n")[:3] == ["[]", "[]", "[]"]
+
+
+def test_public_names_are_those_that_type_checkers_see():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    seen = {
+        (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    assert seen == {(module, name) for name, module in itembed_gpu._MODULE_OF.items()}
+
+
+def test_public_names_are_found_and_others_are_not():
+    for name in itembed_gpu.__all__:
+        assert getattr(itembed_gpu, name).__name__ == name
+        assert name in dir(itembed_gpu)
+    # No module is called like a public name, or importing it would take its place.
+    assert not {path.stem for path in PACKAGE.glob("*.py")} & set(itembed_gpu.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'do_nothing'"):
+        _ = itembed_gpu.do_nothing
 
 
 def test_the_package_is_typed():
