@@ -35,6 +35,9 @@ WeightsArray = npt.NDArray[np.float32]
 # Their length is what they yield, and they yield it again: no copy is needed.
 _PLAIN = frozenset([list, tuple, set, frozenset, dict])
 
+# Itemsets looked at together.
+_PIECE = 1 << 10
+
 # Items worked on at once where NumPy would make temporary int64 copies.
 _BLOCK = 1 << 16
 
@@ -471,30 +474,41 @@ class _Reader:
         self._itemsets = itemsets
         self._rows = None if weights is None else _iterate(weights, "weights")
         self._weights = array("f")
-        self._listed: Sequence[Collection[Any]] = ()
-        self._latest: Collection[Any] = ()
+        # Those being read, and the number of the first of them.
+        self._latest: tuple[int, Sequence[Collection[Any]]] = 0, ()
 
     def items(self) -> Iterator[Any]:
         """Iterate over the items of all itemsets."""
         given = self._itemsets
-        # The common case, lists of lists, runs without Python code per itemset.
-        listed = self._rows is None and type(given) in (list, tuple)
-        if listed and _PLAIN.issuperset(map(type, given)):
-            self._listed = cast(Sequence[Collection[Any]], given)
-            self.lengths.extend(map(len, self._listed))
-            return chain.from_iterable(self._listed)
-        return chain.from_iterable(self._visit())
+        if self._rows is None and type(given) in (list, tuple):
+            pieces = self._pieces(cast(Sequence[Iterable[Any]], given))
+            return chain.from_iterable(chain.from_iterable(pieces))
+        return chain.from_iterable(self._visit(_iterate(given, "itemsets")))
 
-    def _visit(self) -> Iterator[Collection[Any]]:
+    def _pieces(self, itemsets: Sequence[Iterable[Any]]) -> Iterator[Iterable[Collection[Any]]]:
+        # The common case, lists of lists, runs without Python code per itemset; some
+        # at a time, so that they are still in the cache when their items are read.
+        for start in range(0, len(itemsets), _PIECE):
+            piece = itemsets[start : start + _PIECE]
+            if _PLAIN.issuperset(map(type, piece)):
+                plain = cast(Sequence[Collection[Any]], piece)
+                self._latest = len(self.lengths), plain
+                self.lengths.extend(map(len, plain))
+                yield plain
+            else:
+                yield self._visit(piece)
+
+    def _visit(self, itemsets: Iterable[Iterable[Any]]) -> Iterator[Collection[Any]]:
         # One at a time: a generator may fill the same list again for each itemset.
-        for itemset in _iterate(self._itemsets, "itemsets"):
+        for itemset in itemsets:
             if type(itemset) not in _PLAIN:
                 itemset = self._materialise(itemset)
-            self._latest = itemset
-            self.lengths.append(len(itemset))
+            plain = cast(Collection[Any], itemset)
+            self._latest = len(self.lengths), (plain,)
+            self.lengths.append(len(plain))
             if self._rows is not None:
                 self._read_weights(self._rows)
-            yield itemset
+            yield plain
         for _ in self._rows or ():
             raise InputError(
                 f"weights goes on after the {len(self.lengths)} itemsets; "
@@ -547,8 +561,8 @@ class _Reader:
 
     def explain(self, error: TypeError) -> None:
         """Raise an error that names the item that is not hashable, if there is one."""
-        latest = [(len(self.lengths) - 1, self._latest)]
-        for i, itemset in enumerate(self._listed) if self._listed else latest:
+        first, itemsets = self._latest
+        for i, itemset in enumerate(itemsets, first):
             for j, item in enumerate(itemset):
                 try:
                     hash(item)
