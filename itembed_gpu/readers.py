@@ -216,11 +216,12 @@ def _lines(path: Path) -> Iterator[str]:
                         f"{path}, line {number}: a zero byte; is it binary, damaged or UTF-16? "
                         "Text has to be UTF-8"
                     )
-                if number == 1 and b"\r" in line.rstrip(b"\r\n"):
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if number == 1 and "\r" in text.rstrip("\r\n"):
                     raise DataError(
                         f"{path}: lines end with a carriage return alone; convert the line ends"
                     )
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield text
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}, line {number}: byte {error.start + 1} (0x{error.object[error.start]:02x}) "

@@ -158,7 +158,55 @@ def as_task(task: Trainable) -> Task:
     return _ForeignTask(task)
 
 
-class _PackedTask(Task):
+class _FusedTask(Task):
+    """What the tasks of this package have in common: many batches can be one call."""
+
+    def do_batch(self, learning_rate: float) -> None:
+        """Train the next batch: an equal share of the epoch (of each sub-task, where there are).
+
+        Parameters
+        ----------
+        learning_rate : float
+            Learning rate, before `learning_rate_scale`.
+
+        Raises
+        ------
+        InputError
+            The learning rate is not finite.
+        """
+        self.do_batches(np.array([checks.number("learning_rate", learning_rate)]))
+
+    def do_batches(self, learning_rates: npt.ArrayLike) -> int:
+        """Train the next batches in one call, which takes less time than as many calls.
+
+        Parameters
+        ----------
+        learning_rates : float64, num_batch
+            Learning rate of each batch, before `learning_rate_scale`.
+
+        Returns
+        -------
+        int
+            Number of pairs trained, where it is known.
+
+        Raises
+        ------
+        InputError
+            A learning rate is not finite.
+        """
+        return self._run(np.asarray(learning_rates, dtype=np.float64), 0)
+
+    def _train_batches(self, learning_rates: Float64Array, stream: int) -> int:
+        if type(self).do_batch is not _FusedTask.do_batch:
+            # A subclass has its own idea of a batch.
+            return super()._train_batches(learning_rates, stream)
+        return self._run(learning_rates, stream)
+
+    def _run(self, learning_rates: Float64Array, stream: int) -> int:
+        raise NotImplementedError
+
+
+class _PackedTask(_FusedTask):
     """What the tasks over packed itemsets have in common: a bound problem, and a place in it.
 
     Attributes
@@ -232,47 +280,6 @@ class _PackedTask(Task):
             f"num_negative={self.num_negative}, batch_size={self.batch_size}, "
             f"seed={self.seed}, device={self.device!r})"
         )
-
-    def do_batch(self, learning_rate: float) -> None:
-        """Train the next batch: the next share of the epoch's pairs.
-
-        Parameters
-        ----------
-        learning_rate : float
-            Learning rate, before `learning_rate_scale`.
-
-        Raises
-        ------
-        InputError
-            The learning rate is not finite.
-        """
-        self.do_batches(np.array([checks.number("learning_rate", learning_rate)]))
-
-    def do_batches(self, learning_rates: Float64Array) -> int:
-        """Train the next batches in one call, which takes less time than as many calls.
-
-        Parameters
-        ----------
-        learning_rates : float64, num_batch
-            Learning rate of each batch, before `learning_rate_scale`.
-
-        Returns
-        -------
-        int
-            Number of pairs trained.
-
-        Raises
-        ------
-        InputError
-            A learning rate is not finite.
-        """
-        return self._run(learning_rates, 0)
-
-    def _train_batches(self, learning_rates: Float64Array, stream: int) -> int:
-        if type(self).do_batch is not _PackedTask.do_batch:
-            # A subclass has its own idea of a batch.
-            return super()._train_batches(learning_rates, stream)
-        return self._run(learning_rates, stream)
 
     def _run(self, learning_rates: Float64Array, stream: int) -> int:
         with np.errstate(over="ignore"):  # it becomes inf, which is refused
@@ -577,7 +584,7 @@ def _guide_shift(slot_offsets: checks.Int64Array) -> int:
     return max(0, (int(slot_offsets[-1]) // most).bit_length())
 
 
-class CompoundTask(Task):
+class CompoundTask(_FusedTask):
     """Train several tasks in turn, one batch each.
 
     Tasks may share tables. The longest makes the epoch; shorter ones start over.
@@ -610,34 +617,10 @@ class CompoundTask(Task):
     def __len__(self) -> int:
         return max(len(task) for task in self._tasks)
 
-    def do_batch(self, learning_rate: float) -> None:
-        """Train the next batch of every sub-task."""
-        self.do_batches(np.array([checks.number("learning_rate", learning_rate)]))
-
-    def do_batches(self, learning_rates: Float64Array) -> int:
-        """Train the next batches of every sub-task, in turns.
-
-        Parameters
-        ----------
-        learning_rates : float64, num_batch
-            Learning rate of each batch, before `learning_rate_scale`.
-
-        Returns
-        -------
-        int
-            Number of pairs trained, where sub-tasks tell it.
-        """
-        return self._run(learning_rates, 0)
-
     def synchronize(self) -> None:
         """Make the caller's tables hold what has been trained."""
         for task in self._tasks:
             task.synchronize()
-
-    def _train_batches(self, learning_rates: Float64Array, stream: int) -> int:
-        if type(self).do_batch is not CompoundTask.do_batch:
-            return super()._train_batches(learning_rates, stream)
-        return self._run(learning_rates, stream)
 
     def _run(self, learning_rates: Float64Array, stream: int) -> int:
         rates = learning_rates * self.learning_rate_scale
