@@ -108,7 +108,7 @@ def is_finite(table: npt.NDArray[np.float32]) -> bool:
 def _deferred_interrupt() -> Iterator[list[int]]:
     """Hold Ctrl-C back until the block ends; the list tells whether there was one.
 
-    Threads of a pool are then never left at work on the tables, and no interrupt
+    Threads are then never left at work on the tables, and no interrupt
     is lost where Python ignores exceptions. Only the main thread gets any, and a
     handler of the caller's own is left alone.
     """

@@ -22,12 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import checks
+from .checks import Int32Array, Int64Array
 from .errors import InputError
 
 __all__ = ["Dropped", "PackedItemsets", "pack_itemsets", "prune_itemsets"]
 
-Int32Array = npt.NDArray[np.int32]
-Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 OffsetsArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 WeightsArray = npt.NDArray[np.float32]

@@ -135,9 +135,12 @@ def _check_batch(
         raise InputError(f"{side}offsets must be in 0 ... {len(items)}, the number of items")
     if (stops - starts).min() < min_length:
         raise InputError(f"{side}offsets: every itemset must have at least {min_length} items")
-    touched = slice(int(starts.min()), int(stops.max()))
     if not isinstance(weights, np.ndarray) or len(weights) != len(items):
         raise InputError(f"{side}weights must be a float32 array, one weight an item")
+    # Positions of their items alone: a shuffled batch spans nearly all of the array.
+    lengths = stops - starts
+    firsts = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+    touched = firsts + np.arange(len(firsts))
     _check_items(side + "items", items[touched], side + "weights", weights[touched], num_label)
 
 

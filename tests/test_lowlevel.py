@@ -221,5 +221,13 @@ def test_bad_arguments_are_refused(name, changes, message):
         call(name, **changes)
 
 
+def test_a_batch_is_checked_for_its_own_itemsets():
+    items, _, offsets = batch(50)
+    items[offsets[5]] = 50  # out of range, in an itemset between those of the first batch
+    call("do_unsupervised_batch", items=items, indices=np.array([9, 1, 6]))
+    with pytest.raises(InputError, match=r"items has items .* 50"):
+        call("do_unsupervised_batch", items=items, indices=np.array([9, 5, 1]))
+
+
 def test_an_empty_batch_does_nothing():
     call("do_unsupervised_batch", indices=np.array([], dtype=np.int32))
