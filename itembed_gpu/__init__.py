@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "devices": (
         "BackendInfo",
+        "Cuda",
         "available_backends",
     ),
     "embeddings": ("Embeddings",),
@@ -72,6 +73,9 @@ __all__ = sorted(_MODULE_OF)
 if TYPE_CHECKING:
     from .devices import (
         BackendInfo as BackendInfo,
+    )
+    from .devices import (
+        Cuda as Cuda,
     )
     from .devices import (
         available_backends as available_backends,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from . import checks
 from .schedule import batch_start
 from .steps import Pairs
 
@@ -35,6 +36,8 @@ class Problem:
         Batches an epoch.
     seed : int
         Key of the random stream.
+    group : int
+        Consecutive pairs that share one set of negatives.
     """
 
     pairs: Pairs
@@ -44,19 +47,32 @@ class Problem:
     num_negative: int
     num_batch: int
     seed: int
+    group: int = 1
 
     @property
     def num_slot(self) -> int:
         """Number of slots, which is the number of pairs of an epoch."""
         return int(self.pairs.slot_offsets[-1])
 
+    @property
+    def same_table(self) -> bool:
+        """Whether both sides train one table."""
+        left, right = self.syn_left, self.syn_right
+        return left is right or (
+            left.shape == right.shape and checks.address(left) == checks.address(right)
+        )
+
     def batch_start(self, batch: int) -> int:
         """First position of a batch in the epoch's order."""
-        return batch_start(self.num_slot, self.num_batch, batch)
+        return int(batch_start(self.num_slot, self.num_batch, batch, self.group))
 
 
 class BoundTask(Protocol):
     """A problem on a device."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the caller's arrays are what is trained, and not a copy."""
 
     @property
     def min_pairs(self) -> int:
@@ -74,14 +90,20 @@ class BoundTask(Protocol):
     ) -> None:
         """Train len(rates) consecutive batches of an epoch, each at its learning rate."""
 
-    def read_loss(self) -> tuple[float, int]:
-        """Sum of the losses of the pairs sampled since the last call, and their number."""
+    def read_loss(self, wait: bool) -> tuple[float, int]:
+        """Sum of the losses of the pairs sampled since the last call, and their number.
+
+        Without `wait`, of those whose losses can be had at once.
+        """
 
     def is_finite(self) -> bool:
         """Whether both tables hold finite numbers only."""
 
     def synchronize(self) -> None:
         """Make the caller's arrays hold what has been trained."""
+
+    def discard(self) -> None:
+        """Forget what the caller's arrays do not hold yet."""
 
 
 class Backend(Protocol):

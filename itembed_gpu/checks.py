@@ -41,7 +41,7 @@ def number(name: str, value: Any) -> float:
 def vector(name: str, value: npt.ArrayLike, kinds: str, what: str) -> npt.NDArray[Any]:
     """Check an array of one axis, with a dtype of one of these kinds."""
     try:
-        array = np.asarray(value)
+        array = np.asarray(on_host(value))
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} cannot be read as a NumPy array ({error}); pass one") from error
     if array.ndim != 1:
@@ -137,16 +137,23 @@ def first_not_finite(array: Float32Array) -> int | None:
     return None if finite.all() else int(finite.argmin())
 
 
-def table(name: str, value: Any) -> Float32Array:
-    """Check a table of embeddings, to be trained in place."""
-    if not isinstance(value, np.ndarray):
-        raise InputError(f"{name} is a {type(value).__name__}; pass a NumPy array")
+def table(name: str, value: Any) -> Any:
+    """Check a table of embeddings, to be trained in place: a NumPy or a CuPy array."""
+    if not isinstance(value, np.ndarray) and not (on_device(value) and hasattr(value, "get")):
+        raise InputError(f"{name} is a {type(value).__name__}; pass a NumPy or a CuPy array")
     if value.ndim != 2 or 0 in value.shape:
         raise InputError(f"{name} has shape {value.shape}; pass (num_label, num_dimension)")
     if len(value) > np.iinfo(np.int32).max:
         raise InputError(f"{name} has {len(value)} rows; pass at most 2**31 - 1")
     if value.dtype != np.float32:
         raise InputError(f"{name} has dtype {value.dtype}; pass {name}.astype(np.float32)")
+    if on_device(value):
+        if value.strides[1] != 4 or value.strides[0] % 4 or value.strides[0] < 4 * value.shape[1]:
+            raise InputError(
+                f"{name} has strides {value.strides}; pass rows of consecutive float32 values, "
+                f"as cupy.ascontiguousarray({name}) has"
+            )
+        return value
     if not value.flags.c_contiguous:
         raise InputError(f"{name} is not C-contiguous; pass np.ascontiguousarray({name})")
     if not value.flags.writeable:
@@ -171,3 +178,19 @@ def show(value: object, width: int = 60) -> str:
     except ValueError:  # an int of more digits than Python prints
         text = f"<{type(value).__name__} too long to print>"
     return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def on_device(value: Any) -> bool:
+    """Whether an array lies in the memory of a GPU."""
+    return hasattr(value, "__cuda_array_interface__")
+
+
+def on_host(value: Any) -> Any:
+    """Return a CuPy array as a NumPy array, and anything else as it is."""
+    return value.get() if on_device(value) and hasattr(value, "get") else value
+
+
+def address(array: Any) -> int:
+    """Address of an array's first value, in the memory that it lies in."""
+    kind = "__cuda_array_interface__" if on_device(array) else "__array_interface__"
+    return int(getattr(array, kind)["data"][0])

@@ -12,11 +12,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numba
@@ -26,6 +25,7 @@ from numba import njit
 
 from . import rng, schedule, steps
 from .backend import Problem
+from .interrupts import deferred_interrupt
 from .rng import u64
 from .schedule import epoch_order
 from .steps import BLOCK, FAST_MATH, train_positions
@@ -58,7 +58,9 @@ def _sources() -> int:
 
 
 @functools.cache
-def make_kernel(dim: int, num_negative: int, neighbour: bool, keep: bool = True) -> Any:
+def make_kernel(
+    dim: int, num_negative: int, neighbour: bool, group: int, keep: bool = True
+) -> Any:
     """Return `train_positions` with constants compiled in, its code kept on disk or not."""
     sources = _sources()
 
@@ -72,6 +74,8 @@ def make_kernel(dim: int, num_negative: int, neighbour: bool, keep: bool = True)
             neighbour,
             syn_left,
             syn_right,
+            None,
+            None,
             seed,
             stream,
             epoch,
@@ -83,6 +87,7 @@ def make_kernel(dim: int, num_negative: int, neighbour: bool, keep: bool = True)
             rates,
             dim,
             num_negative,
+            group,
         )
 
     options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
@@ -102,28 +107,6 @@ def is_finite(table: npt.NDArray[np.float32]) -> bool:
             if not (np.isfinite(part.min()) and np.isfinite(part.max())):
                 return False
     return True
-
-
-@contextlib.contextmanager
-def _deferred_interrupt() -> Iterator[list[int]]:
-    """Hold Ctrl-C back until the block ends; the list tells whether there was one.
-
-    Threads are then never left at work on the tables, and no interrupt
-    is lost where Python ignores exceptions. Only the main thread gets any, and a
-    handler of the caller's own is left alone.
-    """
-    interrupts: list[int] = []
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield interrupts
-        return
-    signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
-    try:
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if interrupts:
-        raise KeyboardInterrupt
 
 
 def _share(
@@ -169,11 +152,13 @@ def _share(
 class CpuTask:
     """A problem bound to the cores of this machine (see `backend.BoundTask`)."""
 
+    in_place = True
+
     def __init__(self, problem: Problem, num_threads: int) -> None:
         self._problem = problem
         self._num_threads = num_threads
         dim = int(problem.syn_left.shape[1])
-        self._constants = (dim, problem.num_negative, problem.neighbour)
+        self._constants = (dim, problem.num_negative, problem.neighbour, problem.group)
         self._kernel = make_kernel(*self._constants)
         self._compiled = False
         self._order_key: tuple[int, int] | None = None
@@ -242,12 +227,16 @@ class CpuTask:
         train = self._train(stream, epoch, first_batch, rates)
         start = problem.batch_start(first_batch)
         stop = problem.batch_start(first_batch + len(rates))
+        if start == stop:  # with fewer groups than batches
+            return
         seconds = (stop - start) / self._pairs_per_second
         num_threads = min(self._num_threads, max(1, int(seconds / SECONDS_PER_THREAD)))
-        size = min(self._pairs_per_call, -(-(stop - start) // num_threads))
+        # Calls begin where a group does: a multiple of every group.
+        size = BLOCK * -(-(stop - start) // (BLOCK * num_threads))
+        size = max(BLOCK, min(self._pairs_per_call, size))
         starts = range(start, stop, size)
 
-        with _deferred_interrupt() as interrupts:
+        with deferred_interrupt() as interrupts:
 
             def train_some(position: int) -> tuple[float, int]:
                 # What is left undone after Ctrl-C is left quickly.
@@ -270,7 +259,7 @@ class CpuTask:
         speed, known = num_pair / num_threads / max(seconds, 1e-9), self._pairs_per_second
         self._pairs_per_second = min(max(speed, known / SPEED_CHANGE), known * SPEED_CHANGE)
 
-    def read_loss(self) -> tuple[float, int]:
+    def read_loss(self, wait: bool) -> tuple[float, int]:
         result = self._loss, self._num_sample
         self._loss, self._num_sample = 0.0, 0
         return result
@@ -280,6 +269,9 @@ class CpuTask:
 
     def synchronize(self) -> None:
         """Nothing to do: the caller's arrays are trained in place."""
+
+    def discard(self) -> None:
+        """Nothing to do, likewise."""
 
 
 class CpuBackend:

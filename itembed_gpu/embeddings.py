@@ -14,7 +14,7 @@ from typing import Any, Self, TypeAlias, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import integer, show, vector
+from .checks import integer, on_host, show, vector
 from .errors import DataError, InputError, UnknownLabelError
 from .storage import read_folder, write_folder, write_word2vec
 
@@ -391,6 +391,7 @@ class Embeddings:
 
     def _targets(self, query: Any) -> tuple[NDArray[np.float32], NDArray[np.intp] | None, bool]:
         """Query vectors (q, D), their own rows if given as labels, and whether they are many."""
+        query = on_host(query)
         if not (isinstance(query, np.ndarray) and query.dtype.kind == "f"):
             many = isinstance(query, _MANY)
             own = self._rows(query if many else [query])
@@ -514,9 +515,8 @@ def _number(labels: list[Any]) -> dict[Any, int]:
 
 def _float_table(name: str, table: ArrayLike, labels: list[Any]) -> NDArray[np.float32]:
     try:
-        array = np.asarray(table)
+        array = np.asarray(on_host(table))
     except (TypeError, ValueError) as error:
-        # TypeError: a CuPy array, which does not leave its device unasked.
         raise InputError(f"{name}: {error}; pass a NumPy array") from error
     if array.ndim != 2 or array.dtype.kind not in "fiu" or array.shape[1] == 0:
         raise InputError(

@@ -9,6 +9,11 @@ in the order that itembed makes them; ``random.seed`` inside a compiled function
 repeats them. With both, they are those of the random stream that tasks use (`rng`,
 stream 0, epoch 0), the first pair being slot `counter`, the next one `counter + 1`
 and so on: the function then changes nothing but the tables and the buffer.
+
+`do_unsupervised_batch` and `do_supervised_batch` take CuPy tables as well, and train
+them where they lie; the other arrays may then be of either kind, and draws that have
+no `seed` get one from NumPy's global generator. They are for moving a script over:
+each call sets up anew what a task sets up once.
 """
 
 from __future__ import annotations
@@ -24,9 +29,12 @@ from numba import njit
 from numba.extending import overload
 
 from . import checks
+from .backend import Problem
+from .devices import select_backend
 from .errors import InputError
 from .rng import MAX_DRAW, below, fill_draws, resolve_seed, u64
-from .steps import CHUNK, FAST_MATH, draw_neighbour, sigmoid, update_pair
+from .schedule import count_slots, guide_shift, slot_guide
+from .steps import CHUNK, FAST_MATH, Pairs, draw_neighbour, sigmoid, update_pair
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,8 +42,13 @@ f32 = np.float32
 FIRST = u64(0)
 
 
-def _compiled(check: Callable[..., None] | None = None) -> Callable[[F], F]:
-    """Make a compilable function callable from Python, after `check`, and from Numba."""
+def _compiled(
+    check: Callable[..., None] | None = None, on_device: Callable[..., None] | None = None
+) -> Callable[[F], F]:
+    """Make a compilable function callable from Python, after `check`, and from Numba.
+
+    With `on_device`, that is called instead where a table is a CuPy array.
+    """
 
     def decorate(function: F) -> F:
         dispatcher = njit(nogil=True, fastmath=FAST_MATH, error_model="numpy")(function)
@@ -45,6 +58,11 @@ def _compiled(check: Callable[..., None] | None = None) -> Callable[[F], F]:
         def checked(*args: Any, **kwargs: Any) -> Any:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
+            values = bound.arguments
+            if on_device is not None and any(
+                checks.on_device(values[name]) for name in values if "syn" in name
+            ):
+                return on_device(**values)
             if check is not None:
                 check(**bound.arguments)
             return dispatcher(*bound.args)
@@ -69,10 +87,7 @@ def _check_common(
     **tables: Any,
 ) -> None:
     """Check what all have: two tables, under their names, and what follows them."""
-    for name, table in tables.items():
-        checks.table(name, table)
-    (left_name, left), (right_name, right) = tables.items()
-    dim = checks.same_dimension(left_name, left, right_name, right)
+    dim = _check_tables(tables)
     if (
         not isinstance(tmp_syn, np.ndarray)
         or tmp_syn.dtype != np.float32
@@ -81,6 +96,19 @@ def _check_common(
         raise InputError(f"tmp_syn must be a float32 array of the dimension, {dim}")
     if not tmp_syn.flags.writeable:
         raise InputError("tmp_syn is read-only; pass a buffer to write to")
+    _check_numbers(num_negative, learning_rate, seed, counter)
+
+
+def _check_tables(tables: dict[str, Any]) -> int:
+    for name, table in tables.items():
+        checks.table(name, table)
+    (left_name, left), (right_name, right) = tables.items()
+    return checks.same_dimension(left_name, left, right_name, right)
+
+
+def _check_numbers(
+    num_negative: int, learning_rate: float, seed: int | None, counter: int | None
+) -> None:
     checks.integer("num_negative", num_negative)
     checks.number("learning_rate", learning_rate)
     if (seed is None) != (counter is None):
@@ -125,23 +153,89 @@ def _check_batch(
         _check_integers(side + name, array)
     if not len(indices):
         return
-    if not 0 <= indices.min() <= indices.max() < len(offsets) - 1:
+    touched, _ = _touched(side, len(items), offsets, indices, min_length)
+    if not isinstance(weights, np.ndarray) or len(weights) != len(items):
+        raise InputError(f"{side}weights must be a float32 array, one weight an item")
+    _check_items(side + "items", items[touched], side + "weights", weights[touched], num_label)
+
+
+def _touched(
+    side: str, num_item: int, offsets: Any, indices: Any, min_length: int
+) -> tuple[checks.Int64Array, checks.Int64Array]:
+    """Positions of the items of some itemsets, and the bounds of each among them."""
+    if len(indices) and not 0 <= indices.min() <= indices.max() < len(offsets) - 1:
         raise InputError(
             f"{side}indices must be in 0 ... {len(offsets) - 2}, the last itemset: "
             f"found {indices.min()} ... {indices.max()}"
         )
     starts, stops = (offsets[indices + n].astype(np.int64) for n in (0, 1))
-    if starts.min() < 0 or stops.max() > len(items):
-        raise InputError(f"{side}offsets must be in 0 ... {len(items)}, the number of items")
-    if (stops - starts).min() < min_length:
-        raise InputError(f"{side}offsets: every itemset must have at least {min_length} items")
-    if not isinstance(weights, np.ndarray) or len(weights) != len(items):
-        raise InputError(f"{side}weights must be a float32 array, one weight an item")
-    # Positions of their items alone: a shuffled batch spans nearly all of the array.
+    if len(indices) and (starts.min() < 0 or stops.max() > num_item):
+        raise InputError(f"{side}offsets must be in 0 ... {num_item}, the number of items")
     lengths = stops - starts
-    firsts = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
-    touched = firsts + np.arange(len(firsts))
-    _check_items(side + "items", items[touched], side + "weights", weights[touched], num_label)
+    if len(indices) and lengths.min() < min_length:
+        raise InputError(f"{side}offsets: every itemset must have at least {min_length} items")
+    bounds = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+    # Positions of their items alone: a shuffled batch spans nearly all of the array.
+    return np.repeat(starts - bounds[:-1], lengths) + np.arange(bounds[-1]), bounds
+
+
+def _gather_side(
+    side: str, items: Any, weights: Any, offsets: Any, indices: Any, num_label: int, length: int
+) -> tuple[checks.Int32Array, checks.Int64Array, checks.Float32Array]:
+    """Bring the itemsets of a batch to the host, one after the other, and check them."""
+    from .cuda import gather
+
+    offsets, indices = checks.on_host(offsets), checks.on_host(indices)
+    for name, array in (("offsets", offsets), ("indices", indices)):
+        _check_integers(side + name, array)
+    if len(weights) != len(items):
+        raise InputError(f"{side}weights must be a float32 array, one weight an item")
+    touched, bounds = _touched(side, len(items), offsets, indices, length)
+    chosen, factors = gather(items, touched), gather(weights, touched)
+    _check_items(side + "items", chosen, side + "weights", factors, num_label)
+    return np.ascontiguousarray(chosen, dtype=np.int32), bounds, factors
+
+
+def _train_on_device(
+    sides: list[tuple[str, Any, Any, Any, Any]],
+    tables: dict[str, Any],
+    *,
+    num_negative: int,
+    learning_rate: float,
+    seed: int | None,
+    counter: int | None,
+) -> None:
+    """Train a batch where its CuPy tables lie."""
+    _check_tables(tables)
+    _check_numbers(num_negative, learning_rate, seed, counter)
+    syn_left, syn_right = tables.values()
+    backend = select_backend(None, tables=tables)
+    neighbour = len(sides) == 1
+    labels = (min(len(syn_left), len(syn_right)),) if neighbour else (len(syn_left), len(syn_right))
+    gathered = [
+        _gather_side(*side, num_label, 2 if neighbour else 0)
+        for side, num_label in zip(sides, labels, strict=True)
+    ]
+    left, right = gathered[0], gathered[-1]
+    slot_offsets = left[1] if neighbour else count_slots(left[1], right[1])
+    if slot_offsets[-1] == 0:
+        return
+    shift = 0 if neighbour else guide_shift(slot_offsets)
+    pairs = Pairs(
+        *left, *right, slot_offsets=slot_offsets, guide=slot_guide(slot_offsets, shift), shift=shift
+    )
+    problem = Problem(
+        pairs=pairs,
+        neighbour=neighbour,
+        syn_left=syn_left,
+        syn_right=syn_right,
+        num_negative=num_negative,
+        num_batch=1,
+        seed=int(np.random.randint(2**31)) if seed is None else seed,  # noqa: NPY002
+    )
+    bound: Any = backend.bind(problem)
+    bound.run_in_order(counter or 0, float(learning_rate))
+    bound.synchronize()
 
 
 # --- sigmoid and one step ---------------------------------------------------
@@ -408,7 +502,21 @@ def _check_unsupervised_batch(
     _check_batch("", items, weights, offsets, indices, min(len(syn0), len(syn1)), 2)
 
 
-@_compiled(_check_unsupervised_batch)
+def _unsupervised_on_device(
+    items: Any,
+    weights: Any,
+    offsets: Any,
+    indices: Any,
+    syn0: Any,
+    syn1: Any,
+    tmp_syn: Any,
+    **numbers: Any,
+) -> None:
+    side = "", items, weights, offsets, indices
+    _train_on_device([side], {"syn0": syn0, "syn1": syn1}, **numbers)
+
+
+@_compiled(_check_unsupervised_batch, _unsupervised_on_device)
 def do_unsupervised_batch(
     items,
     weights,
@@ -486,7 +594,26 @@ def _check_supervised_batch(
         )
 
 
-@_compiled(_check_supervised_batch)
+def _supervised_on_device(
+    left_items: Any,
+    left_weights: Any,
+    left_offsets: Any,
+    left_indices: Any,
+    right_items: Any,
+    right_weights: Any,
+    right_offsets: Any,
+    right_indices: Any,
+    left_syn: Any,
+    right_syn: Any,
+    tmp_syn: Any,
+    **numbers: Any,
+) -> None:
+    left = "left_", left_items, left_weights, left_offsets, left_indices
+    right = "right_", right_items, right_weights, right_offsets, right_indices
+    _train_on_device([left, right], {"left_syn": left_syn, "right_syn": right_syn}, **numbers)
+
+
+@_compiled(_check_supervised_batch, _supervised_on_device)
 def do_supervised_batch(
     left_items,
     left_weights,

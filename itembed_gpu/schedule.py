@@ -4,21 +4,27 @@ A *slot* is the unit of training: one item of the packed array for an
 unsupervised task, one left x right pair for a supervised one. An epoch visits
 every slot once, in the order of a keyed bijection, so that no array of indices
 is shuffled, stored or copied to a device. Batch b of an epoch is the b-th equal
-share of the order's positions.
+share of the order's positions. Where pairs share negatives, they do so in
+*groups* of consecutive positions, and batches are made of whole groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+from numba.extending import register_jitable
 
 from . import checks
+from .errors import InputError
 from .rng import ORDER_SLOT, philox_words, resolve_seed, u64
 
 NUM_ROUND = 3
+# The guide of a supervised task has at most so many entries an itemset.
+GUIDE_ENTRIES_PER_ITEMSET = 4
 
 
 def epoch_order(seed: int, stream: int, epoch: int, num_slot: int) -> npt.NDArray[np.uint64]:
@@ -90,15 +96,47 @@ def fill_slots(order, position, count, slots, pending):
         num_pending = num_left
 
 
-def batch_start(num_slot: int, num_batch: int, batch: int) -> int:
-    """First position of a batch; that of the batch after the last is num_slot."""
-    return num_slot * batch // num_batch
+@register_jitable(forceinline=True)
+def batch_start(num_slot: Any, num_batch: Any, batch: Any, group: Any = 1) -> Any:
+    """First position of a batch; that of the batch after the last is num_slot.
+
+    Batches hold whole groups of so many positions; only the last may be cut short.
+    """
+    num_group = (num_slot + group - 1) // group
+    return min(num_slot, num_group * batch // num_batch * group)
 
 
-@njit(forceinline=True)
-def batch_at(num_slot, num_batch, position):
+@register_jitable(forceinline=True)
+def batch_at(num_slot: Any, num_batch: Any, position: Any, group: Any) -> Any:
     """Return the batch that a position belongs to: the inverse of `batch_start`."""
-    return ((position + 1) * num_batch - 1) // num_slot
+    num_group = (num_slot + group - 1) // group
+    return ((position // group + 1) * num_batch - 1) // num_group
+
+
+def count_slots(
+    left_offsets: checks.Int64Array, right_offsets: checks.Int64Array
+) -> checks.Int64Array:
+    """Number the left x right pairs of all itemsets: the first of each, and how many in all.
+
+    Raises
+    ------
+    InputError
+        There are not as many itemsets on both sides.
+    """
+    if len(left_offsets) != len(right_offsets):
+        raise InputError(
+            f"left_offsets bounds {len(left_offsets) - 1} itemsets and right_offsets "
+            f"{len(right_offsets) - 1}; pass as many on both sides"
+        )
+    slots = np.zeros(len(left_offsets), dtype=np.int64)
+    np.cumsum(np.diff(left_offsets) * np.diff(right_offsets), out=slots[1:])
+    return slots
+
+
+def guide_shift(slot_offsets: checks.Int64Array) -> int:
+    """Return the least shift with which the guide takes memory like the offsets."""
+    most = GUIDE_ENTRIES_PER_ITEMSET * len(slot_offsets)
+    return max(0, (int(slot_offsets[-1]) // most).bit_length())
 
 
 def slot_guide(slot_offsets: npt.NDArray[np.int64], shift: int) -> npt.NDArray[np.signedinteger]:

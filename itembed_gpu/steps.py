@@ -17,6 +17,15 @@ where scale is the learning rate times the weights of both items (Mikolov et al.
 2013, equation 4). Targets are taken in chunks of at most `CHUNK`: within a chunk
 all the rows are read before one of them is changed, so that the dot products, the
 sigmoids and the updates are each one loop of vector instructions.
+
+Pairs in a *group* share one set of negatives (`update_group`). Their rows are read
+once, at the group's start, change locally from pair to pair, and what has changed is
+added to the table at its end. With more negatives than fit a chunk beside the
+positive, the group is trained chunk by chunk: all its pairs with the first one, then
+all its pairs with the next.
+
+Where a table has caps, row r is trained with min(learning rate, caps[r]). The CPU
+has none; they are here for the devices that this is compared with (`geometry`).
 """
 
 from __future__ import annotations
@@ -32,7 +41,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .rng import below, fill_draws, u64
-from .schedule import batch_at, fill_slots
+from .schedule import batch_at, batch_start, fill_slots
 
 CHUNK = 8
 
@@ -52,6 +61,10 @@ COMPILED = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
 FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
 
 f32 = np.float32
+# The draws that a group shares belong to no slot, but to this one plus its number.
+GROUP_SLOT = u64(1 << 63)
+MAX_GROUP = BLOCK
+
 ZERO = f32(0)
 ONE = f32(1)
 LOG2_E = f32(1.4426950408889634)
@@ -113,9 +126,30 @@ def log_loss(logit):
     return np.log1p(np.exp(-abs(x))) + max(-x, 0.0)
 
 
+@njit(forceinline=True)
+def damping(rate, caps, row):
+    """Factor that brings a learning rate down to a row's cap."""
+    if abs(rate) <= caps[row]:
+        return ONE
+    return caps[row] / abs(rate)
+
+
 @njit(forceinline=True, fastmath=FAST_MATH)
 def update_pair(
-    syn_left, left, syn_right, targets, num_target, scale, dim, row, delta, logits, with_loss
+    syn_left,
+    left,
+    syn_right,
+    targets,
+    num_target,
+    scale,
+    dim,
+    row,
+    delta,
+    logits,
+    with_loss,
+    rate=ONE,
+    left_caps=None,
+    right_caps=None,
 ):
     """Train one pair and its negatives.
 
@@ -139,6 +173,10 @@ def update_pair(
         Buffer.
     with_loss : bool
         Whether to compute the loss, which costs k + 1 logarithms.
+    rate : float32
+        Learning rate, without weights: what caps are compared with.
+    left_caps, right_caps : float32, num_left and num_right, or None
+        Highest learning rate of each row.
 
     Returns
     -------
@@ -174,10 +212,129 @@ def update_pair(
         for n in range(count):
             target = targets[first + n]
             gradient = logits[n]
+            if right_caps is not None:
+                gradient *= damping(rate, right_caps, target)
             for d in range(dim):
                 syn_right[target, d] += gradient * row[d]
+    factor = ONE
+    if left_caps is not None:
+        factor = damping(rate, left_caps, left)
     for d in range(dim):
-        syn_left[left, d] += delta[d]
+        syn_left[left, d] += factor * delta[d]
+    return loss
+
+
+@njit(forceinline=True, fastmath=FAST_MATH)
+def update_group(
+    syn_left,
+    left,
+    syn_right,
+    right,
+    negatives,
+    num_target,
+    start,
+    stop,
+    scale,
+    dim,
+    row,
+    delta,
+    logits,
+    local,
+    origin,
+    sample,
+    rate=ONE,
+    left_caps=None,
+    right_caps=None,
+):
+    """Train the pairs of a group, which share their negatives.
+
+    Parameters
+    ----------
+    syn_left, syn_right : float32, (num_left, dim) and (num_right, dim)
+        Tables, updated in place; they may be the same.
+    left, right : int32, at least stop
+        Rows of each pair's items.
+    negatives : int32, num_target
+        Rows of the negatives, from number 1 on.
+    num_target : int
+        1 + the number of negatives.
+    start, stop : int
+        Range of the group in `left`, `right` and `scale`.
+    scale : float32, at least stop
+        Learning rate times weights of each pair.
+    dim : int
+        Dimension.
+    row, delta : float32, dim
+        Buffers.
+    logits : float32, CHUNK
+        Buffer.
+    local, origin : float32, (CHUNK, dim)
+        Buffers.
+    sample : int
+        Pair to return the loss of; none if it is outside of start ... stop - 1.
+    rate, left_caps, right_caps
+        As for `update_pair`; a batch has one learning rate, and a group one batch.
+
+    Returns
+    -------
+    float64
+        Loss of the sampled pair, each chunk of its targets before its own update.
+    """
+    loss = 0.0
+    for first in range(0, num_target, CHUNK):
+        count = min(CHUNK, num_target - first)
+        shared = 1 if first == 0 else 0
+        for n in range(shared, count):
+            target = negatives[first + n]
+            for d in range(dim):
+                origin[n, d] = syn_right[target, d]
+                local[n, d] = origin[n, d]
+        for i in range(start, stop):
+            # Read before the loops: the compiler cannot know that they do not change it.
+            left_row, right_row, size = left[i], right[i], scale[i]
+            for d in range(dim):
+                row[d] = syn_left[left_row, d]
+                delta[d] = ZERO
+            if first == 0:
+                for d in range(dim):
+                    local[0, d] = syn_right[right_row, d]
+            for n in range(count):
+                dot = ZERO
+                for d in range(dim):
+                    dot += row[d] * local[n, d]
+                logits[n] = dot
+            if i == sample:
+                for n in range(count):
+                    loss += log_loss(logits[n] if first + n == 0 else -logits[n])
+            for n in range(CHUNK):
+                logits[n] = -size * sigmoid(logits[n])
+            if first == 0:
+                logits[0] += size
+            for n in range(count):
+                gradient = logits[n]
+                for d in range(dim):
+                    delta[d] += gradient * local[n, d]
+            for n in range(shared, count):
+                gradient = logits[n]
+                if right_caps is not None:
+                    gradient *= damping(rate, right_caps, negatives[first + n])
+                for d in range(dim):
+                    local[n, d] += gradient * row[d]
+            if first == 0:
+                gradient = logits[0]
+                if right_caps is not None:
+                    gradient *= damping(rate, right_caps, right_row)
+                for d in range(dim):
+                    syn_right[right_row, d] += gradient * row[d]
+            factor = ONE
+            if left_caps is not None:
+                factor = damping(rate, left_caps, left_row)
+            for d in range(dim):
+                syn_left[left_row, d] += factor * delta[d]
+        for n in range(shared, count):
+            target = negatives[first + n]
+            for d in range(dim):
+                syn_right[target, d] += local[n, d] - origin[n, d]
     return loss
 
 
@@ -268,36 +425,49 @@ def find_pair(pairs, neighbour, slot, word):
 
 
 @njit(forceinline=True)
-def fill_pairs(pairs, neighbour, num_right, slots, draws, count, left, targets, scale):
+def fill_pairs(pairs, neighbour, slots, words, count, left, right, scale):
     """Find the items of many slots.
 
     Parameters
     ----------
     pairs, neighbour
         As for `find_pair`.
-    num_right : int
-        Number of rows that negatives are drawn from.
     slots : uint64, at least count
         Slots.
-    draws : uint32, (at least num_target, at least count)
-        Their draws.
+    words : uint32, at least count
+        Draw number 0 of each.
     count : int
         Number of slots.
-    left : int32, at least count
-        Receives the left items.
-    targets : int32, (at least count, num_target)
-        Receives the right items and the negatives.
+    left, right : int32, at least count
+        Receive the left and the right items.
     scale : float32, at least count
         Is multiplied by the weights of both items.
     """
     for i in range(count):
-        a, b = find_pair(pairs, neighbour, np.int64(slots[i]), u64(draws[0, i]))
+        a, b = find_pair(pairs, neighbour, np.int64(slots[i]), u64(words[i]))
         left[i] = pairs.left_items[a]
-        targets[i, 0] = pairs.right_items[b]
+        right[i] = pairs.right_items[b]
         if pairs.left_weights.shape[0] > 0:
             scale[i] *= pairs.left_weights[a]
         if pairs.right_weights.shape[0] > 0:
             scale[i] *= pairs.right_weights[b]
+
+
+@njit(forceinline=True)
+def fill_negatives(num_right, draws, count, targets):
+    """Turn draws into negatives.
+
+    Parameters
+    ----------
+    num_right : int
+        Number of rows that negatives are drawn from.
+    draws : uint32, (at least num_target, at least count)
+        Draws of each slot, or group.
+    count : int
+        Number of slots, or groups.
+    targets : int32, (at least count, num_target)
+        Receives negative n at [i, n]; what stands at [i, 0] is left alone.
+    """
     for n in range(1, targets.shape[1]):
         for i in range(count):
             targets[i, n] = below(u64(draws[n, i]), u64(num_right))
@@ -309,6 +479,8 @@ def train_positions(
     neighbour,
     syn_left,
     syn_right,
+    left_caps,
+    right_caps,
     seed,
     stream,
     epoch,
@@ -320,6 +492,7 @@ def train_positions(
     rates,
     dim,
     num_negative,
+    group,
 ):
     """Train the slots at positions start ... stop - 1 of an epoch's order, one after the other.
 
@@ -329,12 +502,14 @@ def train_positions(
         As for `find_pair`.
     syn_left, syn_right : float32, (num_left, dim) and (num_right, dim)
         Tables, updated in place.
+    left_caps, right_caps : float32, num_left and num_right, or None
+        Highest learning rate of each row.
     seed, stream, epoch : uint64
         Key of the random stream.
     order : uint64, 9
         As made by `schedule.epoch_order`.
     start, stop : int64
-        Range of positions.
+        Range of positions; start is a multiple of the group.
     num_batch : int64
         Number of batches of an epoch.
     first_batch : int64
@@ -343,6 +518,8 @@ def train_positions(
         Learning rate of each batch.
     dim, num_negative : int
         Dimension, and number of negatives a pair.
+    group : int
+        Consecutive pairs that share their negatives; a divisor of BLOCK.
 
     Returns
     -------
@@ -354,18 +531,26 @@ def train_positions(
     num_slot = np.int64(order[0])
     slots = np.empty(BLOCK, dtype=np.uint64)
     pending = np.empty(BLOCK, dtype=np.int32)
-    draws = np.empty(((num_target + 3) // 4 * 4, BLOCK), dtype=np.uint32)
+    # Where groups draw the negatives, a slot draws its neighbour alone.
+    num_draw = num_target if group == 1 else 1
+    draws = np.empty(((num_draw + 3) // 4 * 4, BLOCK), dtype=np.uint32)
+    groups = np.empty(BLOCK // group, dtype=np.uint64)
+    group_draws = np.empty(((num_target + 3) // 4 * 4, BLOCK // group), dtype=np.uint32)
     left = np.empty(BLOCK, dtype=np.int32)
-    targets = np.empty((BLOCK, num_target), dtype=np.int32)
+    right = np.empty(BLOCK, dtype=np.int32)
+    targets = np.empty((BLOCK // group, num_target), dtype=np.int32)
     scale = np.empty(BLOCK, dtype=np.float32)
+    plain = np.empty(BLOCK, dtype=np.float32)
     row = np.empty(dim, dtype=np.float32)
     delta = np.empty(dim, dtype=np.float32)
     logits = np.zeros(CHUNK, dtype=np.float32)
+    local = np.empty((CHUNK, dim), dtype=np.float32)
+    origin = np.empty((CHUNK, dim), dtype=np.float32)
 
     loss = 0.0
     num_sample = 0
-    batch = batch_at(num_slot, num_batch, start)
-    batch_stop = num_slot * (batch + 1) // num_batch
+    batch = batch_at(num_slot, num_batch, start, group)
+    batch_stop = batch_start(num_slot, num_batch, batch + 1, group)
     for position in range(start, stop, BLOCK):
         count = min(BLOCK, stop - position)
         fill_slots(order, position, count, slots, pending)
@@ -373,27 +558,66 @@ def train_positions(
         for i in range(count):
             while position + i >= batch_stop:
                 batch += 1
-                batch_stop = num_slot * (batch + 1) // num_batch
-            scale[i] = rates[batch - first_batch]
-        fill_pairs(pairs, neighbour, syn_right.shape[0], slots, draws, count, left, targets, scale)
+                batch_stop = batch_start(num_slot, num_batch, batch + 1, group)
+            scale[i] = plain[i] = rates[batch - first_batch]
+        fill_pairs(pairs, neighbour, slots, draws[0], count, left, right, scale)
         sample = -position % LOSS_STRIDE
-        for i in range(count):
-            if i + AHEAD < count:
-                _prefetch_row(syn_left, left[i + AHEAD], dim)
-                for n in range(num_target):
-                    _prefetch_row(syn_right, targets[i + AHEAD, n], dim)
-            loss += update_pair(
-                syn_left,
-                left[i],
-                syn_right,
-                targets[i],
-                num_target,
-                scale[i],
-                dim,
-                row,
-                delta,
-                logits,
-                i == sample,
-            )
         num_sample += sample < count
+        if group == 1:
+            fill_negatives(syn_right.shape[0], draws, count, targets)
+            for i in range(count):
+                targets[i, 0] = right[i]
+            for i in range(count):
+                if i + AHEAD < count:
+                    _prefetch_row(syn_left, left[i + AHEAD], dim)
+                    for n in range(num_target):
+                        _prefetch_row(syn_right, targets[i + AHEAD, n], dim)
+                loss += update_pair(
+                    syn_left,
+                    left[i],
+                    syn_right,
+                    targets[i],
+                    num_target,
+                    scale[i],
+                    dim,
+                    row,
+                    delta,
+                    logits,
+                    i == sample,
+                    plain[i],
+                    left_caps,
+                    right_caps,
+                )
+        else:
+            num_group = (count + group - 1) // group
+            for g in range(num_group):
+                groups[g] = GROUP_SLOT + u64(position // group + g)
+            fill_draws(seed, stream, epoch, groups, num_group, group_draws)
+            fill_negatives(syn_right.shape[0], group_draws, num_group, targets)
+            # A block's rows are few enough to be asked for all at once.
+            for i in range(count):
+                _prefetch_row(syn_left, left[i], dim)
+                _prefetch_row(syn_right, right[i], dim)
+            for g in range(num_group):
+                loss += update_group(
+                    syn_left,
+                    left,
+                    syn_right,
+                    right,
+                    targets[g],
+                    num_target,
+                    g * group,
+                    min(count, (g + 1) * group),
+                    scale,
+                    dim,
+                    row,
+                    delta,
+                    logits,
+                    local,
+                    origin,
+                    sample,
+                    plain[g * group],
+                    left_caps,
+                    right_caps,
+                )
     return loss, num_sample

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import checks
-from .devices import select_backend
+from .devices import Device, select_backend
 from .errors import InputError
 from .rng import resolve_seed
 
@@ -22,7 +22,7 @@ def initialize_syn(
     *,
     seed: int | None = None,
     dtype: npt.DTypeLike = np.float32,
-    device: str | None = None,
+    device: Device = None,
 ) -> Any:
     """Allocate and initialize a table of embeddings.
 
@@ -40,13 +40,14 @@ def initialize_syn(
         NumPy's global generator, and ``np.random.seed`` repeats them.
     dtype : dtype, optional
         A floating-point type; tasks train float32.
-    device : str, optional
-        Where the table lies, as for a task.
+    device : str or Cuda, optional
+        Where the table lies: "cuda" makes a CuPy array, and tasks train it there.
 
     Returns
     -------
     dtype, (num_label, num_dimension)
-        Table, C-contiguous.
+        Table: a C-contiguous NumPy array, or a CuPy array whose rows begin at
+        multiples of 16 bytes.
 
     Raises
     ------

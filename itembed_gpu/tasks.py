@@ -14,18 +14,18 @@ import numpy.typing as npt
 
 from . import checks
 from .backend import Problem
-from .devices import select_backend
+from .devices import Device, select_backend
 from .errors import DivergenceError, InputError
 from .rng import MAX_DRAW, MAX_STREAM, resolve_seed
-from .schedule import slot_guide
+from .schedule import count_slots, guide_shift, slot_guide
 from .steps import Pairs
 
-# The guide of a supervised task has at most so many entries an itemset.
-GUIDE_ENTRIES_PER_ITEMSET = 4
 Float64Array = npt.NDArray[np.float64]
 
 # Sub-tasks take at least so many turns an epoch.
 MIN_TURNS = 16
+
+NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
 
 
 @runtime_checkable
@@ -111,8 +111,11 @@ class Task:
         """How many batches a compound task trains before the next sub-task has its turn."""
         return 1
 
-    def _read_loss(self) -> tuple[float, int]:
-        """Return the sum of the losses sampled since the last call, and their number."""
+    def _read_loss(self, *, wait: bool = False) -> tuple[float, int]:
+        """Return the sum of the losses sampled since the last call, and their number.
+
+        Without `wait`, of those that can be had at once.
+        """
         return 0.0, 0
 
     def _check_finite(self, *, thorough: bool = True) -> None:
@@ -124,6 +127,9 @@ class Task:
             If not, wait until a check costs little beside what was trained
             since the last one.
         """
+
+    def _discard(self) -> None:
+        """Forget what the caller's tables do not hold yet."""
 
 
 class _ForeignTask(Task):
@@ -219,30 +225,39 @@ class _PackedTask(_FusedTask):
         Pairs of an epoch.
     """
 
-    _bound_names = frozenset(("num_negative", "batch_size", "seed", "device", "num_pair"))
+    _bound_names = frozenset(
+        ("num_negative", "negative_sharing", "batch_size", "seed", "device", "num_pair")
+    )
 
     def __init__(
         self,
         pairs: Pairs,
         neighbour: bool,
-        syn_left: Any,
-        syn_right: Any,
+        tables: dict[str, Any],
         *,
         num_negative: int,
+        negative_sharing: int,
         learning_rate_scale: float,
         batch_size: int,
         seed: int | None,
-        device: str | None,
+        device: Device,
         num_threads: int | None,
     ) -> None:
         super().__init__(learning_rate_scale)
         self.num_negative = checks.integer("num_negative", num_negative)
         if self.num_negative >= MAX_DRAW:
             raise InputError(f"num_negative is {num_negative}; pass less than {MAX_DRAW}")
+        self.negative_sharing = checks.integer("negative_sharing", negative_sharing, 1)
+        if self.negative_sharing not in NEGATIVE_SHARING:
+            raise InputError(
+                f"negative_sharing is {negative_sharing}; "
+                f"pass one of {', '.join(map(str, NEGATIVE_SHARING))}"
+            )
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         self.seed = resolve_seed(seed)
         num_itemset = len(pairs.slot_offsets) - 1
-        backend = select_backend(device, num_threads)
+        backend = select_backend(device, num_threads, tables)
+        syn_left, syn_right = tables.values()
         problem = Problem(
             pairs=pairs,
             neighbour=neighbour,
@@ -251,6 +266,7 @@ class _PackedTask(_FusedTask):
             num_negative=self.num_negative,
             num_batch=-(-num_itemset // self.batch_size),
             seed=self.seed,
+            group=self.negative_sharing,
         )
         self.device = backend.name
         self.num_pair = problem.num_slot
@@ -308,7 +324,7 @@ class _PackedTask(_FusedTask):
     def _start_epoch(self) -> None:
         num_batch = self._problem.num_batch
         self._num_done = -(-self._num_done // num_batch) * num_batch
-        self._bound.read_loss()
+        self._bound.read_loss(True)
 
     @property
     def _num_stream(self) -> int:
@@ -326,8 +342,8 @@ class _PackedTask(_FusedTask):
     def _batches_per_turn(self) -> int:
         return max(1, min(self._bound.min_pairs // self._pairs_per_batch, len(self) // MIN_TURNS))
 
-    def _read_loss(self) -> tuple[float, int]:
-        return self._bound.read_loss()
+    def _read_loss(self, *, wait: bool = False) -> tuple[float, int]:
+        return self._bound.read_loss(wait)
 
     def _check_finite(self, *, thorough: bool = True) -> None:
         tables = self._problem.syn_left, self._problem.syn_right
@@ -336,17 +352,37 @@ class _PackedTask(_FusedTask):
             return
         self._num_unchecked = 0
         if not self._bound.is_finite():
-            raise DivergenceError(
-                "the tables hold numbers that are not finite: training diverged. "
-                "Start again from fresh tables with a lower learning rate"
-                + (" or smaller weights" if self._has_weights() else "")
+            self._bound.discard()
+            cure = "with a lower learning rate" + (
+                " or smaller weights" if self._has_weights() else ""
             )
+            if self._bound.in_place:
+                cure = f"Start again from fresh tables {cure}"
+            else:
+                cure = f"Nothing was written back to yours; start again from them {cure}"
+            raise DivergenceError(
+                f"the tables hold numbers that are not finite: training diverged. {cure}"
+            )
+
+    def _discard(self) -> None:
+        self._bound.discard()
 
     def _has_weights(self) -> bool:
         pairs = self._problem.pairs
         return bool(len(pairs.left_weights) or len(pairs.right_weights))
 
     def synchronize(self) -> None:
+        """Make the caller's tables hold what has been trained.
+
+        Raises
+        ------
+        DivergenceError
+            They would hold numbers that are not finite: they are left as they were.
+        DeviceError
+            The device failed: they are left as they were.
+        """
+        if not self._bound.in_place:
+            self._check_finite()
         self._bound.synchronize()
 
 
@@ -390,6 +426,10 @@ class UnsupervisedTask(_PackedTask):
         default 1; negative weights push items apart.
     num_negative : int, optional
         Negatives a pair, drawn uniformly from the rows of `syn1`.
+    negative_sharing : {1, 2, 4, 8, 16, 32}, optional
+        So many consecutive pairs of the epoch's order share one set of
+        negatives, which is faster: rows that are shared are read and written
+        once. A pair still has `num_negative` of them.
     learning_rate_scale : float, optional
         Multiplier of the learning rate.
     batch_size : int, optional
@@ -399,9 +439,11 @@ class UnsupervisedTask(_PackedTask):
         Seed of the random stream: it fixes the pairs and the negatives, and on
         one thread the result to the last bit. By default one is drawn, and kept
         in `seed`.
-    device : {"cpu", "cuda", "auto"}, optional
-        Where to train; by default what the environment variable
-        ``ITEMBED_GPU_DEVICE`` says, else where the tables are.
+    device : {"cpu", "cuda", "cuda:N", "auto"} or Cuda, optional
+        Where to train; by default where the tables are if they are CuPy arrays,
+        else what the environment variable ``ITEMBED_GPU_DEVICE`` says, else the
+        CPU. NumPy tables are copied to a GPU when `train` or `do_batch` starts,
+        and back when `train` ends or by `synchronize`.
     num_threads : int, optional
         Threads on the CPU; by default all cores.
 
@@ -431,10 +473,11 @@ class UnsupervisedTask(_PackedTask):
         *,
         weights: npt.ArrayLike | None = None,
         num_negative: int = 5,
+        negative_sharing: int = 1,
         learning_rate_scale: float = 1.0,
         batch_size: int = 64,
         seed: int | None = None,
-        device: str | None = None,
+        device: Device = None,
         num_threads: int | None = None,
     ) -> None:
         checks.table("syn0", syn0)
@@ -447,9 +490,9 @@ class UnsupervisedTask(_PackedTask):
         super().__init__(
             Pairs(*side, *side, slot_offsets=side[1], guide=slot_guide(side[1], 0), shift=0),
             True,
-            syn0,
-            syn1,
+            {"syn0": syn0, "syn1": syn1},
             num_negative=num_negative,
+            negative_sharing=negative_sharing,
             learning_rate_scale=learning_rate_scale,
             batch_size=batch_size,
             seed=seed,
@@ -487,7 +530,7 @@ class SupervisedTask(_PackedTask):
         Weight of each item.
     num_negative : int, optional
         Negatives a pair, drawn uniformly from the rows of `right_syn`.
-    learning_rate_scale, batch_size, seed, device, num_threads
+    negative_sharing, learning_rate_scale, batch_size, seed, device, num_threads
         As for `UnsupervisedTask`.
 
     Raises
@@ -514,10 +557,11 @@ class SupervisedTask(_PackedTask):
         left_weights: npt.ArrayLike | None = None,
         right_weights: npt.ArrayLike | None = None,
         num_negative: int = 5,
+        negative_sharing: int = 1,
         learning_rate_scale: float = 1.0,
         batch_size: int = 64,
         seed: int | None = None,
-        device: str | None = None,
+        device: Device = None,
         num_threads: int | None = None,
     ) -> None:
         checks.table("left_syn", left_syn)
@@ -525,15 +569,15 @@ class SupervisedTask(_PackedTask):
         checks.same_dimension("left_syn", left_syn, "right_syn", right_syn)
         left = _side("left_", left_items, left_offsets, left_weights, len(left_syn), 1)
         right = _side("right_", right_items, right_offsets, right_weights, len(right_syn), 1)
-        slot_offsets = _count_slots(left[1], right[1])
-        shift = _guide_shift(slot_offsets)
+        slot_offsets = count_slots(left[1], right[1])
+        shift = guide_shift(slot_offsets)
         guide = slot_guide(slot_offsets, shift)
         super().__init__(
             Pairs(*left, *right, slot_offsets=slot_offsets, guide=guide, shift=shift),
             False,
-            left_syn,
-            right_syn,
+            {"left_syn": left_syn, "right_syn": right_syn},
             num_negative=num_negative,
+            negative_sharing=negative_sharing,
             learning_rate_scale=learning_rate_scale,
             batch_size=batch_size,
             seed=seed,
@@ -562,26 +606,6 @@ class SupervisedTask(_PackedTask):
 
 def _weights_or_ones(weights: npt.ArrayLike | None, items: npt.ArrayLike) -> npt.ArrayLike:
     return np.ones(np.shape(items), dtype=np.float32) if weights is None else weights
-
-
-def _count_slots(
-    left_offsets: checks.Int64Array, right_offsets: checks.Int64Array
-) -> checks.Int64Array:
-    """Number the left x right pairs of all itemsets: the first of each, and how many in all."""
-    if len(left_offsets) != len(right_offsets):
-        raise InputError(
-            f"left_offsets bounds {len(left_offsets) - 1} itemsets and right_offsets "
-            f"{len(right_offsets) - 1}; pass as many on both sides"
-        )
-    slots = np.zeros(len(left_offsets), dtype=np.int64)
-    np.cumsum(np.diff(left_offsets) * np.diff(right_offsets), out=slots[1:])
-    return slots
-
-
-def _guide_shift(slot_offsets: checks.Int64Array) -> int:
-    """Return the least shift with which the guide takes memory like the offsets."""
-    most = GUIDE_ENTRIES_PER_ITEMSET * len(slot_offsets)
-    return max(0, (int(slot_offsets[-1]) // most).bit_length())
 
 
 class CompoundTask(_FusedTask):
@@ -618,7 +642,8 @@ class CompoundTask(_FusedTask):
         return max(len(task) for task in self._tasks)
 
     def synchronize(self) -> None:
-        """Make the caller's tables hold what has been trained."""
+        """Make the caller's tables hold what has been trained: those of all tasks, or none."""
+        self._check_finite()
         for task in self._tasks:
             task.synchronize()
 
@@ -642,7 +667,7 @@ class CompoundTask(_FusedTask):
             # The shorter ones start over in the middle of an epoch of the whole anyway.
             if len(task) == len(self):
                 task._start_epoch()
-        self._read_loss()
+        self._read_loss(wait=True)
 
     @property
     def _num_stream(self) -> int:
@@ -658,10 +683,14 @@ class CompoundTask(_FusedTask):
     def _batches_per_turn(self) -> int:
         return min(task._batches_per_turn for task in self._tasks)
 
-    def _read_loss(self) -> tuple[float, int]:
-        losses = [task._read_loss() for task in self._tasks]
+    def _read_loss(self, *, wait: bool = False) -> tuple[float, int]:
+        losses = [task._read_loss(wait=wait) for task in self._tasks]
         return sum(loss for loss, _ in losses), sum(count for _, count in losses)
 
     def _check_finite(self, *, thorough: bool = True) -> None:
         for task in self._tasks:
             task._check_finite(thorough=thorough)
+
+    def _discard(self) -> None:
+        for task in self._tasks:
+            task._discard()

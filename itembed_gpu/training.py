@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import checks
-from .errors import DivergenceError, InputError
+from .errors import DeviceError, DivergenceError, InputError
 from .schedule import learning_rates
 from .tasks import Task, Trainable, as_task
 
@@ -117,9 +117,12 @@ def train(
 ) -> History:
     """Train a task, with a learning rate that falls linearly from batch to batch.
 
-    Ctrl-C ends it softly: the tables stay usable, a warning is logged, and
-    `History.interrupted` is set. A second call goes on in the task's random
-    stream.
+    Ctrl-C ends it softly: the tables hold what was trained until then, a warning is
+    logged, and `History.interrupted` is set. A second call goes on in the task's
+    random stream.
+
+    NumPy tables that train on a GPU are copied there when it starts, and back when it
+    ends, at the end of each epoch if there are callbacks, and where a callback raises.
 
     Parameters
     ----------
@@ -150,6 +153,9 @@ def train(
     DivergenceError
         Training left the finite numbers. It is found within the epoch, or,
         where an epoch trains few of the rows, within as many as train them all.
+        Tables that were copied to a GPU are left as they were.
+    DeviceError
+        The device failed. Tables that were copied to it are left as they were.
     """
     inner = as_task(task)
     num_epoch = checks.integer("num_epoch", num_epoch)
@@ -186,6 +192,12 @@ def train(
                 break
     except KeyboardInterrupt:
         history.interrupted = True
+    except (DivergenceError, DeviceError):
+        inner._discard()
+        raise
+    except BaseException:
+        inner.synchronize()
+        raise
     finally:
         bar.close()
     inner.synchronize()
@@ -227,7 +239,8 @@ def _train_epoch(
         )
         num_pair = task._train_batches(rates, 0)
         batch += count
-        loss, num_sample = task._read_loss()
+        # At the end of an epoch all of its losses are waited for.
+        loss, num_sample = task._read_loss(wait=batch == num_batch)
         meter.add(float(rates[0]), count, num_pair, loss, num_sample)
         bar.update(count, num_pair, float(rates[-1]), loss, num_sample)
         if not math.isfinite(loss):

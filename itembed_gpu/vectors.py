@@ -12,6 +12,7 @@ import reprlib
 import numpy as np
 import numpy.typing as npt
 
+from .checks import on_host
 from .errors import InputError
 
 __all__ = ["norm", "normalize", "softmax"]
@@ -137,7 +138,7 @@ def normalize(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
 def _real(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
     """Read an argument as an array of floats with at least one axis."""
     try:
-        array = np.asarray(x)
+        array = np.asarray(on_host(x))
     except (TypeError, ValueError) as error:
         raise InputError(f"x cannot be read as a NumPy array ({error}); pass one") from error
     if array.dtype.kind in "biu":

@@ -1,8 +1,14 @@
 """Fixtures, and the settings of the property tests."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from itembed_gpu import Cuda, cuda
+from itembed_gpu.errors import DeviceError
 
 # Compiling happens inside the first example, and machines are noisy.
 settings.register_profile("default", deadline=None)
@@ -43,7 +49,52 @@ def planted_itemsets(num_label=200, num_cluster=20, num_itemset=4000, seed=0):
     return items, offsets, clusters
 
 
-@pytest.fixture(params=["cpu"])
+def why_no_gpu():
+    """Say why no GPU can be used here; None where one can be."""
+    try:
+        cuda.find_chip(0)
+    except DeviceError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture
+def emulated(monkeypatch):
+    """A device whose kernels run on the CPU: the module that stands for CuPy."""
+    if not shutil.which("g++"):
+        pytest.skip("g++ is not installed")
+    from emulator.fake_cupy import FakeCupy
+
+    fake = FakeCupy()
+    cached = (cuda.find_chip, cuda._module)
+    monkeypatch.setattr(cuda, "_cupy", lambda: fake)
+    for function in cached:
+        function.cache_clear()
+    yield fake
+    for function in cached:
+        function.cache_clear()
+
+
+@pytest.fixture
+def one_tile(emulated, monkeypatch):
+    """The same with one pair in flight, so that the order of updates is the oracle's."""
+    monkeypatch.setattr(cuda.CudaTask, "_count_tiles", lambda self, kernel: 1)
+    return emulated
+
+
+@pytest.fixture(params=["cpu", "emulated", "cuda"])
 def device(request):
-    """Every backend there is; those that cannot be had here are skipped, visibly."""
+    """Every backend there is, and CUDA emulated; what cannot be had here is skipped, visibly.
+
+    With REQUIRE_GPU=1 in the environment, a missing GPU is an error.
+    """
+    if request.param == "emulated":
+        request.getfixturevalue("emulated")
+        return Cuda(threads_per_pair=1)
+    if request.param == "cuda":
+        reason = why_no_gpu()
+        if reason and os.environ.get("REQUIRE_GPU") == "1":
+            pytest.fail(f"REQUIRE_GPU=1, but {reason}")
+        if reason:
+            pytest.skip(reason)
     return request.param

@@ -28,8 +28,8 @@ def compiled_slots(order, position, count):
 
 
 @njit
-def compiled_batch_at(num_slot, num_batch, position):
-    return batch_at(num_slot, num_batch, position)
+def compiled_batch_at(num_slot, num_batch, position, group):
+    return batch_at(num_slot, num_batch, position, group)
 
 
 def slots_of(seed, stream, epoch, num_slot):
@@ -71,16 +71,19 @@ def test_an_order_looks_random():
     assert np.mean(same) < 3 * 9 / num_slot
 
 
-@given(st.integers(1, 10**6), st.integers(1, 10**4), st.data())
-def test_batches_are_equal_shares(num_slot, num_batch, data):
+@given(st.integers(1, 10**6), st.integers(1, 10**4), st.sampled_from([1, 2, 8, 32]), st.data())
+def test_batches_are_equal_shares_of_whole_groups(num_slot, num_batch, group, data):
     num_batch = min(num_batch, num_slot)
-    assert batch_start(num_slot, num_batch, 0) == 0
-    assert batch_start(num_slot, num_batch, num_batch) == num_slot
+    assert batch_start(num_slot, num_batch, 0, group) == 0
+    assert batch_start(num_slot, num_batch, num_batch, group) == num_slot
     batch = data.draw(st.integers(0, num_batch - 1))
-    start, stop = (batch_start(num_slot, num_batch, b) for b in (batch, batch + 1))
-    assert stop - start in (num_slot // num_batch, -(-num_slot // num_batch))
-    for position in (start, stop - 1):
-        assert compiled_batch_at(num_slot, num_batch, position) == batch
+    start, stop = (batch_start(num_slot, num_batch, b, group) for b in (batch, batch + 1))
+    num_group = -(-num_slot // group)
+    assert start % group == 0
+    assert -(-(stop - start) // group) in (num_group // num_batch, -(-num_group // num_batch))
+    if stop > start:
+        for position in (start, stop - 1):
+            assert compiled_batch_at(num_slot, num_batch, position, group) == batch
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(0, 7))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from itembed_gpu import DeviceError, InputError, initialize_syn
+from itembed_gpu import InputError, initialize_syn
 
 
 def test_uniform_values_are_within_bounds():
@@ -52,8 +52,3 @@ def test_types(dtype):
 def test_bad_arguments_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         initialize_syn(**{"num_label": 3, "num_dimension": 4, **changes})
-
-
-def test_a_device_that_cannot_be_had():
-    with pytest.raises(DeviceError, match="cuda"):
-        initialize_syn(3, 4, device="cuda")

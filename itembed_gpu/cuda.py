@@ -1,0 +1,776 @@
+"""The CUDA backend: compiling, copies, launches. The only module that imports CuPy.
+
+Nothing here decides what a pair is or in which order pairs come: the kernels draw
+them from the same random stream as the CPU does. What a launch needs is written to
+one record, `kernels.WORK`.
+
+Everything runs in CuPy's current stream, so that it is in order with what the caller
+does to CuPy arrays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import checks, kernels
+from .backend import Problem
+from .errors import DeviceError, InputError
+from .geometry import MAX_LOAD, Float64Array, Geometry, expected_hits, hottest_hits, plan_geometry
+from .interrupts import deferred_interrupt
+from .kernels import THREADS_PER_BLOCK, WARP
+from .schedule import batch_at, batch_start, epoch_order
+from .steps import LOSS_STRIDE
+
+ROW_BYTES = 16  # rows of our own tables begin at multiples of this
+# A launch does not return before it is done, so this is how long Ctrl-C waits, twice.
+SECONDS_PER_LAUNCH = 0.1
+# A cautious guess, in pairs a second, until a launch has been timed.
+FIRST_SPEED = 2e7
+# What one reading may change.
+SPEED_CHANGE = 4.0
+# Shorter launches say more of their overhead than of their speed.
+MIN_SECONDS_TO_NOTE = 1e-3
+# Pairs that make the overhead of a launch small.
+MIN_PAIRS = 1 << 18
+# Batches of a launch, at most: room for so many learning rates is kept.
+MAX_BATCHES = 1 << 16
+# The host runs ahead of the device by so many launches.
+NUM_SLOT = 2
+
+INSTALL = "python -m pip install 'itembed-gpu[cuda12]' (or [cuda13], for drivers from 580 on)"
+
+
+# --- what is here -----------------------------------------------------------
+
+
+@functools.cache
+def _cupy() -> Any:
+    """Import CuPy.
+
+    Raises
+    ------
+    DeviceError
+        It is not installed, or cannot be loaded.
+    """
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceError(f"CuPy cannot be imported ({error}); {INSTALL}") from error
+    return cupy
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A GPU.
+
+    Attributes
+    ----------
+    index : int
+        Its number.
+    name : str
+        Its name.
+    capability : int
+        Compute capability, 90 for 9.0.
+    num_multiprocessor : int
+        Number of multiprocessors.
+    memory : int
+        Memory, in bytes.
+    """
+
+    index: int
+    name: str
+    capability: int
+    num_multiprocessor: int
+    memory: int
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+@functools.cache
+def find_chip(index: int = 0) -> Chip:
+    """Look at a GPU.
+
+    Raises
+    ------
+    DeviceError
+        There is none of this number, no driver for it, or it is too old.
+    """
+    runtime = _cupy().cuda.runtime
+    try:
+        driver, built = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+        if driver == 0:
+            raise DeviceError(
+                "no NVIDIA driver was found; install one (https://www.nvidia.com/drivers), "
+                "or train with device='cpu'"
+            )
+        if driver // 1000 < built // 1000:
+            raise DeviceError(
+                f"CuPy was built for CUDA {_version(built)}, and the driver knows CUDA "
+                f"{_version(driver)}; install a newer driver, or the CuPy for it: {INSTALL}"
+            )
+        count = runtime.getDeviceCount()
+        if index >= count:
+            raise DeviceError(f"there is no GPU number {index}; there are {count}, from 0 on")
+        properties = runtime.getDeviceProperties(index)
+    except runtime.CUDARuntimeError as error:
+        raise DeviceError(
+            f"no GPU can be used ({error}); see that nvidia-smi lists one, or train with "
+            "device='cpu'"
+        ) from error
+    name = properties["name"].decode()
+    capability = 10 * properties["major"] + properties["minor"]
+    if capability < kernels.MIN_CHIP:
+        raise DeviceError(
+            f"{name} has compute capability {capability / 10}, and {kernels.MIN_CHIP / 10} is "
+            "needed; train with device='cpu'"
+        )
+    return Chip(
+        index=index,
+        name=name,
+        capability=capability,
+        num_multiprocessor=properties["multiProcessorCount"],
+        memory=properties["totalGlobalMem"],
+    )
+
+
+def describe() -> str:
+    """Describe the GPUs, the driver, CuPy and its compiler, in a line.
+
+    Raises
+    ------
+    DeviceError
+        No GPU can be used.
+    """
+    cupy = _cupy()
+    find_chip(0)
+    chips = [find_chip(index) for index in range(cupy.cuda.runtime.getDeviceCount())]
+    names = ", ".join(
+        f"{chip.name}, {_size(chip.memory)}, compute capability {chip.capability / 10}"
+        for chip in chips
+    )
+    try:
+        compiler = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
+    except Exception as error:  # whatever keeps its library from loading
+        raise DeviceError(f"the compiler NVRTC cannot be loaded ({error}); {INSTALL}") from error
+    driver = _version(cupy.cuda.runtime.driverGetVersion())
+    return f"{names}; driver for CUDA {driver}, CuPy {cupy.__version__}, NVRTC {compiler}"
+
+
+def _size(num_byte: float) -> str:
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while num_byte >= 1000 and len(units) > 1:
+        num_byte /= 1000
+        del units[0]
+    return f"{num_byte:.3g} {units[0]}"
+
+
+@contextlib.contextmanager
+def _device(index: int, note: str = "") -> Iterator[None]:
+    """Use a device, and say what goes wrong there in one way."""
+    cuda = _cupy().cuda
+    failures = (
+        cuda.runtime.CUDARuntimeError,
+        cuda.driver.CUDADriverError,
+        cuda.compiler.CompileException,
+        cuda.nvrtc.NVRTCError,
+    )
+    try:
+        with cuda.Device(index):
+            yield
+    except cuda.memory.OutOfMemoryError as error:
+        raise DeviceError(
+            f"cuda:{index} is out of memory ({error}); lower the dimension, or pass fewer items. "
+            f"{note}"
+        ) from error
+    except failures as error:
+        raise DeviceError(f"cuda:{index} failed ({error}). {note}") from error
+
+
+# --- kernels ----------------------------------------------------------------
+
+
+@functools.cache
+def _module(index: int, instance: kernels.Instance) -> Any:
+    """Compile an instance for a device; CuPy keeps what it has compiled on disk."""
+    return _cupy().RawModule(
+        code=kernels.source(),
+        options=("-std=c++17",),
+        name_expressions=(instance.name, kernels.FIND_NOT_FINITE),
+    )
+
+
+def _kernel(index: int, instance: kernels.Instance, name: str) -> Any:
+    """Return one of an instance's kernels."""
+    try:
+        return _module(index, instance).get_function(name)
+    except (ImportError, OSError, RuntimeError) as error:
+        if type(error).__module__.startswith("cupy"):
+            raise  # what the device or its compiler say
+        raise DeviceError(f"the compiler NVRTC cannot be loaded ({error}); {INSTALL}") from error
+
+
+# --- tables -----------------------------------------------------------------
+
+# Tables that were padded with zeros here, by address: their rows may be read up to the padding.
+_padded: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+
+def _padded_dim(dim: int, itemsize: int) -> int:
+    values = max(1, ROW_BYTES // itemsize)
+    return -(-dim // values) * values
+
+
+def allocate_table(num_row: int, dim: int, dtype: npt.DTypeLike = np.float32) -> Any:
+    """Allocate a table on the current device.
+
+    Returns
+    -------
+    CuPy array of dtype, (num_row, dim)
+        A view of one whose rows are padded with zeros to 16 bytes. Its values
+        are zero.
+    """
+    dtype = np.dtype(dtype)
+    base = _cupy().zeros((num_row, _padded_dim(dim, dtype.itemsize)), dtype=dtype)
+    _padded[base.data.ptr] = base
+    return base[:, :dim]
+
+
+def _copy_rows(to: Any, source: Any, kind: str) -> None:
+    """Copy a table between host and device, either of which may have padded rows."""
+    cupy = _cupy()
+    runtime, stream = cupy.cuda.runtime, cupy.cuda.get_current_stream()
+    runtime.memcpy2DAsync(
+        checks.address(to),
+        to.strides[0],
+        checks.address(source),
+        source.strides[0],
+        to.shape[1] * to.dtype.itemsize,
+        to.shape[0],
+        getattr(runtime, f"memcpy{kind}"),
+        stream.ptr,
+    )
+    stream.synchronize()
+
+
+class DeviceTable:
+    """A table in a device's memory: a CuPy array of the caller's, or the copy of a host table.
+
+    Attributes
+    ----------
+    array : CuPy array, float32, (num_row, dim)
+        The values that are trained; allocated at the first upload.
+    host : NumPy array or None
+        What it is a copy of.
+    ahead : bool
+        Whether the copy holds what the host's table does not.
+    """
+
+    def __init__(self, index: int, table: Any) -> None:
+        self.index = index
+        self.host = None if checks.on_device(table) else table
+        self.array: Any = table if self.host is None else None
+        self.shape: tuple[int, int] = table.shape
+        self.ahead = False
+
+    @property
+    def num_byte(self) -> int:
+        """Memory still to be allocated for it."""
+        if self.array is not None:
+            return 0
+        return self.shape[0] * _padded_dim(self.shape[1], 4) * 4
+
+    @property
+    def width(self) -> int:
+        """Floats that can be read at once, wherever a piece of a row begins."""
+        if self.host is not None:
+            return 4
+        dim, stride, address = self.shape[1], self.array.strides[0], self.array.data.ptr
+        if address % ROW_BYTES or stride % ROW_BYTES:
+            return 1
+        # Beyond the last column there may be somebody else's values.
+        base = _padded.get(address)
+        ours = base is not None and base.shape == (self.shape[0], _padded_dim(dim, 4))
+        return 4 if dim % 4 == 0 or ours else 1
+
+    @property
+    def trained(self) -> bool:
+        """Whether its values on the device are those that count."""
+        return self.host is None or self.ahead
+
+    def upload(self) -> None:
+        """Bring the host's values to the device, unless it is ahead of them."""
+        if self.host is None or self.ahead:
+            return
+        if self.array is None:
+            self.array = allocate_table(*self.shape)
+        _copy_rows(self.array, self.host, "HostToDevice")
+        self.ahead = True
+
+    def download(self) -> None:
+        """Bring the device's values to the host, whose they are from then on."""
+        if self.host is not None and self.ahead:
+            _copy_rows(self.host, self.array, "DeviceToHost")
+            self.ahead = False
+
+    def discard(self) -> None:
+        """Forget the device's values: those of the host count."""
+        self.ahead = False
+
+
+# The copies of host tables, by device and address: tasks that name a table share its copy.
+_copies: weakref.WeakValueDictionary[tuple[int, int], DeviceTable] = weakref.WeakValueDictionary()
+_copies_lock = threading.Lock()
+
+
+def device_table(index: int, table: Any) -> DeviceTable:
+    """Return a table on a device: the same object for the same host table.
+
+    Raises
+    ------
+    InputError
+        It overlaps another one, or has a copy on another device.
+    """
+    if checks.on_device(table):
+        return DeviceTable(index, table)
+    start = checks.address(table)
+    with _copies_lock:
+        for (other_index, address), other in list(_copies.items()):
+            host = other.host
+            if start + table.nbytes <= address or address + host.nbytes <= start:  # type: ignore[union-attr]
+                continue
+            if address != start or other.shape != table.shape:
+                raise InputError(
+                    f"a table of shape {table.shape} shares a part of its memory with one of "
+                    f"shape {other.shape} that is in training; pass tables that are the same, "
+                    "or lie apart"
+                )
+            if other_index != index:
+                raise InputError(
+                    f"a table of shape {table.shape} is in training on cuda:{other_index} and "
+                    f"cannot be on cuda:{index} as well; train on one device, or pass a copy"
+                )
+            return other
+        copy = _copies[(index, start)] = DeviceTable(index, table)
+        return copy
+
+
+# --- tasks ------------------------------------------------------------------
+
+
+class _Slot:
+    """A launch under way: where its learning rates and its loss are kept."""
+
+    def __init__(self) -> None:
+        cupy = _cupy()
+        self.rates = cupy.empty(MAX_BATCHES, dtype=np.float32)
+        self.loss = cupy.empty(1, dtype=np.float64)
+        self._pinned = cupy.cuda.alloc_pinned_memory(4 * MAX_BATCHES + 8)
+        values = np.frombuffer(self._pinned, dtype=np.uint8, count=4 * MAX_BATCHES + 8)
+        self.host_loss = values[:8].view(np.float64)
+        self.host_rates = values[8 : 8 + 4 * MAX_BATCHES].view(np.float32)
+        self.began, self.ended = cupy.cuda.Event(), cupy.cuda.Event()
+        self.busy = False
+        self.num_pair = 0
+        self.num_sample = 0
+
+
+class CudaTask:
+    """A problem bound to a GPU (see `backend.BoundTask`)."""
+
+    def __init__(
+        self, problem: Problem, chip: Chip, threads_per_pair: int | None, lossy: bool
+    ) -> None:
+        self._problem = problem
+        self._chip = chip
+        self._left = device_table(chip.index, problem.syn_left)
+        self._right = (
+            self._left if problem.same_table else device_table(chip.index, problem.syn_right)
+        )
+        self.in_place = self._left.host is None
+        self._instance = kernels.choose_instance(
+            problem.neighbour,
+            self._left.shape[1],
+            problem.num_negative,
+            chip=chip.capability,
+            width=min(self._left.width, self._right.width),
+            shared=problem.group > 1,
+            lossy=lossy,
+            threads=threads_per_pair,
+        )
+        self._work = np.zeros(1, dtype=kernels.WORK)
+        self._packed: list[Any] = []  # CuPy arrays that the work points to
+        self._kernel: Any = None
+        self._slots: list[_Slot] = []
+        self._num_launch = 0
+        self._max_tile = 0
+        self._hits: tuple[Float64Array, Float64Array] | None = None
+        self._geometry: Geometry | None = None
+        self._planned_rate = 0.0
+        self._caps: tuple[Any, Any] = (None, None)
+        self._pairs_per_second = FIRST_SPEED
+        self._loss = 0.0
+        self._num_sample = 0
+
+    # What a failure leaves behind.
+    @property
+    def _note(self) -> str:
+        if self.in_place:
+            return "Your CuPy tables may hold a part of an epoch; start again from fresh ones"
+        return "Nothing was written back: your tables are as they were before"
+
+    def _device(self) -> contextlib.AbstractContextManager[None]:
+        return _device(self._chip.index, self._note)
+
+    # --- before the first launch
+
+    def prepare(self) -> None:
+        with self._device(), deferred_interrupt():
+            if self._kernel is None:
+                self._check_memory()
+                self._copy_pairs()
+                self._slots = [_Slot() for _ in range(NUM_SLOT)]
+                kernel = _kernel(self._chip.index, self._instance, self._instance.name)
+                self._max_tile = self._count_tiles(kernel)
+                self._kernel = kernel
+            for table in self._tables():
+                table.upload()
+            for side, table in (("left", self._left), ("right", self._right)):
+                self._work[f"{side}_syn"] = table.array.data.ptr
+                self._work[f"{side}_stride"] = table.array.strides[0] // 4
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays of the pairs by their names in the work; one array may have two."""
+        pairs = self._problem.pairs
+        arrays = {name: getattr(pairs, name) for name in pairs._fields if name != "shift"}
+        return {name: array for name, array in arrays.items() if len(array)}
+
+    def _check_memory(self) -> None:
+        """Add up what will be allocated, and compare it with what is free.
+
+        Raises
+        ------
+        DeviceError
+            It does not fit: the message says what would.
+        """
+        cupy = _cupy()
+        tables = self._tables()
+        packed = {checks.address(a): a.nbytes for a in self._arrays().values()}
+        needs = {
+            "tables": sum(table.num_byte for table in tables),
+            "packed itemsets": sum(packed.values()),
+            "caps and buffers": sum(4 * table.shape[0] for table in tables)
+            + NUM_SLOT * (4 * MAX_BATCHES + 8),
+        }
+        free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+        total = sum(needs.values())
+        if total <= free:
+            return
+        parts = ", ".join(f"{name} {_size(size)}" for name, size in needs.items())
+        num_row = sum(table.shape[0] for table in tables if table.num_byte)
+        room = free - (total - needs["tables"])
+        dim = room // (4 * num_row) // 4 * 4 if num_row else 0
+        cure = f"a dimension of {dim} would" if dim > 0 else "fewer itemsets, or fewer labels, may"
+        raise DeviceError(
+            f"cuda:{self._chip.index} ({self._chip.name}) has {_size(free)} free, and the task "
+            f"needs {_size(total)} ({parts}): {cure} fit. {self._note}"
+        )
+
+    def _copy_pairs(self) -> None:
+        problem, work = self._problem, self._work
+        copies: dict[int, Any] = {}
+        for name, array in self._arrays().items():
+            address = checks.address(array)
+            if address not in copies:
+                copies[address] = _cupy().empty(array.shape, dtype=array.dtype)
+                copies[address].set(array)
+            work[name] = copies[address].data.ptr
+        self._packed = list(copies.values())
+        work["guide_shift"] = problem.pairs.shift
+        work["wide_guide"] = problem.pairs.guide.dtype.itemsize == 8
+        work["seed"] = problem.seed
+        work["num_batch"] = problem.num_batch
+        work["num_group"] = -(-problem.num_slot // problem.group)
+        work["group_bits"] = problem.group.bit_length() - 1
+        work["loss_stride"] = LOSS_STRIDE
+        work["num_right"] = self._right.shape[0]
+        work["dim"] = self._left.shape[1]
+        work["num_negative"] = problem.num_negative
+
+    def _count_tiles(self, kernel: Any) -> int:
+        """Pairs that the device holds at once."""
+        num_block = _cupy().cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
+            kernel.kernel.ptr, THREADS_PER_BLOCK, 0
+        )
+        num_thread = max(1, int(num_block)) * THREADS_PER_BLOCK * self._chip.num_multiprocessor
+        return num_thread // self._instance.threads
+
+    def _plan(self, rate: float) -> None:
+        """Plan for learning rates up to a power of 2 that is not below this one."""
+        if self._geometry is not None and rate <= self._planned_rate:
+            return
+        self._planned_rate = float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
+        if self._hits is None:
+            self._hits = expected_hits(self._problem)
+        left, right = self._hits
+        self._set_geometry(plan_geometry(left, right, self._planned_rate, self._max_tile))
+
+    def _set_geometry(self, geometry: Geometry) -> None:
+        # Launches under way still read the old caps.
+        self._wait()
+        caps = []
+        for side in ("left", "right"):
+            values = getattr(geometry, f"{side}_caps")
+            array = None if values is None else _cupy().empty(len(values), dtype=np.float32)
+            if array is not None:
+                array.set(values)
+            self._work[f"{side}_caps"] = 0 if array is None else array.data.ptr
+            caps.append(array)
+        self._caps = (caps[0], caps[1])
+        self._geometry = geometry
+
+    # --- launches
+
+    @property
+    def min_pairs(self) -> int:
+        return MIN_PAIRS
+
+    @property
+    def max_pairs(self) -> int:
+        return max(1, int(self._pairs_per_second * SECONDS_PER_LAUNCH))
+
+    def run(
+        self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
+    ) -> None:
+        problem = self._problem
+        start = problem.batch_start(first_batch)
+        stop = problem.batch_start(first_batch + len(rates))
+        if start == stop:
+            return
+        order = epoch_order(problem.seed, stream, epoch, problem.num_slot)
+        self._train(order, stream, epoch, start, stop, first_batch, rates)
+
+    def run_in_order(self, first_slot: int, rate: float) -> None:
+        """Train all slots at one learning rate, in their order, which is not shuffled.
+
+        Slot s is number ``first_slot + s`` of stream 0, epoch 0. No row is held
+        back: so few pairs are in flight that none needs it.
+        """
+        num_slot = self._problem.num_slot
+        self.prepare()
+        load = abs(rate) * hottest_hits(self._problem)
+        num_tile = int(min(self._max_tile, MAX_LOAD / load if load > 0 else self._max_tile))
+        with self._device():
+            self._set_geometry(Geometry(max(1, num_tile), None, None))
+        self._planned_rate = abs(rate)
+        # A bijection that changes nothing: x -> 1 * x + 0, and a shift beyond all bits.
+        order = np.array([num_slot, (1 << 63) - 1, 63, 1, 0, 1, 0, 1, 0], dtype=np.uint64)
+        self._work["first_slot"] = first_slot
+        self._train(order, 0, 0, 0, num_slot, 0, np.array([rate], dtype=np.float32))
+        self._work["first_slot"] = 0
+
+    def _train(
+        self,
+        order: npt.NDArray[np.uint64],
+        stream: int,
+        epoch: int,
+        start: int,
+        stop: int,
+        first_batch: int,
+        rates: npt.NDArray[np.float32],
+    ) -> None:
+        """Train positions start ... stop - 1 of an order, in launches of limited length."""
+        problem = self._problem
+        shape = (problem.num_slot, problem.num_batch)
+        self.prepare()
+        with self._device():
+            self._plan(float(np.abs(rates).max()))
+            self._work["order"] = order
+            self._work["stream"], self._work["epoch"] = stream, epoch
+            while start < stop:
+                first = batch_at(*shape, start, problem.group)
+                size = max(1, self.max_pairs // problem.group) * problem.group
+                end = min(
+                    stop, start + size, batch_start(*shape, first + MAX_BATCHES, problem.group)
+                )
+                last = batch_at(*shape, end - 1, problem.group)
+                now = rates[first - first_batch : last + 1 - first_batch]
+                with deferred_interrupt():
+                    self._launch(start, end, first, now)
+                start = end
+
+    def _launch(
+        self, start: int, stop: int, first_batch: int, rates: npt.NDArray[np.float32]
+    ) -> None:
+        cuda = _cupy().cuda
+        work, stream = self._work, cuda.get_current_stream()
+        slot = self._slots[self._num_launch % NUM_SLOT]
+        self._num_launch += 1
+        self._collect(slot)
+        slot.host_rates[: len(rates)] = rates
+        cuda.runtime.memcpyAsync(
+            slot.rates.data.ptr,
+            slot.host_rates.ctypes.data,
+            rates.nbytes,
+            cuda.runtime.memcpyHostToDevice,
+            stream.ptr,
+        )
+        cuda.runtime.memsetAsync(slot.loss.data.ptr, 0, 8, stream.ptr)
+        work["rates"], work["loss"] = slot.rates.data.ptr, slot.loss.data.ptr
+        work["start"], work["stop"], work["first_batch"] = start, stop, first_batch
+        grid, block = self._choose_grid(stop - start)
+        slot.began.record(stream)
+        self._kernel((grid,), (block,), (work,))
+        cuda.runtime.memcpyAsync(
+            slot.host_loss.ctypes.data,
+            slot.loss.data.ptr,
+            8,
+            cuda.runtime.memcpyDeviceToHost,
+            stream.ptr,
+        )
+        slot.ended.record(stream)
+        slot.num_pair = stop - start
+        slot.num_sample = -(-stop // LOSS_STRIDE) - -(-start // LOSS_STRIDE)
+        slot.busy = True
+
+    def _choose_grid(self, num_pair: int) -> tuple[int, int]:
+        """Set the number of tiles, and return how many blocks of how many threads hold them."""
+        threads, group = self._instance.threads, self._problem.group
+        num_tile = self._geometry.num_tile if self._geometry else 1
+        if group > 1:
+            take = min(threads, group)
+            num_tile = min(num_tile, -(-num_pair // group))
+        else:
+            take = min(threads, -(-num_pair // num_tile))
+            num_tile = min(num_tile, -(-num_pair // take))
+        self._work["num_tile"], self._work["take"] = num_tile, take
+        num_thread = num_tile * threads
+        # Few tiles are spread over the multiprocessors, warp by warp.
+        few = num_thread < THREADS_PER_BLOCK * self._chip.num_multiprocessor
+        block = WARP if few else THREADS_PER_BLOCK
+        return -(-num_thread // block), block
+
+    def _collect(self, slot: _Slot) -> None:
+        """Wait for a launch, and note its loss and its speed."""
+        if not slot.busy:
+            return
+        slot.ended.synchronize()
+        seconds = _cupy().cuda.get_elapsed_time(slot.began, slot.ended) / 1e3
+        slot.busy = False
+        self._loss += float(slot.host_loss[0])
+        self._num_sample += slot.num_sample
+        if seconds > MIN_SECONDS_TO_NOTE or slot.num_pair >= self.max_pairs:
+            speed, known = slot.num_pair / max(seconds, 1e-9), self._pairs_per_second
+            self._pairs_per_second = min(max(speed, known / SPEED_CHANGE), known * SPEED_CHANGE)
+
+    def _wait(self) -> None:
+        for n in range(NUM_SLOT):
+            # The older one first.
+            if self._slots:
+                self._collect(self._slots[(self._num_launch + n) % NUM_SLOT])
+
+    # --- results
+
+    def read_loss(self, wait: bool) -> tuple[float, int]:
+        with self._device():
+            for slot in self._slots:
+                if slot.busy and (wait or slot.ended.done):
+                    self._collect(slot)
+        result = self._loss, self._num_sample
+        self._loss, self._num_sample = 0.0, 0
+        return result
+
+    def _tables(self) -> list[DeviceTable]:
+        return [self._left] if self._left is self._right else [self._left, self._right]
+
+    def is_finite(self) -> bool:
+        with self._device():
+            self._wait()
+            return all(self._is_finite(table) for table in self._tables() if table.trained)
+
+    def _is_finite(self, table: DeviceTable) -> bool:
+        kernel = _kernel(self._chip.index, self._instance, kernels.FIND_NOT_FINITE)
+        found = _cupy().zeros(1, dtype=np.int32)
+        num_row, dim = table.shape
+        num_block = min(-(-num_row * dim // THREADS_PER_BLOCK), 16 * self._chip.num_multiprocessor)
+        stride = table.array.strides[0] // 4
+        kernel(
+            (num_block,),
+            (THREADS_PER_BLOCK,),
+            (
+                table.array.data.ptr,
+                np.int64(stride),
+                np.int64(num_row),
+                np.int32(dim),
+                found.data.ptr,
+            ),
+        )
+        return int(found.get()[0]) == 0
+
+    def synchronize(self) -> None:
+        with self._device():
+            self._wait()
+            _cupy().cuda.get_current_stream().synchronize()
+            with deferred_interrupt():
+                for table in self._tables():
+                    table.download()
+
+    def discard(self) -> None:
+        for table in self._tables():
+            table.discard()
+
+
+def gather(array: Any, positions: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Return some values of a NumPy or a CuPy array, on the host."""
+    if not checks.on_device(array):
+        values: npt.NDArray[Any] = array[positions]
+        return values
+    with _device(array.device.id):
+        return array[_cupy().asarray(positions)].get()  # type: ignore[no-any-return]
+
+
+class CudaBackend:
+    """CUDA on one GPU (see `backend.Backend`).
+
+    Parameters
+    ----------
+    index : int, optional
+        Number of the GPU.
+    threads_per_pair : int, optional
+        Threads that train a pair together; by default chosen from the dimension.
+    lossy : bool, optional
+        Whether updates may be lost.
+
+    Raises
+    ------
+    DeviceError
+        The GPU cannot be used.
+    """
+
+    def __init__(
+        self, index: int = 0, threads_per_pair: int | None = None, lossy: bool = False
+    ) -> None:
+        self._chip = find_chip(index)
+        self._threads_per_pair = threads_per_pair
+        self._lossy = lossy
+        self.name = f"cuda:{index}"
+
+    def bind(self, problem: Problem) -> CudaTask:
+        return CudaTask(problem, self._chip, self._threads_per_pair, self._lossy)
+
+    def to_device(self, table: npt.NDArray[Any]) -> Any:
+        with _device(self._chip.index):
+            num_row, dim = table.shape
+            copy = allocate_table(num_row, dim, table.dtype)
+            _copy_rows(copy, np.ascontiguousarray(table), "HostToDevice")
+        return copy

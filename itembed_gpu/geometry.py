@@ -1,0 +1,153 @@
+"""How many pairs a device may have in flight, and how far its hottest rows are held back.
+
+A device with thousands of pairs in flight computes each of them from rows that do
+not yet hold the updates of the others. Adding all those updates loses nothing, but
+where one row gets many of them from the same stale values, their sum overshoots:
+measured on skip-gram with negative sampling, training goes wrong once the learning
+rate times the number of updates of one row in flight passes about `MAX_LOAD`.
+
+So the number of pairs in flight is limited by the size of the catalog, and rows
+that are hit more often than others get a lower learning rate. A row held back
+still gets far more updates than a cold one, and its fixed point is the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .backend import Problem
+
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+
+# Learning rate times updates in flight of one row: what the hottest may reach ...
+MAX_LOAD = 1.6
+# ... and what the rows of a table may reach on average.
+MEAN_LOAD = 0.8
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a device may do at once.
+
+    Attributes
+    ----------
+    num_tile : int
+        Pairs in flight, at most.
+    left_caps, right_caps : float32, num_left and num_right, or None
+        Highest learning rate of each row; None where no row needs one.
+    """
+
+    num_tile: int
+    left_caps: Float32Array | None
+    right_caps: Float32Array | None
+
+
+def plan_geometry(
+    left_hits: Float64Array, right_hits: Float64Array, learning_rate: float, max_tile: int
+) -> Geometry:
+    """Choose how many pairs to train at once, and the caps of hot rows.
+
+    Parameters
+    ----------
+    left_hits, right_hits : float64, num_left and num_right
+        Expected number of updates of each row by one pair and its negatives,
+        each counted with the weight of its pair. Where both tables are the
+        same, both are the sum.
+    learning_rate : float
+        Highest learning rate in use, at least 0.
+    max_tile : int
+        Pairs that the device can hold.
+
+    Returns
+    -------
+    Geometry
+        With W tiles, the mean row of a table has at most ``MEAN_LOAD /
+        learning_rate`` of the W pairs' updates; and row r, with an expected
+        ``m = W * hits[r]``, is trained with ``min(rate, MAX_LOAD / m)``. With one
+        tile there is nothing to hold back.
+    """
+    num_tile = max_tile
+    for hits in (left_hits, right_hits):
+        load = learning_rate * float(hits.mean())
+        if load * max_tile > MEAN_LOAD:
+            num_tile = min(num_tile, int(MEAN_LOAD / load))
+    num_tile = max(1, num_tile)
+    caps = (_caps(hits, learning_rate, num_tile) for hits in (left_hits, right_hits))
+    return Geometry(num_tile, *caps)
+
+
+def _caps(hits: Float64Array, learning_rate: float, num_tile: int) -> Float32Array | None:
+    if num_tile == 1 or learning_rate * num_tile * float(hits.max()) <= MAX_LOAD:
+        return None
+    with np.errstate(divide="ignore"):
+        caps: Float32Array = (MAX_LOAD / (num_tile * hits)).astype(np.float32)
+    return caps
+
+
+def expected_hits(problem: Problem) -> tuple[Float64Array, Float64Array]:
+    """Count how often one pair and its negatives update each row, on average.
+
+    Returns
+    -------
+    tuple of float64, num_left and num_right
+        For `plan_geometry`: each update counts with the size of its pair's
+        weight. A set of negatives that a group shares counts once for each of
+        its pairs, as they are all in flight together. Where both tables are the
+        same, so are both arrays.
+    """
+    pairs = problem.pairs
+    left, right = _update_sizes(problem)
+    num_left, num_right = len(problem.syn_left), len(problem.syn_right)
+    left_hits = np.bincount(pairs.left_items, left, num_left) / problem.num_slot
+    right_hits = np.bincount(pairs.right_items, right, num_right) / problem.num_slot
+    negatives = problem.num_negative * problem.group / num_right
+    right_hits += float(left_hits.sum()) * negatives
+    if problem.same_table:
+        left_hits = right_hits = left_hits + right_hits
+    return left_hits, right_hits
+
+
+def hottest_hits(problem: Problem) -> float:
+    """Bound the expected hits of every row, without an array of all rows."""
+    pairs = problem.pairs
+    left, right = _update_sizes(problem)
+    most = [
+        float(np.bincount(np.unique(items, return_inverse=True)[1], sizes).max())
+        for items, sizes in ((pairs.left_items, left), (pairs.right_items, right))
+    ]
+    negatives = problem.num_negative * problem.group / len(problem.syn_right)
+    return (sum(most) + float(left.sum()) * negatives) / problem.num_slot
+
+
+def _update_sizes(problem: Problem) -> tuple[Float64Array, Float64Array]:
+    """Sum of the sizes of an epoch's updates by each packed item, as a left and as a right one."""
+    pairs = problem.pairs
+    left_lengths, right_lengths = np.diff(pairs.left_offsets), np.diff(pairs.right_offsets)
+    left_sizes = _sizes(pairs.left_weights, pairs.left_items)
+    right_sizes = _sizes(pairs.right_weights, pairs.right_items)
+    right_sums = _sums(right_sizes, pairs.right_offsets)
+    if problem.neighbour:
+        # Each item picks one of the others, and is picked by one on average.
+        others = np.repeat(right_sums, right_lengths) - right_sizes
+        sizes = left_sizes * others / np.repeat(left_lengths - 1, left_lengths)
+        return sizes, sizes
+    left_sums = _sums(left_sizes, pairs.left_offsets)
+    return (
+        left_sizes * np.repeat(right_sums, left_lengths),
+        right_sizes * np.repeat(left_sums, right_lengths),
+    )
+
+
+def _sizes(weights: Float32Array, items: npt.NDArray[np.int32]) -> Float64Array:
+    return np.abs(weights, dtype=np.float64) if len(weights) else np.ones(len(items))
+
+
+def _sums(values: Float64Array, offsets: npt.NDArray[np.int64]) -> Float64Array:
+    """Sum of each itemset's values."""
+    totals = np.concatenate([np.zeros(1), np.cumsum(values)])
+    sums: Float64Array = totals[offsets[1:]] - totals[offsets[:-1]]
+    return sums

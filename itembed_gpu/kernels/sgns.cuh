@@ -1,0 +1,394 @@
+// The training step: tiles of threads, each of which trains one pair at a time.
+//
+// For a pair of rows u (left) and v_0 (right, the positive) and k negatives v_1 ... v_k,
+// with y_0 = 1 and y_n = 0 for the others,
+//
+//     g_n  = y_n - sigmoid(u . v_n)
+//     v_n += rate(v_n) * weight * g_n * u
+//     u   += rate(u) * weight * sum over n of g_n * v_n
+//
+// as in steps.py, which the tests compare this with. Why it is built so:
+//
+// 1. One thread a pair (THREADS = 1) is the plain way, and the slowest: neighbouring
+//    threads read rows that lie far apart, so that every load of a warp is 32
+//    transactions, and a row of any length does not fit the registers.
+// 2. A tile of THREADS threads holds a row in pieces of WIDTH floats, side by side: a
+//    load is one transaction of consecutive bytes, and a dot product is a few shuffles.
+// 3. All the rows of a chunk are read before one of them is used: they do not depend on
+//    each other, and the memory answers them together.
+// 4. What is added to a row is added by the memory itself (atomicAdd, of four floats
+//    where the chip has it), and nothing waits for it. Storing u + delta instead would
+//    undo what other tiles have added since u was read.
+// 5. Rows are read past the first cache (__ldcg), which does not see what other
+//    multiprocessors add.
+// 6. The threads of a tile find the next pairs together, one each: the dependent loads
+//    from slot to rows are then paid once for as many pairs as there are threads.
+// 7. Where a group of pairs shares its negatives, their rows stay in registers from the
+//    group's first pair to its last, and are read and added once.
+
+namespace itembed {
+
+// How a row is updated.
+constexpr int ADD_VECTOR = 0;  // atomic, four floats at once: sm_90 and later
+constexpr int ADD = 1;         // atomic
+constexpr int STORE = 2;       // not atomic: updates of other tiles can be lost
+
+// Above this, a thread's share of the rows of a chunk does not fit the registers.
+constexpr int MAX_HELD = 128;
+// Above this, a thread's share of one row does not: loops over it stay loops.
+constexpr int MAX_UNROLLED = 16;
+
+constexpr u32 WARP = 0xFFFFFFFFu;
+
+__device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
+
+// -log(sigmoid(x)), without overflow.
+__device__ __forceinline__ float log_loss(float x) {
+    return log1pf(__expf(-fabsf(x))) + fmaxf(-x, 0.0f);
+}
+
+template <int THREADS, int CHUNKS, int WIDTH, int UPDATE>
+struct Tile {
+    static_assert(WIDTH == 4 || (WIDTH == 1 && UPDATE != ADD_VECTOR), "no such width");
+    static constexpr int UNROLL = CHUNKS <= MAX_UNROLLED ? CHUNKS : 4;
+
+    // A thread's part of a row: CHUNKS pieces of WIDTH floats, THREADS pieces apart.
+    struct Row {
+        float x[CHUNKS * WIDTH];
+    };
+
+    int lane;
+    int dim;
+
+    __device__ __forceinline__ bool has(int chunk) const {
+        return (chunk * THREADS + lane) * WIDTH < dim;
+    }
+
+    __device__ __forceinline__ int column(int chunk) const {
+        return (chunk * THREADS + lane) * WIDTH;
+    }
+
+    // Zeros where the tile is not at work.
+    __device__ __forceinline__ void read(bool active, const float* row, Row& to) const {
+#pragma unroll UNROLL
+        for (int c = 0; c < CHUNKS; ++c) {
+            if constexpr (WIDTH == 4) {
+                float4 piece = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                if (active && has(c)) {
+                    piece = __ldcg(reinterpret_cast<const float4*>(row + column(c)));
+                }
+                to.x[4 * c] = piece.x;
+                to.x[4 * c + 1] = piece.y;
+                to.x[4 * c + 2] = piece.z;
+                to.x[4 * c + 3] = piece.w;
+            } else {
+                to.x[c] = active && has(c) ? __ldcg(row + column(c)) : 0.0f;
+            }
+        }
+    }
+
+    // Add scale * change to a row that held `old` when it was read.
+    __device__ __forceinline__ void add(bool active, float* row, const Row& old, float scale,
+                                        const Row& change) const {
+        if (!active) return;
+#pragma unroll UNROLL
+        for (int c = 0; c < CHUNKS; ++c) {
+            if (!has(c)) continue;
+            float* const to = row + column(c);
+            const float* const x = change.x + WIDTH * c;
+            const float* const y = old.x + WIDTH * c;
+            if constexpr (UPDATE == ADD_VECTOR) {
+#if __CUDA_ARCH__ >= 900
+                atomicAdd(reinterpret_cast<float4*>(to),
+                          make_float4(scale * x[0], scale * x[1], scale * x[2], scale * x[3]));
+#else
+                __trap();  // the host asks for this on sm_90 and later only
+#endif
+            } else if constexpr (UPDATE == ADD) {
+#pragma unroll
+                for (int i = 0; i < WIDTH; ++i) atomicAdd(to + i, scale * x[i]);
+            } else if constexpr (WIDTH == 4) {
+                *reinterpret_cast<float4*>(to) =
+                    make_float4(y[0] + scale * x[0], y[1] + scale * x[1], y[2] + scale * x[2],
+                                y[3] + scale * x[3]);
+            } else {
+                *to = y[0] + scale * x[0];
+            }
+        }
+    }
+
+    // This thread's part of a dot product.
+    static __device__ __forceinline__ float dot(const Row& a, const Row& b) {
+        float sum = 0.0f;
+#pragma unroll (UNROLL * WIDTH)
+        for (int i = 0; i < CHUNKS * WIDTH; ++i) sum += a.x[i] * b.x[i];
+        return sum;
+    }
+
+    static __device__ __forceinline__ void accumulate(Row& to, float scale, const Row& change) {
+#pragma unroll (UNROLL * WIDTH)
+        for (int i = 0; i < CHUNKS * WIDTH; ++i) to.x[i] += scale * change.x[i];
+    }
+
+    static __device__ __forceinline__ void clear(Row& row) {
+#pragma unroll (UNROLL * WIDTH)
+        for (int i = 0; i < CHUNKS * WIDTH; ++i) row.x[i] = 0.0f;
+    }
+
+    // Every thread of the warp takes part in both, at work or not.
+    static __device__ __forceinline__ float sum(float part) {
+#pragma unroll
+        for (int offset = THREADS / 2; offset > 0; offset /= 2) {
+            part += __shfl_xor_sync(WARP, part, offset);
+        }
+        return part;
+    }
+
+    template <class T>
+    static __device__ __forceinline__ T from(T value, int source) {
+        if constexpr (THREADS == 1) return value;
+        return __shfl_sync(WARP, value, source, THREADS);
+    }
+
+    template <int TARGETS>
+    static __device__ __forceinline__ Pair<TARGETS> from(const Pair<TARGETS>& pair, int source) {
+        Pair<TARGETS> result;
+        result.slot = from(pair.slot, source);
+        result.rate = from(pair.rate, source);
+        result.weight = from(pair.weight, source);
+        result.left = from(pair.left, source);
+#pragma unroll
+        for (int n = 0; n < TARGETS; ++n) result.targets[n] = from(pair.targets[n], source);
+        return result;
+    }
+};
+
+// Which part of a launch is this tile's.
+struct Share {
+    int tile;   // number of this one
+    int first;  // and of the first one in its warp: loops are as long for both
+};
+
+template <int THREADS>
+__device__ __forceinline__ Share find_share() {
+    const int thread = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+    return {thread / THREADS, thread / 32 * (32 / THREADS)};
+}
+
+__device__ __forceinline__ int clamp_count(i64 count, int most) {
+    return count < 0 ? 0 : count < most ? static_cast<int>(count) : most;
+}
+
+// Train one pair with targets first ... first + count - 1, which are rows of the right
+// table; number 0 is the positive. Adds to delta, and returns the loss before the update.
+template <int TARGETS, class T>
+__device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bool active,
+                                             const Pair<TARGETS>& pair, const int (&rows)[TARGETS],
+                                             int first, int count, const typename T::Row& u,
+                                             typename T::Row& delta, bool with_loss) {
+    using Row = typename T::Row;
+    constexpr bool HELD = TARGETS * static_cast<int>(sizeof(Row) / sizeof(float)) <= MAX_HELD;
+    Row held[HELD ? TARGETS : 1];
+    float gradients[TARGETS];
+    float loss = 0.0f;
+    if constexpr (HELD) {
+#pragma unroll
+        for (int n = 0; n < TARGETS; ++n) {
+            tile.read(active && n < count, work.right_syn + rows[n] * work.right_stride, held[n]);
+        }
+    }
+#pragma unroll
+    for (int n = 0; n < TARGETS; ++n) {
+        Row& v = held[HELD ? n : 0];
+        if constexpr (!HELD) {
+            tile.read(active && n < count, work.right_syn + rows[n] * work.right_stride, v);
+        }
+        const float logit = T::sum(T::dot(u, v));
+        const bool positive = first + n == 0;
+        if (with_loss && n < count) loss += log_loss(positive ? logit : -logit);
+        gradients[n] = (positive ? 1.0f : 0.0f) - sigmoid(logit);
+        if constexpr (HELD) {
+            if (n < count) T::accumulate(delta, gradients[n], v);
+        }
+    }
+    if constexpr (!HELD) {
+        // Rows as they were: none of this chunk's has been changed yet.
+#pragma unroll
+        for (int n = 0; n < TARGETS; ++n) {
+            if (n >= count) continue;
+            tile.read(active, work.right_syn + rows[n] * work.right_stride, held[0]);
+            T::accumulate(delta, gradients[n], held[0]);
+        }
+    }
+#pragma unroll
+    for (int n = 0; n < TARGETS; ++n) {
+        if (!(active && n < count)) continue;
+        float* const row = work.right_syn + rows[n] * work.right_stride;
+        const float rate = cap_rate(pair.rate, work.right_caps, rows[n]);
+        if constexpr (!HELD) tile.read(active, row, held[0]);
+        tile.add(active, row, held[HELD ? n : 0], rate * pair.weight * gradients[n], u);
+    }
+    return loss;
+}
+
+// One pair after the other, each with negatives of its own.
+template <int NEGATIVES, class Source, class T>
+__device__ __forceinline__ float train_pairs(const T& tile, const Work& work, const Share& share) {
+    constexpr int TARGETS = NEGATIVES >= 0 ? NEGATIVES + 1 : CHUNK;
+    using Row = typename T::Row;
+    const int num_target = NEGATIVES >= 0 ? TARGETS : work.num_negative + 1;
+    const i64 step = static_cast<i64>(work.num_tile) * work.take;
+    float loss = 0.0f;
+    for (i64 base = work.start + static_cast<i64>(share.first) * work.take; base < work.stop;
+         base += step) {
+        const i64 mine = base + static_cast<i64>(share.tile - share.first) * work.take;
+        const int count =
+            share.tile < work.num_tile ? clamp_count(work.stop - mine, work.take) : 0;
+        Pair<TARGETS> found = {};
+        if (tile.lane < count) found = find_pair<Source, TARGETS>(work, mine + tile.lane);
+        const int longest = clamp_count(work.stop - base, work.take);
+        for (int i = 0; i < longest; ++i) {
+            const Pair<TARGETS> pair = T::from(found, i);
+            const bool active = i < count;
+            const bool with_loss = (mine + i) % work.loss_stride == 0;
+            float* const left = work.left_syn + pair.left * work.left_stride;
+            Row u, delta;
+            tile.read(active, left, u);
+            T::clear(delta);
+            float pair_loss =
+                train_chunk(tile, work, active, pair, pair.targets, 0,
+                            num_target < TARGETS ? num_target : TARGETS, u, delta, with_loss);
+            if constexpr (NEGATIVES < 0) {
+                for (int first = CHUNK; first < num_target; first += CHUNK) {
+                    int rows[CHUNK] = {};
+                    draw_negatives(work, pair.slot, first, rows);
+                    pair_loss +=
+                        train_chunk(tile, work, active, pair, rows, first,
+                                    clamp_count(num_target - first, CHUNK), u, delta, with_loss);
+                }
+            }
+            if (active && with_loss) loss += pair_loss;
+            const float rate = cap_rate(pair.rate, active ? work.left_caps : nullptr, pair.left);
+            tile.add(active, left, u, rate * pair.weight, delta);
+        }
+    }
+    return loss;
+}
+
+// Negatives first ... first + count - 1 of a group, with all of its pairs. Their rows are
+// read once, change in registers, and what has changed is added at the end.
+template <int MOST, bool WITH_POSITIVE, class Source, class T>
+__device__ __forceinline__ float train_group_chunk(const T& tile, const Work& work, i64 position,
+                                                   int size, int longest, int first, int count) {
+    using Row = typename T::Row;
+    constexpr int SKIP = WITH_POSITIVE ? 1 : 0;
+    const bool any = size > 0;
+    int rows[MOST + SKIP] = {};
+    draw_negatives(work, GROUP_SLOT + (static_cast<u64>(position) >> work.group_bits), first, rows);
+    Row local[MOST > 0 ? MOST : 1], origin[MOST > 0 ? MOST : 1];
+#pragma unroll
+    for (int n = 0; n < MOST; ++n) {
+        tile.read(any && n < count, work.right_syn + rows[n + SKIP] * work.right_stride, origin[n]);
+        local[n] = origin[n];
+    }
+    float loss = 0.0f;
+    for (int from = 0; from < longest; from += work.take) {
+        Pair<1> found = {};
+        if (tile.lane < work.take && from + tile.lane < size) {
+            found = find_pair<Source, 1>(work, position + from + tile.lane);
+        }
+        for (int i = 0; i < work.take && from + i < longest; ++i) {
+            const Pair<1> pair = T::from(found, i);
+            const bool active = from + i < size;
+            const bool with_loss = active && (position + from + i) % work.loss_stride == 0;
+            float* const left = work.left_syn + pair.left * work.left_stride;
+            float* const right = work.right_syn + pair.targets[0] * work.right_stride;
+            Row u, v, delta;
+            float gradient = 0.0f;
+            float gradients[MOST > 0 ? MOST : 1];
+            tile.read(active, left, u);
+            T::clear(delta);
+            if constexpr (WITH_POSITIVE) {
+                tile.read(active, right, v);
+                const float logit = T::sum(T::dot(u, v));
+                gradient = 1.0f - sigmoid(logit);
+                if (with_loss) loss += log_loss(logit);
+            }
+#pragma unroll
+            for (int n = 0; n < MOST; ++n) {
+                const float logit = T::sum(T::dot(u, local[n]));
+                gradients[n] = -sigmoid(logit);
+                if (with_loss && n < count) loss += log_loss(-logit);
+            }
+            if constexpr (WITH_POSITIVE) T::accumulate(delta, gradient, v);
+#pragma unroll
+            for (int n = 0; n < MOST; ++n) {
+                if (n >= count) continue;
+                T::accumulate(delta, gradients[n], local[n]);
+                const float rate =
+                    cap_rate(pair.rate, active ? work.right_caps : nullptr, rows[n + SKIP]);
+                if (active) T::accumulate(local[n], rate * pair.weight * gradients[n], u);
+            }
+            if constexpr (WITH_POSITIVE) {
+                const float rate =
+                    cap_rate(pair.rate, active ? work.right_caps : nullptr, pair.targets[0]);
+                tile.add(active, right, v, rate * pair.weight * gradient, u);
+            }
+            const float rate = cap_rate(pair.rate, active ? work.left_caps : nullptr, pair.left);
+            tile.add(active, left, u, rate * pair.weight, delta);
+        }
+    }
+#pragma unroll
+    for (int n = 0; n < MOST; ++n) {
+        T::accumulate(local[n], -1.0f, origin[n]);
+        tile.add(any && n < count, work.right_syn + rows[n + SKIP] * work.right_stride, origin[n],
+                 1.0f, local[n]);
+    }
+    return loss;
+}
+
+// One group of pairs after the other, each with one set of negatives.
+template <int NEGATIVES, class Source, class T>
+__device__ __forceinline__ float train_groups(const T& tile, const Work& work, const Share& share) {
+    constexpr int MOST = NEGATIVES >= 0 ? NEGATIVES : CHUNK - 1;
+    const int group = 1 << work.group_bits;
+    const i64 step = static_cast<i64>(work.num_tile) * group;
+    float loss = 0.0f;
+    for (i64 base = work.start + static_cast<i64>(share.first) * group; base < work.stop;
+         base += step) {
+        const i64 mine = base + static_cast<i64>(share.tile - share.first) * group;
+        const int size = share.tile < work.num_tile ? clamp_count(work.stop - mine, group) : 0;
+        const int longest = clamp_count(work.stop - base, group);
+        const int count = NEGATIVES >= 0 ? MOST : clamp_count(work.num_negative, MOST);
+        loss += train_group_chunk<MOST, true, Source>(tile, work, mine, size, longest, 0, count);
+        if constexpr (NEGATIVES < 0) {
+            for (int first = CHUNK; first <= work.num_negative; first += CHUNK) {
+                loss += train_group_chunk<CHUNK, false, Source>(
+                    tile, work, mine, size, longest, first,
+                    clamp_count(work.num_negative + 1 - first, CHUNK));
+            }
+        }
+    }
+    return loss;
+}
+
+// THREADS: threads a pair. CHUNKS: pieces of a row a thread holds. WIDTH: floats of a
+// piece. UPDATE: how rows are updated. NEGATIVES: how many a pair, or -1: as the work
+// says. SHARED: whether groups of pairs share them.
+template <int THREADS, int CHUNKS, int WIDTH, int UPDATE, int NEGATIVES, bool SHARED, class Source>
+__device__ __forceinline__ void train(const Work& work) {
+    static_assert(32 % THREADS == 0 && NEGATIVES < CHUNK, "no such tile");
+    using T = Tile<THREADS, CHUNKS, WIDTH, UPDATE>;
+    const Share share = find_share<THREADS>();
+    if (share.first >= work.num_tile) return;
+    const T tile = {static_cast<int>(threadIdx.x) % THREADS, work.dim};
+    float loss;
+    if constexpr (SHARED) {
+        loss = train_groups<NEGATIVES, Source>(tile, work, share);
+    } else {
+        loss = train_pairs<NEGATIVES, Source>(tile, work, share);
+    }
+    if (tile.lane == 0 && loss != 0.0f) atomicAdd(work.loss, static_cast<double>(loss));
+}
+
+}  // namespace itembed

@@ -1,0 +1,88 @@
+"""The kernels' own sources, compiled for the CPU through `shim.h` and executed.
+
+Set ``ITEMBED_GPU_SANITIZE=1`` to compile with AddressSanitizer and
+UndefinedBehaviorSanitizer; the process must then have been started with
+``LD_PRELOAD`` of the former.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from itembed_gpu import kernels
+
+HERE = Path(__file__).parent
+COMPILER = shutil.which("g++")
+FLAGS = ["-std=c++20", "-O1", "-shared", "-fPIC", "-pthread", "-Wall", "-Wno-unknown-pragmas"]
+SANITIZE = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def flags():
+    return FLAGS + (SANITIZE if os.environ.get("ITEMBED_GPU_SANITIZE") == "1" else [])
+
+
+def folder():
+    path = Path(tempfile.gettempdir()) / f"itembed_gpu-emulator-{os.getuid()}"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@functools.cache
+def build(code):
+    """Compile a program, or find it compiled, and load it."""
+    text = f'#include "{HERE / "shim.h"}"\n{kernels.source()}\n{code}\n'
+    key = " ".join(flags()) + (HERE / "shim.h").read_text() + text
+    library = folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=folder()) as work:
+            source = Path(work) / "program.cpp"
+            source.write_text(text)
+            done = subprocess.run(
+                [COMPILER, *flags(), "-o", f"{work}/program.so", str(source)],
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode or done.stderr:
+                raise RuntimeError(f"g++: {done.stderr}")
+            os.replace(f"{work}/program.so", library)
+    return ctypes.CDLL(str(library))
+
+
+class EmulatedKernel:
+    """A kernel that is called as CuPy's are: with a grid, a block and arguments."""
+
+    def __init__(self, name, serial):
+        self.serial = serial
+        entry = 'extern "C" void run(bool serial, unsigned grid, unsigned block, void** arguments)'
+        self._run = build(f"{entry} {{ launch({name}, serial, grid, block, arguments); }}").run
+
+    def __call__(self, grid, block, args):
+        # What is no array yet becomes one, of a type as wide as the kernel's.
+        values = [np.ascontiguousarray(value) for value in args]
+        pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
+        self._run(
+            ctypes.c_bool(self.serial),
+            ctypes.c_uint(grid[0]),
+            ctypes.c_uint(block[0]),
+            pointers,
+        )
+
+
+@functools.cache
+def emulate(instance):
+    """Compile an instance."""
+    return EmulatedKernel(instance.name, serial=instance.threads == 1)
+
+
+def emulate_all(instances):
+    """Compile several at once."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(emulate, instances))
