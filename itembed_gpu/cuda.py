@@ -24,7 +24,14 @@ import numpy.typing as npt
 from . import checks, kernels
 from .backend import Problem
 from .errors import DeviceError, InputError
-from .geometry import MAX_LOAD, Float64Array, Geometry, expected_hits, hottest_hits, plan_geometry
+from .geometry import (
+    MAX_LEFT_LOAD,
+    Float64Array,
+    Geometry,
+    expected_hits,
+    hottest_hits,
+    plan_geometry,
+)
 from .interrupts import deferred_interrupt
 from .kernels import THREADS_PER_BLOCK, WARP
 from .schedule import batch_at, batch_start, epoch_order
@@ -175,16 +182,21 @@ def _size(num_byte: float) -> str:
     return f"{num_byte:.3g} {units[0]}"
 
 
-@contextlib.contextmanager
-def _device(index: int, note: str = "") -> Iterator[None]:
-    """Use a device, and say what goes wrong there in one way."""
+def _failures() -> tuple[type[Exception], ...]:
+    """What the driver and the compiler raise."""
     cuda = _cupy().cuda
-    failures = (
+    return (
         cuda.runtime.CUDARuntimeError,
         cuda.driver.CUDADriverError,
         cuda.compiler.CompileException,
         cuda.nvrtc.NVRTCError,
     )
+
+
+@contextlib.contextmanager
+def _device(index: int, note: str = "") -> Iterator[None]:
+    """Use a device, and say what goes wrong there in one way."""
+    cuda = _cupy().cuda
     try:
         with cuda.Device(index):
             yield
@@ -193,7 +205,7 @@ def _device(index: int, note: str = "") -> Iterator[None]:
             f"cuda:{index} is out of memory ({error}); lower the dimension, or pass fewer items. "
             f"{note}"
         ) from error
-    except failures as error:
+    except _failures() as error:
         raise DeviceError(f"cuda:{index} failed ({error}). {note}") from error
 
 
@@ -215,8 +227,8 @@ def _kernel(index: int, instance: kernels.Instance, name: str) -> Any:
     try:
         return _module(index, instance).get_function(name)
     except (ImportError, OSError, RuntimeError) as error:
-        if type(error).__module__.startswith("cupy"):
-            raise  # what the device or its compiler say
+        if isinstance(error, _failures()):
+            raise
         raise DeviceError(f"the compiler NVRTC cannot be loaded ({error}); {INSTALL}") from error
 
 
@@ -386,7 +398,17 @@ class _Slot:
 
 
 class CudaTask:
-    """A problem bound to a GPU (see `backend.BoundTask`)."""
+    """A problem bound to a GPU (see `backend.BoundTask`).
+
+    Attributes
+    ----------
+    instance : Instance
+        Kernel in use.
+    geometry : Geometry or None
+        Pairs in flight and caps in use, once something was trained.
+    kernel_seconds : float
+        Time that launches took on the device, of those that were waited for.
+    """
 
     def __init__(
         self, problem: Problem, chip: Chip, threads_per_pair: int | None, lossy: bool
@@ -398,7 +420,7 @@ class CudaTask:
             self._left if problem.same_table else device_table(chip.index, problem.syn_right)
         )
         self.in_place = self._left.host is None
-        self._instance = kernels.choose_instance(
+        self.instance = kernels.choose_instance(
             problem.neighbour,
             self._left.shape[1],
             problem.num_negative,
@@ -415,9 +437,10 @@ class CudaTask:
         self._num_launch = 0
         self._max_tile = 0
         self._hits: tuple[Float64Array, Float64Array] | None = None
-        self._geometry: Geometry | None = None
+        self.geometry: Geometry | None = None
         self._planned_rate = 0.0
         self._caps: tuple[Any, Any] = (None, None)
+        self.kernel_seconds = 0.0
         self._pairs_per_second = FIRST_SPEED
         self._loss = 0.0
         self._num_sample = 0
@@ -440,7 +463,7 @@ class CudaTask:
                 self._check_memory()
                 self._copy_pairs()
                 self._slots = [_Slot() for _ in range(NUM_SLOT)]
-                kernel = _kernel(self._chip.index, self._instance, self._instance.name)
+                kernel = _kernel(self._chip.index, self.instance, self.instance.name)
                 self._max_tile = self._count_tiles(kernel)
                 self._kernel = kernel
             for table in self._tables():
@@ -513,11 +536,11 @@ class CudaTask:
             kernel.kernel.ptr, THREADS_PER_BLOCK, 0
         )
         num_thread = max(1, int(num_block)) * THREADS_PER_BLOCK * self._chip.num_multiprocessor
-        return num_thread // self._instance.threads
+        return num_thread // self.instance.threads
 
     def _plan(self, rate: float) -> None:
         """Plan for learning rates up to a power of 2 that is not below this one."""
-        if self._geometry is not None and rate <= self._planned_rate:
+        if self.geometry is not None and rate <= self._planned_rate:
             return
         self._planned_rate = float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
         if self._hits is None:
@@ -537,7 +560,7 @@ class CudaTask:
             self._work[f"{side}_caps"] = 0 if array is None else array.data.ptr
             caps.append(array)
         self._caps = (caps[0], caps[1])
-        self._geometry = geometry
+        self.geometry = geometry
 
     # --- launches
 
@@ -569,7 +592,7 @@ class CudaTask:
         num_slot = self._problem.num_slot
         self.prepare()
         load = abs(rate) * hottest_hits(self._problem)
-        num_tile = int(min(self._max_tile, MAX_LOAD / load if load > 0 else self._max_tile))
+        num_tile = int(min(self._max_tile, MAX_LEFT_LOAD / load if load > 0 else self._max_tile))
         with self._device():
             self._set_geometry(Geometry(max(1, num_tile), None, None))
         self._planned_rate = abs(rate)
@@ -645,8 +668,8 @@ class CudaTask:
 
     def _choose_grid(self, num_pair: int) -> tuple[int, int]:
         """Set the number of tiles, and return how many blocks of how many threads hold them."""
-        threads, group = self._instance.threads, self._problem.group
-        num_tile = self._geometry.num_tile if self._geometry else 1
+        threads, group = self.instance.threads, self._problem.group
+        num_tile = self.geometry.num_tile if self.geometry else 1
         if group > 1:
             take = min(threads, group)
             num_tile = min(num_tile, -(-num_pair // group))
@@ -667,6 +690,7 @@ class CudaTask:
         slot.ended.synchronize()
         seconds = _cupy().cuda.get_elapsed_time(slot.began, slot.ended) / 1e3
         slot.busy = False
+        self.kernel_seconds += seconds
         self._loss += float(slot.host_loss[0])
         self._num_sample += slot.num_sample
         if seconds > MIN_SECONDS_TO_NOTE or slot.num_pair >= self.max_pairs:
@@ -699,7 +723,7 @@ class CudaTask:
             return all(self._is_finite(table) for table in self._tables() if table.trained)
 
     def _is_finite(self, table: DeviceTable) -> bool:
-        kernel = _kernel(self._chip.index, self._instance, kernels.FIND_NOT_FINITE)
+        kernel = _kernel(self._chip.index, self.instance, kernels.FIND_NOT_FINITE)
         found = _cupy().zeros(1, dtype=np.int32)
         num_row, dim = table.shape
         num_block = min(-(-num_row * dim // THREADS_PER_BLOCK), 16 * self._chip.num_multiprocessor)

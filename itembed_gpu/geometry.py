@@ -3,8 +3,9 @@
 A device with thousands of pairs in flight computes each of them from rows that do
 not yet hold the updates of the others. Adding all those updates loses nothing, but
 where one row gets many of them from the same stale values, their sum overshoots:
-measured on skip-gram with negative sampling, training goes wrong once the learning
-rate times the number of updates of one row in flight passes about `MAX_LOAD`.
+measured on skip-gram with negative sampling, training can go wrong once the learning
+rate times the number of updates of one row in flight passes about `MAX_LOAD`
+(``benchmarks/staleness.py`` simulates it).
 
 So the number of pairs in flight is limited by the size of the catalog, and rows
 that are hit more often than others get a lower learning rate. A row held back
@@ -23,9 +24,11 @@ from .backend import Problem
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
-# Learning rate times updates in flight of one row: what the hottest may reach ...
+# Learning rate times updates in flight of one row: what the hottest may reach. A left
+# row's update is the sum of those by all targets of its pair, and gets half of it.
 MAX_LOAD = 1.6
-# ... and what the rows of a table may reach on average.
+MAX_LEFT_LOAD = 0.8
+# What the rows of a table may reach on average.
 MEAN_LOAD = 0.8
 
 
@@ -67,7 +70,8 @@ def plan_geometry(
     Geometry
         With W tiles, the mean row of a table has at most ``MEAN_LOAD /
         learning_rate`` of the W pairs' updates; and row r, with an expected
-        ``m = W * hits[r]``, is trained with ``min(rate, MAX_LOAD / m)``. With one
+        ``m = W * hits[r]``, is trained with ``min(rate, MAX_LOAD / m)``, or
+        MAX_LEFT_LOAD on the left and where both tables are the same. With one
         tile there is nothing to hold back.
     """
     num_tile = max_tile
@@ -76,15 +80,21 @@ def plan_geometry(
         if load * max_tile > MEAN_LOAD:
             num_tile = min(num_tile, int(MEAN_LOAD / load))
     num_tile = max(1, num_tile)
-    caps = (_caps(hits, learning_rate, num_tile) for hits in (left_hits, right_hits))
-    return Geometry(num_tile, *caps)
+    if num_tile == 1:
+        return Geometry(1, None, None)
+    left_caps = _caps(left_hits, learning_rate, num_tile, MAX_LEFT_LOAD)
+    if left_hits is right_hits:
+        return Geometry(num_tile, left_caps, left_caps)
+    return Geometry(num_tile, left_caps, _caps(right_hits, learning_rate, num_tile, MAX_LOAD))
 
 
-def _caps(hits: Float64Array, learning_rate: float, num_tile: int) -> Float32Array | None:
-    if num_tile == 1 or learning_rate * num_tile * float(hits.max()) <= MAX_LOAD:
+def _caps(
+    hits: Float64Array, learning_rate: float, num_tile: int, max_load: float
+) -> Float32Array | None:
+    if learning_rate * num_tile * float(hits.max()) <= max_load:
         return None
-    with np.errstate(divide="ignore"):
-        caps: Float32Array = (MAX_LOAD / (num_tile * hits)).astype(np.float32)
+    with np.errstate(divide="ignore", over="ignore"):  # a row that is never hit: no limit
+        caps: Float32Array = (max_load / (num_tile * hits)).astype(np.float32)
     return caps
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from itembed_gpu.steps import CHUNK, sigmoid, update_pair
+from itembed_gpu.steps import CHUNK, sigmoid, update_group, update_pair
 
 
 @njit
@@ -132,3 +132,74 @@ def test_not_a_number_is_not_hidden():
     )
     assert np.isnan(loss)
     assert np.isnan(syn_right[1]).any()
+
+
+# --- groups -----------------------------------------------------------------
+
+
+@njit
+def compiled_group(syn_left, left, syn_right, right, negatives, scale, sample, rate, caps):
+    dim = syn_left.shape[1]
+    row = np.empty(dim, dtype=np.float32)
+    delta = np.empty(dim, dtype=np.float32)
+    logits = np.zeros(CHUNK, dtype=np.float32)
+    local = np.empty((CHUNK, dim), dtype=np.float32)
+    origin = np.empty((CHUNK, dim), dtype=np.float32)
+    return update_group(
+        syn_left, left, syn_right, right, negatives, len(negatives), 0, len(left), scale, dim,
+        row, delta, logits, local, origin, sample, rate, caps[0], caps[1],
+    )  # fmt: skip
+
+
+def numpy_group(syn_left, left, syn_right, right, negatives, scale, sample, rate, caps):
+    """Expected tables and loss: negatives change locally, and are added at the end."""
+    u, v = syn_left.astype(np.float64), syn_right.astype(np.float64)
+    if syn_right is syn_left:
+        v = u
+    loss = 0.0
+    for first in range(0, len(negatives), CHUNK):
+        chunk = negatives[first : first + CHUNK]
+        shared = chunk[1:] if first == 0 else chunk
+        local = v[shared].copy()
+        origin = local.copy()
+        for i in range(len(left)):
+            rows = np.concatenate([v[right[i : i + 1]], local]) if first == 0 else local
+            labels = (np.arange(len(rows)) + first == 0).astype(float)
+            logits = rows @ u[left[i]]
+            if i == sample:
+                loss += np.log1p(np.exp(np.where(labels == 1, -logits, logits))).sum()
+            gradients = scale[i] * (labels - 1 / (1 + np.exp(-logits)))
+            factors = [min(1, caps[1][row] / rate) for row in shared]
+            change = gradients @ rows
+            update = gradients[-len(shared) :, None] * u[left[i]] if len(shared) else 0
+            if len(shared):
+                local += np.array(factors)[:, None] * update
+            if first == 0:
+                v[right[i]] += min(1, caps[1][right[i]] / rate) * gradients[0] * u[left[i]]
+            u[left[i]] += min(1, caps[0][left[i]] / rate) * change
+        for n, row in enumerate(shared):
+            v[row] += local[n] - origin[n]
+    return u, v, loss
+
+
+@pytest.mark.parametrize("num_negative", [0, 1, 5, 7, 8, 20])
+@pytest.mark.parametrize("same", [False, True])
+@pytest.mark.parametrize("capped", [False, True])
+def test_a_group_shares_its_negatives(num_negative, same, capped):
+    generator = np.random.default_rng(num_negative)
+    syn_left, syn_right = (generator.normal(0, 0.5, (10, 9)).astype(np.float32) for _ in range(2))
+    if same:
+        syn_right = syn_left
+    # Of ten rows, some come twice, as negatives and as items.
+    left, right = (generator.integers(0, 10, 6).astype(np.int32) for _ in range(2))
+    negatives = generator.integers(0, 10, num_negative + 1).astype(np.int32)
+    scale = generator.uniform(-0.1, 0.2, 6).astype(np.float32)
+    rate = np.float32(0.2)
+    caps = [generator.uniform(0.05, 0.4, 10).astype(np.float32) for _ in range(2)]
+    if not capped:
+        caps = [np.full(10, np.inf, dtype=np.float32)] * 2
+    expected = numpy_group(syn_left, left, syn_right, right, negatives, scale, 3, rate, caps)
+    loss = compiled_group(syn_left, left, syn_right, right, negatives, scale, 3, rate, tuple(caps))
+    np.testing.assert_allclose(syn_left, expected[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(syn_right, expected[1], rtol=1e-5, atol=1e-5)
+    assert loss == pytest.approx(expected[2], rel=1e-5)

@@ -486,6 +486,8 @@ FLOAT64 = np.zeros((50, DIM))
         ({"seed": -1}, r"seed"),
         ({"num_threads": 0}, r"num_threads"),
         ({"device": "gpu"}, r"device must be"),
+        ({"negative_sharing": 3}, r"negative_sharing is 3; pass one of 1, 2, 4, 8, 16, 32"),
+        ({"negative_sharing": 0}, r"negative_sharing is 0"),
         ({"device": "cpu:1"}, r"device must be"),
     ],
 )

@@ -95,6 +95,8 @@ class Instance(NamedTuple):
         Pieces of a row that a thread holds.
     width : int
         Floats of a piece: 4 or 1.
+    full : bool
+        Whether the threads' pieces are exactly a row.
     update : {"add_vector", "add", "store"}
         How rows are updated.
     num_negative : int
@@ -107,6 +109,7 @@ class Instance(NamedTuple):
     threads: int
     chunks: int
     width: int
+    full: bool
     update: str
     num_negative: int
     shared: bool
@@ -115,9 +118,16 @@ class Instance(NamedTuple):
     def name(self) -> str:
         """Expression that names the instance to the compiler."""
         kernel = "unsupervised" if self.neighbour else "supervised"
-        values = (self.threads, self.chunks, self.width, UPDATES.index(self.update))
-        shared = str(self.shared).lower()
-        return f"itembed::{kernel}<{', '.join(map(str, values))}, {self.num_negative}, {shared}>"
+        values = (
+            self.threads,
+            self.chunks,
+            self.width,
+            self.full,
+            UPDATES.index(self.update),
+            self.num_negative,
+            self.shared,
+        )
+        return f"itembed::{kernel}<{', '.join(str(value).lower() for value in values)}>"
 
 
 def default_threads(dim: int, width: int = 4) -> int:
@@ -166,11 +176,13 @@ def choose_instance(
         update = "add_vector"
     else:
         update = "add"
+    chunks = -(-dim // (width * threads))
     return Instance(
         neighbour=neighbour,
         threads=threads,
-        chunks=-(-dim // (width * threads)),
+        chunks=chunks,
         width=width,
+        full=dim == chunks * width * threads,
         update=update,
         num_negative=num_negative if num_negative <= MAX_CONSTANT_NEGATIVE else -1,
         shared=shared,

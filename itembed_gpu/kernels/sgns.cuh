@@ -47,7 +47,7 @@ __device__ __forceinline__ float log_loss(float x) {
     return log1pf(__expf(-fabsf(x))) + fmaxf(-x, 0.0f);
 }
 
-template <int THREADS, int CHUNKS, int WIDTH, int UPDATE>
+template <int THREADS, int CHUNKS, int WIDTH, bool FULL, int UPDATE>
 struct Tile {
     static_assert(WIDTH == 4 || (WIDTH == 1 && UPDATE != ADD_VECTOR), "no such width");
     static constexpr int UNROLL = CHUNKS <= MAX_UNROLLED ? CHUNKS : 4;
@@ -60,37 +60,34 @@ struct Tile {
     int lane;
     int dim;
 
-    __device__ __forceinline__ bool has(int chunk) const {
-        return (chunk * THREADS + lane) * WIDTH < dim;
-    }
-
     __device__ __forceinline__ int column(int chunk) const {
         return (chunk * THREADS + lane) * WIDTH;
     }
 
-    // Zeros where the tile is not at work.
-    __device__ __forceinline__ void read(bool active, const float* row, Row& to) const {
+    __device__ __forceinline__ bool has(int chunk) const { return FULL || column(chunk) < dim; }
+
+    // Without a branch: a thread that has nothing to read reads the row's beginning, and
+    // takes zeros instead.
+    __device__ __forceinline__ void read(const float* row, Row& to) const {
 #pragma unroll UNROLL
         for (int c = 0; c < CHUNKS; ++c) {
+            const float* const from = row + (has(c) ? column(c) : 0);
             if constexpr (WIDTH == 4) {
-                float4 piece = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-                if (active && has(c)) {
-                    piece = __ldcg(reinterpret_cast<const float4*>(row + column(c)));
-                }
-                to.x[4 * c] = piece.x;
-                to.x[4 * c + 1] = piece.y;
-                to.x[4 * c + 2] = piece.z;
-                to.x[4 * c + 3] = piece.w;
+                const float4 piece = __ldcg(reinterpret_cast<const float4*>(from));
+                to.x[4 * c] = has(c) ? piece.x : 0.0f;
+                to.x[4 * c + 1] = has(c) ? piece.y : 0.0f;
+                to.x[4 * c + 2] = has(c) ? piece.z : 0.0f;
+                to.x[4 * c + 3] = has(c) ? piece.w : 0.0f;
             } else {
-                to.x[c] = active && has(c) ? __ldcg(row + column(c)) : 0.0f;
+                const float piece = __ldcg(from);
+                to.x[c] = has(c) ? piece : 0.0f;
             }
         }
     }
 
     // Add scale * change to a row that held `old` when it was read.
-    __device__ __forceinline__ void add(bool active, float* row, const Row& old, float scale,
+    __device__ __forceinline__ void add(float* row, const Row& old, float scale,
                                         const Row& change) const {
-        if (!active) return;
 #pragma unroll UNROLL
         for (int c = 0; c < CHUNKS; ++c) {
             if (!has(c)) continue;
@@ -181,6 +178,9 @@ __device__ __forceinline__ int clamp_count(i64 count, int most) {
 
 // Train one pair with targets first ... first + count - 1, which are rows of the right
 // table; number 0 is the positive. Adds to delta, and returns the loss before the update.
+//
+// A tile that is not at work (`active`) goes along, as shuffles need the whole warp: it
+// reads row 0, and changes nothing.
 template <int TARGETS, class T>
 __device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bool active,
                                              const Pair<TARGETS>& pair, const int (&rows)[TARGETS],
@@ -189,44 +189,42 @@ __device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bo
     using Row = typename T::Row;
     constexpr bool HELD = TARGETS * static_cast<int>(sizeof(Row) / sizeof(float)) <= MAX_HELD;
     Row held[HELD ? TARGETS : 1];
-    float gradients[TARGETS];
+    float gradients[TARGETS] = {};
     float loss = 0.0f;
     if constexpr (HELD) {
 #pragma unroll
         for (int n = 0; n < TARGETS; ++n) {
-            tile.read(active && n < count, work.right_syn + rows[n] * work.right_stride, held[n]);
+            if (n < count) tile.read(work.right_syn + rows[n] * work.right_stride, held[n]);
         }
     }
 #pragma unroll
     for (int n = 0; n < TARGETS; ++n) {
+        if (n >= count) continue;
         Row& v = held[HELD ? n : 0];
-        if constexpr (!HELD) {
-            tile.read(active && n < count, work.right_syn + rows[n] * work.right_stride, v);
-        }
+        if constexpr (!HELD) tile.read(work.right_syn + rows[n] * work.right_stride, v);
         const float logit = T::sum(T::dot(u, v));
         const bool positive = first + n == 0;
-        if (with_loss && n < count) loss += log_loss(positive ? logit : -logit);
+        if (with_loss) loss += log_loss(positive ? logit : -logit);
         gradients[n] = (positive ? 1.0f : 0.0f) - sigmoid(logit);
-        if constexpr (HELD) {
-            if (n < count) T::accumulate(delta, gradients[n], v);
-        }
+        if constexpr (HELD) T::accumulate(delta, gradients[n], v);
     }
     if constexpr (!HELD) {
         // Rows as they were: none of this chunk's has been changed yet.
 #pragma unroll
         for (int n = 0; n < TARGETS; ++n) {
             if (n >= count) continue;
-            tile.read(active, work.right_syn + rows[n] * work.right_stride, held[0]);
+            tile.read(work.right_syn + rows[n] * work.right_stride, held[0]);
             T::accumulate(delta, gradients[n], held[0]);
         }
     }
+    if (!active) return 0.0f;
 #pragma unroll
     for (int n = 0; n < TARGETS; ++n) {
-        if (!(active && n < count)) continue;
+        if (n >= count) continue;
         float* const row = work.right_syn + rows[n] * work.right_stride;
         const float rate = cap_rate(pair.rate, work.right_caps, rows[n]);
-        if constexpr (!HELD) tile.read(active, row, held[0]);
-        tile.add(active, row, held[HELD ? n : 0], rate * pair.weight * gradients[n], u);
+        if constexpr (!HELD) tile.read(row, held[0]);
+        tile.add(row, held[HELD ? n : 0], rate * pair.weight * gradients[n], u);
     }
     return loss;
 }
@@ -247,29 +245,29 @@ __device__ __forceinline__ float train_pairs(const T& tile, const Work& work, co
         Pair<TARGETS> found = {};
         if (tile.lane < count) found = find_pair<Source, TARGETS>(work, mine + tile.lane);
         const int longest = clamp_count(work.stop - base, work.take);
+#pragma unroll 1
         for (int i = 0; i < longest; ++i) {
             const Pair<TARGETS> pair = T::from(found, i);
             const bool active = i < count;
             const bool with_loss = (mine + i) % work.loss_stride == 0;
             float* const left = work.left_syn + pair.left * work.left_stride;
             Row u, delta;
-            tile.read(active, left, u);
+            tile.read(left, u);
             T::clear(delta);
-            float pair_loss =
-                train_chunk(tile, work, active, pair, pair.targets, 0,
-                            num_target < TARGETS ? num_target : TARGETS, u, delta, with_loss);
+            loss += train_chunk(tile, work, active, pair, pair.targets, 0,
+                                num_target < TARGETS ? num_target : TARGETS, u, delta, with_loss);
             if constexpr (NEGATIVES < 0) {
                 for (int first = CHUNK; first < num_target; first += CHUNK) {
                     int rows[CHUNK] = {};
                     draw_negatives(work, pair.slot, first, rows);
-                    pair_loss +=
-                        train_chunk(tile, work, active, pair, rows, first,
-                                    clamp_count(num_target - first, CHUNK), u, delta, with_loss);
+                    loss += train_chunk(tile, work, active, pair, rows, first,
+                                        clamp_count(num_target - first, CHUNK), u, delta,
+                                        with_loss);
                 }
             }
-            if (active && with_loss) loss += pair_loss;
-            const float rate = cap_rate(pair.rate, active ? work.left_caps : nullptr, pair.left);
-            tile.add(active, left, u, rate * pair.weight, delta);
+            if (!active) continue;
+            const float rate = cap_rate(pair.rate, work.left_caps, pair.left);
+            tile.add(left, u, rate * pair.weight, delta);
         }
     }
     return loss;
@@ -282,13 +280,13 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
                                                    int size, int longest, int first, int count) {
     using Row = typename T::Row;
     constexpr int SKIP = WITH_POSITIVE ? 1 : 0;
-    const bool any = size > 0;
     int rows[MOST + SKIP] = {};
     draw_negatives(work, GROUP_SLOT + (static_cast<u64>(position) >> work.group_bits), first, rows);
     Row local[MOST > 0 ? MOST : 1], origin[MOST > 0 ? MOST : 1];
 #pragma unroll
     for (int n = 0; n < MOST; ++n) {
-        tile.read(any && n < count, work.right_syn + rows[n + SKIP] * work.right_stride, origin[n]);
+        if (n >= count) continue;
+        tile.read(work.right_syn + rows[n + SKIP] * work.right_stride, origin[n]);
         local[n] = origin[n];
     }
     float loss = 0.0f;
@@ -297,52 +295,55 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
         if (tile.lane < work.take && from + tile.lane < size) {
             found = find_pair<Source, 1>(work, position + from + tile.lane);
         }
+#pragma unroll 1
         for (int i = 0; i < work.take && from + i < longest; ++i) {
             const Pair<1> pair = T::from(found, i);
             const bool active = from + i < size;
-            const bool with_loss = active && (position + from + i) % work.loss_stride == 0;
+            const bool with_loss = (position + from + i) % work.loss_stride == 0;
             float* const left = work.left_syn + pair.left * work.left_stride;
             float* const right = work.right_syn + pair.targets[0] * work.right_stride;
             Row u, v, delta;
-            float gradient = 0.0f;
-            float gradients[MOST > 0 ? MOST : 1];
-            tile.read(active, left, u);
+            float gradient = 0.0f, pair_loss = 0.0f;
+            float gradients[MOST > 0 ? MOST : 1] = {};
+            tile.read(left, u);
             T::clear(delta);
             if constexpr (WITH_POSITIVE) {
-                tile.read(active, right, v);
+                tile.read(right, v);
                 const float logit = T::sum(T::dot(u, v));
                 gradient = 1.0f - sigmoid(logit);
-                if (with_loss) loss += log_loss(logit);
+                if (with_loss) pair_loss += log_loss(logit);
+                T::accumulate(delta, gradient, v);
             }
-#pragma unroll
-            for (int n = 0; n < MOST; ++n) {
-                const float logit = T::sum(T::dot(u, local[n]));
-                gradients[n] = -sigmoid(logit);
-                if (with_loss && n < count) loss += log_loss(-logit);
-            }
-            if constexpr (WITH_POSITIVE) T::accumulate(delta, gradient, v);
 #pragma unroll
             for (int n = 0; n < MOST; ++n) {
                 if (n >= count) continue;
+                const float logit = T::sum(T::dot(u, local[n]));
+                gradients[n] = -sigmoid(logit);
+                if (with_loss) pair_loss += log_loss(-logit);
                 T::accumulate(delta, gradients[n], local[n]);
-                const float rate =
-                    cap_rate(pair.rate, active ? work.right_caps : nullptr, rows[n + SKIP]);
-                if (active) T::accumulate(local[n], rate * pair.weight * gradients[n], u);
+            }
+            if (!active) continue;
+            loss += pair_loss;
+#pragma unroll
+            for (int n = 0; n < MOST; ++n) {
+                if (n >= count) continue;
+                const float rate = cap_rate(pair.rate, work.right_caps, rows[n + SKIP]);
+                T::accumulate(local[n], rate * pair.weight * gradients[n], u);
             }
             if constexpr (WITH_POSITIVE) {
-                const float rate =
-                    cap_rate(pair.rate, active ? work.right_caps : nullptr, pair.targets[0]);
-                tile.add(active, right, v, rate * pair.weight * gradient, u);
+                const float rate = cap_rate(pair.rate, work.right_caps, pair.targets[0]);
+                tile.add(right, v, rate * pair.weight * gradient, u);
             }
-            const float rate = cap_rate(pair.rate, active ? work.left_caps : nullptr, pair.left);
-            tile.add(active, left, u, rate * pair.weight, delta);
+            const float rate = cap_rate(pair.rate, work.left_caps, pair.left);
+            tile.add(left, u, rate * pair.weight, delta);
         }
     }
+    if (size == 0) return loss;
 #pragma unroll
     for (int n = 0; n < MOST; ++n) {
+        if (n >= count) continue;
         T::accumulate(local[n], -1.0f, origin[n]);
-        tile.add(any && n < count, work.right_syn + rows[n + SKIP] * work.right_stride, origin[n],
-                 1.0f, local[n]);
+        tile.add(work.right_syn + rows[n + SKIP] * work.right_stride, origin[n], 1.0f, local[n]);
     }
     return loss;
 }
@@ -372,13 +373,21 @@ __device__ __forceinline__ float train_groups(const T& tile, const Work& work, c
     return loss;
 }
 
+// Blocks of 128 threads that a multiprocessor is to hold at once, at least. A tile that
+// keeps shared negatives waits for two rows at a time, and it takes many of them to keep
+// the memory busy: worth a few registers that do not fit.
+__device__ constexpr int min_blocks(int floats, int negatives, bool shared) {
+    return shared && floats <= 8 && negatives >= 0 && negatives <= 5 ? 3 : 1;
+}
+
 // THREADS: threads a pair. CHUNKS: pieces of a row a thread holds. WIDTH: floats of a
-// piece. UPDATE: how rows are updated. NEGATIVES: how many a pair, or -1: as the work
+// piece. FULL: whether the tile's pieces are exactly a row. UPDATE: how rows are updated. NEGATIVES: how many a pair, or -1: as the work
 // says. SHARED: whether groups of pairs share them.
-template <int THREADS, int CHUNKS, int WIDTH, int UPDATE, int NEGATIVES, bool SHARED, class Source>
+template <int THREADS, int CHUNKS, int WIDTH, bool FULL, int UPDATE, int NEGATIVES, bool SHARED,
+          class Source>
 __device__ __forceinline__ void train(const Work& work) {
     static_assert(32 % THREADS == 0 && NEGATIVES < CHUNK, "no such tile");
-    using T = Tile<THREADS, CHUNKS, WIDTH, UPDATE>;
+    using T = Tile<THREADS, CHUNKS, WIDTH, FULL, UPDATE>;
     const Share share = find_share<THREADS>();
     if (share.first >= work.num_tile) return;
     const T tile = {static_cast<int>(threadIdx.x) % THREADS, work.dim};

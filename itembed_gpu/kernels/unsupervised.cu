@@ -2,9 +2,10 @@
 
 namespace itembed {
 
-template <int THREADS, int CHUNKS, int WIDTH, int UPDATE, int NEGATIVES, bool SHARED>
-__global__ void __launch_bounds__(128) unsupervised(const Work work) {
-    train<THREADS, CHUNKS, WIDTH, UPDATE, NEGATIVES, SHARED, Unsupervised>(work);
+template <int THREADS, int CHUNKS, int WIDTH, bool FULL, int UPDATE, int NEGATIVES, bool SHARED>
+__global__ void __launch_bounds__(128, min_blocks(CHUNKS * WIDTH, NEGATIVES, SHARED))
+    unsupervised(const Work work) {
+    train<THREADS, CHUNKS, WIDTH, FULL, UPDATE, NEGATIVES, SHARED, Unsupervised>(work);
 }
 
 }  // namespace itembed
