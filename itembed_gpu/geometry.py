@@ -15,6 +15,7 @@ still gets far more updates than a cold one, and its fixed point is the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,10 +112,12 @@ def expected_hits(problem: Problem) -> tuple[Float64Array, Float64Array]:
     """
     pairs = problem.pairs
     left, right = _update_sizes(problem)
-    num_left, num_right = len(problem.syn_left), len(problem.syn_right)
-    left_hits = np.bincount(pairs.left_items, left, num_left) / problem.num_slot
-    right_hits = np.bincount(pairs.right_items, right, num_right) / problem.num_slot
-    negatives = problem.num_negative * problem.group / num_right
+    left_hits = _sum_up(pairs.left_items, left, len(problem.syn_left)) / problem.num_slot
+    if problem.neighbour:
+        right_hits = left_hits.copy()
+    else:
+        right_hits = _sum_up(pairs.right_items, right, len(problem.syn_right)) / problem.num_slot
+    negatives = problem.num_negative * problem.group / len(problem.syn_right)
     right_hits += float(left_hits.sum()) * negatives
     if problem.same_table:
         left_hits = right_hits = left_hits + right_hits
@@ -126,16 +129,29 @@ def hottest_hits(problem: Problem) -> float:
     pairs = problem.pairs
     left, right = _update_sizes(problem)
     most = [
-        float(np.bincount(np.unique(items, return_inverse=True)[1], sizes).max())
+        float(_sum_up(np.unique(items, return_inverse=True)[1], sizes).max())
         for items, sizes in ((pairs.left_items, left), (pairs.right_items, right))
     ]
     negatives = problem.num_negative * problem.group / len(problem.syn_right)
-    return (sum(most) + float(left.sum()) * negatives) / problem.num_slot
+    total = float(left.sum()) if left is not None else problem.num_slot
+    return (sum(most) + total * negatives) / problem.num_slot
 
 
-def _update_sizes(problem: Problem) -> tuple[Float64Array, Float64Array]:
-    """Sum of the sizes of an epoch's updates by each packed item, as a left and as a right one."""
+def _sum_up(
+    items: npt.NDArray[Any], sizes: Float64Array | None, num_label: int = 0
+) -> Float64Array:
+    """Sum the sizes of each label's items."""
+    return np.bincount(items, sizes, num_label).astype(np.float64, copy=False)
+
+
+def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array | None]:
+    """Sum of the sizes of an epoch's updates by each packed item, as a left and as a right one.
+
+    None where all of them are 1.
+    """
     pairs = problem.pairs
+    if problem.neighbour and not len(pairs.right_weights):
+        return None, None
     left_lengths, right_lengths = np.diff(pairs.left_offsets), np.diff(pairs.right_offsets)
     left_sizes = _sizes(pairs.left_weights, pairs.left_items)
     right_sizes = _sizes(pairs.right_weights, pairs.right_items)

@@ -21,7 +21,7 @@ from itembed_gpu import kernels
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
-FLAGS = ["-std=c++20", "-O1", "-shared", "-fPIC", "-pthread", "-Wall", "-Wno-unknown-pragmas"]
+FLAGS = ["-std=c++20", "-O1", "-shared", "-fPIC", "-Wall", "-Wno-unknown-pragmas"]
 SANITIZE = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 

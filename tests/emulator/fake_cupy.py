@@ -69,6 +69,9 @@ class ndarray:
         key = key._values if isinstance(key, ndarray) else key
         return ndarray(self._values[key], base=self if self.base is None else self.base)
 
+    def reshape(self, *shape):
+        return ndarray(self._values.reshape(*shape), base=self if self.base is None else self.base)
+
     def get(self):
         return self._values.copy()
 
@@ -117,6 +120,7 @@ class FakeCupy:
             memsetAsync=lambda pointer, value, size, stream: self._bytes(pointer, size).fill(value),
             memcpyHostToDevice=1,
             memcpyDeviceToHost=2,
+            memcpyDeviceToDevice=3,
         )
         stream = SimpleNamespace(ptr=0, synchronize=lambda: self._may_fail("synchronize"))
         self.cuda = SimpleNamespace(
@@ -198,6 +202,7 @@ class FakeCupy:
                 kernel(grid, block, args)
 
             launch.kernel = SimpleNamespace(ptr=0)
+            launch.local_size_bytes = 0
             return launch
 
         return SimpleNamespace(get_function=get_function)

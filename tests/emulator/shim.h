@@ -1,19 +1,25 @@
 // CUDA on a CPU, as far as the kernels of this package need it: enough for g++ to
 // compile their very sources, and for a test to execute them. For tests only.
 //
-// A warp is 32 threads of the operating system that meet at a barrier for every
-// shuffle; a launch that shuffles nothing (one thread a pair) is run on one thread.
-// Warps run one after the other, so that the order of updates is known.
+// A warp is 32 contexts of one thread, which take turns: each runs to its next shuffle,
+// leaves its value there, and goes on when all have. Warps run one after the other, so
+// that the order of updates is known. A launch that shuffles nothing (one thread a pair)
+// is a loop.
 
-#include <atomic>
-#include <barrier>
+#include <ucontext.h>
+
 #include <cmath>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <thread>
+#include <functional>
 #include <utility>
 #include <vector>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 #define __CUDA_ARCH__ 900
 #define __device__
@@ -44,7 +50,9 @@ T __ldcg(const T* address) {
 
 template <class T>
 T atomicAdd(T* address, T value) {
-    return std::atomic_ref<T>(*address).fetch_add(value);
+    const T old = *address;
+    *address = old + value;
+    return old;
 }
 inline void atomicAdd(float4* address, float4 value) {
     if (reinterpret_cast<std::size_t>(address) % 16 != 0) {
@@ -64,43 +72,104 @@ inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 [[noreturn]] inline void __trap() { std::abort(); }
 
+constexpr int LANES = 32;
+constexpr std::size_t STACK = 256 * 1024;
+
+// A context, and what AddressSanitizer wants to know of its stack.
+struct Fiber {
+    ucontext_t context;
+    const void* stack = nullptr;
+    std::size_t size = 0;
+    void* fake_stack = nullptr;
+};
+
 struct Warp {
-    std::barrier<> meeting{32};
-    std::atomic<int> alive{32};
-    unsigned long long values[32];
-    int lines[32];
+    std::function<void(int)> body;
+    Fiber home, lanes[LANES];
+    std::vector<char> stacks = std::vector<char>(LANES * STACK);
+    bool ended[LANES] = {};
+    // Two sets, in turn: a lane may come to its next shuffle before others have read this one.
+    unsigned long long values[2][LANES];
+    int lines[2][LANES];
+    int turn[LANES] = {};
+    int lane = 0;
+
+    // Leave one context for another, until somebody comes back.
+    static void go(Fiber& from, Fiber& to, bool ends) {
+#ifdef __SANITIZE_ADDRESS__
+        __sanitizer_start_switch_fiber(ends ? nullptr : &from.fake_stack, to.stack, to.size);
+#endif
+        swapcontext(&from.context, &to.context);
+#ifdef __SANITIZE_ADDRESS__
+        __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
+#endif
+    }
+
+    void run(unsigned first_thread);
 };
 inline thread_local Warp* warp = nullptr;
-inline thread_local int warp_lane = 0;
 
-// The value of another lane. All 32 must come, and from the same line of the source.
+inline void start_lane() {
+    Warp& here = *warp;
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(nullptr, &here.home.stack, &here.home.size);
+#endif
+    here.body(here.lane);
+    here.ended[here.lane] = true;
+    Warp::go(here.lanes[here.lane], here.home, true);
+}
+
+inline void Warp::run(unsigned first_thread) {
+    warp = this;
+    for (int n = 0; n < LANES; ++n) {
+        Fiber& fiber = lanes[n];
+        getcontext(&fiber.context);
+        fiber.stack = fiber.context.uc_stack.ss_sp = stacks.data() + n * STACK;
+        fiber.size = fiber.context.uc_stack.ss_size = STACK;
+        fiber.context.uc_link = nullptr;
+        makecontext(&fiber.context, start_lane, 0);
+    }
+    for (int running = LANES; running > 0;) {
+        if (running != LANES) {
+            std::fprintf(stderr, "%d lanes wait for a shuffle that the others left out\n", running);
+            std::abort();
+        }
+        running = 0;
+        for (lane = 0; lane < LANES; ++lane) {
+            threadIdx.x = first_thread + lane;
+            go(home, lanes[lane], false);
+            running += !ended[lane];
+        }
+    }
+    warp = nullptr;
+}
+
+// The value of another lane. All must come, and from the same line of the source.
 template <class T>
 T exchange(T value, int source, int line) {
     static_assert(sizeof(T) <= sizeof(unsigned long long));
-    if (warp == nullptr || warp->alive != 32) {
-        std::fprintf(stderr, "line %d: a shuffle without the whole warp\n", line);
+    if (warp == nullptr) std::abort();
+    Warp& here = *warp;
+    const int lane = here.lane, turn = here.turn[lane]++ % 2;
+    std::memcpy(&here.values[turn][lane], &value, sizeof(T));
+    here.lines[turn][lane] = line;
+    Warp::go(here.lanes[lane], here.home, false);
+    if (here.lines[turn][source] != line) {
+        std::fprintf(stderr, "lines %d and %d: a warp apart\n", line, here.lines[turn][source]);
         std::abort();
     }
-    std::memcpy(&warp->values[warp_lane], &value, sizeof(T));
-    warp->lines[warp_lane] = line;
-    warp->meeting.arrive_and_wait();
-    if (warp->lines[source] != line) {
-        std::fprintf(stderr, "lines %d and %d: a warp apart\n", line, warp->lines[source]);
-        std::abort();
-    }
-    std::memcpy(&value, &warp->values[source], sizeof(T));
-    warp->meeting.arrive_and_wait();
+    std::memcpy(&value, &here.values[turn][source], sizeof(T));
     return value;
 }
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width, int line = __builtin_LINE()) {
     if (mask != 0xFFFFFFFFu) std::abort();
-    return exchange(value, (warp_lane & ~(width - 1)) | (source & (width - 1)), line);
+    return exchange(value, (warp->lane & ~(width - 1)) | (source & (width - 1)), line);
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int offset, int line = __builtin_LINE()) {
     if (mask != 0xFFFFFFFFu) std::abort();
-    return exchange(value, warp_lane ^ offset, line);
+    return exchange(value, warp->lane ^ offset, line);
 }
 
 // Run a kernel as cuLaunchKernel would: arguments are pointers to values.
@@ -112,30 +181,18 @@ void call(void (*kernel)(Arguments...), void** arguments, std::index_sequence<In
 template <class... Arguments>
 void launch(void (*kernel)(Arguments...), bool serial, unsigned grid, unsigned block,
             void** arguments) {
-    const auto run = [=](unsigned block_index, unsigned thread) {
-        threadIdx.x = thread;
-        blockIdx.x = block_index;
-        blockDim.x = block;
-        gridDim.x = grid;
-        call(kernel, arguments, std::index_sequence_for<Arguments...>());
-    };
-    for (unsigned b = 0; b < grid; ++b) {
+    const auto run = [=] { call(kernel, arguments, std::index_sequence_for<Arguments...>()); };
+    blockDim.x = block;
+    gridDim.x = grid;
+    for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x) {
         if (serial) {
-            for (unsigned thread = 0; thread < block; ++thread) run(b, thread);
+            for (threadIdx.x = 0; threadIdx.x < block; ++threadIdx.x) run();
             continue;
         }
-        for (unsigned first = 0; first < block; first += 32) {
+        for (unsigned first = 0; first < block; first += LANES) {
             Warp here;
-            std::vector<std::thread> lanes;
-            for (int lane = 0; lane < 32; ++lane) {
-                lanes.emplace_back([&, lane] {
-                    warp = &here;
-                    warp_lane = lane;
-                    run(b, first + lane);
-                    --here.alive;
-                });
-            }
-            for (std::thread& lane : lanes) lane.join();
+            here.body = [&](int) { run(); };
+            here.run(first);
         }
     }
 }
