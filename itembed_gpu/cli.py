@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
+# Those of tasks.NEGATIVE_SHARING, which need not be imported for --help.
+_SHARING = ("1", "2", "4", "8", "16", "32")
 _FORMATS = ("text", "csv", "tsv", "parquet")
 _DEFAULTS: dict[str, Any] = {"epochs": 10, "learning_rate": 0.025, "min_count": 1}
 # The example is small: it takes more epochs to learn from, and still only seconds.
@@ -126,6 +128,12 @@ def _training_options(command: _Command) -> _Command:
             "--learning-rate", type=rate, help="Of the start; it falls to 0 [0.025; example 0.05]."
         ),
         click.option(
+            "--negative-sharing",
+            type=click.Choice(_SHARING),
+            default="1",
+            help="Pairs that share a set of negatives: faster with more [1].",
+        ),
+        click.option(
             "--negative", type=positive, default=5, help="Negative samples for each pair [5]."
         ),
         click.option("--epochs", type=positive, help="Passes over the data [10; example 50]."),
@@ -156,6 +164,7 @@ def train(
     dim: int,
     epochs: int | None,
     negative: int,
+    negative_sharing: str,
     learning_rate: float | None,
     min_count: int | None,
     min_length: int,
@@ -196,6 +205,7 @@ def train(
         "dim": dim,
         "epochs": epochs or defaults["epochs"],
         "negative": negative,
+        "negative_sharing": int(negative_sharing),
         "learning_rate": learning_rate or defaults["learning_rate"],
         "min_count": min_count or defaults["min_count"],
         "min_length": min_length,
@@ -349,6 +359,7 @@ def _learn(
         syn1,
         weights=packed.weights,
         num_negative=settings["negative"],
+        negative_sharing=settings["negative_sharing"],
         seed=seed,
         device=device,
         num_threads=threads,

@@ -458,6 +458,8 @@ class CudaTask:
     # --- before the first launch
 
     def prepare(self) -> None:
+        if self._kernel is not None and all(table.trained for table in self._tables()):
+            return
         with self._device(), deferred_interrupt():
             if self._kernel is None:
                 self._check_memory()
@@ -674,7 +676,9 @@ class CudaTask:
             take = min(threads, group)
             num_tile = min(num_tile, -(-num_pair // group))
         else:
-            take = min(threads, -(-num_pair // num_tile))
+            # As many rounds as it takes with whole tiles, and all of them as long.
+            num_round = -(-num_pair // (num_tile * threads))
+            take = -(-num_pair // (num_tile * num_round))
             num_tile = min(num_tile, -(-num_pair // take))
         self._work["num_tile"], self._work["take"] = num_tile, take
         num_thread = num_tile * threads

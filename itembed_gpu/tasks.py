@@ -25,6 +25,9 @@ Float64Array = npt.NDArray[np.float64]
 # Sub-tasks take at least so many turns an epoch.
 MIN_TURNS = 16
 
+# Between two checks for numbers that are not finite, at least so many calls' worth of pairs.
+CHECK_CALLS = 4
+
 NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
 
 
@@ -346,9 +349,9 @@ class _PackedTask(_FusedTask):
         return self._bound.read_loss(wait)
 
     def _check_finite(self, *, thorough: bool = True) -> None:
-        tables = self._problem.syn_left, self._problem.syn_right
-        num_row_trained = self._num_unchecked * (self.num_negative + 2)
-        if num_row_trained < (1 if thorough else sum(map(len, tables))):
+        num_row = len(self._problem.syn_left) + len(self._problem.syn_right)
+        enough = max(num_row // (self.num_negative + 2), CHECK_CALLS * self._bound.min_pairs)
+        if self._num_unchecked < (1 if thorough else enough):
             return
         self._num_unchecked = 0
         if not self._bound.is_finite():

@@ -79,6 +79,22 @@ def model(tmp_path):
 
 
 class TestTrain:
+    def test_on_a_gpu(self, text, tmp_path, emulated):
+        out = tmp_path / "model"
+        result = run("train", text, "-o", out, *QUICK, "--device", "cuda", "--json")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["device"] == "cuda:0"
+        assert np.isfinite(Embeddings.load(out).vectors).all()
+
+    def test_shared_negatives(self, text, tmp_path):
+        from itembed_gpu.tasks import NEGATIVE_SHARING
+
+        assert tuple(map(str, NEGATIVE_SHARING)) == cli._SHARING
+        out = tmp_path / "model"
+        result = run("train", text, "-o", out, *QUICK, "--negative-sharing", 8)
+        assert result.exit_code == 0, result.output
+        assert Embeddings.load(out).metadata["negative_sharing"] == 8
+
     def test_saves_what_it_learnt(self, text, tmp_path):
         out = tmp_path / "deep" / "model"
         result = run("train", text, "-o", out, *QUICK, "--seed", 7)
