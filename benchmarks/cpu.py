@@ -2,11 +2,12 @@
 
     python benchmarks/cpu.py                              # speed: about 5 minutes
     python benchmarks/cpu.py --quality --online-retail F  # parity of what is learned: about 20
+    python benchmarks/cpu.py --sharing --online-retail F  # shared negatives: about 10
 
 Both libraries take turns and medians are compared, because machines are noisy;
-what counts is the ratio. Writes ``cpu.md`` and ``cpu.png`` (``cpu_quality.md``)
-beside this file. F is a file of one basket a line, items as numbers; the data set
-that the package ships is used without it.
+what counts is the ratio. Writes ``cpu.md`` and ``cpu.png`` (``cpu_quality.md``,
+``cpu_sharing.md``) beside this file. F is a file of one basket a line, items as
+numbers; the data set that the package ships is used without it.
 
 itembed trains whole batches of itemsets and leaves out the tail of each shuffle,
 so speeds are compared in pairs a second, and quality at an equal number of pairs:
@@ -433,7 +434,14 @@ def seed_numba(seed):
 
 
 def train_with(
-    library, items: np.ndarray, offsets: np.ndarray, num_label: int, dim: int, seed: int, **options
+    library,
+    items: np.ndarray,
+    offsets: np.ndarray,
+    num_label: int,
+    dim: int,
+    seed: int,
+    sharing: int = 1,
+    **options,
 ) -> list[np.ndarray]:
     """Tables trained by either library, from the same start."""
     tables = [
@@ -454,7 +462,7 @@ def train_with(
             itembed.train(task, **options)
     else:
         task = itembed_gpu.UnsupervisedTask(
-            items, offsets, *tables, num_negative=NUM_NEGATIVE, seed=seed
+            items, offsets, *tables, num_negative=NUM_NEGATIVE, negative_sharing=sharing, seed=seed
         )
         itembed_gpu.train(task, progress=False, **options)
     return tables
@@ -513,45 +521,114 @@ def read_baskets(path: Path | None) -> list[list]:
         return [line.split() for line in file]
 
 
-def online_retail_row(path: Path | None, num_seed: int) -> tuple[str, ...]:
-    """Hit rate at 10: hide one item of each later basket, and rank all others."""
-    baskets = [basket for basket in read_baskets(path) if len(basket) >= 2]
-    split = int(0.8 * len(baskets)) // 64 * 64
-    labels, items, offsets = itembed_gpu.pack_itemsets(baskets[:split], min_length=2)
-    number = {label: i for i, label in enumerate(labels)}
-    generator = np.random.default_rng(0)
-    queries = []
-    for basket in baskets[split:]:
-        known = sorted({number[item] for item in basket if item in number})
-        if len(known) >= 2:
-            hidden = known.pop(generator.integers(len(known)))
-            queries.append((known, hidden))
+class OnlineRetail:
+    """Baskets to train on, and later ones, of each of which one item is hidden."""
 
-    def hit_rate(syn0: np.ndarray, syn1: np.ndarray) -> float:
+    options = {"num_epoch": 100, "initial_learning_rate": 0.025}  # noqa: RUF012
+
+    def __init__(self, path: Path | None) -> None:
+        baskets = [basket for basket in read_baskets(path) if len(basket) >= 2]
+        split = int(0.8 * len(baskets)) // 64 * 64
+        packed = itembed_gpu.pack_itemsets(baskets[:split], min_length=2)
+        self.labels, self.items, self.offsets = packed
+        number = {label: i for i, label in enumerate(self.labels)}
+        generator = np.random.default_rng(0)
+        self.queries = []
+        for basket in baskets[split:]:
+            known = sorted({number[item] for item in basket if item in number})
+            if len(known) >= 2:
+                hidden = known.pop(generator.integers(len(known)))
+                self.queries.append((known, hidden))
+
+    def hit_rate(self, library, seed: int, sharing: int = 1) -> float:
+        """Train, and rank all items for each query: how often the hidden one is among ten."""
+        syn0, syn1 = train_with(
+            library,
+            self.items,
+            self.offsets,
+            len(self.labels),
+            64,
+            seed,
+            sharing=sharing,
+            **self.options,
+        )
         hits = 0
-        for known, hidden in queries:
+        for known, hidden in self.queries:
             scores = syn0[known].mean(axis=0) @ syn1.T
             scores[known] = -np.inf
             hits += int((scores > scores[hidden]).sum() < 10)
-        return hits / len(queries)
+        return hits / len(self.queries)
 
-    options = {"num_epoch": 100, "initial_learning_rate": 0.025}
+
+def compare_rates(ours: list[float], theirs: list[float]) -> tuple[str, str, str, str]:
+    """Both means, their difference, and whether it is more than allowed."""
+    a, b = float(np.mean(ours)), float(np.mean(theirs))
+    error = np.sqrt(sum(np.var(v, ddof=1) / len(v) for v in (ours, theirs)))
+    allowed = max(0.01 * b, 2 * error)
+    met = "✓" if a >= b - allowed else "✗"
+    return (
+        f"{a:.4f}",
+        f"{b:.4f}",
+        f"{100 * (a / b - 1):+.2f} %",
+        f"within {100 * allowed / b:.2f} % (the larger of 1 % and two standard errors) {met}",
+    )
+
+
+def online_retail_row(path: Path | None, num_seed: int) -> tuple[str, ...]:
+    """Hit rate at 10: hide one item of each later basket, and rank all others."""
+    retail = OnlineRetail(path)
     rates: dict[str, list[float]] = {"ours": [], "itembed": []}
     for seed in range(num_seed):
         for name, library in (("ours", itembed_gpu), ("itembed", itembed)):
-            tables = train_with(library, items, offsets, len(labels), 64, seed, **options)
-            rates[name].append(hit_rate(*tables))
+            rates[name].append(retail.hit_rate(library, seed))
         print(json.dumps({k: round(v[-1], 4) for k, v in rates.items()}), flush=True)
-    ours, theirs = (float(np.mean(rates[name])) for name in ("ours", "itembed"))
-    error = np.sqrt(sum(np.var(v, ddof=1) / len(v) for v in rates.values()))
-    allowed = max(0.01 * theirs, 2 * error)
-    met = "✓" if ours >= theirs - allowed else "✗"
-    return (
-        f"hit rate at 10, Online Retail ({len(queries):,} queries)",
-        f"{ours:.4f}",
-        f"{theirs:.4f}",
-        f"{100 * (ours / theirs - 1):+.2f} %",
-        f"within {100 * allowed / theirs:.2f} % (the larger of 1 % and two standard errors) {met}",
+    what = f"hit rate at 10, Online Retail ({len(retail.queries):,} queries)"
+    return (what, *compare_rates(rates["ours"], rates["itembed"]))
+
+
+# --- shared negatives -------------------------------------------------------
+
+
+def time_sharing(num_label: int, dim: int, sharing: int, repeat: int) -> float:
+    """Speed of one thread with shared negatives, over that without."""
+    items = zipf_items(num_label, NUM_ITEM)
+    offsets = np.arange(0, NUM_ITEM + 1, ITEMSET_LENGTH, dtype=np.int32)
+
+    def timed(sharing: int) -> Callable[[], float]:
+        task = itembed_gpu.UnsupervisedTask(
+            items,
+            offsets,
+            *fresh_tables(num_label, dim),
+            num_negative=NUM_NEGATIVE,
+            negative_sharing=sharing,
+            num_threads=1,
+        )
+        return lambda: itembed_gpu.train(task, num_epoch=1, progress=False).seconds
+
+    seconds = alternate({"shared": timed(sharing), "apart": timed(1)}, repeat)
+    return statistics.median(seconds["apart"]) / statistics.median(seconds["shared"])
+
+
+def measure_sharing(online_retail: Path | None, num_seed: int, repeat: int) -> None:
+    """What groups of pairs that share their negatives gain, and what they cost."""
+    retail = OnlineRetail(online_retail)
+    apart = [retail.hit_rate(itembed_gpu, seed) for seed in range(num_seed)]
+    rows = []
+    for sharing in (8, 16, 32):
+        speeds = [time_sharing(*size[:2], sharing, repeat) for size in SIZES.values()]
+        shared = [retail.hit_rate(itembed_gpu, seed, sharing) for seed in range(num_seed)]
+        speed = ", ".join(f"{ratio:.2f}x" for ratio in speeds)
+        rows.append((str(sharing), speed, *compare_rates(shared, apart)[:3]))
+        print(*rows[-1], sep=" | ", flush=True)
+    write_table(
+        HERE / "cpu_sharing.md",
+        "Pairs that share their negatives, on the CPU",
+        f"`python benchmarks/cpu.py --sharing`: speed of one thread over `negative_sharing=1` "
+        f"({'; '.join(SIZES)}; medians of {repeat} alternating runs), and hit rate at 10 on Online "
+        f"Retail ({len(retail.queries):,} queries, {num_seed} seeds, the same epochs, all cores). "
+        f"{machine()}.",
+        ("negative_sharing", "speed", "hit rate", "hit rate without", "difference"),
+        rows,
     )
 
 
@@ -560,11 +637,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--quality", action="store_true", help="measure what is learned, not speed")
+    parser.add_argument("--sharing", action="store_true", help="measure shared negatives")
     parser.add_argument("--online-retail", type=Path, help="file of one basket a line (.xz too)")
     parser.add_argument("--seeds", type=int, default=10, help="runs of each on Online Retail")
     parser.add_argument("--repeat", type=int, default=7, help="alternating runs")
     arguments = parser.parse_args()
-    if arguments.quality:
+    if arguments.sharing:
+        measure_sharing(arguments.online_retail, arguments.seeds, arguments.repeat)
+    elif arguments.quality:
         measure_quality(arguments.online_retail, arguments.seeds)
     else:
         measure_speed(arguments.repeat)

@@ -57,10 +57,7 @@ class Problem:
     @property
     def same_table(self) -> bool:
         """Whether both sides train one table."""
-        left, right = self.syn_left, self.syn_right
-        return left is right or (
-            left.shape == right.shape and checks.address(left) == checks.address(right)
-        )
+        return checks.same_table(self.syn_left, self.syn_right)
 
     def batch_start(self, batch: int) -> int:
         """First position of a batch in the epoch's order."""

@@ -161,6 +161,42 @@ def table(name: str, value: Any) -> Any:
     return value
 
 
+def same_table(left: Any, right: Any) -> bool:
+    """Whether two tables are one in memory."""
+    if left is right:
+        return True
+    return (
+        on_device(left) == on_device(right)
+        and address(left) == address(right)
+        and left.shape == right.shape
+        and left.strides == right.strides
+    )
+
+
+def same_or_apart(left_name: str, left: Any, right_name: str, right: Any) -> None:
+    """Check that two tables are one, or have no value in common."""
+    if on_device(left) != on_device(right) or same_table(left, right):
+        return
+    (first, first_address), (second, second_address) = sorted(
+        ((table, address(table)) for table in (left, right)), key=lambda pair: pair[1]
+    )
+    # The stride of a single row says nothing.
+    row = max(first.strides[0], 4 * first.shape[1])
+    distance = second_address - first_address
+    apart = distance >= (len(first) - 1) * row + 4 * first.shape[1]
+    # Columns of one array, side by side.
+    if (
+        row == second.strides[0]
+        and 4 * first.shape[1] <= distance % row <= row - 4 * second.shape[1]
+    ):
+        apart = True
+    if not apart:
+        raise InputError(
+            f"{left_name} and {right_name} share a part of their memory; "
+            "pass the same table twice, or tables that lie apart"
+        )
+
+
 def same_dimension(left_name: str, left: Float32Array, right_name: str, right: Float32Array) -> int:
     """Check that two tables have as many columns, and return how many."""
     if left.shape[1] != right.shape[1]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import threading
 import weakref
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ from .interrupts import deferred_interrupt
 from .kernels import THREADS_PER_BLOCK, WARP
 from .schedule import batch_at, batch_start, epoch_order
 from .steps import LOSS_STRIDE
+
+logger = logging.getLogger(__package__)
 
 ROW_BYTES = 16  # rows of our own tables begin at multiples of this
 # A launch does not return before it is done, so this is how long Ctrl-C waits, twice.
@@ -285,7 +288,9 @@ class DeviceTable:
     host : NumPy array or None
         What it is a copy of.
     ahead : bool
-        Whether the copy holds what the host's table does not.
+        Whether the device's values are those that count, and not the host's.
+    changed : bool
+        Whether they have been trained since they were copied from the host.
     """
 
     def __init__(self, index: int, table: Any) -> None:
@@ -294,6 +299,16 @@ class DeviceTable:
         self.array: Any = table if self.host is None else None
         self.shape: tuple[int, int] = table.shape
         self.ahead = False
+        self.changed = False
+
+    def __del__(self) -> None:
+        if self.changed and self.host is not None:
+            logger.warning(
+                "a table of shape %s was trained on cuda:%d and never written back; "
+                "call task.synchronize() while the task is there",
+                self.shape,
+                self.index,
+            )
 
     @property
     def num_byte(self) -> int:
@@ -333,11 +348,11 @@ class DeviceTable:
         """Bring the device's values to the host, whose they are from then on."""
         if self.host is not None and self.ahead:
             _copy_rows(self.host, self.array, "DeviceToHost")
-            self.ahead = False
+            self.discard()
 
     def discard(self) -> None:
         """Forget the device's values: those of the host count."""
-        self.ahead = False
+        self.ahead = self.changed = False
 
 
 # The copies of host tables, by device and address: tasks that name a table share its copy.
@@ -654,6 +669,8 @@ class CudaTask:
         work["rates"], work["loss"] = slot.rates.data.ptr, slot.loss.data.ptr
         work["start"], work["stop"], work["first_batch"] = start, stop, first_batch
         grid, block = self._choose_grid(stop - start)
+        for table in self._tables():
+            table.changed = True
         slot.began.record(stream)
         self._kernel((grid,), (block,), (work,))
         cuda.runtime.memcpyAsync(

@@ -99,6 +99,10 @@ class Task:
             self.do_batch(float(learning_rate))
         return 0
 
+    def _host_tables(self) -> list[tuple[int, str]]:
+        """List the NumPy tables that this task trains, by address, and where it does."""
+        return []
+
     @property
     def _num_stream(self) -> int:
         """Number of random streams this task draws from."""
@@ -260,7 +264,8 @@ class _PackedTask(_FusedTask):
         self.seed = resolve_seed(seed)
         num_itemset = len(pairs.slot_offsets) - 1
         backend = select_backend(device, num_threads, tables)
-        syn_left, syn_right = tables.values()
+        (left_name, syn_left), (right_name, syn_right) = tables.items()
+        checks.same_or_apart(left_name, syn_left, right_name, syn_right)
         problem = Problem(
             pairs=pairs,
             neighbour=neighbour,
@@ -323,6 +328,12 @@ class _PackedTask(_FusedTask):
 
     def _prepare(self) -> None:
         self._bound.prepare()
+
+    def _host_tables(self) -> list[tuple[int, str]]:
+        tables = self._problem.syn_left, self._problem.syn_right
+        return [
+            (checks.address(table), self.device) for table in tables if not checks.on_device(table)
+        ]
 
     def _start_epoch(self) -> None:
         num_batch = self._problem.num_batch
@@ -640,6 +651,13 @@ class CompoundTask(_FusedTask):
         self._tasks = [as_task(task) for task in tasks]
         if self._num_stream > MAX_STREAM:
             raise InputError(f"tasks holds {self._num_stream} tasks; pass at most {MAX_STREAM}")
+        homes: dict[int, str] = {}
+        for address, device in self._host_tables():
+            if homes.setdefault(address, device) != device:
+                raise InputError(
+                    f"tasks train one NumPy table on {homes[address]} and on {device}; "
+                    "train it on one device"
+                )
 
     def __len__(self) -> int:
         return max(len(task) for task in self._tasks)
@@ -664,6 +682,9 @@ class CompoundTask(_FusedTask):
     def _prepare(self) -> None:
         for task in self._tasks:
             task._prepare()
+
+    def _host_tables(self) -> list[tuple[int, str]]:
+        return [table for task in self._tasks for table in task._host_tables()]
 
     def _start_epoch(self) -> None:
         for task in self._tasks:

@@ -81,6 +81,46 @@ def test_tables_that_overlap_in_part_are_refused(emulated):
     assert unsupervised(device=DEVICE, tables=(memory[10:], memory[10:]))
 
 
+@pytest.mark.parametrize("on_device", [False, True])
+def test_the_tables_of_a_task_are_one_or_lie_apart(emulated, on_device):
+    memory = np.zeros((60, DIM), dtype=np.float32)
+    if on_device:
+        memory = to_device(emulated, memory)
+    for tables in ((memory[:50], memory[10:]), (memory[10:], memory[:50])):
+        with pytest.raises(InputError, match="syn0 and syn1 share a part of their memory"):
+            unsupervised(device=DEVICE, tables=tables)
+    if on_device:
+        half = DIM // 2
+        assert unsupervised(tables=(memory[:50, :half], memory[:50, half:]))
+        assert unsupervised(tables=(memory[:50, half:], memory[:50, :half]))
+        with pytest.raises(InputError, match="share a part"):
+            unsupervised(tables=(memory[:50, : half + 1], memory[:50, half - 1 :]))
+
+
+def test_a_compound_trains_a_table_on_one_device(emulated):
+    here = unsupervised(device=DEVICE)
+    there = unsupervised(tables=(here.syn0, here.syn1))
+    with pytest.raises(InputError, match="one NumPy table on cuda:0 and on cpu"):
+        CompoundTask(here, CompoundTask(there))
+    assert CompoundTask(here, unsupervised())
+
+
+def test_what_was_never_written_back_is_told(emulated, caplog):
+    task = unsupervised(device=DEVICE)
+    task.do_batch(0.1)
+    del task
+    gc.collect()
+    assert len(caplog.records) == 2
+    assert "never written back; call task.synchronize()" in caplog.text
+    caplog.clear()
+    task = unsupervised(device=DEVICE)
+    task.do_batch(0.1)
+    task.synchronize()
+    del task
+    gc.collect()
+    assert not caplog.records
+
+
 def test_a_table_is_in_training_on_one_device_only(emulated):
     table, _ = random_tables()
     here = cuda.device_table(0, table)
