@@ -542,7 +542,7 @@ class CudaTask:
         work["num_batch"] = problem.num_batch
         work["num_group"] = -(-problem.num_slot // problem.group)
         work["group_bits"] = problem.group.bit_length() - 1
-        work["loss_stride"] = LOSS_STRIDE
+        work["loss_mask"] = LOSS_STRIDE - 1  # a power of 2
         work["num_right"] = self._right.shape[0]
         work["dim"] = self._left.shape[1]
         work["num_negative"] = problem.num_negative
@@ -587,7 +587,7 @@ class CudaTask:
 
     @property
     def max_pairs(self) -> int:
-        return max(1, int(self._pairs_per_second * SECONDS_PER_LAUNCH))
+        return max(1, min(int(self._pairs_per_second * SECONDS_PER_LAUNCH), kernels.MAX_PAIRS))
 
     def run(
         self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
@@ -667,7 +667,7 @@ class CudaTask:
         )
         cuda.runtime.memsetAsync(slot.loss.data.ptr, 0, 8, stream.ptr)
         work["rates"], work["loss"] = slot.rates.data.ptr, slot.loss.data.ptr
-        work["start"], work["stop"], work["first_batch"] = start, stop, first_batch
+        work["start"], work["num_pair"], work["first_batch"] = start, stop - start, first_batch
         grid, block = self._choose_grid(stop - start)
         for table in self._tables():
             table.changed = True

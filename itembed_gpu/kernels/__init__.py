@@ -20,6 +20,8 @@ THREADS_PER_BLOCK = 128  # as in the kernels' launch bounds
 THREADS_PER_PAIR = (1, 2, 4, 8, 16, 32)
 # Negatives compiled in, up to those that make one chunk with the positive (steps.CHUNK).
 MAX_CONSTANT_NEGATIVE = 7
+# Pairs of a launch, at most: kernels count them in 32 bits.
+MAX_PAIRS = 1 << 29
 # Vector atomics came with compute capability 9.0.
 VECTOR_ATOMICS = 90
 # The oldest chip that the compilers still know.
@@ -55,17 +57,17 @@ WORK = np.dtype(
         ("right_stride", np.int64),
         ("first_slot", np.uint64),
         ("start", np.int64),
-        ("stop", np.int64),
         ("num_batch", np.int64),
         ("first_batch", np.int64),
         ("num_group", np.int64),
-        ("loss_stride", np.int64),
         ("num_right", np.uint32),
         ("dim", np.int32),
         ("num_negative", np.int32),
         ("group_bits", np.int32),
         ("guide_shift", np.int32),
         ("wide_guide", np.int32),
+        ("num_pair", np.int32),
+        ("loss_mask", np.uint32),
         ("num_tile", np.int32),
         ("take", np.int32),
     ],

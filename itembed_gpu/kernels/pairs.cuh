@@ -27,17 +27,18 @@ struct Work {
     i64 left_stride;   // floats from one row to the next
     i64 right_stride;
     u64 first_slot;    // number of slot 0 in the random stream
-    i64 start, stop;   // positions of the order; start is a multiple of the group
+    i64 start;         // first position of the order, a multiple of the group
     i64 num_batch;     // batches of an epoch
     i64 first_batch;
     i64 num_group;     // groups of an epoch
-    i64 loss_stride;   // every so many-th position is sampled for the loss
     u32 num_right;     // rows that negatives are drawn from
     int dim;
     int num_negative;
     int group_bits;    // a group is 1 << group_bits pairs that share their negatives
     int guide_shift;
     int wide_guide;    // whether the guide is of i64
+    int num_pair;      // positions from start on
+    u32 loss_mask;     // positions with none of these bits are sampled for the loss
     int num_tile;      // tiles at work, of those that were launched
     int take;          // consecutive positions a tile takes at once, up to its threads
 };
@@ -97,6 +98,11 @@ __device__ __forceinline__ float rate_at(const Work& work, i64 position) {
     const u64 group = static_cast<u64>(position) >> work.group_bits;
     const u64 batch = ((group + 1) * work.num_batch - 1) / static_cast<u64>(work.num_group);
     return __ldg(work.rates + (static_cast<i64>(batch) - work.first_batch));
+}
+
+// Whether the loss of a pair is sampled: this many after the launch's first one.
+__device__ __forceinline__ bool is_sampled(const Work& work, int offset) {
+    return ((static_cast<u32>(work.start) + static_cast<u32>(offset)) & work.loss_mask) == 0;
 }
 
 // Learning rate of a row: at most its cap, in size.

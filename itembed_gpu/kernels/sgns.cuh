@@ -172,8 +172,8 @@ __device__ __forceinline__ Share find_share() {
     return {thread / THREADS, thread / 32 * (32 / THREADS)};
 }
 
-__device__ __forceinline__ int clamp_count(i64 count, int most) {
-    return count < 0 ? 0 : count < most ? static_cast<int>(count) : most;
+__device__ __forceinline__ int clamp_count(int count, int most) {
+    return count < 0 ? 0 : count < most ? count : most;
 }
 
 // Train one pair with targets first ... first + count - 1, which are rows of the right
@@ -235,21 +235,21 @@ __device__ __forceinline__ float train_pairs(const T& tile, const Work& work, co
     constexpr int TARGETS = NEGATIVES >= 0 ? NEGATIVES + 1 : CHUNK;
     using Row = typename T::Row;
     const int num_target = NEGATIVES >= 0 ? TARGETS : work.num_negative + 1;
-    const i64 step = static_cast<i64>(work.num_tile) * work.take;
     float loss = 0.0f;
-    for (i64 base = work.start + static_cast<i64>(share.first) * work.take; base < work.stop;
-         base += step) {
-        const i64 mine = base + static_cast<i64>(share.tile - share.first) * work.take;
+    // Offsets from the launch's first position; no launch has as many as 1 << 30.
+    for (int base = share.first * work.take; base < work.num_pair;
+         base += work.num_tile * work.take) {
+        const int mine = base + (share.tile - share.first) * work.take;
         const int count =
-            share.tile < work.num_tile ? clamp_count(work.stop - mine, work.take) : 0;
+            share.tile < work.num_tile ? clamp_count(work.num_pair - mine, work.take) : 0;
         Pair<TARGETS> found = {};
-        if (tile.lane < count) found = find_pair<Source, TARGETS>(work, mine + tile.lane);
-        const int longest = clamp_count(work.stop - base, work.take);
+        if (tile.lane < count) found = find_pair<Source, TARGETS>(work, work.start + mine + tile.lane);
+        const int longest = clamp_count(work.num_pair - base, work.take);
 #pragma unroll 1
         for (int i = 0; i < longest; ++i) {
             const Pair<TARGETS> pair = T::from(found, i);
             const bool active = i < count;
-            const bool with_loss = (mine + i) % work.loss_stride == 0;
+            const bool with_loss = is_sampled(work, mine + i);
             float* const left = work.left_syn + pair.left * work.left_stride;
             Row u, delta;
             tile.read(left, u);
@@ -276,12 +276,13 @@ __device__ __forceinline__ float train_pairs(const T& tile, const Work& work, co
 // Negatives first ... first + count - 1 of a group, with all of its pairs. Their rows are
 // read once, change in registers, and what has changed is added at the end.
 template <int MOST, bool WITH_POSITIVE, class Source, class T>
-__device__ __forceinline__ float train_group_chunk(const T& tile, const Work& work, i64 position,
+__device__ __forceinline__ float train_group_chunk(const T& tile, const Work& work, int mine,
                                                    int size, int longest, int first, int count) {
     using Row = typename T::Row;
     constexpr int SKIP = WITH_POSITIVE ? 1 : 0;
     int rows[MOST + SKIP] = {};
-    draw_negatives(work, GROUP_SLOT + (static_cast<u64>(position) >> work.group_bits), first, rows);
+    const u64 group = static_cast<u64>(work.start + mine) >> work.group_bits;
+    draw_negatives(work, GROUP_SLOT + group, first, rows);
     Row local[MOST > 0 ? MOST : 1], origin[MOST > 0 ? MOST : 1];
 #pragma unroll
     for (int n = 0; n < MOST; ++n) {
@@ -293,13 +294,13 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
     for (int from = 0; from < longest; from += work.take) {
         Pair<1> found = {};
         if (tile.lane < work.take && from + tile.lane < size) {
-            found = find_pair<Source, 1>(work, position + from + tile.lane);
+            found = find_pair<Source, 1>(work, work.start + mine + from + tile.lane);
         }
 #pragma unroll 1
         for (int i = 0; i < work.take && from + i < longest; ++i) {
             const Pair<1> pair = T::from(found, i);
             const bool active = from + i < size;
-            const bool with_loss = (position + from + i) % work.loss_stride == 0;
+            const bool with_loss = is_sampled(work, mine + from + i);
             float* const left = work.left_syn + pair.left * work.left_stride;
             float* const right = work.right_syn + pair.targets[0] * work.right_stride;
             Row u, v, delta;
@@ -353,13 +354,11 @@ template <int NEGATIVES, class Source, class T>
 __device__ __forceinline__ float train_groups(const T& tile, const Work& work, const Share& share) {
     constexpr int MOST = NEGATIVES >= 0 ? NEGATIVES : CHUNK - 1;
     const int group = 1 << work.group_bits;
-    const i64 step = static_cast<i64>(work.num_tile) * group;
     float loss = 0.0f;
-    for (i64 base = work.start + static_cast<i64>(share.first) * group; base < work.stop;
-         base += step) {
-        const i64 mine = base + static_cast<i64>(share.tile - share.first) * group;
-        const int size = share.tile < work.num_tile ? clamp_count(work.stop - mine, group) : 0;
-        const int longest = clamp_count(work.stop - base, group);
+    for (int base = share.first * group; base < work.num_pair; base += work.num_tile * group) {
+        const int mine = base + (share.tile - share.first) * group;
+        const int size = share.tile < work.num_tile ? clamp_count(work.num_pair - mine, group) : 0;
+        const int longest = clamp_count(work.num_pair - base, group);
         const int count = NEGATIVES >= 0 ? MOST : clamp_count(work.num_negative, MOST);
         loss += train_group_chunk<MOST, true, Source>(tile, work, mine, size, longest, 0, count);
         if constexpr (NEGATIVES < 0) {
@@ -373,11 +372,14 @@ __device__ __forceinline__ float train_groups(const T& tile, const Work& work, c
     return loss;
 }
 
-// Blocks of 128 threads that a multiprocessor is to hold at once, at least. A tile that
-// keeps shared negatives waits for two rows at a time, and it takes many of them to keep
-// the memory busy: worth a few registers that do not fit.
+// Blocks of 128 threads that a multiprocessor is to hold at once, at least: with rows of
+// up to 8 floats a thread and as many rows as by default, that takes 128 registers a
+// thread, and nothing is spilled. With shared negatives it takes 168, and a few are: a
+// tile that keeps them waits for two rows at a time, and it takes many tiles to keep the
+// memory busy.
 __device__ constexpr int min_blocks(int floats, int negatives, bool shared) {
-    return shared && floats <= 8 && negatives >= 0 && negatives <= 5 ? 3 : 1;
+    if (floats > 8 || negatives < 0 || negatives > 5) return 1;
+    return shared ? 3 : 4;
 }
 
 // THREADS: threads a pair. CHUNKS: pieces of a row a thread holds. WIDTH: floats of a
