@@ -207,7 +207,7 @@ def all_combinations(scale: Scale) -> list[Cell]:
         (1, *scale.sharings),
         (False, True),
     )
-    cells = [Cell(*values[:2], *values[2:]) for values in grid]
+    cells = [Cell(*values) for values in grid]
     return sorted(cells, key=lambda cell: -cell.dim * cell.num_label)
 
 

@@ -111,5 +111,8 @@ class Backend(Protocol):
     def bind(self, problem: Problem) -> BoundTask:
         """Prepare a problem for training."""
 
+    def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> Any:
+        """Return a table of zeros, of the device's own kind."""
+
     def to_device(self, table: npt.NDArray[Any]) -> Any:
         """Return a table of the device's own kind with the same values."""

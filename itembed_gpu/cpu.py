@@ -290,5 +290,8 @@ class CpuBackend:
     def bind(self, problem: Problem) -> CpuTask:
         return CpuTask(problem, self.num_threads)
 
+    def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        return np.zeros((num_row, dim), dtype=dtype)
+
     def to_device(self, table: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return table

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import threading
 import weakref
 from collections.abc import Iterator
@@ -45,6 +46,10 @@ ROW_BYTES = 16  # rows of our own tables begin at multiples of this
 SECONDS_PER_LAUNCH = 0.1
 # A cautious guess, in pairs a second, until a launch has been timed.
 FIRST_SPEED = 2e7
+# The same, of one tile.
+TILE_SPEED = 1e5
+# A learning rate so many times lower than planned for is worth another plan.
+REPLAN = 16
 # What one reading may change.
 SPEED_CHANGE = 4.0
 # Shorter launches say more of their overhead than of their speed.
@@ -75,6 +80,11 @@ def _cupy() -> Any:
         import cupy
     except ImportError as error:
         raise DeviceError(f"CuPy cannot be imported ({error}); {INSTALL}") from error
+    except OSError as error:  # the folder of its cache
+        raise DeviceError(
+            f"CuPy cannot be imported ({error}); name a folder it may write to in the "
+            "environment variable CUPY_CACHE_DIR"
+        ) from error
     return cupy
 
 
@@ -164,17 +174,21 @@ def describe() -> str:
     """
     cupy = _cupy()
     find_chip(0)
-    chips = [find_chip(index) for index in range(cupy.cuda.runtime.getDeviceCount())]
-    names = ", ".join(
-        f"{chip.name}, {_size(chip.memory)}, compute capability {chip.capability / 10}"
-        for chip in chips
-    )
+    names = ", ".join(map(_describe_chip, range(cupy.cuda.runtime.getDeviceCount())))
     try:
         compiler = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
     except Exception as error:  # whatever keeps its library from loading
         raise DeviceError(f"the compiler NVRTC cannot be loaded ({error}); {INSTALL}") from error
     driver = _version(cupy.cuda.runtime.driverGetVersion())
     return f"{names}; driver for CUDA {driver}, CuPy {cupy.__version__}, NVRTC {compiler}"
+
+
+def _describe_chip(index: int) -> str:
+    try:
+        chip = find_chip(index)
+    except DeviceError as error:
+        return f"cuda:{index} not usable: {error}"
+    return f"{chip.name}, {_size(chip.memory)}, compute capability {chip.capability / 10}"
 
 
 def _size(num_byte: float) -> str:
@@ -229,7 +243,12 @@ def _kernel(index: int, instance: kernels.Instance, name: str) -> Any:
     """Return one of an instance's kernels."""
     try:
         return _module(index, instance).get_function(name)
-    except (ImportError, OSError, RuntimeError) as error:
+    except OSError as error:
+        raise DeviceError(
+            f"the kernel cannot be compiled or kept ({error}); see that CUPY_CACHE_DIR, or else "
+            "~/.cupy, can be written to"
+        ) from error
+    except (ImportError, RuntimeError) as error:
         if isinstance(error, _failures()):
             raise
         raise DeviceError(f"the compiler NVRTC cannot be loaded ({error}); {INSTALL}") from error
@@ -237,8 +256,10 @@ def _kernel(index: int, instance: kernels.Instance, name: str) -> Any:
 
 # --- tables -----------------------------------------------------------------
 
-# Tables that were padded with zeros here, by address: their rows may be read up to the padding.
+# Tables that were padded here, by address, and their dimensions: what stands behind the
+# last column is nobody's, and may be written.
 _padded: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_padded_dims: dict[int, int] = {}
 
 
 def _padded_dim(dim: int, itemsize: int) -> int:
@@ -258,23 +279,36 @@ def allocate_table(num_row: int, dim: int, dtype: npt.DTypeLike = np.float32) ->
     dtype = np.dtype(dtype)
     base = _cupy().zeros((num_row, _padded_dim(dim, dtype.itemsize)), dtype=dtype)
     _padded[base.data.ptr] = base
+    _padded_dims[base.data.ptr] = dim
     return base[:, :dim]
 
 
+def _to_device(array: npt.NDArray[Any]) -> Any:
+    """Copy an array to the current device."""
+    copy = _cupy().empty(array.shape, dtype=array.dtype)
+    copy.set(array)
+    return copy
+
+
 def _copy_rows(to: Any, source: Any, kind: str) -> None:
-    """Copy a table between host and device, either of which may have padded rows."""
+    """Copy a table between host and device, where rows may be padded."""
     cupy = _cupy()
     runtime, stream = cupy.cuda.runtime, cupy.cuda.get_current_stream()
-    runtime.memcpy2DAsync(
-        checks.address(to),
-        to.strides[0],
-        checks.address(source),
-        source.strides[0],
-        to.shape[1] * to.dtype.itemsize,
-        to.shape[0],
-        getattr(runtime, f"memcpy{kind}"),
-        stream.ptr,
-    )
+    num_row, width = to.shape[0], to.shape[1] * to.dtype.itemsize
+    addresses = checks.address(to), checks.address(source)
+    # On the host rows are never padded, whatever the stride of a single one says.
+    pitches = [
+        array.strides[0] if checks.on_device(array) and num_row > 1 else width
+        for array in (to, source)
+    ]
+    direction = getattr(runtime, f"memcpy{kind}")
+    if pitches == [width, width]:
+        runtime.memcpyAsync(*addresses, num_row * width, direction, stream.ptr)
+    else:
+        runtime.memcpy2DAsync(
+            addresses[0], pitches[0], addresses[1], pitches[1], width, num_row, direction,
+            stream.ptr,
+        )  # fmt: skip
     stream.synchronize()
 
 
@@ -326,8 +360,7 @@ class DeviceTable:
         if address % ROW_BYTES or stride % ROW_BYTES:
             return 1
         # Beyond the last column there may be somebody else's values.
-        base = _padded.get(address)
-        ours = base is not None and base.shape == (self.shape[0], _padded_dim(dim, 4))
+        ours = address in _padded and _padded_dims[address] == dim
         return 4 if dim % 4 == 0 or ours else 1
 
     @property
@@ -346,9 +379,9 @@ class DeviceTable:
 
     def download(self) -> None:
         """Bring the device's values to the host, whose they are from then on."""
-        if self.host is not None and self.ahead:
+        if self.host is not None and self.changed:
             _copy_rows(self.host, self.array, "DeviceToHost")
-            self.discard()
+        self.discard()
 
     def discard(self) -> None:
         """Forget the device's values: those of the host count."""
@@ -411,6 +444,12 @@ class _Slot:
         self.num_pair = 0
         self.num_sample = 0
 
+    def __del__(self) -> None:
+        # Its pinned memory may be given to somebody else at once.
+        if getattr(self, "busy", False):
+            with contextlib.suppress(Exception):
+                self.ended.synchronize()
+
 
 class CudaTask:
     """A problem bound to a GPU (see `backend.BoundTask`).
@@ -448,13 +487,14 @@ class CudaTask:
         self._work = np.zeros(1, dtype=kernels.WORK)
         self._packed: list[Any] = []  # CuPy arrays that the work points to
         self._kernel: Any = None
+        self._ready = False
         self._slots: list[_Slot] = []
         self._num_launch = 0
         self._max_tile = 0
         self._hits: tuple[Float64Array, Float64Array] | None = None
         self.geometry: Geometry | None = None
         self._planned_rate = 0.0
-        self._caps: tuple[Any, Any] = (None, None)
+        self._caps: list[Any] = []  # CuPy arrays that the work points to
         self.kernel_seconds = 0.0
         self._pairs_per_second = FIRST_SPEED
         self._loss = 0.0
@@ -473,13 +513,16 @@ class CudaTask:
     # --- before the first launch
 
     def prepare(self) -> None:
-        if self._kernel is not None and all(table.trained for table in self._tables()):
+        if self._ready and all(table.trained for table in self._tables()):
             return
         with self._device(), deferred_interrupt():
-            if self._kernel is None:
+            self._ready = False
+            if not self._packed:
                 self._check_memory()
                 self._copy_pairs()
+            if not self._slots:
                 self._slots = [_Slot() for _ in range(NUM_SLOT)]
+            if self._kernel is None:
                 kernel = _kernel(self._chip.index, self.instance, self.instance.name)
                 self._max_tile = self._count_tiles(kernel)
                 self._kernel = kernel
@@ -488,6 +531,9 @@ class CudaTask:
             for side, table in (("left", self._left), ("right", self._right)):
                 self._work[f"{side}_syn"] = table.array.data.ptr
                 self._work[f"{side}_stride"] = table.array.strides[0] // 4
+            if self._hits is None:
+                self._hits = expected_hits(self._problem)
+            self._ready = True
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays of the pairs by their names in the work; one array may have two."""
@@ -532,8 +578,7 @@ class CudaTask:
         for name, array in self._arrays().items():
             address = checks.address(array)
             if address not in copies:
-                copies[address] = _cupy().empty(array.shape, dtype=array.dtype)
-                copies[address].set(array)
+                copies[address] = _to_device(array)
             work[name] = copies[address].data.ptr
         self._packed = list(copies.values())
         work["guide_shift"] = problem.pairs.shift
@@ -556,28 +601,43 @@ class CudaTask:
         return num_thread // self.instance.threads
 
     def _plan(self, rate: float) -> None:
-        """Plan for learning rates up to a power of 2 that is not below this one."""
-        if self.geometry is not None and rate <= self._planned_rate:
-            return
-        self._planned_rate = float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
+        """Plan for learning rates up to a power of 2 that is not below this one.
+
+        Again where a higher one comes, and where one so much lower comes that many
+        more pairs can be in flight.
+        """
+        known = self.geometry
+        if known is not None and rate <= self._planned_rate:
+            limited = known.num_tile < self._max_tile
+            if not limited or rate >= self._planned_rate / REPLAN:
+                return
+        planned = float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
         if self._hits is None:
             self._hits = expected_hits(self._problem)
         left, right = self._hits
-        self._set_geometry(plan_geometry(left, right, self._planned_rate, self._max_tile))
+        with deferred_interrupt():
+            self._set_geometry(plan_geometry(left, right, planned, self._max_tile), planned)
 
-    def _set_geometry(self, geometry: Geometry) -> None:
+    def _set_geometry(self, geometry: Geometry, planned_rate: float) -> None:
+        """Use a geometry, for learning rates up to this one."""
         # Launches under way still read the old caps.
         self._wait()
-        caps = []
-        for side in ("left", "right"):
-            values = getattr(geometry, f"{side}_caps")
-            array = None if values is None else _cupy().empty(len(values), dtype=np.float32)
-            if array is not None:
-                array.set(values)
-            self._work[f"{side}_caps"] = 0 if array is None else array.data.ptr
-            caps.append(array)
-        self._caps = (caps[0], caps[1])
+        caps = [
+            None if values is None else _to_device(values)
+            for values in (geometry.left_caps, geometry.right_caps)
+        ]
+        tiles = self.geometry.num_tile if self.geometry else 0
+        slower = geometry.num_tile / tiles if tiles > geometry.num_tile else 1.0
+        self._pairs_per_second = min(
+            self._pairs_per_second * slower, math.inf if tiles else geometry.num_tile * TILE_SPEED
+        )
+        # Nothing below fails: a plan is in use as a whole, or not at all.
+        self._work["left_caps"], self._work["right_caps"] = (
+            0 if array is None else array.data.ptr for array in caps
+        )
+        self._caps = caps
         self.geometry = geometry
+        self._planned_rate = planned_rate
 
     # --- launches
 
@@ -607,12 +667,13 @@ class CudaTask:
         back: so few pairs are in flight that none needs it.
         """
         num_slot = self._problem.num_slot
+        # Of no use here, and it takes an array of all rows.
+        self._hits = (np.zeros(0), np.zeros(0))
         self.prepare()
         load = abs(rate) * hottest_hits(self._problem)
         num_tile = int(min(self._max_tile, MAX_LEFT_LOAD / load if load > 0 else self._max_tile))
         with self._device():
-            self._set_geometry(Geometry(max(1, num_tile), None, None))
-        self._planned_rate = abs(rate)
+            self._set_geometry(Geometry(max(1, num_tile), None, None), math.inf)
         # A bijection that changes nothing: x -> 1 * x + 0, and a shift beyond all bits.
         order = np.array([num_slot, (1 << 63) - 1, 63, 1, 0, 1, 0, 1, 0], dtype=np.uint64)
         self._work["first_slot"] = first_slot
@@ -658,6 +719,8 @@ class CudaTask:
         self._num_launch += 1
         self._collect(slot)
         slot.host_rates[: len(rates)] = rates
+        slot.num_pair = stop - start
+        slot.num_sample = -(-stop // LOSS_STRIDE) - -(-start // LOSS_STRIDE)
         cuda.runtime.memcpyAsync(
             slot.rates.data.ptr,
             slot.host_rates.ctypes.data,
@@ -681,8 +744,6 @@ class CudaTask:
             stream.ptr,
         )
         slot.ended.record(stream)
-        slot.num_pair = stop - start
-        slot.num_sample = -(-stop // LOSS_STRIDE) - -(-start // LOSS_STRIDE)
         slot.busy = True
 
     def _choose_grid(self, num_pair: int) -> tuple[int, int]:
@@ -765,10 +826,15 @@ class CudaTask:
     def synchronize(self) -> None:
         with self._device():
             self._wait()
-            _cupy().cuda.get_current_stream().synchronize()
-            with deferred_interrupt():
-                for table in self._tables():
-                    table.download()
+            # All streams: other tasks may train the same tables in theirs.
+            _cupy().cuda.Device(self._chip.index).synchronize()
+        changed = [table for table in self._tables() if table.host is not None and table.changed]
+        if not changed:
+            return
+        note = "Your tables may hold the result in part"
+        with _device(self._chip.index, note), deferred_interrupt():
+            for table in changed:
+                table.download()
 
     def discard(self) -> None:
         for table in self._tables():
@@ -812,6 +878,10 @@ class CudaBackend:
 
     def bind(self, problem: Problem) -> CudaTask:
         return CudaTask(problem, self._chip, self._threads_per_pair, self._lossy)
+
+    def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> Any:
+        with _device(self._chip.index):
+            return allocate_table(num_row, dim, dtype)
 
     def to_device(self, table: npt.NDArray[Any]) -> Any:
         with _device(self._chip.index):

@@ -32,6 +32,8 @@ MAX_LEFT_LOAD = 0.8
 # What the rows of a table may reach on average.
 MEAN_LOAD = 0.8
 
+ITEMS_AT_ONCE = 1 << 24
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -129,7 +131,7 @@ def hottest_hits(problem: Problem) -> float:
     pairs = problem.pairs
     left, right = _update_sizes(problem)
     most = [
-        float(_sum_up(np.unique(items, return_inverse=True)[1], sizes).max())
+        float(np.bincount(np.unique(items, return_inverse=True)[1], sizes).max())
         for items, sizes in ((pairs.left_items, left), (pairs.right_items, right))
     ]
     negatives = problem.num_negative * problem.group / len(problem.syn_right)
@@ -140,8 +142,12 @@ def hottest_hits(problem: Problem) -> float:
 def _sum_up(
     items: npt.NDArray[Any], sizes: Float64Array | None, num_label: int = 0
 ) -> Float64Array:
-    """Sum the sizes of each label's items."""
-    return np.bincount(items, sizes, num_label).astype(np.float64, copy=False)
+    """Sum the sizes of each label's items, some at a time: NumPy makes wider copies of them."""
+    total = np.zeros(num_label)
+    for start in range(0, len(items), ITEMS_AT_ONCE):
+        part = slice(start, start + ITEMS_AT_ONCE)
+        total += np.bincount(items[part], None if sizes is None else sizes[part], num_label)
+    return total
 
 
 def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array | None]:

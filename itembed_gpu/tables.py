@@ -75,7 +75,7 @@ def initialize_syn(
         raise InputError(f"dtype must be a floating-point type, not {dtype!r}")
     backend = select_backend(device)
     if method == "zero":
-        return backend.to_device(np.zeros(shape, dtype=dtype))
+        return backend.zeros(*shape, dtype)
     if seed is None:
         values = np.random.rand(*shape).astype(dtype)  # noqa: NPY002 (as the reference does)
     else:

@@ -456,8 +456,9 @@ class UnsupervisedTask(_PackedTask):
     device : {"cpu", "cuda", "cuda:N", "auto"} or Cuda, optional
         Where to train; by default where the tables are if they are CuPy arrays,
         else what the environment variable ``ITEMBED_GPU_DEVICE`` says, else the
-        CPU. NumPy tables are copied to a GPU when `train` or `do_batch` starts,
-        and back when `train` ends or by `synchronize`.
+        CPU. NumPy tables are copied to a GPU by `train`, or by the first
+        `do_batch`, and back when `train` ends or by `synchronize`; until then
+        nothing else should train or change them.
     num_threads : int, optional
         Threads on the CPU; by default all cores.
 
@@ -712,8 +713,12 @@ class CompoundTask(_FusedTask):
         return sum(loss for loss, _ in losses), sum(count for _, count in losses)
 
     def _check_finite(self, *, thorough: bool = True) -> None:
-        for task in self._tasks:
-            task._check_finite(thorough=thorough)
+        try:
+            for task in self._tasks:
+                task._check_finite(thorough=thorough)
+        except DivergenceError:
+            self._discard()  # all of them, or none
+            raise
 
     def _discard(self) -> None:
         for task in self._tasks:

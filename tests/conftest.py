@@ -67,6 +67,14 @@ def emulated(monkeypatch):
 
     fake = FakeCupy()
     cached = (cuda.find_chip, cuda._module)
+    copy_rows = cuda._copy_rows
+
+    def copy_and_tell(to, source, kind):
+        fake._may_fail("copy")
+        fake.log.append("upload" if kind == "HostToDevice" else "download")
+        copy_rows(to, source, kind)
+
+    monkeypatch.setattr(cuda, "_copy_rows", copy_and_tell)
     monkeypatch.setattr(cuda, "_cupy", lambda: fake)
     for function in cached:
         function.cache_clear()

@@ -206,6 +206,16 @@ def test_padding_that_is_not_ours_is_not_read(emulated):
     assert np.isnan(whole.get()[:, 13:]).all()
 
 
+def test_a_part_of_one_of_our_tables_is_a_table_of_somebody_else(emulated):
+    whole = initialize_syn(50, 16, seed=1, device="cuda")
+    before = whole.get()
+    view = whole[:, :14]
+    assert cuda.DeviceTable(0, view).width == 1
+    trained(UnsupervisedTask(*random_itemsets(), view, view, num_negative=2, seed=1, device=DEVICE))
+    assert np.array_equal(whole.get()[:, 14:], before[:, 14:])
+    assert not np.array_equal(whole.get()[:, :14], before[:, :14])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -391,6 +401,102 @@ def test_numbers_that_are_not_finite_are_not_written_back(emulated):
     assert np.isfinite(task.syn0).all()
 
 
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("dim", [DIM, DIM + 1, DIM + 3])
+def test_after_a_divergence_the_same_tables_train_again(emulated, dim, on_device):
+    items, offsets = random_itemsets()
+    start = random_tables(dim=dim)
+    tables = start
+    if on_device:
+        tables = [initialize_syn(50, dim, device="cuda") for _ in range(2)]
+    for rate in (1e30, 0.025):
+        for table, values in zip(tables, start, strict=True):
+            getattr(table, "_values", table)[...] = values
+        task = UnsupervisedTask(items, offsets, *tables, num_negative=2, seed=1, device=DEVICE)
+        if rate > 1:
+            with pytest.raises(DivergenceError):
+                trained(task, initial_learning_rate=rate)
+            if not on_device:
+                # The very task, too.
+                trained(task)
+        else:
+            trained(task, initial_learning_rate=rate)
+    for table in tables:
+        assert np.isfinite(table.get() if on_device else table).all()
+
+
+def test_a_rate_that_was_too_high_does_not_slow_what_follows(emulated, monkeypatch):
+    monkeypatch.setattr(cuda.CudaTask, "_count_tiles", lambda self, kernel: 4000)
+    task = unsupervised(device=DEVICE)
+    task.do_batch(0.025)
+    expected = task._bound.geometry.num_tile
+    task.do_batch(1e3)
+    assert task._bound.geometry.num_tile == 1
+    task.do_batch(0.025)
+    assert task._bound.geometry.num_tile == expected > 1
+
+
+@pytest.mark.parametrize("countdown", [0, 1])
+def test_a_plan_is_in_use_as_a_whole_or_not_at_all(emulated, monkeypatch, countdown):
+    from emulator import fake_cupy
+
+    monkeypatch.setattr(cuda.CudaTask, "_count_tiles", lambda self, kernel: 4000)
+    items, offsets = random_itemsets()
+    items[:300] = 0  # hot enough to be held back on both sides
+    task = unsupervised(items, offsets, device=DEVICE)
+    task.do_batch(0.001)
+    bound = task._bound
+    before = bound.geometry, bound._planned_rate, bound._work.copy()
+    emulated.fail["allocate"] = countdown, fake_cupy.OutOfMemoryError("injected")
+    with pytest.raises(DeviceError, match="injected"):
+        task.do_batch(0.5)
+    assert (bound.geometry, bound._planned_rate) == before[:2]
+    for name in ("left_caps", "right_caps"):
+        assert bound._work[name] == before[2][name]
+    task.do_batch(0.5)
+    assert bound.geometry.num_tile < before[0].num_tile
+    assert bound._work["left_caps"] != 0
+    assert bound._work["right_caps"] != 0
+
+
+def test_a_copy_back_that_fails_half_way_says_so(emulated):
+    from emulator import fake_cupy
+
+    task, before = started()
+    task.do_batch(0.1)
+    emulated.fail["copy"] = 1, fake_cupy.CUDARuntimeError("injected")
+    with pytest.raises(DeviceError, match="may hold the result in part"):
+        task.synchronize()
+    assert not np.array_equal(task.syn0, before[0])
+    assert np.array_equal(task.syn1, before[1])
+    task.synchronize()
+    assert not np.array_equal(task.syn1, before[1])
+
+
+def test_an_upload_that_failed_is_made_good_by_nobody_else(emulated):
+    from emulator import fake_cupy
+
+    first, _ = started()
+    second = unsupervised(device=DEVICE, tables=(first.syn0, first.syn1))
+    emulated.fail["copy"] = 1, fake_cupy.CUDARuntimeError("injected")
+    with pytest.raises(DeviceError):
+        first._bound.prepare()
+    second._bound.prepare()
+    first.do_batch(0.1)
+    assert first._bound._work["left_syn"] == second._bound._work["left_syn"] != 0
+
+
+def test_one_row_may_have_any_stride(emulated):
+    table = np.arange(DIM * 3, dtype=np.float32).reshape(3, DIM) / 100
+    row = table[::-1][:1]
+    expected = row.copy()
+    items, offsets = np.zeros(4, dtype=np.int32), np.array([0, 2, 4])
+    for syn, device in ((row, DEVICE), (expected, "cpu")):
+        trained(UnsupervisedTask(items, offsets, syn, syn, seed=1, num_negative=1, device=device))
+    np.testing.assert_allclose(row, expected, rtol=0.1)
+    assert np.array_equal(table[:2], np.arange(DIM * 2, dtype=np.float32).reshape(2, DIM) / 100)
+
+
 def test_a_compound_writes_back_all_or_nothing(emulated):
     good, before = started()
     bad = unsupervised(device=DEVICE, learning_rate_scale=1e30)
@@ -398,6 +504,8 @@ def test_a_compound_writes_back_all_or_nothing(emulated):
     compound.do_batches(np.full(len(compound), 0.1))
     with pytest.raises(DivergenceError):
         compound.synchronize()
+    assert_untouched(good, before)
+    compound.synchronize()  # there is nothing left to write
     assert_untouched(good, before)
 
 
@@ -450,6 +558,34 @@ def test_what_is_missing_is_said_with_a_cure(emulated, changes, message):
     assert not available_backends()[1].available
 
 
+def test_an_old_second_card_does_not_hide_the_first(emulated):
+    properties = emulated.cuda.runtime.getDeviceProperties
+    emulated.cuda.runtime.getDeviceCount = lambda: 2
+    emulated.cuda.runtime.getDeviceProperties = lambda n: {**properties(n), "major": 9 - 4 * n}
+    info = available_backends()[1]
+    assert info.available
+    assert "Emulated, 1.07 GB" in info.detail
+    assert "cuda:1 not usable" in info.detail
+
+
+def test_a_home_that_cannot_be_written_to(monkeypatch):
+    import builtins
+
+    real = builtins.__import__
+
+    def fail(name, *arguments, **keywords):
+        if name == "cupy":
+            raise PermissionError(13, "Permission denied", "/.cupy")
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", fail)
+    cuda._cupy.cache_clear()
+    cuda.find_chip.cache_clear()
+    with pytest.raises(DeviceError, match=r"Permission denied.*CUPY_CACHE_DIR"):
+        unsupervised(device="cuda")
+    assert not available_backends()[1].available
+
+
 def test_a_driver_that_answers_with_an_error(emulated):
     from emulator import fake_cupy
 
@@ -495,7 +631,7 @@ def test_settings_of_a_device_are_checked(arguments, message):
 
 
 @pytest.mark.parametrize("all_on_device", [False, True])
-def test_unsupervised_batches_of_the_low_level(emulated, all_on_device):
+def test_unsupervised_batches_of_the_low_level(emulated, monkeypatch, all_on_device):
     items, offsets = random_itemsets()
     weights = np.random.default_rng(1).random(len(items), dtype=np.float32)
     indices = np.array([5, 190, 3, 3, 77])
@@ -503,10 +639,19 @@ def test_unsupervised_batches_of_the_low_level(emulated, all_on_device):
     tables = [to_device(emulated, table) for table in expected]
     tmp = np.empty(DIM, dtype=np.float32)
     arrays = [items, weights, offsets, indices]
-    do_unsupervised_batch(*arrays, *expected, tmp, NUM_NEGATIVE, 0.01, 11, 2**40)
+    plans = []
+    set_geometry = cuda.CudaTask._set_geometry
+    monkeypatch.setattr(
+        cuda.CudaTask,
+        "_set_geometry",
+        lambda self, *plan: [plans.append(plan), set_geometry(self, *plan)],
+    )
+    do_unsupervised_batch(*arrays, *expected, tmp, NUM_NEGATIVE, 0.025, 11, 2**40)
     if all_on_device:
         arrays, tmp = [to_device(emulated, a) for a in arrays], to_device(emulated, tmp)
-    do_unsupervised_batch(*arrays, *tables, tmp, NUM_NEGATIVE, 0.01, 11, 2**40)
+    do_unsupervised_batch(*arrays, *tables, tmp, NUM_NEGATIVE, 0.025, 11, 2**40)
+    # One plan, and no row held back.
+    assert [plan[0].left_caps for plan in plans] == [None]
     for table, values in zip(tables, expected, strict=True):
         np.testing.assert_allclose(table.get(), values, rtol=1e-3, atol=2e-6)
 

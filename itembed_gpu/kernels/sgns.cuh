@@ -50,6 +50,7 @@ __device__ __forceinline__ float log_loss(float x) {
 template <int THREADS, int CHUNKS, int WIDTH, bool FULL, int UPDATE>
 struct Tile {
     static_assert(WIDTH == 4 || (WIDTH == 1 && UPDATE != ADD_VECTOR), "no such width");
+    static constexpr bool STORES = UPDATE == STORE;
     static constexpr int UNROLL = CHUNKS <= MAX_UNROLLED ? CHUNKS : 4;
 
     // A thread's part of a row: CHUNKS pieces of WIDTH floats, THREADS pieces apart.
@@ -67,17 +68,18 @@ struct Tile {
     __device__ __forceinline__ bool has(int chunk) const { return FULL || column(chunk) < dim; }
 
     // Without a branch: a thread that has nothing to read reads the row's beginning, and
-    // takes zeros instead.
+    // takes zeros instead. So it does for what stands behind the last column.
     __device__ __forceinline__ void read(const float* row, Row& to) const {
 #pragma unroll UNROLL
         for (int c = 0; c < CHUNKS; ++c) {
             const float* const from = row + (has(c) ? column(c) : 0);
             if constexpr (WIDTH == 4) {
                 const float4 piece = __ldcg(reinterpret_cast<const float4*>(from));
-                to.x[4 * c] = has(c) ? piece.x : 0.0f;
-                to.x[4 * c + 1] = has(c) ? piece.y : 0.0f;
-                to.x[4 * c + 2] = has(c) ? piece.z : 0.0f;
-                to.x[4 * c + 3] = has(c) ? piece.w : 0.0f;
+                const int rest = FULL ? WIDTH : dim - column(c);
+                to.x[4 * c] = rest > 0 ? piece.x : 0.0f;
+                to.x[4 * c + 1] = rest > 1 ? piece.y : 0.0f;
+                to.x[4 * c + 2] = rest > 2 ? piece.z : 0.0f;
+                to.x[4 * c + 3] = rest > 3 ? piece.w : 0.0f;
             } else {
                 const float piece = __ldcg(from);
                 to.x[c] = has(c) ? piece : 0.0f;
@@ -223,7 +225,7 @@ __device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bo
         if (n >= count) continue;
         float* const row = work.right_syn + rows[n] * work.right_stride;
         const float rate = cap_rate(pair.rate, work.right_caps, rows[n]);
-        if constexpr (!HELD) tile.read(row, held[0]);
+        if constexpr (!HELD && T::STORES) tile.read(row, held[0]);
         tile.add(row, held[HELD ? n : 0], rate * pair.weight * gradients[n], u);
     }
     return loss;
