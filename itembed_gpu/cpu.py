@@ -156,7 +156,8 @@ class CpuTask:
         self._problem = problem
         self._num_threads = num_threads
         dim = int(problem.syn_left.shape[1])
-        self._constants = (dim, problem.num_negative, problem.neighbour, problem.group)
+        group = problem.group if problem.group > 1 else None
+        self._constants = (dim, problem.num_negative, problem.neighbour, group)
         self._kernel = make_kernel(*self._constants)
         self._compiled = False
         self._order_key: tuple[int, int] | None = None

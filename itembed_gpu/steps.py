@@ -518,8 +518,9 @@ def train_positions(
         Learning rate of each batch.
     dim, num_negative : int
         Dimension, and number of negatives a pair.
-    group : int
-        Consecutive pairs that share their negatives; a divisor of BLOCK.
+    group : int or None
+        Consecutive pairs that share their negatives, a divisor of BLOCK. None
+        where they do not: half of this function is then not even compiled.
 
     Returns
     -------
@@ -531,26 +532,29 @@ def train_positions(
     num_slot = np.int64(order[0])
     slots = np.empty(BLOCK, dtype=np.uint64)
     pending = np.empty(BLOCK, dtype=np.int32)
-    # Where groups draw the negatives, a slot draws its neighbour alone.
-    num_draw = num_target if group == 1 else 1
+    size = 1
+    num_draw = num_target
+    if group is not None:
+        size = group
+        num_draw = 1  # a slot draws its neighbour alone
+        groups = np.empty(BLOCK // group, dtype=np.uint64)
+        group_draws = np.empty(((num_target + 3) // 4 * 4, BLOCK // group), dtype=np.uint32)
+        local = np.empty((CHUNK, dim), dtype=np.float32)
+        origin = np.empty((CHUNK, dim), dtype=np.float32)
     draws = np.empty(((num_draw + 3) // 4 * 4, BLOCK), dtype=np.uint32)
-    groups = np.empty(BLOCK // group, dtype=np.uint64)
-    group_draws = np.empty(((num_target + 3) // 4 * 4, BLOCK // group), dtype=np.uint32)
     left = np.empty(BLOCK, dtype=np.int32)
     right = np.empty(BLOCK, dtype=np.int32)
-    targets = np.empty((BLOCK // group, num_target), dtype=np.int32)
+    targets = np.empty((BLOCK // size, num_target), dtype=np.int32)
     scale = np.empty(BLOCK, dtype=np.float32)
     plain = np.empty(BLOCK, dtype=np.float32)
     row = np.empty(dim, dtype=np.float32)
     delta = np.empty(dim, dtype=np.float32)
     logits = np.zeros(CHUNK, dtype=np.float32)
-    local = np.empty((CHUNK, dim), dtype=np.float32)
-    origin = np.empty((CHUNK, dim), dtype=np.float32)
 
     loss = 0.0
     num_sample = 0
-    batch = batch_at(num_slot, num_batch, start, group)
-    batch_stop = batch_start(num_slot, num_batch, batch + 1, group)
+    batch = batch_at(num_slot, num_batch, start, size)
+    batch_stop = batch_start(num_slot, num_batch, batch + 1, size)
     for position in range(start, stop, BLOCK):
         count = min(BLOCK, stop - position)
         fill_slots(order, position, count, slots, pending)
@@ -558,12 +562,12 @@ def train_positions(
         for i in range(count):
             while position + i >= batch_stop:
                 batch += 1
-                batch_stop = batch_start(num_slot, num_batch, batch + 1, group)
+                batch_stop = batch_start(num_slot, num_batch, batch + 1, size)
             scale[i] = plain[i] = rates[batch - first_batch]
         fill_pairs(pairs, neighbour, slots, draws[0], count, left, right, scale)
         sample = -position % LOSS_STRIDE
         num_sample += sample < count
-        if group == 1:
+        if group is None:
             fill_negatives(syn_right.shape[0], draws, count, targets)
             for i in range(count):
                 targets[i, 0] = right[i]

@@ -42,7 +42,8 @@ def run_oracle(problem, left, right, rates, epoch=0, caps=None):
     order = epoch_order(problem.seed, 0, epoch, problem.num_slot)
     return oracle(
         problem.pairs, problem.neighbour, left, right, caps or no_caps, u64(problem.seed),
-        u64(epoch), order, problem.num_batch, rates, problem.num_negative, problem.group,
+        u64(epoch), order, problem.num_batch, rates, problem.num_negative,
+        problem.group if problem.group > 1 else None,
     )  # fmt: skip
 
 
