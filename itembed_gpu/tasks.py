@@ -301,7 +301,8 @@ class _PackedTask(_FusedTask):
         return (
             f"{type(self).__name__}(num_itemset={len(self._problem.pairs.slot_offsets) - 1}, "
             f"num_pair={self.num_pair}, num_dimension={self._problem.syn_left.shape[1]}, "
-            f"num_negative={self.num_negative}, batch_size={self.batch_size}, "
+            f"num_negative={self.num_negative}, negative_sharing={self.negative_sharing}, "
+            f"batch_size={self.batch_size}, "
             f"seed={self.seed}, device={self.device!r})"
         )
 
