@@ -18,10 +18,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -34,6 +32,7 @@ from pathlib import Path
 
 import itembed
 import numpy as np
+from machine import machine  # it lies beside this file
 from numba import njit
 
 import itembed_gpu
@@ -49,22 +48,6 @@ SIZES = {
 NUM_ITEM = 1_000_000
 ITEMSET_LENGTH = 10
 NUM_NEGATIVE = 5
-
-
-def machine() -> str:
-    """Describe the device, the versions and the date of a measurement."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    import numba
-
-    return (
-        f"{model}, {len(os.sched_getaffinity(0))} cores; Python {platform.python_version()}, "
-        f"NumPy {np.__version__}, Numba {numba.__version__}, itembed {itembed.__version__}, "
-        f"itembed_gpu {itembed_gpu.__version__}; {datetime.date.today()}"
-    )
 
 
 def zipf_items(num_label: int, num_item: int, seed: int = 0) -> np.ndarray:
@@ -369,7 +352,7 @@ def measure_speed(repeat: int) -> None:
         "itembed_gpu against itembed on the CPU",
         f"`python benchmarks/cpu.py`: medians of {repeat} alternating runs. Training is "
         f"{NUM_ITEM:,} items of Zipf popularity in itemsets of {ITEMSET_LENGTH}, "
-        f"{NUM_NEGATIVE} negatives, float32. {machine()}.",
+        f"{NUM_NEGATIVE} negatives, float32. {machine('itembed')}.",
         ("what", "itembed_gpu", "compared with", "ratio", "target"),
         rows,
     )
@@ -503,7 +486,7 @@ def measure_quality(online_retail: Path | None, num_seed: int) -> None:
         "What itembed_gpu learns, against itembed",
         f"`python benchmarks/cpu.py --quality`: the same pairs a run, settings and start; "
         f"itembed_gpu on all cores. Means of 3 seeds (clusters) and {num_seed} seeds (retail). "
-        f"{machine()}.",
+        f"{machine('itembed')}.",
         ("what", "itembed_gpu", "itembed", "difference", "target"),
         rows,
     )
@@ -626,7 +609,7 @@ def measure_sharing(online_retail: Path | None, num_seed: int, repeat: int) -> N
         f"`python benchmarks/cpu.py --sharing`: speed of one thread over `negative_sharing=1` "
         f"({'; '.join(SIZES)}; medians of {repeat} alternating runs), and hit rate at 10 on Online "
         f"Retail ({len(retail.queries):,} queries, {num_seed} seeds, the same epochs, all cores). "
-        f"{machine()}.",
+        f"{machine('itembed')}.",
         ("negative_sharing", "speed", "hit rate", "hit rate without", "difference"),
         rows,
     )

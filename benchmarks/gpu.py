@@ -35,7 +35,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import quality  # it lies beside this file
+import quality  # these two lie beside this file
+from machine import machine
 
 import itembed_gpu
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask, cuda, kernels
@@ -239,7 +240,7 @@ class OnCpu:
     is_gpu = False
 
     def __init__(self) -> None:
-        self.description = quality.machine()
+        self.description = machine()
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """Make it the current device."""
@@ -275,7 +276,7 @@ class OnGpu:
         self.name = name
         self.index = int(name.partition(":")[2] or 0)
         self.chip = cuda.find_chip(self.index)
-        self.description = f"{self.name} of {cuda.describe()}; host: {quality.machine()}"
+        self.description = f"{self.name} of {cuda.describe()}; host: {machine()}"
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         return cuda._cupy().cuda.Device(self.index)

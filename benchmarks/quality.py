@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import json
 import os
-import platform
 import time
 import zlib
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import machine  # it lies beside this file
 
 import itembed_gpu
 
@@ -88,22 +87,6 @@ PROBLEMS = {
     "20,000 items, one has 20 % of all interactions": Problem(20_000, 800_000, 8, hot=0.2),
     "1,000,000 items": Problem(1_000_000, 4_000_000, 30),
 }
-
-
-def machine() -> str:
-    """Describe the processor, the versions and the date of a measurement."""
-    import numba
-
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    return (
-        f"{model}, {len(os.sched_getaffinity(0))} cores; Python {platform.python_version()}, "
-        f"NumPy {np.__version__}, Numba {numba.__version__}, "
-        f"itembed_gpu {itembed_gpu.__version__}; {datetime.date.today()}"
-    )
 
 
 # --- problems ---------------------------------------------------------------

@@ -27,17 +27,14 @@ not trained on. Writes ``staleness.md`` and ``staleness.png`` beside this file.
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
-import numba
 import numpy as np
+from machine import machine  # it lies beside this file
 from numba import njit
 
 import itembed_gpu
@@ -538,20 +535,6 @@ def explore(catalog: Catalog) -> list[Outcome]:
     return outcomes
 
 
-def machine() -> str:
-    """Describe the device, the versions and the date of a measurement."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    return (
-        f"{model}, one core of {len(os.sched_getaffinity(0))}; Python "
-        f"{platform.python_version()}, NumPy {np.__version__}, Numba {numba.__version__}, "
-        f"itembed_gpu {itembed_gpu.__version__}; {datetime.date.today()}"
-    )
-
-
 def table(outcomes: list[Outcome]) -> list[str]:
     lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
     return lines + [f"| {' | '.join(outcome.cells())} |" for outcome in outcomes] + [""]
@@ -571,7 +554,7 @@ def write_tables(sections: dict[str, list[Outcome]]) -> None:
         f"{LEARNING_RATE} falling to 0 unless said otherwise; W and caps by `plan_geometry` "
         f"({constants()}), tables of initialize_syn's uniform values. The loss is "
         f"{(NUM_NEGATIVE + 1) * np.log(2):.2f} at the start. Where {SHARING} pairs share their "
-        f"negatives, so does the sequential loss it is compared with. {machine()}.",
+        f"negatives, so does the sequential loss it is compared with. One core of {machine()}.",
         "",
     ]
     for title, outcomes in sections.items():
