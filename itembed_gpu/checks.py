@@ -183,14 +183,11 @@ def same_or_apart(left_name: str, left: Any, right_name: str, right: Any) -> Non
     # The stride of a single row says nothing.
     row = max(first.strides[0], 4 * first.shape[1])
     distance = second_address - first_address
-    apart = distance >= (len(first) - 1) * row + 4 * first.shape[1]
-    # Columns of one array, side by side.
-    if (
-        row == second.strides[0]
-        and 4 * first.shape[1] <= distance % row <= row - 4 * second.shape[1]
-    ):
-        apart = True
-    if not apart:
+    width, second_width = 4 * first.shape[1], 4 * second.shape[1]
+    behind = distance >= (len(first) - 1) * row + width
+    # Columns of one array.
+    beside = row == second.strides[0] and width <= distance % row <= row - second_width
+    if not (behind or beside):
         raise InputError(
             f"{left_name} and {right_name} share a part of their memory; "
             "pass the same table twice, or tables that lie apart"

@@ -58,7 +58,9 @@ def _sources() -> int:
 
 
 @functools.cache
-def make_kernel(dim: int, num_negative: int, neighbour: bool, group: int, keep: bool = True) -> Any:
+def make_kernel(
+    dim: int, num_negative: int, neighbour: bool, group: int | None, keep: bool = True
+) -> Any:
     """Return `train_positions` with constants compiled in, its code kept on disk or not."""
     sources = _sources()
 

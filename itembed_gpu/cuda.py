@@ -58,6 +58,8 @@ MIN_SECONDS_TO_NOTE = 1e-3
 MIN_PAIRS = 1 << 18
 # Batches of a launch, at most: room for so many learning rates is kept.
 MAX_BATCHES = 1 << 16
+# Blocks a multiprocessor, at most, that look for numbers that are not finite.
+BLOCKS_TO_CHECK = 16
 # The host runs ahead of the device by so many launches.
 NUM_SLOT = 2
 
@@ -256,10 +258,9 @@ def _kernel(index: int, instance: kernels.Instance, name: str) -> Any:
 
 # --- tables -----------------------------------------------------------------
 
-# Tables that were padded here, by address, and their dimensions: what stands behind the
-# last column is nobody's, and may be written.
-_padded: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-_padded_dims: dict[int, int] = {}
+# Tables that were padded here, by address and dimension: what stands behind the last
+# column is nobody's, and may be written.
+_padded: weakref.WeakValueDictionary[tuple[int, int], Any] = weakref.WeakValueDictionary()
 
 
 def _padded_dim(dim: int, itemsize: int) -> int:
@@ -278,8 +279,7 @@ def allocate_table(num_row: int, dim: int, dtype: npt.DTypeLike = np.float32) ->
     """
     dtype = np.dtype(dtype)
     base = _cupy().zeros((num_row, _padded_dim(dim, dtype.itemsize)), dtype=dtype)
-    _padded[base.data.ptr] = base
-    _padded_dims[base.data.ptr] = dim
+    _padded[(base.data.ptr, dim)] = base
     return base[:, :dim]
 
 
@@ -360,8 +360,7 @@ class DeviceTable:
         if address % ROW_BYTES or stride % ROW_BYTES:
             return 1
         # Beyond the last column there may be somebody else's values.
-        ours = address in _padded and _padded_dims[address] == dim
-        return 4 if dim % 4 == 0 or ours else 1
+        return 4 if dim % 4 == 0 or (address, dim) in _padded else 1
 
     @property
     def trained(self) -> bool:
@@ -491,7 +490,6 @@ class CudaTask:
         self._slots: list[_Slot] = []
         self._num_launch = 0
         self._max_tile = 0
-        self._hits: tuple[Float64Array, Float64Array] | None = None
         self.geometry: Geometry | None = None
         self._planned_rate = 0.0
         self._caps: list[Any] = []  # CuPy arrays that the work points to
@@ -513,6 +511,14 @@ class CudaTask:
     # --- before the first launch
 
     def prepare(self) -> None:
+        self._make_ready()
+        _ = self._hits  # found now, as it takes time
+
+    @functools.cached_property
+    def _hits(self) -> tuple[Float64Array, Float64Array]:
+        return expected_hits(self._problem)
+
+    def _make_ready(self) -> None:
         if self._ready and all(table.trained for table in self._tables()):
             return
         with self._device(), deferred_interrupt():
@@ -531,8 +537,6 @@ class CudaTask:
             for side, table in (("left", self._left), ("right", self._right)):
                 self._work[f"{side}_syn"] = table.array.data.ptr
                 self._work[f"{side}_stride"] = table.array.strides[0] // 4
-            if self._hits is None:
-                self._hits = expected_hits(self._problem)
             self._ready = True
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -612,8 +616,6 @@ class CudaTask:
             if not limited or rate >= self._planned_rate / REPLAN:
                 return
         planned = float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
-        if self._hits is None:
-            self._hits = expected_hits(self._problem)
         left, right = self._hits
         with deferred_interrupt():
             self._set_geometry(plan_geometry(left, right, planned, self._max_tile), planned)
@@ -667,9 +669,7 @@ class CudaTask:
         back: so few pairs are in flight that none needs it.
         """
         num_slot = self._problem.num_slot
-        # Of no use here, and it takes an array of all rows.
-        self._hits = (np.zeros(0), np.zeros(0))
-        self.prepare()
+        self._make_ready()
         load = abs(rate) * hottest_hits(self._problem)
         num_tile = int(min(self._max_tile, MAX_LEFT_LOAD / load if load > 0 else self._max_tile))
         with self._device():
@@ -693,7 +693,7 @@ class CudaTask:
         """Train positions start ... stop - 1 of an order, in launches of limited length."""
         problem = self._problem
         shape = (problem.num_slot, problem.num_batch)
-        self.prepare()
+        self._make_ready()
         with self._device():
             self._plan(float(np.abs(rates).max()))
             self._work["order"] = order
@@ -802,26 +802,26 @@ class CudaTask:
     def is_finite(self) -> bool:
         with self._device():
             self._wait()
-            return all(self._is_finite(table) for table in self._tables() if table.trained)
-
-    def _is_finite(self, table: DeviceTable) -> bool:
-        kernel = _kernel(self._chip.index, self.instance, kernels.FIND_NOT_FINITE)
-        found = _cupy().zeros(1, dtype=np.int32)
-        num_row, dim = table.shape
-        num_block = min(-(-num_row * dim // THREADS_PER_BLOCK), 16 * self._chip.num_multiprocessor)
-        stride = table.array.strides[0] // 4
-        kernel(
-            (num_block,),
-            (THREADS_PER_BLOCK,),
-            (
-                table.array.data.ptr,
-                np.int64(stride),
-                np.int64(num_row),
-                np.int32(dim),
-                found.data.ptr,
-            ),
-        )
-        return int(found.get()[0]) == 0
+            tables = [table for table in self._tables() if table.trained]
+            if not tables:
+                return True
+            kernel = _kernel(self._chip.index, self.instance, kernels.FIND_NOT_FINITE)
+            found = _cupy().zeros(1, dtype=np.int32)
+            for table in tables:
+                num_row, dim = table.shape
+                num_block = -(-num_row * dim // THREADS_PER_BLOCK)
+                kernel(
+                    (min(num_block, BLOCKS_TO_CHECK * self._chip.num_multiprocessor),),
+                    (THREADS_PER_BLOCK,),
+                    (
+                        table.array.data.ptr,
+                        np.int64(table.array.strides[0] // 4),
+                        np.int64(num_row),
+                        np.int32(dim),
+                        found.data.ptr,
+                    ),
+                )
+            return int(found.get()[0]) == 0
 
     def synchronize(self) -> None:
         with self._device():

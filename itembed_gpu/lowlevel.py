@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 import inspect
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,14 +40,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 f32 = np.float32
 FIRST = u64(0)
+# Arrays of a side, as the arguments of the batch functions are called.
+ARRAYS = ("items", "weights", "offsets", "indices")
 
 
 def _compiled(
-    check: Callable[..., None] | None = None, on_device: Callable[..., None] | None = None
+    check: Callable[..., None] | None = None, sides: tuple[str, ...] = ()
 ) -> Callable[[F], F]:
     """Make a compilable function callable from Python, after `check`, and from Numba.
 
-    With `on_device`, that is called instead where a table is a CuPy array.
+    With the names of its sides, it trains CuPy tables where they lie.
     """
 
     def decorate(function: F) -> F:
@@ -59,12 +61,10 @@ def _compiled(
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             values = bound.arguments
-            if on_device is not None and any(
-                checks.on_device(values[name]) for name in values if "syn" in name
-            ):
-                return on_device(**values)
+            if sides and any(map(checks.on_device, _tables(values).values())):
+                return _train_on_device(sides, **values)
             if check is not None:
-                check(**bound.arguments)
+                check(**values)
             return dispatcher(*bound.args)
 
         # Not strict: the typing function stands for every signature at once.
@@ -180,7 +180,7 @@ def _touched(
 
 
 def _gather_side(
-    side: str, items: Any, weights: Any, offsets: Any, indices: Any, num_label: int, length: int
+    side: str, num_label: int, length: int, items: Any, weights: Any, offsets: Any, indices: Any
 ) -> tuple[checks.Int32Array, checks.Int64Array, checks.Float32Array]:
     """Bring the itemsets of a batch to the host, one after the other, and check them."""
     from .cuda import gather
@@ -196,24 +196,31 @@ def _gather_side(
     return np.ascontiguousarray(chosen, dtype=np.int32), bounds, factors
 
 
+def _tables(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the arguments of a function, its tables, without the buffer."""
+    return {name: value for name, value in values.items() if "syn" in name and name != "tmp_syn"}
+
+
 def _train_on_device(
-    sides: list[tuple[str, Any, Any, Any, Any]],
-    tables: dict[str, Any],
+    sides: tuple[str, ...],
     *,
     num_negative: int,
     learning_rate: float,
     seed: int | None,
     counter: int | None,
+    **arrays: Any,
 ) -> None:
     """Train a batch where its CuPy tables lie."""
+    tables = _tables(arrays)
     _check_tables(tables)
     _check_numbers(num_negative, learning_rate, seed, counter)
     syn_left, syn_right = tables.values()
     backend = select_backend(None, tables=tables)
     neighbour = len(sides) == 1
+    min_length = 2 if neighbour else 0
     labels = (min(len(syn_left), len(syn_right)),) if neighbour else (len(syn_left), len(syn_right))
     gathered = [
-        _gather_side(*side, num_label, 2 if neighbour else 0)
+        _gather_side(side, num_label, min_length, *(arrays[side + name] for name in ARRAYS))
         for side, num_label in zip(sides, labels, strict=True)
     ]
     left, right = gathered[0], gathered[-1]
@@ -502,21 +509,7 @@ def _check_unsupervised_batch(
     _check_batch("", items, weights, offsets, indices, min(len(syn0), len(syn1)), 2)
 
 
-def _unsupervised_on_device(
-    items: Any,
-    weights: Any,
-    offsets: Any,
-    indices: Any,
-    syn0: Any,
-    syn1: Any,
-    tmp_syn: Any,
-    **numbers: Any,
-) -> None:
-    side = "", items, weights, offsets, indices
-    _train_on_device([side], {"syn0": syn0, "syn1": syn1}, **numbers)
-
-
-@_compiled(_check_unsupervised_batch, _unsupervised_on_device)
+@_compiled(_check_unsupervised_batch, sides=("",))
 def do_unsupervised_batch(
     items,
     weights,
@@ -594,26 +587,7 @@ def _check_supervised_batch(
         )
 
 
-def _supervised_on_device(
-    left_items: Any,
-    left_weights: Any,
-    left_offsets: Any,
-    left_indices: Any,
-    right_items: Any,
-    right_weights: Any,
-    right_offsets: Any,
-    right_indices: Any,
-    left_syn: Any,
-    right_syn: Any,
-    tmp_syn: Any,
-    **numbers: Any,
-) -> None:
-    left = "left_", left_items, left_weights, left_offsets, left_indices
-    right = "right_", right_items, right_weights, right_offsets, right_indices
-    _train_on_device([left, right], {"left_syn": left_syn, "right_syn": right_syn}, **numbers)
-
-
-@_compiled(_check_supervised_batch, _supervised_on_device)
+@_compiled(_check_supervised_batch, sides=("left_", "right_"))
 def do_supervised_batch(
     left_items,
     left_weights,

@@ -63,8 +63,6 @@ FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
 f32 = np.float32
 # The draws that a group shares belong to no slot, but to this one plus its number.
 GROUP_SLOT = u64(1 << 63)
-MAX_GROUP = BLOCK
-
 ZERO = f32(0)
 ONE = f32(1)
 LOG2_E = f32(1.4426950408889634)
@@ -124,6 +122,25 @@ def log_loss(logit):
     """-log(sigmoid(logit)) in float64, without overflow."""
     x = np.float64(logit)
     return np.log1p(np.exp(-abs(x))) + max(-x, 0.0)
+
+
+@njit(forceinline=True, fastmath=FAST_MATH)
+def turn_into_gradients(logits, first, count, scale, with_loss):
+    """Turn the logits of a chunk into scale * (label - sigmoid), and return their loss.
+
+    The chunk's targets are numbers first ... first + count - 1, of which number 0 is
+    the positive. Without `with_loss`, the loss is 0.
+    """
+    loss = 0.0
+    if with_loss:
+        for n in range(count):
+            loss += log_loss(logits[n] if first + n == 0 else -logits[n])
+    # The whole buffer, used or not: a loop of constant length is one instruction.
+    for n in range(CHUNK):
+        logits[n] = -scale * sigmoid(logits[n])
+    if first == 0:
+        logits[0] += scale
+    return loss
 
 
 @njit(forceinline=True)
@@ -196,14 +213,7 @@ def update_pair(
             for d in range(dim):
                 dot += row[d] * syn_right[target, d]
             logits[n] = dot
-        if with_loss:
-            for n in range(count):
-                loss += log_loss(logits[n] if first + n == 0 else -logits[n])
-        # The whole buffer, used or not: a loop of constant length is one instruction.
-        for n in range(CHUNK):
-            logits[n] = -scale * sigmoid(logits[n])
-        if first == 0:
-            logits[0] += scale
+        loss += turn_into_gradients(logits, first, count, scale, with_loss)
         for n in range(count):
             target = targets[first + n]
             gradient = logits[n]
@@ -303,13 +313,7 @@ def update_group(
                 for d in range(dim):
                     dot += row[d] * local[n, d]
                 logits[n] = dot
-            if i == sample:
-                for n in range(count):
-                    loss += log_loss(logits[n] if first + n == 0 else -logits[n])
-            for n in range(CHUNK):
-                logits[n] = -size * sigmoid(logits[n])
-            if first == 0:
-                logits[0] += size
+            loss += turn_into_gradients(logits, first, count, size, i == sample)
             for n in range(count):
                 gradient = logits[n]
                 for d in range(dim):

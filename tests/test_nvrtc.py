@@ -57,7 +57,11 @@ def check_compiles(chip, instances):
 
 @pytest.mark.parametrize("chip", EVERYTHING)
 def test_every_instance_compiles(chip):
-    check_compiles(chip, kernels.instances(chip))
+    instances = kernels.INSTANTIATIONS
+    if chip < kernels.VECTOR_ATOMICS:
+        scalar = {"add_vector": "add"}
+        instances = [i._replace(update=scalar.get(i.update, i.update)) for i in instances]
+    check_compiles(chip, list(dict.fromkeys(instances)))
 
 
 def test_the_chips_that_people_have_are_among_them():
@@ -67,12 +71,12 @@ def test_the_chips_that_people_have_are_among_them():
 
 @pytest.mark.parametrize("chip", NEWER)
 def test_the_defaults_compile_for_newer_chips(chip):
-    check_compiles(chip, list(dict.fromkeys(kernels.DEFAULTS)))
+    check_compiles(chip, kernels.DEFAULTS)
 
 
 def test_no_default_spills_registers():
     # One at a time: the log does not say whose registers it counts.
-    for instance in dict.fromkeys(kernels.DEFAULTS):
+    for instance in kernels.DEFAULTS:
         _, _, log = compile_for(90, [instance], "CUBIN", "--ptxas-options=-v")
         spills = [int(count) for count in re.findall(r"(\d+) bytes spill", log)]
         assert len(spills) >= 4, log  # stores and loads of two kernels

@@ -163,7 +163,7 @@ def choose_instance(
     chip : int
         Compute capability, 90 for 9.0.
     width : int, optional
-        4 where rows are aligned to 16 bytes and padded with zeros, else 1.
+        4 where rows are aligned and padded to 16 bytes, else 1.
     shared : bool, optional
         Whether groups of pairs share their negatives.
     lossy : bool, optional
@@ -191,13 +191,13 @@ def choose_instance(
     )
 
 
-def instances(chip: int) -> list[Instance]:
-    """List what the tests compile for a chip: the defaults, and each option beside them."""
+def _list_instances() -> list[Instance]:
+    """List the defaults, and each option beside them."""
     defaults = [
-        choose_instance(True, dim, num_negative, chip=chip)
+        choose_instance(True, dim, num_negative, chip=VECTOR_ATOMICS)
         for dim, num_negative in itertools.product((32, 64, 128, 256), (5, 20))
     ]
-    default: dict[str, Any] = {"neighbour": True, "dim": 128, "num_negative": 5, "chip": chip}
+    default = {"neighbour": True, "dim": 128, "num_negative": 5, "chip": VECTOR_ATOMICS}
     options: list[dict[str, Any]] = [
         *({"threads": threads} for threads in THREADS_PER_PAIR),
         *({"num_negative": k} for k in range(MAX_CONSTANT_NEGATIVE + 1)),
@@ -216,8 +216,8 @@ def instances(chip: int) -> list[Instance]:
     return list(dict.fromkeys(defaults + chosen))
 
 
-# For the newest chips; older ones have the same with scalar atomics.
-INSTANTIATIONS = instances(VECTOR_ATOMICS)
+# What the tests compile, for the newest chips; older ones have the same with scalar atomics.
+INSTANTIATIONS = _list_instances()
 # Those that no option was needed for.
 DEFAULTS = [
     choose_instance(neighbour, dim, 5, chip=VECTOR_ATOMICS)

@@ -38,7 +38,7 @@ constexpr int MAX_HELD = 128;
 // Above this, a thread's share of one row does not: loops over it stay loops.
 constexpr int MAX_UNROLLED = 16;
 
-constexpr u32 WARP = 0xFFFFFFFFu;
+constexpr u32 WHOLE_WARP = 0xFFFFFFFFu;
 
 __device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
 
@@ -138,7 +138,7 @@ struct Tile {
     static __device__ __forceinline__ float sum(float part) {
 #pragma unroll
         for (int offset = THREADS / 2; offset > 0; offset /= 2) {
-            part += __shfl_xor_sync(WARP, part, offset);
+            part += __shfl_xor_sync(WHOLE_WARP, part, offset);
         }
         return part;
     }
@@ -146,7 +146,7 @@ struct Tile {
     template <class T>
     static __device__ __forceinline__ T from(T value, int source) {
         if constexpr (THREADS == 1) return value;
-        return __shfl_sync(WARP, value, source, THREADS);
+        return __shfl_sync(WHOLE_WARP, value, source, THREADS);
     }
 
     template <int TARGETS>
@@ -245,7 +245,9 @@ __device__ __forceinline__ float train_pairs(const T& tile, const Work& work, co
         const int count =
             share.tile < work.num_tile ? clamp_count(work.num_pair - mine, work.take) : 0;
         Pair<TARGETS> found = {};
-        if (tile.lane < count) found = find_pair<Source, TARGETS>(work, work.start + mine + tile.lane);
+        if (tile.lane < count) {
+            found = find_pair<Source, TARGETS>(work, work.start + mine + tile.lane);
+        }
         const int longest = clamp_count(work.num_pair - base, work.take);
 #pragma unroll 1
         for (int i = 0; i < longest; ++i) {
@@ -385,8 +387,9 @@ __device__ constexpr int min_blocks(int floats, int negatives, bool shared) {
 }
 
 // THREADS: threads a pair. CHUNKS: pieces of a row a thread holds. WIDTH: floats of a
-// piece. FULL: whether the tile's pieces are exactly a row. UPDATE: how rows are updated. NEGATIVES: how many a pair, or -1: as the work
-// says. SHARED: whether groups of pairs share them.
+// piece. FULL: whether the tile's pieces are exactly a row. UPDATE: how rows are updated.
+// NEGATIVES: how many a pair, or -1: as the work says. SHARED: whether groups of pairs
+// share them.
 template <int THREADS, int CHUNKS, int WIDTH, bool FULL, int UPDATE, int NEGATIVES, bool SHARED,
           class Source>
 __device__ __forceinline__ void train(const Work& work) {
