@@ -14,8 +14,8 @@ bandwidth of a copy within the card's memory in the same run; catalogs that fit 
 card's caches, and shared negatives, can pass 1. Speeds are wall time, medians of three
 runs of `do_batches` and `synchronize` after a warm-up; "kernel" is time on the device.
 
-Losses are held against those of sequential training, which ``benchmarks/quality.py``
-stored in ``quality_oracle.json``.
+Losses are held against those of sequential training, which ``benchmarks/oracle.py``
+stored in ``oracle.json``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import quality  # these two lie beside this file
+import oracle  # these two lie beside this file
 from machine import machine
 
 import itembed_gpu
@@ -120,7 +120,7 @@ class Scale:
     num_pair: int = 20_000_000
     seconds: float = 1.0  # of one timed run, about
     copy_bytes: int = 4 << 30
-    problems: tuple[str, ...] = tuple(quality.PROBLEMS)
+    problems: tuple[str, ...] = tuple(oracle.PROBLEMS)
     num_call: int = 200
     calls: tuple[int, ...] = (1, 10, 100, 1_000)
     reference_pairs: int = 300_000
@@ -762,9 +762,9 @@ class Bench:
         """Train a problem on the device, and compare with the loss of sequential training."""
         if name not in self.scale.problems:
             raise LeftOut("left out by --small")
-        problem = quality.PROBLEMS[name]
-        stored = quality.stored_loss(name, problem, sharing)
-        loss = quality.train_problem(problem, self.device.option(Cell(problem.dim, 1)), sharing)
+        problem = oracle.PROBLEMS[name]
+        stored = oracle.stored_loss(name, problem, sharing)
+        loss = oracle.train_problem(problem, self.device.option(Cell(problem.dim, 1)), sharing)
         change = loss / stored - 1
         return Measured(abs(change), f"{loss:.4f}, sequential {stored:.4f} ({100 * change:+.2f} %)")
 
@@ -823,8 +823,8 @@ class Bench:
             )
 
     def quality_rows(self) -> None:
-        for sharing in quality.SHARINGS:
-            for name in quality.PROBLEMS:
+        for sharing in oracle.SHARINGS:
+            for name in oracle.PROBLEMS:
                 shared = f", negative_sharing={sharing}" if sharing > 1 else ""
                 self.row(
                     f"held-out loss against sequential: {name}{shared}",

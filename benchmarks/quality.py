@@ -1,271 +1,712 @@
-"""What sequential training learns: the losses that other ways of training are held against.
+"""What ours learns, against other systems: recommendation and labelling on real data.
 
-    python benchmarks/quality.py   # about 10 minutes of one core
+    python benchmarks/quality.py DATA                        # everything: hours
+    python benchmarks/quality.py DATA --dataset gowalla --system ALS itembed
+    python benchmarks/quality.py DATA --system ours --validation --set learning_rate=0.1
+    python benchmarks/quality.py DATA --quick                # does it run? writes nothing
 
-Trains every problem below one pair after the other, on the CPU, and writes the losses on
-held-out pairs to ``quality_oracle.json`` beside this file, with the settings that they
-belong to. ``benchmarks/gpu.py`` trains the same problems on a GPU, with thousands of
-pairs in flight, and compares.
+DATA is a folder with ``online_retail/``, ``gowalla/``, ``cooking/`` and ``bibtex/``, in the
+forms that `datasets.py` reads. Every system is asked the same queries. Runs replace the rows
+of their data set and system in ``results/quality.json``, so that long ones can be done in
+pieces; then ``quality.md`` and ``quality.png`` are made of all rows.
 
-A problem is a catalog of planted clusters of ten items. An itemset has five items of one
-cluster; some are exchanged for any item of the catalog, and in one problem for a single
-hot item. The pairs and the negatives are the same on every device, as they depend on the
-seed alone: what differs is which updates a pair has seen.
+With --validation the training part alone is split, nothing is written, and settings can be
+chosen without a look at the queries that count.
+
+Time is that of training alone, on the wall; with --cpu-time and --threads 1 it is that of the
+processor, which other work on the machine does not stretch. A curve is one training, looked
+at along its way (the learning rate still high), on at most 5,000 of the queries.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import contextlib
 import json
 import os
+import statistics
 import time
-import zlib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import machine  # it lies beside this file
+from datasets import LABELLING, RANKING, Dataset, Packed, validation
+from machine import machine  # these lie beside this file
+from numba import njit
+from ours import ours
+from peers import PEERS, LeftOut, Peer, Scorer, Scorers, Watch, find_missing
 
-import itembed_gpu
+from itembed_gpu import metrics
 
 HERE = Path(__file__).parent
-ORACLE = HERE / "quality_oracle.json"
 
-ITEMSET_LENGTH = 5
-CLUSTER_SIZE = 10
-# Share of the items that are exchanged for any item of the catalog.
-NOISE = 0.2
-NUM_HELD_OUT = 50_000
-# Seeds of what is not a problem's own.
-MEMBERS_SEED, TRAINING_SEED, HELD_OUT_SEED, NEGATIVES_SEED, TABLES_SEED = 99, 0, 1, 7, 1000
-# Rows that are multiplied at once.
-CHUNK = 4_096
+DATASETS: dict[str, Callable[[Path], Dataset]] = {**RANKING, **LABELLING}
+SYSTEMS: dict[str, Peer] = {"ours": ours, **PEERS}
+DETERMINISTIC = {"popularity", "item-kNN", "EASE", "logistic regression"}
 
-# Pairs that share their negatives: the default, and the fast option.
-SHARINGS = (1, 16)
+TITLES = {
+    "online_retail": "Online Retail: the hidden item of a later basket",
+    "gowalla": "Gowalla: a user's other places",
+    "cooking": "Cooking: tags of a question",
+    "bibtex": "Bibtex: tags of an entry",
+}
+
+# Metrics of each data set, the main one first.
+PRECISIONS = (("P", 1), ("P", 3), ("P", 5))
+METRICS = {
+    "online_retail": (("HR", 10), ("NDCG", 10), ("HR", 20)),
+    "gowalla": (("Recall", 20), ("NDCG", 20)),
+    "cooking": PRECISIONS,
+    "bibtex": PRECISIONS,
+}
+
+# Settings of each data set's systems: a system that is not listed does not run on it.
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "online_retail": {
+        "ours": {"num_epoch": 100, "learning_rate": 0.025},
+        "popularity": {},
+        "item-kNN": {"num_neighbour": 20},
+        "EASE": {"l2": 20.0},
+        "ALS": {"dim": 512, "l2": 20.0, "alpha": 10.0, "num_epoch": 10},
+        "BPR": {"dim": 64, "learning_rate": 0.05, "num_epoch": 300},
+        "itembed": {"num_epoch": 100, "learning_rate": 0.025},
+        "Word2Vec": {"num_epoch": 20, "learning_rate": 0.05, "window": 5},
+    },
+    "gowalla": {
+        "ours": {"num_epoch": 40, "popularity": -0.2, "history_power": -0.5},
+        "popularity": {},
+        "item-kNN": {"num_neighbour": 1000},
+        "EASE": {"l2": 200.0},
+        "ALS": {"dim": 128, "l2": 20.0, "alpha": 10.0, "num_epoch": 10},
+        "BPR": {"dim": 64, "num_epoch": 200},
+        "itembed": {"num_epoch": 40},
+        "Word2Vec": {"num_epoch": 20, "learning_rate": 0.05, "window": 5},
+    },
+    "cooking": {
+        "ours": {"num_epoch": 25},
+        "popularity": {},
+        "itembed": {"num_epoch": 25, "learning_rate": 0.05},
+        "logistic regression": {"c": 3.0},
+    },
+    "bibtex": {
+        "ours": {"num_epoch": 25},
+        "popularity": {},
+        "itembed": {"num_epoch": 25, "learning_rate": 0.05},
+        "logistic regression": {"c": 0.3},
+    },
+}
+
+# Figures of others: data set, system, where from, and its metrics in the order of `METRICS`.
+BARS = "published: BARS leaderboard"
+EARLIER = "measured earlier, one run"
+FASTTEXT = "published: fastText's tutorial"
+PUBLISHED: tuple[tuple[str, str, str, tuple[float | None, ...]], ...] = (
+    ("gowalla", "Item2Vec", BARS, (0.1326, 0.1057)),
+    ("gowalla", "ItemCF", BARS, (0.1570, 0.1214)),
+    ("gowalla", "MF-BPR", BARS, (0.1627, 0.1378)),
+    ("gowalla", "EASE", BARS, (0.1765, 0.1467)),
+    ("gowalla", "LightGCN", BARS, (0.1820, 0.1547)),
+    ("gowalla", "LightGCN", "published: its paper", (0.1830, 0.1554)),
+    ("gowalla", "UltraGCN", BARS, (0.1862, 0.1580)),
+    ("gowalla", "SimpleX", BARS, (0.1872, 0.1557)),
+    ("gowalla", "itembed, 300 epochs, dot", EARLIER, (0.1625, 0.1381)),
+    ("gowalla", "itembed, 300 epochs, 20 negatives, dot", EARLIER, (0.1670, 0.1421)),
+    ("gowalla", "BPR, 1,000 epochs", EARLIER, (0.0930, 0.0666)),
+    ("cooking", "fastText, 25 epochs", FASTTEXT, (0.501, None, None)),
+    ("cooking", "fastText, learning rate 1", FASTTEXT, (0.585, None, None)),
+    ("cooking", "fastText, bigrams", FASTTEXT, (0.599, None, None)),
+    ("bibtex", "SLEEC", "published: its paper", (0.653, 0.397, 0.289)),
+    ("bibtex", "fastText, one-vs-all", EARLIER, (0.552, 0.325, 0.244)),
+    ("bibtex", "fastText, negative sampling", EARLIER, (0.513, 0.295, 0.221)),
+)
+
+# Queries that are scored at once, and queries of a look along the way.
+BLOCK = 512
+LOOK_QUERIES = 5_000
+QUICK_STEP, QUICK_BUDGET = 50, 0.02
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A catalog to be learned, and how.
+# Values of metrics, by names as "HR@10"; and what is stored of one of them.
+Values = dict[str, float]
+Row = dict[str, Any]
 
-    Attributes
-    ----------
-    num_label : int
-        Items of the catalog, a multiple of the size of a cluster.
-    num_itemset : int
-        Itemsets an epoch.
-    num_epoch : int
-        Epochs: enough for the loss to fall far.
-    hot : float
-        Share of all interactions that one item has.
-    dim, num_negative : int
-        Dimension, and negatives a pair.
-    learning_rate : float
-        That of the first batch; it falls to 0.
-    seed : int
-        Seed of the pairs, and of their negatives.
+# What takes less is drawn as a line across the picture.
+MIN_SECONDS = 0.05
+
+
+# --- ranking ----------------------------------------------------------------
+
+
+@njit(cache=True)
+def insert(score, item, kept, ranked):
+    """Keep an item behind those with an equal or higher score; the last one falls out."""
+    position = len(kept) - 1
+    if not score > kept[position]:
+        return
+    while position and score > kept[position - 1]:
+        kept[position] = kept[position - 1]
+        ranked[position] = ranked[position - 1]
+        position -= 1
+    kept[position] = score
+    ranked[position] = item
+
+
+@njit(cache=True)
+def rank_rows(scores, late, late_offsets, num_ranked):
+    """The best columns of each row, -1 where there are no more above -inf; late ones lose ties.
+
+    Late columns of a row become -inf and are inserted when all others are in.
     """
+    ranked = np.full((len(scores), num_ranked), -1, dtype=np.int32)
+    for row in range(len(scores)):
+        kept = np.full(num_ranked, -np.inf, dtype=np.float32)
+        columns = late[late_offsets[row] : late_offsets[row + 1]]
+        own = scores[row][columns]
+        for column in columns:
+            scores[row, column] = -np.inf
+        for column in range(scores.shape[1]):
+            if scores[row, column] > kept[-1]:
+                insert(scores[row, column], column, kept, ranked[row])
+        for i in range(len(columns)):
+            insert(own[i], columns[i], kept, ranked[row])
+    return ranked
 
-    num_label: int
-    num_itemset: int
-    num_epoch: int
-    hot: float = 0.0
-    dim: int = 64
-    num_negative: int = 5
-    learning_rate: float = 0.025
-    seed: int = 3
+
+def rank(
+    scorer: Scorer, truth: Packed, masked: Packed | None, num_ranked: int, step: int = 1
+) -> np.ndarray:
+    """The best items of each query: masked ones left out, and ties lost by those to be found.
+
+    Parameters
+    ----------
+    truth, masked : Packed
+        For each query, what is to be found, and what is not to be ranked.
+    step : int
+        Every so many queries are answered.
+
+    Returns
+    -------
+    int32, (query, num_ranked)
+        Best first; -1 where there are no more.
+    """
+    parts = [np.empty((0, num_ranked), dtype=np.int32)]
+    for start in range(0, len(truth), BLOCK * step):
+        queries = slice(start, min(start + BLOCK * step, len(truth)), step)
+        block = np.array(scorer.scores(queries), dtype=np.float32, order="C")  # a copy
+        if not np.isfinite(block).all():
+            raise ValueError(f"scores of queries {start} and on are not finite")
+        if masked is not None:
+            hidden = masked.take(queries)
+            block[np.repeat(np.arange(len(block)), hidden.lengths), hidden.items] = -np.inf
+        late = truth.take(queries)
+        parts.append(rank_rows(block, late.items, late.offsets, num_ranked))
+    return np.concatenate(parts)
 
 
-PROBLEMS = {
-    "50 items": Problem(50, 8_000, 10),
-    "200 items": Problem(200, 16_000, 10),
-    "2,000 items": Problem(2_000, 80_000, 10),
-    "20,000 items": Problem(20_000, 800_000, 8),
-    "20,000 items, one has 20 % of all interactions": Problem(20_000, 800_000, 8, hot=0.2),
-    "1,000,000 items": Problem(1_000_000, 4_000_000, 30),
+# --- metrics ----------------------------------------------------------------
+
+FORMULAS: dict[str, Callable[..., np.ndarray]] = {
+    "HR": metrics.hit_rate,
+    "Recall": metrics.recall,
+    "P": metrics.precision,
+    "NDCG": metrics.ndcg,
 }
 
 
-# --- problems ---------------------------------------------------------------
+def evaluate(scorer: Scorer, data: Dataset, step: int = 1) -> Values:
+    """The data set's metrics: means over its queries, or over every so many of them."""
+    asked = METRICS[data.name]
+    ranked = rank(scorer, data.truth, data.masked, max(k for _, k in asked), step)
+    truth = data.truth.take(slice(None, None, step))
+    return {
+        f"{name}@{k}": float(FORMULAS[name](ranked, (truth.items, truth.offsets), k).mean())
+        for name, k in asked
+    }
 
 
-def draw_itemsets(problem: Problem, num_itemset: int, seed: int) -> np.ndarray:
-    """Draw itemsets of a problem's clusters.
+# --- runs -------------------------------------------------------------------
 
-    Returns
-    -------
-    int32, (num_itemset, ITEMSET_LENGTH)
-        The same for the same arguments.
+
+@dataclass
+class Run:
+    """What one training gave.
+
+    Attributes
+    ----------
+    values : dict
+        The data set's metrics, by name of the score.
+    seconds : float
+        Time of training.
+    ran_on : str
+        Device and threads.
+    curves : dict
+        Points (seconds, metrics) along the way, by name of the score; empty where nobody looked.
     """
-    generator = np.random.default_rng(seed)
-    members = np.random.default_rng(MEMBERS_SEED).permutation(problem.num_label).astype(np.int32)
-    clusters = generator.integers(0, problem.num_label // CLUSTER_SIZE, (num_itemset, 1))
-    items = members[
-        clusters * CLUSTER_SIZE + generator.integers(0, CLUSTER_SIZE, (num_itemset, ITEMSET_LENGTH))
-    ]
-    noise = generator.random(items.shape, dtype=np.float32) < NOISE
-    items[noise] = generator.integers(0, problem.num_label, int(noise.sum()), dtype=np.int32)
-    if problem.hot:
-        items[generator.random(items.shape, dtype=np.float32) < problem.hot] = members[0]
-    return items
+
+    values: dict[str, Values]
+    seconds: float
+    ran_on: str
+    curves: dict[str, list[tuple[float, Values]]]
 
 
-def training_items(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
-    """Return the packed itemsets to train on, and their offsets."""
-    items = draw_itemsets(problem, problem.num_itemset, TRAINING_SEED).ravel()
-    return items, np.arange(0, len(items) + 1, ITEMSET_LENGTH, dtype=np.int64)
+@dataclass(frozen=True)
+class Plan:
+    """How systems are run.
+
+    Attributes
+    ----------
+    num_seed : int
+        Trainings of a system that depends on chance.
+    budget : float
+        Factor of the epochs.
+    step : int
+        Every so many queries are asked.
+    num_threads, device
+        As in `Watch`.
+    cpu_time : bool
+        Whether seconds are those of the processor, and not on the wall.
+    extra : dict
+        Settings that take the place of those of the table.
+    """
+
+    num_seed: int = 3
+    budget: float = 1.0
+    step: int = 1
+    num_threads: int = 1
+    device: str = "cpu"
+    cpu_time: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def settings(self, dataset: str, system: str) -> dict[str, Any]:
+        """What a system is called with."""
+        settings = {**SETTINGS[dataset][system], **self.extra}
+        if "num_epoch" in settings:
+            settings["num_epoch"] = max(1, round(settings["num_epoch"] * self.budget))
+        return settings
 
 
-def held_out_pairs(problem: Problem) -> np.ndarray:
-    """Return pairs of items of itemsets that are not trained on: int32, (NUM_HELD_OUT, 2)."""
-    return draw_itemsets(problem, NUM_HELD_OUT, HELD_OUT_SEED)[:, :2]
+def run_once(system: str, data: Dataset, seed: int, plan: Plan, watched: bool) -> Run:
+    """Train a system once, and evaluate it; `watched` looks at it along the way as well."""
+    curves: dict[str, list[tuple[float, Values]]] = {}
+    look_step = max(plan.step, -(-len(data.truth) // LOOK_QUERIES))
+
+    def see(seconds: float, scorers: Scorers) -> None:
+        for score, scorer in scorers.items():
+            values = evaluate(scorer, data, look_step)
+            curves.setdefault(score, []).append((seconds, values))
+
+    watch = Watch(
+        plan.num_threads,
+        plan.device,
+        seen=see if watched else None,
+        clock=time.process_time if plan.cpu_time else time.perf_counter,
+    )
+    scorers = SYSTEMS[system](data, seed, watch, **plan.settings(data.name, system))
+    seconds = watch.stop()
+    if curves and next(iter(curves.values()))[-1][0] < 0.99 * seconds:
+        see(seconds, scorers)  # unless the last look was at the end
+    values = {score: evaluate(scorer, data, plan.step) for score, scorer in scorers.items()}
+    ran_on = watch.ran_on + ", CPU time" * plan.cpu_time
+    return Run(values, seconds, ran_on, curves)
 
 
-def new_tables(problem: Problem) -> list[np.ndarray]:
-    """Return the two tables that every training starts from."""
+def run_system(system: str, data: Dataset, plan: Plan) -> list[Row]:
+    """Train a system with each seed, and make its rows."""
+    num_seed = 1 if system in DETERMINISTIC else plan.num_seed
+    try:
+        with quiet_threads(plan.num_threads):
+            runs = [run_once(system, data, seed, plan, seed == 0) for seed in range(num_seed)]
+    except LeftOut as reason:
+        return [{"dataset": data.name, "system": system, "left_out": str(reason)}]
+    settings = plan.settings(data.name, system)
     return [
-        itembed_gpu.initialize_syn(
-            problem.num_label, problem.dim, seed=TABLES_SEED + i, device="cpu"
-        )
-        for i in range(2)
+        make_row(system, data.name, score, name, runs, settings)
+        for score in runs[0].values
+        for name in runs[0].values[score]
     ]
 
 
-def held_out_loss(problem: Problem, syn0: np.ndarray, syn1: np.ndarray) -> float:
-    """Mean loss of the held-out pairs, each with fixed negatives of its own.
-
-    Returns
-    -------
-    float
-        6 ln 2 = 4.16 before training, with 5 negatives; nan where a table is not finite.
-    """
-    pairs = held_out_pairs(problem)
-    generator = np.random.default_rng(NEGATIVES_SEED)
-    negatives = generator.integers(0, len(syn1), (len(pairs), problem.num_negative))
-    total = 0.0
-    for start in range(0, len(pairs), CHUNK):
-        rows = slice(start, start + CHUNK)
-        left, right = pairs[rows].T
-        u = syn0[left].astype(np.float64)
-        positive = np.einsum("nd,nd->n", u, syn1[right])
-        negative = np.einsum("nd,nkd->nk", u, syn1[negatives[rows]])
-        with np.errstate(invalid="ignore"):  # nan stays nan
-            total += float(np.logaddexp(0, -positive).sum() + np.logaddexp(0, negative).sum())
-    return total / len(pairs)
-
-
-def train_problem(
-    problem: Problem, device: Any = "cpu", sharing: int = 1, num_threads: int | None = None
-) -> float:
-    """Train a problem on a device, and return its held-out loss."""
-    tables = new_tables(problem)
-    task = itembed_gpu.UnsupervisedTask(
-        *training_items(problem),
-        *tables,
-        num_negative=problem.num_negative,
-        negative_sharing=sharing,
-        seed=problem.seed,
-        device=device,
-        num_threads=num_threads,
-    )
-    itembed_gpu.train(
-        task,
-        num_epoch=problem.num_epoch,
-        initial_learning_rate=problem.learning_rate,
-        progress=False,
-    )
-    return held_out_loss(problem, *tables)
-
-
-# --- the stored losses ------------------------------------------------------
-
-
-def settings_of(problem: Problem) -> dict[str, Any]:
-    """Return all that a loss depends on, but for the drawn items themselves."""
+def make_row(
+    system: str, dataset: str, score: str, name: str, runs: list[Run], settings: dict[str, Any]
+) -> Row:
+    """What is stored of one metric of one score: the mean over seeds, and their spread."""
+    values = [run.values[score][name] for run in runs]
+    metric, _, k = name.partition("@")
     return {
-        **dataclasses.asdict(problem),
-        "itemset_length": ITEMSET_LENGTH,
-        "cluster_size": CLUSTER_SIZE,
-        "noise": NOISE,
-        "num_held_out": NUM_HELD_OUT,
-        "seeds": [MEMBERS_SEED, TRAINING_SEED, HELD_OUT_SEED, NEGATIVES_SEED, TABLES_SEED],
-    }
-
-
-def checksum(problem: Problem) -> int:
-    """Checksum of drawn items, because NumPy may change what a generator draws."""
-    items = draw_itemsets(problem, min(problem.num_itemset, 10_000), TRAINING_SEED)
-    return zlib.crc32(held_out_pairs(problem).tobytes(), zlib.crc32(items.tobytes()))
-
-
-def solve(problem: Problem, sharings: tuple[int, ...] = SHARINGS) -> dict[str, Any]:
-    """Train a problem sequentially, and return what is stored of it."""
-    began = time.perf_counter()
-    losses = {str(n): train_problem(problem, sharing=n, num_threads=1) for n in sharings}
-    return {
-        "settings": settings_of(problem),
-        "checksum": checksum(problem),
-        "untrained_loss": held_out_loss(problem, *new_tables(problem)),
-        "losses_by_sharing": losses,
-        "seconds": round(time.perf_counter() - began, 1),
-    }
-
-
-def write_oracle(path: Path, solved: dict[str, dict[str, Any]]) -> None:
-    """Write the stored losses, or leave the file as it was."""
-    whole = {
-        "what": "Held-out losses of sequential training; made by `python benchmarks/quality.py`.",
+        "dataset": dataset,
+        "system": system,
+        "score": score,
+        "metric": metric,
+        "k": int(k),
+        "mean": statistics.mean(values),
+        "spread": statistics.stdev(values) if len(values) > 1 else None,
+        "seeds": len(values),
+        "seconds": statistics.median(run.seconds for run in runs),
+        "device": runs[0].ran_on,
+        "settings": ", ".join(f"{key}={value}" for key, value in settings.items()),
+        "curve": [
+            [round(seconds, 3), round(seen[name], 5)]
+            for seconds, seen in runs[0].curves.get(score, [])
+        ],
         "machine": machine(),
-        "problems": solved,
     }
+
+
+@contextlib.contextmanager
+def quiet_threads(num_threads: int) -> Iterator[None]:
+    """Hold the threads of linear algebra down to as many, where the package for it is there."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        yield
+        return
+    with threadpool_limits(num_threads):
+        yield
+
+
+# --- the stored rows --------------------------------------------------------
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Stored rows; none where there is no file yet."""
+    if not path.exists():
+        return []
+    rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def merge_rows(old: list[Row], new: list[Row]) -> list[Row]:
+    """Rows of a data set and system that was run again take the place of its old ones."""
+    again = {(row["dataset"], row["system"]) for row in new}
+    kept = [row for row in old if (row["dataset"], row["system"]) not in again]
+    places = [list(DATASETS), list(SYSTEMS)]
+
+    def place(row: Row) -> list[int]:
+        names = (row["dataset"], row["system"])
+        return [
+            known.index(name) if name in known else len(known)
+            for known, name in zip(places, names, strict=True)
+        ]
+
+    return sorted(kept + new, key=place)
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write the rows, one a line, or leave the file as it was."""
+    what = "What benchmarks/quality.py measured; `python benchmarks/quality.py --help`."
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    write_whole(path, f'{{"what": {json.dumps(what)}, "rows": [\n{lines}\n]}}\n')
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under another name, then rename it: there is never a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)
 
 
-def stored_loss(name: str, problem: Problem, sharing: int = 1, path: Path | None = None) -> float:
-    """Return the loss of sequential training of a problem.
+# --- tables -----------------------------------------------------------------
 
-    Raises
-    ------
-    ValueError
-        The file is missing, or belongs to other settings.
-    """
-    path = path or ORACLE
-    cure = "run `python benchmarks/quality.py`"
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))["problems"][name]
-        settings, number = stored["settings"], stored["checksum"]
-        loss = float(stored["losses_by_sharing"][str(sharing)])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.name} holds no loss of {name!r} ({error!r}); {cure}") from error
-    if settings != settings_of(problem):
-        raise ValueError(f"{path.name} holds a loss of {name!r} with other settings; {cure}")
-    if number != checksum(problem):
-        raise ValueError(
-            f"this NumPy draws other items for {name!r} than {path.name} knows; {cure}"
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: a system with one of its scores, or a figure of others."""
+
+    name: str
+    values: list[str]
+    main: float
+    seconds: str
+    device: str
+    settings: str
+
+
+def name_of(row: Row) -> str:
+    return f"{row['system']}, {row['score']}" if row["score"] else row["system"]
+
+
+def with_spread(row: Row) -> str:
+    """The mean, and how much seeds differ."""
+    spread = "" if row["spread"] is None else f" ± {row['spread']:.4f}"
+    return f"{row['mean']:.4f}{spread}"
+
+
+def measured_lines(dataset: str, rows: list[Row]) -> list[Line]:
+    """A line for each score of each system that was run."""
+    grouped: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        if row["dataset"] == dataset and "left_out" not in row:
+            grouped.setdefault(name_of(row), {})[f"{row['metric']}@{row['k']}"] = row
+    main = "{}@{}".format(*METRICS[dataset][0])
+    lines = []
+    for name, by_metric in grouped.items():
+        first = by_metric[main]
+        values = [
+            with_spread(by_metric[f"{metric}@{k}"]) if f"{metric}@{k}" in by_metric else ""
+            for metric, k in METRICS[dataset]
+        ]
+        device = f"{first['device']}; {first['seeds']} run{'s' * (first['seeds'] > 1)}"
+        seconds = f"{first['seconds']:.3g}"
+        lines.append(Line(name, values, first["mean"], seconds, device, first["settings"]))
+    return lines
+
+
+def published_lines(dataset: str) -> list[Line]:
+    """A line for each figure of others."""
+    return [
+        Line(
+            f"*{system}*",
+            ["" if value is None else f"{value:.4f}" for value in values],
+            values[0] or 0.0,
+            "",
+            f"*{source}*",
+            "",
         )
-    return loss
+        for where, system, source, values in PUBLISHED
+        if where == dataset
+    ]
 
 
-def main() -> None:
+def make_table(dataset: str, rows: list[Row]) -> list[str]:
+    """A data set's table, the best first."""
+    head = ("system", *(f"{m}@{k}" for m, k in METRICS[dataset]), "seconds", "on", "settings")
+    lines = [f"## {TITLES[dataset]}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for line in sorted(
+        measured_lines(dataset, rows) + published_lines(dataset), key=lambda line: -line.main
+    ):
+        cells = (line.name, *line.values, line.seconds, line.device, line.settings)
+        lines.append(f"| {' | '.join(cells)} |")
+    left_out = [row for row in rows if row["dataset"] == dataset and "left_out" in row]
+    if left_out:
+        lines += ["", *(f"{row['system']} is left out: {row['left_out']}." for row in left_out)]
+    return [*lines, ""]
+
+
+NOTE = """\
+`python benchmarks/quality.py DATA`: all systems answer the same queries. Means over runs with
+other seeds, ± their standard deviation; systems without chance run once. Seconds are those of
+training, the median; "CPU time" are the processor's. *Published* figures are those of others on
+the same split; *measured earlier* are single runs of this project's with longer budgets.
+
+Settings of peers were chosen among a few on a part of the training data (`--validation`), or
+are those that earlier measurements found best (ALS on Gowalla)."""
+
+
+def make_report(rows: list[Row]) -> str:
+    """The whole of ``quality.md``."""
+    machines = list(dict.fromkeys(row["machine"] for row in rows if "machine" in row))
+    text = ["# What is learned, against other systems", "", NOTE, "", "![Quality](quality.png)", ""]
+    for dataset in DATASETS:
+        if any(row["dataset"] == dataset for row in rows):
+            text += make_table(dataset, rows)
+    text += ["Machines:", "", *(f"- {machine}" for machine in machines)]
+    return "\n".join(text) + "\n"
+
+
+# --- the picture ------------------------------------------------------------
+
+
+def main_rows(dataset: str, rows: list[Row]) -> list[Row]:
+    """Rows of a data set's main metric."""
+    main = METRICS[dataset][0]
+    return [
+        row
+        for row in rows
+        if row["dataset"] == dataset and "left_out" not in row and (row["metric"], row["k"]) == main
+    ]
+
+
+def plot(path: Path, rows: list[Row]) -> None:
+    """Quality over seconds: a panel for each data set, a colour for each system."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    shown = [dataset for dataset in DATASETS if main_rows(dataset, rows)]
+    figure, axes = pyplot.subplots(
+        -(-len(shown) // 2), min(2, len(shown)), figsize=(15, 5.6 * -(-len(shown) // 2)),
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
+    for panel in axes.flat[len(shown) :]:
+        panel.set_visible(False)
+    for dataset, panel in zip(shown, axes.flat, strict=False):
+        plot_dataset(panel, dataset, main_rows(dataset, rows))
+    part = path.with_name("part." + path.name)
+    figure.savefig(part, dpi=110)
+    pyplot.close(figure)
+    os.replace(part, path)
+
+
+def plot_dataset(panel: Any, dataset: str, rows: list[Row]) -> None:
+    """One data set's curves and points, and the figures of others beside it."""
+    for row in sorted(rows, key=lambda row: -row["mean"]):
+        plot_row(panel, row)
+    panel.set_xscale("log")
+    panel.set_title(TITLES[dataset], fontsize=12)
+    panel.set_xlabel("seconds of training")
+    panel.set_ylabel("{}@{}".format(*METRICS[dataset][0]))
+    panel.grid(True, alpha=0.25)
+    panel.legend(
+        fontsize=8.5, ncol=3, loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False
+    )
+    others = [(f[3][0], f[1]) for f in PUBLISHED if f[0] == dataset and f[3][0] is not None]
+    if others:
+        bottom, top = panel.get_ylim()
+        top = max(top, max(value for value, _ in others) + 0.02 * (top - bottom))
+        panel.set_ylim(bottom, top)
+        plot_others(panel, sorted(others))
+
+
+def plot_row(panel: Any, row: Row) -> None:
+    """One score of a system: a curve and its end, a point, or a line where it takes no time."""
+    look: dict[str, Any] = {
+        "color": f"C{list(SYSTEMS).index(row['system'])}" if row["system"] in SYSTEMS else "k",
+        "linestyle": {"cosine": "--", "dot, weighted": "-."}.get(row["score"], "-"),
+        "label": f"{name_of(row)}: {row['mean']:.3f}",
+    }
+    if row["seconds"] < MIN_SECONDS:
+        panel.axhline(row["mean"], linewidth=1.2, **look)
+        return
+    seconds, values = [row["seconds"]], [row["mean"]]
+    if row["curve"] and row["curve"][-1][1]:
+        # Looks are at some of the queries alone: their ratio to the last look is what counts.
+        seconds = [point[0] for point in row["curve"]]
+        values = [point[1] * row["mean"] / row["curve"][-1][1] for point in row["curve"]]
+    marker = "o" if len(values) > 1 else "D"
+    panel.plot(seconds, values, marker=marker, markevery=[-1], linewidth=1.7, **look)
+    if row["spread"]:
+        panel.errorbar(seconds[-1], values[-1], row["spread"], color=look["color"], capsize=3)
+
+
+def plot_others(panel: Any, others: list[tuple[float, str]]) -> None:
+    """Figures of others as dotted lines, their names beside the panel, from the lowest on."""
+    bottom, top = panel.get_ylim()
+    places = keep_apart([(value - bottom) / (top - bottom) for value, _ in others], 0.04)
+    for (value, system), place in zip(others, places, strict=True):
+        panel.axhline(value, color="0.55", linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+        panel.annotate(
+            f"{system}: {value:.3f}", (1.0, value), (1.03, place),
+            xycoords=("axes fraction", "data"), textcoords="axes fraction", fontsize=8,
+            color="0.3", va="center", annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-", "color": "0.7", "linewidth": 0.6, "relpos": (0, 0.5),
+                "shrinkA": 0, "shrinkB": 0,
+            },
+        )  # fmt: skip
+
+
+def keep_apart(places: list[float], gap: float) -> list[float]:
+    """Ascending places with a gap between any two, moved as little as need be, up to 1."""
+    moved = list(places)
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + gap)
+    limit = 1.0
+    for i in reversed(range(len(moved))):
+        moved[i] = min(moved[i], limit)
+        limit = moved[i] - gap
+    return moved
+
+
+# --- the command ------------------------------------------------------------
+
+
+def print_rows(rows: list[Row]) -> None:
+    """What a run gave, on the terminal: a line for each score."""
+    for row in rows:
+        if "left_out" in row:
+            print(f"{row['dataset']}, {row['system']}: left out: {row['left_out']}", flush=True)
+    lines: dict[str, list[str]] = {}
+    for row in rows:
+        if "left_out" not in row:
+            where = f"{row['dataset']}, {name_of(row)} ({row['seconds']:.3g} s)"
+            lines.setdefault(where, []).append(f"{row['metric']}@{row['k']} {with_spread(row)}")
+    for where, values in lines.items():
+        print(f"{where}: {', '.join(values)}", flush=True)
+
+
+def run_all(
+    datasets: list[str], systems: list[str], load: Callable[[str], Dataset], plan: Plan
+) -> Iterator[list[Row]]:
+    """Rows of each data set and system, as they come."""
+    for name in datasets:
+        data = load(name)
+        for system in systems:
+            if system not in SETTINGS[name]:
+                continue
+            missing = find_missing(system)
+            if missing:
+                print(f"{name}, {system}: skipped, there is no {', '.join(missing)}", flush=True)
+                continue
+            yield run_system(system, data, plan)
+
+
+def read_setting(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE; the value is JSON, or else text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=ORACLE, help="file to write")
-    arguments = parser.parse_args()
-    solved = {}
-    for name, problem in PROBLEMS.items():
-        solved[name] = solve(problem)
-        losses = ", ".join(
-            f"{loss:.4f} (sharing {n})" for n, loss in solved[name]["losses_by_sharing"].items()
-        )
-        untrained, seconds = solved[name]["untrained_loss"], solved[name]["seconds"]
-        print(f"{name}: {untrained:.4f} -> {losses}; {seconds} s", flush=True)
-    write_oracle(arguments.out, solved)
+    parser.add_argument("data", type=Path, help="folder of all data sets")
+    parser.add_argument("--dataset", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--system", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--seeds", type=int, default=3, help="runs of systems with chance")
+    parser.add_argument("--budget", type=float, default=1.0, help="factor of the epochs")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", default="cpu", help="device of ours")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="count the processor's seconds: for busy machines"
+    )
+    parser.add_argument("--set", nargs="+", type=read_setting, default=[], metavar="NAME=VALUE")
+    parser.add_argument("--validation", action="store_true", help="split the training part")
+    parser.add_argument("--quick", action="store_true", help="few queries and epochs, one seed")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = make_parser().parse_args(arguments)
+
+    def load(name: str) -> Dataset:
+        data = DATASETS[name](options.data)
+        return validation(data) if options.validation else data
+
+    plan = Plan(
+        num_seed=1 if options.quick else options.seeds,
+        budget=QUICK_BUDGET if options.quick else options.budget,
+        step=QUICK_STEP if options.quick else 1,
+        num_threads=options.threads,
+        device=options.device,
+        cpu_time=options.cpu_time,
+        extra=dict(options.set),
+    )
+    stored = options.out / "results" / "quality.json"
+    for rows in run_all(options.dataset, options.system, load, plan):
+        print_rows(rows)
+        if not (options.quick or options.validation):
+            write_rows(stored, merge_rows(read_rows(stored), rows))
+    if not (options.quick or options.validation):
+        write_report(options.out, read_rows(stored))
+
+
+def write_report(folder: Path, rows: list[Row]) -> None:
+    """Write the table, and the picture where it can be drawn."""
+    write_whole(folder / "quality.md", make_report(rows))
+    try:
+        plot(folder / "quality.png", rows)
+    except ImportError as error:
+        print(f"no picture is drawn: {error}")
 
 
 if __name__ == "__main__":

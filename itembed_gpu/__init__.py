@@ -12,6 +12,10 @@ __version__ = "0.1.0"
 # Each name is imported at its first use (PEP 562): Numba alone takes a quarter of
 # a second, which `--help` or a reader of saved embeddings need not wait for.
 _NAMES = {
+    "callbacks": (
+        "EarlyStopping",
+        "Evaluator",
+    ),
     "devices": (
         "BackendInfo",
         "Cuda",
@@ -42,6 +46,16 @@ _NAMES = {
         "do_unsupervised_steps",
         "expit",
     ),
+    "objective": ("Options",),
+    "plots": (
+        "ItemMap",
+        "plot_history",
+        "plot_map",
+    ),
+    "ranking": (
+        "pool_rows",
+        "top_n",
+    ),
     "readers": (
         "ReadItemsets",
         "read_itemsets",
@@ -71,6 +85,13 @@ _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names
 __all__ = sorted(_MODULE_OF)
 
 if TYPE_CHECKING:
+    from . import metrics as metrics
+    from .callbacks import (
+        EarlyStopping as EarlyStopping,
+    )
+    from .callbacks import (
+        Evaluator as Evaluator,
+    )
     from .devices import (
         BackendInfo as BackendInfo,
     )
@@ -137,6 +158,24 @@ if TYPE_CHECKING:
     from .lowlevel import (
         expit as expit,
     )
+    from .objective import (
+        Options as Options,
+    )
+    from .plots import (
+        ItemMap as ItemMap,
+    )
+    from .plots import (
+        plot_history as plot_history,
+    )
+    from .plots import (
+        plot_map as plot_map,
+    )
+    from .ranking import (
+        pool_rows as pool_rows,
+    )
+    from .ranking import (
+        top_n as top_n,
+    )
     from .readers import (
         ReadItemsets as ReadItemsets,
     )
@@ -185,6 +224,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "metrics":  # a module, whose names are too many and too short for up here
+        return importlib.import_module(".metrics", __name__)
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f".{_MODULE_OF[name]}", __name__)

@@ -7,12 +7,13 @@ back trains ranges of batches. Nothing above this line asks which device it runs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from . import checks
+from .objective import MEAN, PLAIN, Objective
 from .schedule import batch_start
 from .steps import Pairs
 
@@ -38,6 +39,8 @@ class Problem:
         Key of the random stream.
     group : int
         Consecutive pairs that share one set of negatives.
+    objective : Objective
+        Noise, corrections and options.
     """
 
     pairs: Pairs
@@ -48,6 +51,14 @@ class Problem:
     num_batch: int
     seed: int
     group: int = 1
+    objective: Objective = PLAIN
+
+    @property
+    def max_bag(self) -> int | None:
+        """Length of the longest left itemset, where the left side is a mean."""
+        if not self.objective.flags & MEAN:
+            return None
+        return int(np.diff(self.pairs.left_offsets).max(initial=0))
 
     @property
     def num_slot(self) -> int:
@@ -62,6 +73,28 @@ class Problem:
     def batch_start(self, batch: int) -> int:
         """First position of a batch in the epoch's order."""
         return int(batch_start(self.num_slot, self.num_batch, batch, self.group))
+
+
+class Tally(NamedTuple):
+    """What was trained.
+
+    Attributes
+    ----------
+    loss : float
+        Sum of the losses of the pairs in the sample.
+    num_sample : int
+        Pairs in the sample.
+    num_dropped : int
+        Pairs that were left out, because an item of theirs was not kept.
+    """
+
+    loss: float = 0.0
+    num_sample: int = 0
+    num_dropped: int = 0
+
+    def plus(self, other: Tally) -> Tally:
+        """Add up two."""
+        return Tally(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class BoundTask(Protocol):
@@ -87,10 +120,10 @@ class BoundTask(Protocol):
     ) -> None:
         """Train len(rates) consecutive batches of an epoch, each at its learning rate."""
 
-    def read_loss(self, wait: bool) -> tuple[float, int]:
-        """Sum of the losses of the pairs sampled since the last call, and their number.
+    def read_tally(self, wait: bool) -> Tally:
+        """Return what was trained since the last call.
 
-        Without `wait`, of those whose losses can be had at once.
+        Without `wait`, of that what can be had at once.
         """
 
     def is_finite(self) -> bool:

@@ -161,6 +161,31 @@ def table(name: str, value: Any) -> Any:
     return value
 
 
+def accumulator(name: str, value: Any, table: Any) -> Any:
+    """Check the accumulators of a table's rows.
+
+    Raises
+    ------
+    InputError
+        They are not a contiguous float32 array where the table lies, with one
+        finite number of at least 0 for each row.
+    """
+    if type(value) is not type(table):
+        raise InputError(
+            f"{name} is a {type(value).__name__}, and its table a {type(table).__name__}; "
+            "pass both in one place"
+        )
+    contiguous = value.flags.c_contiguous
+    if value.shape != table.shape[:1] or value.dtype != np.float32 or not contiguous:
+        raise InputError(
+            f"{name} has shape {value.shape}, dtype {value.dtype} and strides {value.strides}; "
+            f"pass a contiguous float32 array of {table.shape[0]} values"
+        )
+    if len(value) and not (float(value.min()) >= 0 and float(value.max()) < np.inf):
+        raise InputError(f"{name} holds values that are negative or not finite; start from zeros")
+    return value
+
+
 def same_table(left: Any, right: Any) -> bool:
     """Whether two tables are one in memory."""
     if left is right:

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from . import rng, schedule, steps
-from .backend import Problem
+from . import objective, rng, schedule, steps
+from .backend import Problem, Tally
 from .interrupts import deferred_interrupt
 from .rng import u64
 from .schedule import epoch_order
@@ -52,20 +52,38 @@ def _sources() -> int:
     the modules that this one calls.
     """
     checksum = 0
-    for module in (rng, schedule, steps):
+    for module in (objective, rng, schedule, steps):
         checksum = zlib.crc32(inspect.getsource(module).encode(), checksum)
     return checksum
 
 
 @functools.cache
 def make_kernel(
-    dim: int, num_negative: int, neighbour: bool, group: int | None, keep: bool = True
+    dim: int,
+    num_negative: int,
+    neighbour: bool,
+    group: int | None,
+    flags: int = 0,
+    keep: bool = True,
 ) -> Any:
     """Return `train_positions` with constants compiled in, its code kept on disk or not."""
     sources = _sources()
 
     def kernel(
-        pairs, syn_left, syn_right, seed, stream, epoch, order, start, stop, num_batch, first, rates
+        pairs,
+        syn_left,
+        syn_right,
+        objective,
+        max_bag,
+        seed,
+        stream,
+        epoch,
+        order,
+        start,
+        stop,
+        num_batch,
+        first,
+        rates,
     ):
         # Closure constants are part of the cache's key; this one has no other use.
         _ = sources
@@ -76,6 +94,8 @@ def make_kernel(
             syn_right,
             None,
             None,
+            objective,
+            max_bag,
             seed,
             stream,
             epoch,
@@ -88,6 +108,7 @@ def make_kernel(
             dim,
             num_negative,
             group,
+            flags,
         )
 
     options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
@@ -110,8 +131,8 @@ def is_finite(table: npt.NDArray[np.float32]) -> bool:
 
 
 def _share(
-    function: Callable[[int], tuple[float, int]], values: Iterable[int], num_threads: int
-) -> list[tuple[float, int]]:
+    function: Callable[[int], Tally], values: Iterable[int], num_threads: int
+) -> list[Tally]:
     """Call a function with each value, on this thread and some more, and return what it returns.
 
     Plain threads, because those of `concurrent.futures` cannot be had any more
@@ -119,7 +140,7 @@ def _share(
     """
     remaining = iter(values)
     lock = threading.Lock()
-    results: list[tuple[float, int]] = []
+    results: list[Tally] = []
     errors: list[BaseException] = []
 
     def work() -> None:
@@ -159,14 +180,15 @@ class CpuTask:
         self._num_threads = num_threads
         dim = int(problem.syn_left.shape[1])
         group = problem.group if problem.group > 1 else None
-        self._constants = (dim, problem.num_negative, problem.neighbour, group)
+        flags = problem.objective.flags
+        self._constants = (dim, problem.num_negative, problem.neighbour, group, flags)
+        self._max_bag = problem.max_bag
         self._kernel = make_kernel(*self._constants)
         self._compiled = False
         self._order_key: tuple[int, int] | None = None
         self._order = np.empty(0, dtype=np.uint64)
         self._pairs_per_second = FIRST_SPEED / (dim * (problem.num_negative + 2))
-        self._loss = 0.0
-        self._num_sample = 0
+        self._tally = Tally()
 
     @property
     def _pairs_per_call(self) -> int:
@@ -196,16 +218,20 @@ class CpuTask:
 
     def _train(
         self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
-    ) -> Callable[[int, int], tuple[float, int]]:
+    ) -> Callable[[int, int], Tally]:
         """Return a function that trains a range of positions."""
         problem = self._problem
         order = self._epoch_order(stream, epoch)
 
-        def train(start: int, stop: int) -> tuple[float, int]:
-            loss, num_sample = self._kernel(
+        def train(start: int, stop: int) -> Tally:
+            tally = self._kernel(
                 problem.pairs,
                 problem.syn_left,
                 problem.syn_right,
+                # The flags are compiled in: two objectives that differ in them alone
+                # are of one type.
+                problem.objective._replace(flags=0),
+                self._max_bag,
                 u64(problem.seed),
                 u64(stream),
                 u64(epoch),
@@ -216,7 +242,7 @@ class CpuTask:
                 first_batch,
                 rates,
             )
-            return loss, num_sample
+            return Tally(*tally)
 
         return train
 
@@ -239,14 +265,13 @@ class CpuTask:
 
         with deferred_interrupt() as interrupts:
 
-            def train_some(position: int) -> tuple[float, int]:
+            def train_some(position: int) -> Tally:
                 # What is left undone after Ctrl-C is left quickly.
-                return (0.0, 0) if interrupts else train(position, min(position + size, stop))
+                return Tally() if interrupts else train(position, min(position + size, stop))
 
             began = time.perf_counter()
-            for loss, num_sample in _share(train_some, starts, num_threads):
-                self._loss += loss
-                self._num_sample += num_sample
+            for tally in _share(train_some, starts, num_threads):
+                self._tally = self._tally.plus(tally)
             if not interrupts:
                 self._note_speed(stop - start, num_threads, time.perf_counter() - began)
 
@@ -260,9 +285,8 @@ class CpuTask:
         speed, known = num_pair / num_threads / max(seconds, 1e-9), self._pairs_per_second
         self._pairs_per_second = min(max(speed, known / SPEED_CHANGE), known * SPEED_CHANGE)
 
-    def read_loss(self, wait: bool) -> tuple[float, int]:
-        result = self._loss, self._num_sample
-        self._loss, self._num_sample = 0.0, 0
+    def read_tally(self, wait: bool) -> Tally:
+        result, self._tally = self._tally, Tally()
         return result
 
     def is_finite(self) -> bool:

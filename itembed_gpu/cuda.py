@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import checks, kernels
-from .backend import Problem
+from .backend import Problem, Tally
 from .errors import DeviceError, InputError
 from .geometry import (
     MAX_LEFT_LOAD,
@@ -58,6 +58,10 @@ MIN_SECONDS_TO_NOTE = 1e-3
 MIN_PAIRS = 1 << 18
 # Batches of a launch, at most: room for so many learning rates is kept.
 MAX_BATCHES = 1 << 16
+# Numbers that a launch counts (pairs.cuh).
+NUM_TALLY = 3
+# Bytes that a launch takes for its learning rates and its tally.
+SLOT_BYTES = 4 * MAX_BATCHES + 8 * NUM_TALLY
 # Blocks a multiprocessor, at most, that look for numbers that are not finite.
 BLOCKS_TO_CHECK = 16
 # The host runs ahead of the device by so many launches.
@@ -433,11 +437,11 @@ class _Slot:
     def __init__(self) -> None:
         cupy = _cupy()
         self.rates = cupy.empty(MAX_BATCHES, dtype=np.float32)
-        self.loss = cupy.empty(1, dtype=np.float64)
-        self._pinned = cupy.cuda.alloc_pinned_memory(4 * MAX_BATCHES + 8)
-        values = np.frombuffer(self._pinned, dtype=np.uint8, count=4 * MAX_BATCHES + 8)
-        self.host_loss = values[:8].view(np.float64)
-        self.host_rates = values[8 : 8 + 4 * MAX_BATCHES].view(np.float32)
+        self.tally = cupy.empty(NUM_TALLY, dtype=np.float64)
+        self._pinned = cupy.cuda.alloc_pinned_memory(SLOT_BYTES)
+        values = np.frombuffer(self._pinned, dtype=np.uint8, count=SLOT_BYTES)
+        self.host_tally = values[: 8 * NUM_TALLY].view(np.float64)
+        self.host_rates = values[8 * NUM_TALLY :].view(np.float32)
         self.began, self.ended = cupy.cuda.Event(), cupy.cuda.Event()
         self.busy = False
         self.num_pair = 0
@@ -472,6 +476,11 @@ class CudaTask:
         self._right = (
             self._left if problem.same_table else device_table(chip.index, problem.syn_right)
         )
+        # Accumulators are kept as tables of one row: copied, shared and checked alike.
+        self._states = [
+            None if state is None else device_table(chip.index, state[None])
+            for state in (problem.objective.left_state, problem.objective.right_state)
+        ]
         self.in_place = self._left.host is None
         self.instance = kernels.choose_instance(
             problem.neighbour,
@@ -480,6 +489,7 @@ class CudaTask:
             chip=chip.capability,
             width=min(self._left.width, self._right.width),
             shared=problem.group > 1,
+            options=kernels.options_of(problem.objective),
             lossy=lossy,
             threads=threads_per_pair,
         )
@@ -495,8 +505,7 @@ class CudaTask:
         self._caps: list[Any] = []  # CuPy arrays that the work points to
         self.kernel_seconds = 0.0
         self._pairs_per_second = FIRST_SPEED
-        self._loss = 0.0
-        self._num_sample = 0
+        self._tally = Tally()
 
     # What a failure leaves behind.
     @property
@@ -534,16 +543,24 @@ class CudaTask:
                 self._kernel = kernel
             for table in self._tables():
                 table.upload()
-            for side, table in (("left", self._left), ("right", self._right)):
+            sides = ("left", self._left), ("right", self._right)
+            for (side, table), state in zip(sides, self._states, strict=True):
                 self._work[f"{side}_syn"] = table.array.data.ptr
                 self._work[f"{side}_stride"] = table.array.strides[0] // 4
+                if state is not None:
+                    self._work[f"{side}_state"] = state.array.data.ptr
             self._ready = True
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays of the pairs by their names in the work; one array may have two."""
-        pairs = self._problem.pairs
+        """Arrays of the pairs and of the objective by their names in the work.
+
+        One array may have two names.
+        """
+        pairs, objective = self._problem.pairs, self._problem.objective
         arrays = {name: getattr(pairs, name) for name in pairs._fields if name != "shift"}
-        return {name: array for name, array in arrays.items() if len(array)}
+        names = "thresholds", "aliases", "corrections", "left_keep", "right_keep"
+        arrays |= {name: getattr(objective, name) for name in names}
+        return {name: array for name, array in arrays.items() if array is not None and len(array)}
 
     def _check_memory(self) -> None:
         """Add up what will be allocated, and compare it with what is free.
@@ -554,19 +571,20 @@ class CudaTask:
             It does not fit: the message says what would.
         """
         cupy = _cupy()
-        tables = self._tables()
+        tables = list(dict.fromkeys([self._left, self._right]))
+        states = [state for state in self._tables() if state not in tables]
         packed = {checks.address(a): a.nbytes for a in self._arrays().values()}
         needs = {
             "tables": sum(table.num_byte for table in tables),
             "packed itemsets": sum(packed.values()),
-            "caps and buffers": sum(4 * table.shape[0] for table in tables)
-            + NUM_SLOT * (4 * MAX_BATCHES + 8),
+            "accumulators": sum(state.num_byte for state in states),
+            "caps and buffers": sum(4 * table.shape[0] for table in tables) + NUM_SLOT * SLOT_BYTES,
         }
         free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
         total = sum(needs.values())
         if total <= free:
             return
-        parts = ", ".join(f"{name} {_size(size)}" for name, size in needs.items())
+        parts = ", ".join(f"{name} {_size(size)}" for name, size in needs.items() if size)
         num_row = sum(table.shape[0] for table in tables if table.num_byte)
         room = free - (total - needs["tables"])
         dim = room // (4 * num_row) // 4 * 4 if num_row else 0
@@ -595,6 +613,7 @@ class CudaTask:
         work["num_right"] = self._right.shape[0]
         work["dim"] = self._left.shape[1]
         work["num_negative"] = problem.num_negative
+        work["l2"] = problem.objective.l2 or 0
 
     def _count_tiles(self, kernel: Any) -> int:
         """Pairs that the device holds at once."""
@@ -617,8 +636,10 @@ class CudaTask:
                 return
         planned = float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
         left, right = self._hits
+        adaptive = self._problem.objective.left_state is not None
+        geometry = plan_geometry(left, right, planned, self._max_tile, adaptive=adaptive)
         with deferred_interrupt():
-            self._set_geometry(plan_geometry(left, right, planned, self._max_tile), planned)
+            self._set_geometry(geometry, planned)
 
     def _set_geometry(self, geometry: Geometry, planned_rate: float) -> None:
         """Use a geometry, for learning rates up to this one."""
@@ -728,8 +749,8 @@ class CudaTask:
             cuda.runtime.memcpyHostToDevice,
             stream.ptr,
         )
-        cuda.runtime.memsetAsync(slot.loss.data.ptr, 0, 8, stream.ptr)
-        work["rates"], work["loss"] = slot.rates.data.ptr, slot.loss.data.ptr
+        cuda.runtime.memsetAsync(slot.tally.data.ptr, 0, slot.host_tally.nbytes, stream.ptr)
+        work["rates"], work["tally"] = slot.rates.data.ptr, slot.tally.data.ptr
         work["start"], work["num_pair"], work["first_batch"] = start, stop - start, first_batch
         grid, block = self._choose_grid(stop - start)
         for table in self._tables():
@@ -737,9 +758,9 @@ class CudaTask:
         slot.began.record(stream)
         self._kernel((grid,), (block,), (work,))
         cuda.runtime.memcpyAsync(
-            slot.host_loss.ctypes.data,
-            slot.loss.data.ptr,
-            8,
+            slot.host_tally.ctypes.data,
+            slot.tally.data.ptr,
+            slot.host_tally.nbytes,
             cuda.runtime.memcpyDeviceToHost,
             stream.ptr,
         )
@@ -773,8 +794,9 @@ class CudaTask:
         seconds = _cupy().cuda.get_elapsed_time(slot.began, slot.ended) / 1e3
         slot.busy = False
         self.kernel_seconds += seconds
-        self._loss += float(slot.host_loss[0])
-        self._num_sample += slot.num_sample
+        loss, num_dropped, num_unsampled = slot.host_tally.tolist()
+        num_sample = slot.num_sample - int(num_unsampled)
+        self._tally = self._tally.plus(Tally(loss, num_sample, int(num_dropped)))
         if seconds > MIN_SECONDS_TO_NOTE or slot.num_pair >= self.max_pairs:
             speed, known = slot.num_pair / max(seconds, 1e-9), self._pairs_per_second
             self._pairs_per_second = min(max(speed, known / SPEED_CHANGE), known * SPEED_CHANGE)
@@ -787,17 +809,18 @@ class CudaTask:
 
     # --- results
 
-    def read_loss(self, wait: bool) -> tuple[float, int]:
+    def read_tally(self, wait: bool) -> Tally:
         with self._device():
             for slot in self._slots:
                 if slot.busy and (wait or slot.ended.done):
                     self._collect(slot)
-        result = self._loss, self._num_sample
-        self._loss, self._num_sample = 0.0, 0
+        result, self._tally = self._tally, Tally()
         return result
 
     def _tables(self) -> list[DeviceTable]:
-        return [self._left] if self._left is self._right else [self._left, self._right]
+        """List what is trained, each once."""
+        tables = [self._left, self._right, *(state for state in self._states if state is not None)]
+        return list(dict.fromkeys(tables))
 
     def is_finite(self) -> bool:
         with self._device():
@@ -829,12 +852,13 @@ class CudaTask:
             # All streams: other tasks may train the same tables in theirs.
             _cupy().cuda.Device(self._chip.index).synchronize()
         changed = [table for table in self._tables() if table.host is not None and table.changed]
-        if not changed:
-            return
-        note = "Your tables may hold the result in part"
-        with _device(self._chip.index, note), deferred_interrupt():
-            for table in changed:
-                table.download()
+        if changed:
+            note = "Your tables may hold the result in part"
+            with _device(self._chip.index, note), deferred_interrupt():
+                for table in changed:
+                    table.download()
+        # Also of what was copied and not trained: from here on the host's values count.
+        self.discard()
 
     def discard(self) -> None:
         for table in self._tables():

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .backend import Problem
+from .objective import FREEZE_LEFT, FREEZE_RIGHT, MEAN, noise_shares
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -53,7 +54,12 @@ class Geometry:
 
 
 def plan_geometry(
-    left_hits: Float64Array, right_hits: Float64Array, learning_rate: float, max_tile: int
+    left_hits: Float64Array,
+    right_hits: Float64Array,
+    learning_rate: float,
+    max_tile: int,
+    *,
+    adaptive: bool = False,
 ) -> Geometry:
     """Choose how many pairs to train at once, and the caps of hot rows.
 
@@ -67,6 +73,8 @@ def plan_geometry(
         Highest learning rate in use, at least 0.
     max_tile : int
         Pairs that the device can hold.
+    adaptive : bool, optional
+        Whether rows hold themselves back, as by Adagrad: then none has a cap.
 
     Returns
     -------
@@ -83,8 +91,8 @@ def plan_geometry(
         if load * max_tile > MEAN_LOAD:
             num_tile = min(num_tile, int(MEAN_LOAD / load))
     num_tile = max(1, num_tile)
-    if num_tile == 1:
-        return Geometry(1, None, None)
+    if num_tile == 1 or adaptive:
+        return Geometry(num_tile, None, None)
     left_caps = _caps(left_hits, learning_rate, num_tile, MAX_LEFT_LOAD)
     if left_hits is right_hits:
         return Geometry(num_tile, left_caps, left_caps)
@@ -112,15 +120,21 @@ def expected_hits(problem: Problem) -> tuple[Float64Array, Float64Array]:
         its pairs, as they are all in flight together. Where both tables are the
         same, so are both arrays.
     """
-    pairs = problem.pairs
+    pairs, objective = problem.pairs, problem.objective
+    num_left, num_right = len(problem.syn_left), len(problem.syn_right)
     left, right = _update_sizes(problem)
-    left_hits = _sum_up(pairs.left_items, left, len(problem.syn_left)) / problem.num_slot
+    left_hits = _sum_up(pairs.left_items, left, num_left) / problem.num_slot
     if problem.neighbour:
         right_hits = left_hits.copy()
     else:
-        right_hits = _sum_up(pairs.right_items, right, len(problem.syn_right)) / problem.num_slot
-    negatives = problem.num_negative * problem.group / len(problem.syn_right)
-    right_hits += float(left_hits.sum()) * negatives
+        right_hits = _sum_up(pairs.right_items, right, num_right) / problem.num_slot
+    shares = noise_shares(objective, num_right)
+    negatives = float(right_hits.sum()) * problem.num_negative * problem.group
+    right_hits += negatives / num_right if shares is None else negatives * shares
+    if objective.flags & FREEZE_LEFT:
+        left_hits[:] = 0
+    if objective.flags & FREEZE_RIGHT:
+        right_hits[:] = 0
     if problem.same_table:
         left_hits = right_hits = left_hits + right_hits
     return left_hits, right_hits
@@ -155,12 +169,12 @@ def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array |
 
     None where all of them are 1.
     """
-    pairs = problem.pairs
-    if problem.neighbour and not len(pairs.right_weights):
+    pairs, objective = problem.pairs, problem.objective
+    if problem.neighbour and not len(pairs.right_weights) and objective.right_keep is None:
         return None, None
     left_lengths, right_lengths = np.diff(pairs.left_offsets), np.diff(pairs.right_offsets)
-    left_sizes = _sizes(pairs.left_weights, pairs.left_items)
-    right_sizes = _sizes(pairs.right_weights, pairs.right_items)
+    left_sizes = _sizes(pairs.left_weights, pairs.left_items, objective.left_keep)
+    right_sizes = _sizes(pairs.right_weights, pairs.right_items, objective.right_keep)
     right_sums = _sums(right_sizes, pairs.right_offsets)
     if problem.neighbour:
         # Each item picks one of the others, and is picked by one on average.
@@ -168,14 +182,25 @@ def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array |
         sizes = left_sizes * others / np.repeat(left_lengths - 1, left_lengths)
         return sizes, sizes
     left_sums = _sums(left_sizes, pairs.left_offsets)
+    if objective.flags & MEAN:
+        # A pair has one left side, of which each item has its share.
+        sums = np.repeat(left_sums, left_lengths)
+        shares = np.divide(left_sizes, sums, out=np.zeros_like(sums), where=sums > 0)
+        return shares * np.repeat(right_sums, left_lengths), right_sizes
     return (
         left_sizes * np.repeat(right_sums, left_lengths),
         right_sizes * np.repeat(left_sums, right_lengths),
     )
 
 
-def _sizes(weights: Float32Array, items: npt.NDArray[np.int32]) -> Float64Array:
-    return np.abs(weights, dtype=np.float64) if len(weights) else np.ones(len(items))
+def _sizes(
+    weights: Float32Array, items: npt.NDArray[np.int32], keep: npt.NDArray[np.uint32] | None
+) -> Float64Array:
+    """Size of each packed item's weight, times how probable it is that the item is kept."""
+    sizes = np.abs(weights, dtype=np.float64) if len(weights) else np.ones(len(items))
+    if keep is not None:
+        sizes *= keep[items] / 2.0**32
+    return sizes
 
 
 def _sums(values: Float64Array, offsets: npt.NDArray[np.int64]) -> Float64Array:

@@ -24,6 +24,20 @@ added to the table at its end. With more negatives than fit a chunk beside the
 positive, the group is trained chunk by chunk: all its pairs with the first one, then
 all its pairs with the next.
 
+Options change this as follows (`objective`); what is not used is not even compiled.
+
+- NCE: the logit of target b is u . v_b - corrections[b].
+- l2: every row r that a pair touches also loses rate * abs(weights) * l2 * r.
+- Adagrad, one accumulator G a row (Duchi et al., "Adaptive subgradient methods",
+  2011; by rows, as PyTorch-BigGraph and DLRM do)::
+
+      G   += mean over d of h[d]**2, where h is the gradient without l2
+      row += rate / sqrt(G + EPSILON) * (h - weight * l2 * row)
+
+- Means: u is the mean of the rows of an itemset, sum of c_i * x_i with c_i = w_i /
+  sum of abs(w), and each of the rows has the gradient c_i * (sum of g_n * v_n).
+- A frozen side is read, and not changed.
+
 Where a table has caps, row r is trained with min(learning rate, caps[r]). The CPU
 has none; they are here for the devices that this is compared with (`geometry`).
 """
@@ -40,7 +54,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .rng import below, fill_draws, u64
+from .objective import ALWAYS, FREEZE_LEFT, FREEZE_RIGHT, MAX_REDRAW, MEAN, REJECT_POSITIVE
+from .rng import HALF, LOW, below, fill_draws, slot_block, u64
 from .schedule import batch_at, batch_start, fill_slots
 
 CHUNK = 8
@@ -63,6 +78,14 @@ FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
 f32 = np.float32
 # The draws that a group shares belong to no slot, but to this one plus its number.
 GROUP_SLOT = u64(1 << 63)
+# Nor do those that decide which occurrences are kept: this one plus the position of the
+# item in the packed array, and more for those of the right-hand side of a supervised task.
+KEEP_SLOT = u64(1 << 62)
+KEEP_RIGHT_SLOT = u64((1 << 62) + (1 << 61))
+# Keeps the first step of a row finite where its gradient is 0.
+EPSILON = f32(1e-10)
+# The left row of a pair that was not kept.
+DROPPED = -1
 ZERO = f32(0)
 ONE = f32(1)
 LOG2_E = f32(1.4426950408889634)
@@ -151,6 +174,90 @@ def damping(rate, caps, row):
     return caps[row] / abs(rate)
 
 
+@njit(forceinline=True)
+def adaptive_rate(rate, total, caps, row):
+    """Learning rate of a row by Adagrad, whose accumulator holds the total: at most its cap."""
+    factor = rate / np.sqrt(total + EPSILON)
+    if caps is not None:
+        factor = min(max(factor, -caps[row]), caps[row])
+    return factor
+
+
+@njit(forceinline=True)
+def step_factor(rate, caps, state, row, squares):
+    """Factor between a row's scaled gradient and its update.
+
+    Without Adagrad the scale holds the learning rate already; with it, the mean
+    square of the gradient is added to the row's accumulator.
+    """
+    if state is not None:
+        state[row] += squares
+        return adaptive_rate(rate, state[row], caps, row)
+    if caps is not None:
+        return damping(rate, caps, row)
+    return ONE
+
+
+@njit(forceinline=True, fastmath=FAST_MATH)
+def mean_square(row, dim):
+    """Mean of the squares of a row."""
+    total = ZERO
+    for d in range(dim):
+        total += row[d] * row[d]
+    return total / f32(dim)
+
+
+@njit(forceinline=True, fastmath=FAST_MATH)
+def add_to_row(table, target, change, step, decay, dim, l2):
+    """Add step * change to a row, and take decay times itself away where there is l2."""
+    if l2 is None:
+        for d in range(dim):
+            table[target, d] += step * change[d]
+    else:
+        for d in range(dim):
+            table[target, d] += step * change[d] - decay * table[target, d]
+
+
+@njit(forceinline=True, fastmath=FAST_MATH)
+def read_left(syn_left, left, bag, dim, row, delta):
+    """Read the left row of a pair, or the mean of a bag; set delta to zero."""
+    if bag is None:
+        for d in range(dim):
+            row[d] = syn_left[left, d]
+            delta[d] = ZERO
+    else:
+        items, shares, count = bag
+        for d in range(dim):
+            row[d] = ZERO
+            delta[d] = ZERO
+        for i in range(count):
+            item, share = items[i], shares[i]
+            for d in range(dim):
+                row[d] += share * syn_left[item, d]
+
+
+@njit(forceinline=True, fastmath=FAST_MATH)
+def add_to_left(syn_left, left, bag, row, delta, dim, rate, caps, state, decay, l2):
+    """Add delta to the left row, which was read as `row`, or to those of a bag."""
+    if bag is None:
+        factor = step_factor(
+            rate, caps, state, left, ZERO if state is None else mean_square(delta, dim)
+        )
+        if l2 is None:
+            for d in range(dim):
+                syn_left[left, d] += factor * delta[d]
+        else:
+            for d in range(dim):
+                syn_left[left, d] += factor * (delta[d] - decay * row[d])
+    else:
+        items, shares, count = bag
+        squares = ZERO if state is None else mean_square(delta, dim)
+        for i in range(count):
+            item, share = items[i], shares[i]
+            factor = step_factor(rate, caps, state, item, squares * share * share)
+            add_to_row(syn_left, item, delta, factor * share, factor * decay * abs(share), dim, l2)
+
+
 @njit(forceinline=True, fastmath=FAST_MATH)
 def update_pair(
     syn_left,
@@ -167,6 +274,12 @@ def update_pair(
     rate=ONE,
     left_caps=None,
     right_caps=None,
+    left_state=None,
+    right_state=None,
+    corrections=None,
+    l2=None,
+    flags=0,
+    bag=None,
 ):
     """Train one pair and its negatives.
 
@@ -181,7 +294,7 @@ def update_pair(
     num_target : int
         1 + the number of negatives.
     scale : float32
-        Learning rate times weights.
+        Weights, times the learning rate if there is no Adagrad.
     dim : int
         Dimension.
     row, delta : float32, dim
@@ -191,20 +304,30 @@ def update_pair(
     with_loss : bool
         Whether to compute the loss, which costs k + 1 logarithms.
     rate : float32
-        Learning rate, without weights: what caps are compared with.
+        Learning rate, without weights: what caps are compared with, and Adagrad divides.
     left_caps, right_caps : float32, num_left and num_right, or None
         Highest learning rate of each row.
+    left_state, right_state : float32, num_left and num_right, or None
+        Accumulators of Adagrad, updated in place; the same where the tables are.
+    corrections : float32, num_right, or None
+        What is subtracted from the logit of each target.
+    l2 : float32 or None
+        Strength of the regularisation.
+    flags : int
+        FREEZE_LEFT and FREEZE_RIGHT of `objective` leave a table as it is.
+    bag : tuple of int32, float32 and int, or None
+        Rows, their shares and how many: the left row is their mean, instead of `left`.
 
     Returns
     -------
     float64
-        Loss of the pair before the update: -log(sigmoid(u . v_0)) - the sum of
-        log(sigmoid(-u . v_n)); 0 without `with_loss`.
+        Loss of the pair before the update: -log(sigmoid(x_0)) - the sum of
+        log(sigmoid(-x_n)) with x the logits; 0 without `with_loss`.
     """
     loss = 0.0
-    for d in range(dim):
-        row[d] = syn_left[left, d]
-        delta[d] = ZERO
+    decay = ZERO if l2 is None else abs(scale) * l2
+    read_left(syn_left, left, bag, dim, row, delta)
+    squares = ZERO if right_state is None else mean_square(row, dim)
     for first in range(0, num_target, CHUNK):
         count = min(CHUNK, num_target - first)
         for n in range(count):
@@ -212,6 +335,8 @@ def update_pair(
             dot = ZERO
             for d in range(dim):
                 dot += row[d] * syn_right[target, d]
+            if corrections is not None:
+                dot -= corrections[target]
             logits[n] = dot
         loss += turn_into_gradients(logits, first, count, scale, with_loss)
         for n in range(count):
@@ -219,18 +344,17 @@ def update_pair(
             gradient = logits[n]
             for d in range(dim):
                 delta[d] += gradient * syn_right[target, d]
+        if flags & FREEZE_RIGHT:
+            continue
         for n in range(count):
             target = targets[first + n]
             gradient = logits[n]
-            if right_caps is not None:
-                gradient *= damping(rate, right_caps, target)
-            for d in range(dim):
-                syn_right[target, d] += gradient * row[d]
-    factor = ONE
-    if left_caps is not None:
-        factor = damping(rate, left_caps, left)
-    for d in range(dim):
-        syn_left[left, d] += factor * delta[d]
+            factor = step_factor(
+                rate, right_caps, right_state, target, squares * gradient * gradient
+            )
+            add_to_row(syn_right, target, row, factor * gradient, factor * decay, dim, l2)
+    if not flags & FREEZE_LEFT:
+        add_to_left(syn_left, left, bag, row, delta, dim, rate, left_caps, left_state, decay, l2)
     return loss
 
 
@@ -255,6 +379,12 @@ def update_group(
     rate=ONE,
     left_caps=None,
     right_caps=None,
+    left_state=None,
+    right_state=None,
+    corrections=None,
+    l2=None,
+    flags=0,
+    bags=None,
 ):
     """Train the pairs of a group, which share their negatives.
 
@@ -263,7 +393,7 @@ def update_group(
     syn_left, syn_right : float32, (num_left, dim) and (num_right, dim)
         Tables, updated in place; they may be the same.
     left, right : int32, at least stop
-        Rows of each pair's items.
+        Rows of each pair's items; a left row of DROPPED leaves the pair out.
     negatives : int32, num_target
         Rows of the negatives, from number 1 on.
     num_target : int
@@ -271,19 +401,24 @@ def update_group(
     start, stop : int
         Range of the group in `left`, `right` and `scale`.
     scale : float32, at least stop
-        Learning rate times weights of each pair.
+        Weights of each pair, times the learning rate if there is no Adagrad.
     dim : int
         Dimension.
     row, delta : float32, dim
         Buffers.
     logits : float32, CHUNK
         Buffer.
-    local, origin : float32, (CHUNK, dim)
+    local, origin : float32, (CHUNK, dim), or (CHUNK, dim + 1) with `right_state`
         Buffers.
     sample : int
         Pair to return the loss of; none if it is outside of start ... stop - 1.
-    rate, left_caps, right_caps
+    rate, left_caps, right_caps, left_state, right_state, corrections, l2
         As for `update_pair`; a batch has one learning rate, and a group one batch.
+    flags : int
+        As for `update_pair`; with REJECT_POSITIVE, a negative is left out of the
+        pairs that have it as their positive.
+    bags : Bags or None
+        Where the left rows are means, the itemset of each pair.
 
     Returns
     -------
@@ -299,12 +434,17 @@ def update_group(
             for d in range(dim):
                 origin[n, d] = syn_right[target, d]
                 local[n, d] = origin[n, d]
+            if right_state is not None:
+                origin[n, dim] = local[n, dim] = right_state[target]
         for i in range(start, stop):
             # Read before the loops: the compiler cannot know that they do not change it.
             left_row, right_row, size = left[i], right[i], scale[i]
-            for d in range(dim):
-                row[d] = syn_left[left_row, d]
-                delta[d] = ZERO
+            if left_row == DROPPED:
+                continue
+            bag = fill_bag(bags, i)
+            decay = ZERO if l2 is None else abs(size) * l2
+            read_left(syn_left, left_row, bag, dim, row, delta)
+            squares = ZERO if right_state is None else mean_square(row, dim)
             if first == 0:
                 for d in range(dim):
                     local[0, d] = syn_right[right_row, d]
@@ -312,33 +452,51 @@ def update_group(
                 dot = ZERO
                 for d in range(dim):
                     dot += row[d] * local[n, d]
+                if corrections is not None:
+                    dot -= corrections[right_row if n < shared else negatives[first + n]]
+                if flags & REJECT_POSITIVE and n >= shared and negatives[first + n] == right_row:
+                    dot = -f32(np.inf)  # no loss, and no gradient
                 logits[n] = dot
             loss += turn_into_gradients(logits, first, count, size, i == sample)
             for n in range(count):
                 gradient = logits[n]
                 for d in range(dim):
                     delta[d] += gradient * local[n, d]
-            for n in range(shared, count):
-                gradient = logits[n]
-                if right_caps is not None:
-                    gradient *= damping(rate, right_caps, negatives[first + n])
-                for d in range(dim):
-                    local[n, d] += gradient * row[d]
-            if first == 0:
-                gradient = logits[0]
-                if right_caps is not None:
-                    gradient *= damping(rate, right_caps, right_row)
-                for d in range(dim):
-                    syn_right[right_row, d] += gradient * row[d]
-            factor = ONE
-            if left_caps is not None:
-                factor = damping(rate, left_caps, left_row)
-            for d in range(dim):
-                syn_left[left_row, d] += factor * delta[d]
+            if not flags & FREEZE_RIGHT:
+                for n in range(shared, count):
+                    gradient = logits[n]
+                    target = negatives[first + n]
+                    if flags & REJECT_POSITIVE and target == right_row:
+                        continue
+                    factor = ONE
+                    if right_state is not None:
+                        local[n, dim] += squares * gradient * gradient
+                        factor = adaptive_rate(rate, local[n, dim], right_caps, target)
+                    elif right_caps is not None:
+                        factor = damping(rate, right_caps, target)
+                    add_to_row(local, n, row, factor * gradient, factor * decay, dim, l2)
+                if first == 0:
+                    gradient = logits[0]
+                    factor = step_factor(
+                        rate, right_caps, right_state, right_row, squares * gradient * gradient
+                    )
+                    add_to_row(
+                        syn_right, right_row, row, factor * gradient, factor * decay, dim, l2
+                    )
+            if not flags & FREEZE_LEFT:
+                # The decay of a row is that of a pair, not of each of its chunks.
+                add_to_left(
+                    syn_left, left_row, bag, row, delta, dim, rate, left_caps, left_state,
+                    decay if first == 0 else ZERO, l2,
+                )  # fmt: skip
+        if flags & FREEZE_RIGHT:
+            continue
         for n in range(shared, count):
             target = negatives[first + n]
             for d in range(dim):
                 syn_right[target, d] += local[n, d] - origin[n, d]
+            if right_state is not None:
+                right_state[target] += local[n, dim] - origin[n, dim]
     return loss
 
 
@@ -403,7 +561,7 @@ def draw_neighbour(position, first, length, word):
 
 
 @njit(forceinline=True)
-def find_pair(pairs, neighbour, slot, word):
+def find_pair(pairs, neighbour, slot, word, flags=0):
     """Return the positions in the packed arrays of a slot's left and right items.
 
     Parameters
@@ -417,19 +575,93 @@ def find_pair(pairs, neighbour, slot, word):
         Slot.
     word : uint64
         Draw number 0 of the slot.
+    flags : int
+        With MEAN of `objective`, slots enumerate the right items, and the number
+        of the itemset takes the place of the left position.
     """
     itemset = find_itemset(pairs, slot)
     first = pairs.right_offsets[itemset]
+    rank = u64(slot - pairs.slot_offsets[itemset])
+    if flags & MEAN:
+        return itemset, first + np.int64(rank)
     length = pairs.right_offsets[itemset + 1] - first
     if neighbour:
         return slot, draw_neighbour(slot, first, length, word)
-    rank = u64(slot - pairs.slot_offsets[itemset])
     left = pairs.left_offsets[itemset] + np.int64(rank // u64(length))
     return left, first + np.int64(rank % u64(length))
 
 
+class Stream(NamedTuple):
+    """Where the draws of an epoch are: the key of the random stream."""
+
+    seed: np.uint64
+    stream: np.uint64
+    epoch: np.uint64
+
+
+class Bags(NamedTuple):
+    """The left rows of slots whose left side is a mean."""
+
+    pairs: Pairs
+    itemsets: npt.NDArray[np.int64]  # of each slot of a block
+    keep: npt.NDArray[np.uint32] | None  # as Objective.left_keep
+    key: Stream
+    rows: npt.NDArray[np.int32]  # buffer as long as the longest left itemset
+    shares: npt.NDArray[np.float32]  # the same
+
+
 @njit(forceinline=True)
-def fill_pairs(pairs, neighbour, slots, words, count, left, right, scale):
+def is_kept(key, keep, slot, item):
+    """Whether an occurrence of an item is kept in this epoch: the same for all its pairs."""
+    if keep is None:
+        return True
+    word, _, _, _ = slot_block(key.seed, key.stream, key.epoch, slot, u64(0))
+    return keep[item] == ALWAYS or word < u64(keep[item])
+
+
+@njit(forceinline=True)
+def fill_bag(bags, i):
+    """Return the rows of slot i's left itemset, their shares in the mean, and how many."""
+    if bags is None:
+        return None
+    pairs, rows, shares = bags.pairs, bags.rows, bags.shares
+    itemset = bags.itemsets[i]
+    count = 0
+    total = ZERO
+    for position in range(pairs.left_offsets[itemset], pairs.left_offsets[itemset + 1]):
+        item = pairs.left_items[position]
+        if not is_kept(bags.key, bags.keep, KEEP_SLOT + u64(position), item):
+            continue
+        weight = ONE
+        if pairs.left_weights.shape[0] > 0:
+            weight = pairs.left_weights[position]
+        rows[count] = item
+        shares[count] = weight
+        total += abs(weight)
+        count += 1
+    if total == ZERO:
+        count = 0
+    for n in range(count):
+        shares[n] /= total
+    return rows, shares, count
+
+
+@njit(forceinline=True)
+def fill_pairs(
+    pairs,
+    neighbour,
+    slots,
+    words,
+    count,
+    left,
+    right,
+    scale,
+    flags=0,
+    key=None,
+    left_keep=None,
+    right_keep=None,
+    bags=None,
+):
     """Find the items of many slots.
 
     Parameters
@@ -443,22 +675,57 @@ def fill_pairs(pairs, neighbour, slots, words, count, left, right, scale):
     count : int
         Number of slots.
     left, right : int32, at least count
-        Receive the left and the right items.
+        Receive the left and the right items; DROPPED on the left where one of
+        them is not kept.
     scale : float32, at least count
         Is multiplied by the weights of both items.
+    flags : int
+        Options, as in `objective`.
+    key : Stream, optional
+        Where the draws are that keep items.
+    left_keep, right_keep : uint32, num_left and num_right, optional
+        As in `Objective`.
+    bags : Bags, optional
+        Receives the itemset of each slot where the left side is a mean.
     """
     for i in range(count):
-        a, b = find_pair(pairs, neighbour, np.int64(slots[i]), u64(words[i]))
-        left[i] = pairs.left_items[a]
+        a, b = find_pair(pairs, neighbour, np.int64(slots[i]), u64(words[i]), flags)
         right[i] = pairs.right_items[b]
-        if pairs.left_weights.shape[0] > 0:
-            scale[i] *= pairs.left_weights[a]
         if pairs.right_weights.shape[0] > 0:
             scale[i] *= pairs.right_weights[b]
+        if bags is not None:
+            bags.itemsets[i] = a
+            left[i] = 0
+            _, _, length = fill_bag(bags, i)
+            if length == 0:
+                left[i] = DROPPED
+        else:
+            left[i] = pairs.left_items[a]
+            if pairs.left_weights.shape[0] > 0:
+                scale[i] *= pairs.left_weights[a]
+            if left_keep is not None and not is_kept(key, left_keep, KEEP_SLOT + u64(a), left[i]):
+                left[i] = DROPPED
+        if right_keep is not None:
+            # On both sides of an unsupervised task there are the same occurrences.
+            first = KEEP_SLOT if neighbour else KEEP_RIGHT_SLOT
+            if not is_kept(key, right_keep, first + u64(b), right[i]):
+                left[i] = DROPPED
 
 
 @njit(forceinline=True)
-def fill_negatives(num_right, draws, count, targets):
+def draw_noise(word, num_right, thresholds, aliases):
+    """Turn a 32-bit word into a row of the noise distribution."""
+    product = word * num_right
+    row = product >> HALF
+    if thresholds is None:
+        return np.int32(row)
+    if (product & LOW) < u64(thresholds[row]):
+        return np.int32(row)
+    return aliases[row]
+
+
+@njit(forceinline=True)
+def fill_negatives(num_right, draws, count, targets, thresholds=None, aliases=None):
     """Turn draws into negatives.
 
     Parameters
@@ -471,10 +738,35 @@ def fill_negatives(num_right, draws, count, targets):
         Number of slots, or groups.
     targets : int32, (at least count, num_target)
         Receives negative n at [i, n]; what stands at [i, 0] is left alone.
+    thresholds, aliases : uint32 and int32, num_right, optional
+        Alias table of the noise, as made by `objective.alias_table`.
     """
     for n in range(1, targets.shape[1]):
         for i in range(count):
-            targets[i, n] = below(u64(draws[n, i]), u64(num_right))
+            targets[i, n] = draw_noise(u64(draws[n, i]), u64(num_right), thresholds, aliases)
+
+
+@njit
+def redraw_negatives(key, slot, num_right, targets, thresholds, aliases):
+    """Draw those negatives of a slot again that are its positive.
+
+    The next draw of negative n is that with a number larger by the number of
+    draws of a slot. After MAX_REDRAW of them, which takes a positive that is
+    nearly all of the noise, any other row is as good.
+    """
+    num_target = targets.shape[0]
+    num_draw = (num_target + 3) // 4 * 4
+    for n in range(1, num_target):
+        draw = n
+        word = u64(0)
+        while targets[n] == targets[0] and draw < n + MAX_REDRAW * num_draw:
+            draw += num_draw
+            words = slot_block(key.seed, key.stream, key.epoch, slot, u64(draw // 4))
+            word = words[draw % 4]
+            targets[n] = draw_noise(word, u64(num_right), thresholds, aliases)
+        if targets[n] == targets[0] and num_right > 1:
+            other = np.int64(below(word, u64(num_right - 1)))
+            targets[n] = other + (other >= targets[0])
 
 
 @njit(forceinline=True)
@@ -485,6 +777,8 @@ def train_positions(
     syn_right,
     left_caps,
     right_caps,
+    objective,
+    max_bag,
     seed,
     stream,
     epoch,
@@ -497,6 +791,7 @@ def train_positions(
     dim,
     num_negative,
     group,
+    flags,
 ):
     """Train the slots at positions start ... stop - 1 of an epoch's order, one after the other.
 
@@ -508,6 +803,10 @@ def train_positions(
         Tables, updated in place.
     left_caps, right_caps : float32, num_left and num_right, or None
         Highest learning rate of each row.
+    objective : Objective
+        Its arrays; accumulators are updated in place.
+    max_bag : int or None
+        Length of the longest left itemset where the left side is a mean.
     seed, stream, epoch : uint64
         Key of the random stream.
     order : uint64, 9
@@ -525,15 +824,21 @@ def train_positions(
     group : int or None
         Consecutive pairs that share their negatives, a divisor of BLOCK. None
         where they do not: half of this function is then not even compiled.
+    flags : int
+        Options of the objective, as a compile-time constant.
 
     Returns
     -------
-    tuple of float64 and int64
+    tuple of float64, int64 and int64
         Sum of the losses of a sample of the pairs (the positions that are
-        multiples of LOSS_STRIDE), and the size of the sample.
+        multiples of LOSS_STRIDE), the size of the sample, and the number of
+        pairs that were left out because an item was not kept.
     """
     num_target = num_negative + 1
     num_slot = np.int64(order[0])
+    num_right = syn_right.shape[0]
+    key = Stream(seed, stream, epoch)
+    thresholds, aliases = objective.thresholds, objective.aliases
     slots = np.empty(BLOCK, dtype=np.uint64)
     pending = np.empty(BLOCK, dtype=np.int32)
     size = 1
@@ -543,8 +848,9 @@ def train_positions(
         num_draw = 1  # a slot draws its neighbour alone
         groups = np.empty(BLOCK // group, dtype=np.uint64)
         group_draws = np.empty(((num_target + 3) // 4 * 4, BLOCK // group), dtype=np.uint32)
-        local = np.empty((CHUNK, dim), dtype=np.float32)
-        origin = np.empty((CHUNK, dim), dtype=np.float32)
+        width = dim + has(objective.right_state)
+        local = np.empty((CHUNK, width), dtype=np.float32)
+        origin = np.empty((CHUNK, width), dtype=np.float32)
     draws = np.empty(((num_draw + 3) // 4 * 4, BLOCK), dtype=np.uint32)
     left = np.empty(BLOCK, dtype=np.int32)
     right = np.empty(BLOCK, dtype=np.int32)
@@ -554,9 +860,11 @@ def train_positions(
     row = np.empty(dim, dtype=np.float32)
     delta = np.empty(dim, dtype=np.float32)
     logits = np.zeros(CHUNK, dtype=np.float32)
+    bags = make_bags(pairs, objective.left_keep, key, max_bag)
 
     loss = 0.0
     num_sample = 0
+    num_dropped = 0
     batch = batch_at(num_slot, num_batch, start, size)
     batch_stop = batch_start(num_slot, num_batch, batch + 1, size)
     for position in range(start, stop, BLOCK):
@@ -568,18 +876,30 @@ def train_positions(
                 batch += 1
                 batch_stop = batch_start(num_slot, num_batch, batch + 1, size)
             scale[i] = plain[i] = rates[batch - first_batch]
-        fill_pairs(pairs, neighbour, slots, draws[0], count, left, right, scale)
+            if has(objective.right_state):
+                scale[i] = ONE  # Adagrad has its own use for the rate
+        fill_pairs(
+            pairs, neighbour, slots, draws[0], count, left, right, scale, flags, key,
+            objective.left_keep, objective.right_keep, bags,
+        )  # fmt: skip
+        for i in range(count):
+            num_dropped += left[i] == DROPPED
         sample = -position % LOSS_STRIDE
-        num_sample += sample < count
+        num_sample += sample < count and left[sample] != DROPPED
         if group is None:
-            fill_negatives(syn_right.shape[0], draws, count, targets)
+            fill_negatives(num_right, draws, count, targets, thresholds, aliases)
             for i in range(count):
                 targets[i, 0] = right[i]
+                if flags & REJECT_POSITIVE:
+                    redraw_negatives(key, slots[i], num_right, targets[i], thresholds, aliases)
             for i in range(count):
                 if i + AHEAD < count:
-                    _prefetch_row(syn_left, left[i + AHEAD], dim)
+                    if left[i + AHEAD] != DROPPED:
+                        _prefetch_row(syn_left, left[i + AHEAD], dim)
                     for n in range(num_target):
                         _prefetch_row(syn_right, targets[i + AHEAD, n], dim)
+                if left[i] == DROPPED:
+                    continue
                 loss += update_pair(
                     syn_left,
                     left[i],
@@ -595,16 +915,23 @@ def train_positions(
                     plain[i],
                     left_caps,
                     right_caps,
+                    objective.left_state,
+                    objective.right_state,
+                    objective.corrections,
+                    objective.l2,
+                    flags,
+                    fill_bag(bags, i),
                 )
         else:
             num_group = (count + group - 1) // group
             for g in range(num_group):
                 groups[g] = GROUP_SLOT + u64(position // group + g)
             fill_draws(seed, stream, epoch, groups, num_group, group_draws)
-            fill_negatives(syn_right.shape[0], group_draws, num_group, targets)
+            fill_negatives(num_right, group_draws, num_group, targets, thresholds, aliases)
             # A block's rows are few enough to be asked for all at once.
             for i in range(count):
-                _prefetch_row(syn_left, left[i], dim)
+                if left[i] != DROPPED:
+                    _prefetch_row(syn_left, left[i], dim)
                 _prefetch_row(syn_right, right[i], dim)
             for g in range(num_group):
                 loss += update_group(
@@ -627,5 +954,34 @@ def train_positions(
                     plain[g * group],
                     left_caps,
                     right_caps,
+                    objective.left_state,
+                    objective.right_state,
+                    objective.corrections,
+                    objective.l2,
+                    flags,
+                    bags,
                 )
-    return loss, num_sample
+    return loss, num_sample, num_dropped
+
+
+@njit(forceinline=True)
+def has(optional):
+    """Whether an optional array is there, as a number."""
+    if optional is None:
+        return 0
+    return 1
+
+
+@njit(forceinline=True)
+def make_bags(pairs, keep, key, max_bag):
+    """Allocate what `fill_bag` needs; None where no left side is a mean."""
+    if max_bag is None:
+        return None
+    return Bags(
+        pairs,
+        np.empty(BLOCK, dtype=np.int64),
+        keep,
+        key,
+        np.empty(max_bag, dtype=np.int32),
+        np.empty(max_bag, dtype=np.float32),
+    )

@@ -100,7 +100,7 @@ def write_folder(
         "files": {"labels": _described(labels_path), "vectors": _described(vectors_path)},
         "metadata": metadata,
     }
-    with _replacing(folder / _INDEX) as file:
+    with replacing(folder / _INDEX) as file:
         file.write(json.dumps(index, indent=2).encode("ascii"))
     _sweep(folder, keep={labels_path.name, vectors_path.name})
 
@@ -208,7 +208,7 @@ def _sweep(folder: Path, keep: set[str]) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path`, in one step, when the block ends without an error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -253,7 +253,7 @@ def write_word2vec(
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"path: {path} is a folder or in no folder; name a file in a folder")
     words = _words(labels, replace_space)
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(b"%d %d\n" % vectors.shape)
         if binary:
             for word, vector in zip(words, vectors.astype("<f4", copy=False), strict=True):

@@ -13,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from . import checks
-from .backend import Problem
+from .backend import Backend, Problem, Tally
 from .devices import Device, select_backend
 from .errors import DivergenceError, InputError
-from .rng import MAX_DRAW, MAX_STREAM, resolve_seed
+from .objective import Options, check_num_negative, make_objective
+from .rng import MAX_STREAM, resolve_seed
 from .schedule import count_slots, guide_shift, slot_guide
 from .steps import Pairs
 
 Float64Array = npt.NDArray[np.float64]
+Accumulators = tuple[Any, Any]
 
 # Sub-tasks take at least so many turns an epoch.
 MIN_TURNS = 16
@@ -118,12 +120,12 @@ class Task:
         """How many batches a compound task trains before the next sub-task has its turn."""
         return 1
 
-    def _read_loss(self, *, wait: bool = False) -> tuple[float, int]:
-        """Return the sum of the losses sampled since the last call, and their number.
+    def _read_tally(self, *, wait: bool = False) -> Tally:
+        """Return what was trained since the last call.
 
-        Without `wait`, of those that can be had at once.
+        Without `wait`, of that what can be had at once.
         """
-        return 0.0, 0
+        return Tally()
 
     def _check_finite(self, *, thorough: bool = True) -> None:
         """Raise a `DivergenceError` if a table holds a number that is not finite.
@@ -230,10 +232,24 @@ class _PackedTask(_FusedTask):
         Name of the backend.
     num_pair : int
         Pairs of an epoch.
+    options : Options
+        Those of the objective.
+    accumulators : tuple of float32, num_left and num_right, or None
+        Accumulators of Adagrad, as given or as made; they are trained like the
+        tables, and belong to what is to be kept to go on from.
     """
 
     _bound_names = frozenset(
-        ("num_negative", "negative_sharing", "batch_size", "seed", "device", "num_pair")
+        (
+            "num_negative",
+            "negative_sharing",
+            "batch_size",
+            "seed",
+            "device",
+            "num_pair",
+            "options",
+            "accumulators",
+        )
     )
 
     def __init__(
@@ -244,6 +260,8 @@ class _PackedTask(_FusedTask):
         *,
         num_negative: int,
         negative_sharing: int,
+        options: Options,
+        accumulators: Accumulators | None,
         learning_rate_scale: float,
         batch_size: int,
         seed: int | None,
@@ -251,9 +269,8 @@ class _PackedTask(_FusedTask):
         num_threads: int | None,
     ) -> None:
         super().__init__(learning_rate_scale)
-        self.num_negative = checks.integer("num_negative", num_negative)
-        if self.num_negative >= MAX_DRAW:
-            raise InputError(f"num_negative is {num_negative}; pass less than {MAX_DRAW}")
+        self.options = options
+        self.num_negative = check_num_negative(num_negative, options.reject_positive)
         self.negative_sharing = checks.integer("negative_sharing", negative_sharing, 1)
         if self.negative_sharing not in NEGATIVE_SHARING:
             raise InputError(
@@ -266,6 +283,31 @@ class _PackedTask(_FusedTask):
         backend = select_backend(device, num_threads, tables)
         (left_name, syn_left), (right_name, syn_right) = tables.items()
         checks.same_or_apart(left_name, syn_left, right_name, syn_right)
+        same = checks.same_table(syn_left, syn_right)
+        if same and options.update_left != options.update_right:
+            raise InputError(
+                f"{left_name} and {right_name} are one table, and only one side of it is to be "
+                "updated; pass two tables, or the same update_left and update_right"
+            )
+        self.accumulators = _make_accumulators(
+            accumulators, options.optimizer, backend, (syn_left, syn_right), same
+        )
+        left_counts, right_counts = (
+            np.bincount(items, minlength=len(table))
+            for items, table in ((pairs.left_items, syn_left), (pairs.right_items, syn_right))
+        )
+        objective = make_objective(
+            options,
+            left_counts,
+            right_counts,
+            self.num_negative,
+            *(self.accumulators or (None, None)),
+        )
+        if options.reject_positive and len(syn_right) < 2:
+            raise InputError(
+                f"{right_name} has 1 row, and reject_positive leaves no negative; "
+                "pass more rows, or reject_positive=False"
+            )
         problem = Problem(
             pairs=pairs,
             neighbour=neighbour,
@@ -275,6 +317,7 @@ class _PackedTask(_FusedTask):
             num_batch=-(-num_itemset // self.batch_size),
             seed=self.seed,
             group=self.negative_sharing,
+            objective=objective,
         )
         self.device = backend.name
         self.num_pair = problem.num_slot
@@ -339,7 +382,7 @@ class _PackedTask(_FusedTask):
     def _start_epoch(self) -> None:
         num_batch = self._problem.num_batch
         self._num_done = -(-self._num_done // num_batch) * num_batch
-        self._bound.read_loss(True)
+        self._bound.read_tally(True)
 
     @property
     def _num_stream(self) -> int:
@@ -357,8 +400,8 @@ class _PackedTask(_FusedTask):
     def _batches_per_turn(self) -> int:
         return max(1, min(self._bound.min_pairs // self._pairs_per_batch, len(self) // MIN_TURNS))
 
-    def _read_loss(self, *, wait: bool = False) -> tuple[float, int]:
-        return self._bound.read_loss(wait)
+    def _read_tally(self, *, wait: bool = False) -> Tally:
+        return self._bound.read_tally(wait)
 
     def _check_finite(self, *, thorough: bool = True) -> None:
         num_row = len(self._problem.syn_left) + len(self._problem.syn_right)
@@ -401,6 +444,44 @@ class _PackedTask(_FusedTask):
         self._bound.synchronize()
 
 
+def _make_accumulators(
+    given: Accumulators | None,
+    optimizer: str,
+    backend: Backend,
+    tables: tuple[Any, Any],
+    same: bool,
+) -> Accumulators | None:
+    """Check accumulators, or make new ones of the kind of the tables, where there are to be any."""
+    if optimizer != "adagrad":
+        if given is not None:
+            raise InputError(
+                f"accumulators are given, and optimizer is {optimizer!r}; "
+                "pass optimizer='adagrad', or leave them out"
+            )
+        return None
+    if given is None:
+        # On the host, where NumPy tables are copied to a device.
+        left, right = (
+            backend.zeros(1, len(table), np.float32)[0]
+            if checks.on_device(table)
+            else np.zeros(len(table), dtype=np.float32)
+            for table in tables
+        )
+        return left, left if same else right
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise InputError("accumulators must be a pair of arrays: for the left and the right rows")
+    left, right = (
+        checks.accumulator(f"accumulators[{side}]", array, table)
+        for side, (array, table) in enumerate(zip(given, tables, strict=True))
+    )
+    if checks.same_table(left[None], right[None]) != same:
+        raise InputError(
+            "accumulators must be one array for both sides where the tables are one, "
+            "and two arrays where they are two"
+        )
+    return left, left if same else right
+
+
 def _side(
     prefix: str,
     items: npt.ArrayLike,
@@ -440,11 +521,46 @@ class UnsupervisedTask(_PackedTask):
         Weight of each item; the step of a pair is multiplied by both. By
         default 1; negative weights push items apart.
     num_negative : int, optional
-        Negatives a pair, drawn uniformly from the rows of `syn1`.
+        Negatives a pair, drawn from the rows of `syn1`: uniformly, unless one of
+        the two next arguments says otherwise.
     negative_sharing : {1, 2, 4, 8, 16, 32}, optional
         So many consecutive pairs of the epoch's order share one set of
         negatives, which is faster: rows that are shared are read and written
         once. A pair still has `num_negative` of them.
+    noise_exponent : float, optional
+        Negatives are drawn in proportion to the counts of the right-hand items
+        to this power. 0 draws every row alike; with anything else, rows that do
+        not occur are never drawn. 0.75 is word2vec's, 1 as they occur; less
+        than 0 prefers rare items.
+    noise_weights : float, num_label, optional
+        Weight of each row of `syn1` among the negatives, instead.
+    subsample : float, optional
+        Threshold t: an occurrence of an item that makes up a share f of all
+        occurrences is kept with probability min(1, sqrt(t / f)), drawn anew in
+        each epoch, and a pair is trained if both of its items are kept (Mikolov
+        et al., 2013). `EpochRecord.num_dropped` counts the others. 0 keeps all.
+    loss : {"negative-sampling", "nce"}, optional
+        "nce" subtracts log(num_negative * Q(b)) from the logit of each target b,
+        where Q is the noise distribution (Gutmann and Hyvarinen, 2010; Mnih and
+        Teh, 2012): logits then estimate logarithms of probabilities.
+    reject_positive : bool, optional
+        Whether a negative that is the pair's own positive is drawn again. Of a
+        set that is shared, it is left out for that pair.
+    update_left, update_right : bool, optional
+        Whether `syn0` and `syn1` are trained, or only read. With one side frozen
+        the problem is logistic regression: new rows find their place among old ones.
+    l2 : float, optional
+        Strength of the regularisation: a pair takes ``rate * l2`` times itself
+        from each row that it touches, times the size of its weights.
+    optimizer : {"sgd", "adagrad"}, optional
+        "adagrad" trains row r with the learning rate divided by the root of
+        G_r, which adds up the mean squares of the gradients of its updates (Duchi
+        et al., 2011; one number a row, as in PyTorch-BigGraph). Rates of 0.1 to
+        0.5 suit it.
+    accumulators : pair of float32, num_label, optional
+        G of both tables, trained in place; by default they start at 0. Tasks that
+        share a table should share its accumulators: pass those of the one,
+        ``task.accumulators``, to the other.
     learning_rate_scale : float, optional
         Multiplier of the learning rate.
     batch_size : int, optional
@@ -490,6 +606,16 @@ class UnsupervisedTask(_PackedTask):
         weights: npt.ArrayLike | None = None,
         num_negative: int = 5,
         negative_sharing: int = 1,
+        noise_exponent: float = 0.0,
+        noise_weights: npt.ArrayLike | None = None,
+        subsample: float = 0.0,
+        loss: str = "negative-sampling",
+        reject_positive: bool = False,
+        update_left: bool = True,
+        update_right: bool = True,
+        l2: float = 0.0,
+        optimizer: str = "sgd",
+        accumulators: Accumulators | None = None,
         learning_rate_scale: float = 1.0,
         batch_size: int = 64,
         seed: int | None = None,
@@ -509,6 +635,18 @@ class UnsupervisedTask(_PackedTask):
             {"syn0": syn0, "syn1": syn1},
             num_negative=num_negative,
             negative_sharing=negative_sharing,
+            options=Options(
+                noise_exponent=noise_exponent,
+                noise_weights=noise_weights,
+                subsample=subsample,
+                loss=loss,
+                reject_positive=reject_positive,
+                update_left=update_left,
+                update_right=update_right,
+                l2=l2,
+                optimizer=optimizer,
+            ),
+            accumulators=accumulators,
             learning_rate_scale=learning_rate_scale,
             batch_size=batch_size,
             seed=seed,
@@ -545,8 +683,19 @@ class SupervisedTask(_PackedTask):
     left_weights, right_weights : float32, num_left_item and num_right_item, optional
         Weight of each item.
     num_negative : int, optional
-        Negatives a pair, drawn uniformly from the rows of `right_syn`.
-    negative_sharing, learning_rate_scale, batch_size, seed, device, num_threads
+        Negatives a pair, drawn from the rows of `right_syn`.
+    pooling : {"pairs", "mean"}, optional
+        "pairs" trains each left item with each right item. "mean" trains the
+        mean of the left items with each right item: u is sum(w_i * x_i) / sum(abs(w_i)),
+        and every left row has its share of u's gradient, w_i / sum(abs(w_i)). An
+        epoch then has as many pairs as there are right items, each weighted by
+        the right item alone.
+    negative_sharing, noise_exponent, noise_weights, subsample, loss, reject_positive
+        As for `UnsupervisedTask`, with `right_syn` for `syn1`. Where left items
+        are pooled, those that are not kept are left out of the mean.
+    update_left, update_right, l2, optimizer, accumulators
+        As for `UnsupervisedTask`, with `left_syn` for `syn0`.
+    learning_rate_scale, batch_size, seed, device, num_threads
         As for `UnsupervisedTask`.
 
     Raises
@@ -572,8 +721,19 @@ class SupervisedTask(_PackedTask):
         *,
         left_weights: npt.ArrayLike | None = None,
         right_weights: npt.ArrayLike | None = None,
+        pooling: str = "pairs",
         num_negative: int = 5,
         negative_sharing: int = 1,
+        noise_exponent: float = 0.0,
+        noise_weights: npt.ArrayLike | None = None,
+        subsample: float = 0.0,
+        loss: str = "negative-sampling",
+        reject_positive: bool = False,
+        update_left: bool = True,
+        update_right: bool = True,
+        l2: float = 0.0,
+        optimizer: str = "sgd",
+        accumulators: Accumulators | None = None,
         learning_rate_scale: float = 1.0,
         batch_size: int = 64,
         seed: int | None = None,
@@ -586,6 +746,8 @@ class SupervisedTask(_PackedTask):
         left = _side("left_", left_items, left_offsets, left_weights, len(left_syn), 1)
         right = _side("right_", right_items, right_offsets, right_weights, len(right_syn), 1)
         slot_offsets = count_slots(left[1], right[1])
+        if pooling == "mean":  # each right item is one slot
+            slot_offsets = right[1]
         shift = guide_shift(slot_offsets)
         guide = slot_guide(slot_offsets, shift)
         super().__init__(
@@ -594,6 +756,19 @@ class SupervisedTask(_PackedTask):
             {"left_syn": left_syn, "right_syn": right_syn},
             num_negative=num_negative,
             negative_sharing=negative_sharing,
+            options=Options(
+                noise_exponent=noise_exponent,
+                noise_weights=noise_weights,
+                subsample=subsample,
+                loss=loss,
+                reject_positive=reject_positive,
+                update_left=update_left,
+                update_right=update_right,
+                l2=l2,
+                optimizer=optimizer,
+                pooling=pooling,
+            ),
+            accumulators=accumulators,
             learning_rate_scale=learning_rate_scale,
             batch_size=batch_size,
             seed=seed,
@@ -693,7 +868,7 @@ class CompoundTask(_FusedTask):
             # The shorter ones start over in the middle of an epoch of the whole anyway.
             if len(task) == len(self):
                 task._start_epoch()
-        self._read_loss(wait=True)
+        self._read_tally(wait=True)
 
     @property
     def _num_stream(self) -> int:
@@ -709,9 +884,11 @@ class CompoundTask(_FusedTask):
     def _batches_per_turn(self) -> int:
         return min(task._batches_per_turn for task in self._tasks)
 
-    def _read_loss(self, *, wait: bool = False) -> tuple[float, int]:
-        losses = [task._read_loss(wait=wait) for task in self._tasks]
-        return sum(loss for loss, _ in losses), sum(count for _, count in losses)
+    def _read_tally(self, *, wait: bool = False) -> Tally:
+        tally = Tally()
+        for task in self._tasks:
+            tally = tally.plus(task._read_tally(wait=wait))
+        return tally
 
     def _check_finite(self, *, thorough: bool = True) -> None:
         try:

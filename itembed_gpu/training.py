@@ -7,10 +7,11 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from . import checks
+from .backend import Tally
 from .errors import DeviceError, DivergenceError, InputError
 from .schedule import learning_rates
 from .tasks import Task, Trainable, as_task
@@ -38,6 +39,10 @@ class EpochRecord:
         Time it took, without callbacks.
     learning_rate : float
         That of its first batch.
+    num_dropped : int
+        Pairs that subsampling left out; they are not among those trained.
+    metrics : dict of float by str
+        What callbacks found in it, by name: they write here.
     """
 
     epoch: int
@@ -45,6 +50,13 @@ class EpochRecord:
     num_pair: int
     seconds: float
     learning_rate: float
+    num_dropped: int = 0
+    # Only the dict's contents change, which are no part of the record's hash.
+    metrics: dict[str, float] = field(default_factory=dict, hash=False)
+
+
+COLUMNS = tuple(column.name for column in fields(EpochRecord) if column.name != "metrics")
+"""Names of `History.as_table` that no metric may have."""
 
 
 @dataclass
@@ -80,6 +92,41 @@ class History:
         """Time of all epochs, without callbacks."""
         return sum(record.seconds for record in self.epochs)
 
+    @property
+    def metric_names(self) -> list[str]:
+        """Names of the metrics of all epochs, in the order in which they came."""
+        return list(dict.fromkeys(name for record in self.epochs for name in record.metrics))
+
+    def as_table(self) -> dict[str, list[Any]]:
+        """Return the epochs as columns, for a data frame.
+
+        Returns
+        -------
+        dict of list by str
+            Columns of one entry an epoch: epoch, loss, num_pair, seconds,
+            learning_rate, num_dropped, and one a metric, with nan where an epoch
+            has none.
+
+        Raises
+        ------
+        InputError
+            A metric is called like another column.
+
+        Examples
+        --------
+        >>> pandas.DataFrame(history.as_table())
+        >>> polars.DataFrame(history.as_table())
+        """
+        table = {name: [getattr(record, name) for record in self.epochs] for name in COLUMNS}
+        for name in self.metric_names:
+            if name in table:
+                raise InputError(
+                    f"metrics holds {name!r}, which is a column already; "
+                    "call the metric something else"
+                )
+            table[name] = [record.metrics.get(name, math.nan) for record in self.epochs]
+        return table
+
 
 @dataclass(frozen=True)
 class TrainState:
@@ -88,13 +135,13 @@ class TrainState:
     Attributes
     ----------
     task : Task
-        The task in training; its tables are up to date.
+        The task in training; its tables are up to date, and may be written to.
     num_epoch : int
         Epochs that were asked for.
     record : EpochRecord
-        The epoch that ended.
+        The epoch that ended; what a callback writes to its `metrics` is kept.
     history : History
-        All epochs so far, that one included.
+        All epochs so far, that one included; a new object for each call of `train`.
     """
 
     task: Any
@@ -136,7 +183,11 @@ def train(
         Learning rate that would follow the last batch.
     callbacks : iterable, optional
         Functions of a `TrainState`, or objects that have one as `on_epoch_end`.
-        They are called at the end of each epoch; a true result ends the training.
+        They are called at the end of each epoch, in their order; a true result
+        ends the training. Where an object has an `on_train_end` as well, that is
+        called once, with the state of the last epoch, when all is trained,
+        stopped or interrupted, and the tables hold the result; not where
+        training fails, or trains nothing.
     progress : bool, optional
         Whether to show a progress bar on standard error: pairs a second, the
         learning rate, and the running loss of a sample.
@@ -163,6 +214,7 @@ def train(
     final = checks.number("final_learning_rate", final_learning_rate)
     if not isinstance(callbacks, Iterable):
         raise InputError(f"callbacks is a {type(callbacks).__name__}; pass a list of them")
+    callbacks = list(callbacks)
     hooks = [_as_callback(callback) for callback in callbacks]
     if len(inner) < 1:
         raise InputError("task has no batch; pass one with a length of at least 1")
@@ -186,7 +238,8 @@ def train(
                     history.epochs.append(meter.record())
             state = TrainState(task, num_epoch, history.epochs[-1], history)
             # Every callback hears of every epoch, also where an earlier one stops.
-            answers = [bool(hook(state)) for hook in hooks]
+            with bar.waiting():
+                answers = [bool(hook(state)) for hook in hooks]
             if any(answers):
                 history.stopped = True
                 break
@@ -208,6 +261,11 @@ def train(
             num_epoch,
         )
     inner._check_finite()
+    if history.epochs:
+        state = TrainState(task, num_epoch, history.epochs[-1], history)
+        for callback in callbacks:
+            if hasattr(callback, "on_train_end"):
+                callback.on_train_end(state)
     return history
 
 
@@ -240,8 +298,9 @@ def _train_epoch(
         num_pair = task._train_batches(rates, 0)
         batch += count
         # At the end of an epoch all of its losses are waited for.
-        loss, num_sample = task._read_loss(wait=batch == num_batch)
-        meter.add(float(rates[0]), count, num_pair, loss, num_sample)
+        tally = task._read_tally(wait=batch == num_batch)
+        loss, num_sample = tally.loss, tally.num_sample
+        meter.add(float(rates[0]), count, num_pair, tally)
         bar.update(count, num_pair, float(rates[-1]), loss, num_sample)
         if not math.isfinite(loss):
             task._check_finite()
@@ -258,29 +317,26 @@ class _Meter:
         self.epoch = epoch
         self.num_batch = 0
         self.num_pair = 0
-        self.loss = 0.0
-        self.num_sample = 0
+        self.tally = Tally()
         self.learning_rate = math.nan
         self.began = self.ended = time.perf_counter()
 
-    def add(
-        self, learning_rate: float, num_batch: int, num_pair: int, loss: float, num_sample: int
-    ) -> None:
+    def add(self, learning_rate: float, num_batch: int, num_pair: int, tally: Tally) -> None:
         if self.num_batch == 0:
             self.learning_rate = learning_rate
         self.num_batch += num_batch
         self.num_pair += num_pair
-        self.loss += loss
-        self.num_sample += num_sample
+        self.tally = self.tally.plus(tally)
         self.ended = time.perf_counter()
 
     def record(self) -> EpochRecord:
         return EpochRecord(
             epoch=self.epoch,
-            loss=self.loss / self.num_sample if self.num_sample else math.nan,
-            num_pair=self.num_pair,
+            loss=self.tally.loss / self.tally.num_sample if self.tally.num_sample else math.nan,
+            num_pair=self.num_pair - self.tally.num_dropped,
             seconds=self.ended - self.began,
             learning_rate=self.learning_rate,
+            num_dropped=self.tally.num_dropped,
         )
 
 
@@ -307,6 +363,13 @@ class _Bar:
         self._bar.set_postfix_str("", refresh=False)
         self._bar.reset()
         self._began = self._shown = time.perf_counter()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Leave the time of the block out of the speed."""
+        began = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - began
 
     def update(
         self, num_batch: int, num_pair: int, learning_rate: float, loss: float, num_sample: int

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import lzma
 import math
 import sys
 from pathlib import Path
@@ -16,10 +17,14 @@ from itembed_gpu import cuda, kernels
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import datasets  # noqa: E402
 import gpu  # noqa: E402
+import oracle  # noqa: E402
+import ours  # noqa: E402
+import peers  # noqa: E402
 import quality  # noqa: E402
 
-TINY = quality.Problem(40, 60, 2, hot=0.1, dim=4)
+TINY = oracle.Problem(40, 60, 2, hot=0.1, dim=4)
 
 
 def read_rows(folder):
@@ -31,9 +36,9 @@ def read_rows(folder):
 def tiny_oracle(tmp_path, monkeypatch):
     """One tiny problem, and its stored losses."""
     path = tmp_path / "oracle.json"
-    monkeypatch.setattr(quality, "PROBLEMS", {"tiny": TINY})
-    monkeypatch.setattr(quality, "ORACLE", path)
-    quality.write_oracle(path, {"tiny": quality.solve(TINY)})
+    monkeypatch.setattr(oracle, "PROBLEMS", {"tiny": TINY})
+    monkeypatch.setattr(oracle, "ORACLE", path)
+    oracle.write_oracle(path, {"tiny": oracle.solve(TINY)})
     return path
 
 
@@ -54,7 +59,7 @@ def expected_rows(scale):
         *(
             f"held-out loss against sequential: {name}{shared}"
             for shared in ("", ", negative_sharing=16")
-            for name in quality.PROBLEMS
+            for name in oracle.PROBLEMS
         ),
         f"wall over kernel time of {small_task}, second call",
         f"wall over kernel time of {small_task}, a new task",
@@ -251,19 +256,19 @@ def test_items_have_zipf_shares_and_stay_in_the_catalog():
     assert (items == gpu.draw_items(1_000, num_item, True)).all()
 
 
-# --- quality.py -------------------------------------------------------------
+# --- oracle.py --------------------------------------------------------------
 
 
 def test_itemsets_are_of_one_cluster_but_for_noise_and_the_hot_item():
     problem = dataclasses.replace(TINY, num_label=200, hot=0.2)
-    items = quality.draw_itemsets(problem, 5_000, 1)
+    items = oracle.draw_itemsets(problem, 5_000, 1)
     assert items.shape == (5_000, 5)
-    assert (items == quality.draw_itemsets(problem, 5_000, 1)).all()
-    assert (items != quality.draw_itemsets(problem, 5_000, 2)).any()
+    assert (items == oracle.draw_itemsets(problem, 5_000, 1)).all()
+    assert (items != oracle.draw_itemsets(problem, 5_000, 2)).any()
     shares = np.bincount(items.ravel(), minlength=200) / items.size
     assert shares.max() == pytest.approx(0.2 + 0.8 / 200, abs=0.01)
-    members = np.random.default_rng(quality.MEMBERS_SEED).permutation(200)
-    clusters = np.argsort(members) // quality.CLUSTER_SIZE
+    members = np.random.default_rng(oracle.MEMBERS_SEED).permutation(200)
+    clusters = np.argsort(members) // oracle.CLUSTER_SIZE
     hot = members[0]
     left, right = items[:, :2][(items[:, :2] != hot).all(axis=1)].T
     # Both are kept with probability 0.8 each, or meet by chance.
@@ -271,57 +276,479 @@ def test_itemsets_are_of_one_cluster_but_for_noise_and_the_hot_item():
 
 
 def test_held_out_loss_is_that_of_the_formula():
-    syn0, syn1 = quality.new_tables(TINY)
-    loss = quality.held_out_loss(TINY, 0 * syn0, syn1)
+    syn0, syn1 = oracle.new_tables(TINY)
+    loss = oracle.held_out_loss(TINY, 0 * syn0, syn1)
     assert loss == pytest.approx(6 * np.log(2))
 
     syn0 *= 30
-    pairs = quality.held_out_pairs(TINY)
-    negatives = np.random.default_rng(quality.NEGATIVES_SEED).integers(0, 40, (len(pairs), 5))
+    pairs = oracle.held_out_pairs(TINY)
+    negatives = np.random.default_rng(oracle.NEGATIVES_SEED).integers(0, 40, (len(pairs), 5))
     positive = (syn0[pairs[:, 0]] * syn1[pairs[:, 1]]).sum(axis=1)
     negative = (syn0[pairs[:, 0], None] * syn1[negatives]).sum(axis=2)
     expected = np.log1p(np.exp(-positive)) + np.log1p(np.exp(negative)).sum(axis=1)
-    assert quality.held_out_loss(TINY, syn0, syn1) == pytest.approx(expected.mean(), rel=1e-5)
+    assert oracle.held_out_loss(TINY, syn0, syn1) == pytest.approx(expected.mean(), rel=1e-5)
 
     syn0[:] = np.nan
-    assert math.isnan(quality.held_out_loss(TINY, syn0, syn1))
+    assert math.isnan(oracle.held_out_loss(TINY, syn0, syn1))
 
 
 def test_training_a_problem_lowers_its_loss_and_repeats():
     problem = dataclasses.replace(TINY, num_itemset=600, num_epoch=10, learning_rate=0.1)
-    loss = quality.train_problem(problem, num_threads=1)
-    assert loss < 0.9 * quality.held_out_loss(problem, *quality.new_tables(problem))
-    assert loss == quality.train_problem(problem, num_threads=1)
+    loss = oracle.train_problem(problem, num_threads=1)
+    assert loss < 0.9 * oracle.held_out_loss(problem, *oracle.new_tables(problem))
+    assert loss == oracle.train_problem(problem, num_threads=1)
 
 
 def test_a_stored_loss_belongs_to_its_settings(tiny_oracle, monkeypatch):
-    loss = quality.stored_loss("tiny", TINY)
+    loss = oracle.stored_loss("tiny", TINY)
     assert 0 < loss < 5
-    assert quality.stored_loss("tiny", TINY, sharing=16) > 0
+    assert oracle.stored_loss("tiny", TINY, sharing=16) > 0
     with pytest.raises(ValueError, match="other settings"):
-        quality.stored_loss("tiny", dataclasses.replace(TINY, seed=4))
+        oracle.stored_loss("tiny", dataclasses.replace(TINY, seed=4))
     with pytest.raises(ValueError, match="holds no loss"):
-        quality.stored_loss("tiny", TINY, sharing=2)
+        oracle.stored_loss("tiny", TINY, sharing=2)
     with pytest.raises(ValueError, match="holds no loss"):
-        quality.stored_loss("other", TINY)
-    with pytest.raises(ValueError, match=r"quality\.py"):
-        quality.stored_loss("tiny", TINY, path=tiny_oracle.with_name("missing.json"))
-    monkeypatch.setattr(quality, "checksum", lambda problem: 1)
+        oracle.stored_loss("other", TINY)
+    with pytest.raises(ValueError, match=r"oracle\.py"):
+        oracle.stored_loss("tiny", TINY, path=tiny_oracle.with_name("missing.json"))
+    monkeypatch.setattr(oracle, "checksum", lambda problem: 1)
     with pytest.raises(ValueError, match="draws other items"):
-        quality.stored_loss("tiny", TINY)
+        oracle.stored_loss("tiny", TINY)
 
 
 def test_a_file_of_losses_is_written_whole_or_not_at_all(tiny_oracle):
     before = tiny_oracle.read_text(encoding="utf-8")
     with pytest.raises(TypeError):
-        quality.write_oracle(tiny_oracle, {"tiny": {"loss": SimpleNamespace()}})
+        oracle.write_oracle(tiny_oracle, {"tiny": {"loss": SimpleNamespace()}})
     assert tiny_oracle.read_text(encoding="utf-8") == before
-    quality.write_oracle(tiny_oracle, {})
+    oracle.write_oracle(tiny_oracle, {})
     assert json.loads(tiny_oracle.read_text(encoding="utf-8"))["problems"] == {}
 
 
-@pytest.mark.parametrize("name", quality.PROBLEMS)
+@pytest.mark.parametrize("name", oracle.PROBLEMS)
 def test_the_stored_losses_are_up_to_date_and_have_clearly_fallen(name):
-    problem = quality.PROBLEMS[name]
-    for sharing in quality.SHARINGS:
-        assert quality.stored_loss(name, problem, sharing) < 0.7 * 6 * np.log(2)
+    problem = oracle.PROBLEMS[name]
+    for sharing in oracle.SHARINGS:
+        assert oracle.stored_loss(name, problem, sharing) < 0.7 * 6 * np.log(2)
+
+
+# --- datasets.py ------------------------------------------------------------
+
+
+def rows_of(packed):
+    return [row.tolist() for row in packed]
+
+
+def test_online_retail_hides_one_item_of_each_later_basket(tmp_path):
+    baskets = ["0 1 2", "3", "1 2", "0 3", "2 3 1", "4 0 3"]
+    (tmp_path / "online_retail").mkdir()
+    (tmp_path / "online_retail/items.tsv").write_text("A\ttea\nB\tpot\nC\tcup\nD\tjug\nE\tjar\n")
+    with lzma.open(tmp_path / "online_retail/baskets.txt.xz", "wt") as file:
+        file.write("\n".join(baskets) + "\n")
+    data = datasets.online_retail(tmp_path)
+    # Five baskets have two items, of which four are the first 80 %.
+    assert rows_of(data.train) == [[0, 1, 2], [1, 2], [0, 3], [2, 3, 1]]
+    assert data.labels == ["tea", "pot", "cup", "jug", "jar"]
+    assert sorted(rows_of(data.history)[0] + rows_of(data.truth)[0]) == [0, 3, 4]
+    assert data.truth.lengths.tolist() == [1]
+    hidden = {datasets.online_retail(tmp_path, seed).truth[0][0] for seed in range(30)}
+    assert hidden == {0, 3, 4}
+    with pytest.raises(FileNotFoundError, match=r"train\.txt"):
+        datasets.gowalla(tmp_path)
+
+
+def test_a_basket_of_one_distinct_item_has_nothing_to_hide():
+    history, truth = datasets.hide_one([[5, 5], [7, 6, 7]], seed=1)
+    assert len(history) == len(truth) == 1
+    assert sorted([*history[0], *truth[0]]) == [6, 7]
+
+
+def test_gowalla_has_a_query_for_each_user_with_something_to_be_found(tmp_path):
+    (tmp_path / "gowalla").mkdir()
+    (tmp_path / "gowalla/train.txt").write_text("0 4 2\n1 0 1\n2 3 0\n")
+    (tmp_path / "gowalla/test.txt").write_text("0 5\n1\n2 1 4\n")
+    data = datasets.gowalla(tmp_path)
+    assert rows_of(data.train) == [[4, 2], [0, 1], [3, 0]]
+    assert rows_of(data.history) == [[4, 2], [3, 0]]
+    assert rows_of(data.truth) == [[5], [1, 4]]
+    assert data.users.tolist() == [0, 2]
+    assert data.num_item == data.num_ranked == 6
+
+
+def test_cooking_is_split_into_words_and_labels(tmp_path):
+    (tmp_path / "cooking").mkdir()
+    (tmp_path / "cooking/questions.txt").write_text(
+        "__label__food-safety __label__eggs Can't I eat raw eggs?\n"
+        "__label__oven Which (new) oven\n"
+        "__label__stove Which stove, I ask\n"
+    )
+    data = datasets.cooking(tmp_path, num_train=2)
+    words = [[data.features[i] for i in row] for row in data.train]
+    assert words[0] == ["can", "'", "t", "i", "eat", "raw", "eggs", "?"]
+    assert words[1] == ["which", "(", "new", ")", "oven"]
+    # Words that did not train are left out of a query; labels are not.
+    assert [data.features[i] for i in data.history[0]] == ["which", "i"]
+    assert [[data.labels[i] for i in row] for row in data.train_labels] == [
+        ["food-safety", "eggs"],
+        ["oven"],
+    ]
+    assert [data.labels[i] for i in data.truth[0]] == ["stove"]
+    assert data.masked is None
+
+
+def test_bibtex_has_labels_before_features(tmp_path):
+    (tmp_path / "bibtex").mkdir()
+    (tmp_path / "bibtex/train.tsv").write_text("1 2\t0 7\n0\t3\n")
+    (tmp_path / "bibtex/test.tsv").write_text("4\t1 8\n")
+    data = datasets.bibtex(tmp_path)
+    assert rows_of(data.train) == [[0, 7], [3]]
+    assert rows_of(data.train_labels) == [[1, 2], [0]]
+    assert (rows_of(data.history), rows_of(data.truth)) == ([[1, 8]], [[4]])
+    assert (data.num_item, data.num_ranked) == (9, 5)
+
+
+@pytest.fixture
+def ranking():
+    """Forty itemsets of two groups of six items, and the queries of ten more."""
+    generator = np.random.default_rng(3)
+    itemsets = [
+        6 * (i % 2) + generator.choice(6, size=generator.integers(2, 6), replace=False)
+        for i in range(50)
+    ]
+    history, truth = datasets.hide_one(itemsets[40:], 0)
+    names = [str(i) for i in range(13)]  # one is never seen
+    return datasets.Ranking("online_retail", datasets.pack(itemsets[:40]), history, truth, names)
+
+
+def test_validation_splits_what_trains_and_nothing_else(ranking):
+    part = datasets.validation(ranking)
+    assert rows_of(part.train) == rows_of(ranking.train)[:36]
+    together = [sorted([*a, *b]) for a, b in zip(part.history, part.truth, strict=True)]
+    assert together == [sorted(row) for row in rows_of(ranking.train)[36:]]
+
+    known = dataclasses.replace(ranking, users=np.arange(40))
+    part = datasets.validation(known)
+    whole = [[] for _ in range(40)]
+    for user, history, truth in zip(part.users, part.history, part.truth, strict=True):
+        assert len(truth) == 1
+        assert history.tolist() == part.train[user].tolist()
+        whole[user] = sorted([*history, *truth])
+    for user, row in enumerate(rows_of(ranking.train)):
+        assert whole[user] == (sorted(row) if len(row) >= 5 else [])
+
+
+# --- peers.py ---------------------------------------------------------------
+
+
+def all_scores(scorer, data):
+    return scorer.scores(slice(0, len(data.history)))
+
+
+def dense(packed, num_item):
+    rows = np.zeros((len(packed), num_item))
+    for i, row in enumerate(packed):
+        rows[i, row] = 1
+    return rows
+
+
+def test_a_look_is_due_at_round_epochs_and_takes_no_time():
+    now = iter(range(0, 1_000, 10))
+    seen = []
+    watch = peers.Watch(clock=lambda: next(now))  # each call is 10 s after the one before
+    watch.seen = lambda seconds, scorers: (seen.append((seconds, scorers)), next(now))
+    watch.restart()
+    watch.look(3, lambda: pytest.fail("epoch 3 is not looked at"))
+    watch.look(5, lambda: {"dot": 1})
+    watch.look(10, lambda: {"dot": 2})
+    assert seen == [(10, {"dot": 1}), (20, {"dot": 2})]
+    assert watch.stop() == 30
+    peers.Watch(seen=None).look(1, lambda: pytest.fail("nobody looks"))
+
+
+def test_popularity_counts_what_trains(ranking):
+    (scorer,) = peers.popularity(ranking, 0, peers.Watch()).values()
+    expected = dense(ranking.train, 13).sum(axis=0)
+    assert (all_scores(scorer, ranking) == expected).all()
+    assert scorer.scores(slice(0, 9, 4)).shape == (3, 13)
+
+
+@pytest.mark.parametrize("num_neighbour", [None, 13])
+def test_nearest_neighbours_are_those_of_brute_force(ranking, num_neighbour, monkeypatch):
+    pytest.importorskip("scipy")
+    monkeypatch.setattr(peers, "CHUNK", 5)
+    (scorer,) = peers.item_knn(ranking, 0, peers.Watch(), num_neighbour=num_neighbour).values()
+    rows = dense(ranking.train, 13)
+    norms = np.maximum(np.linalg.norm(rows, axis=0), 1)
+    similar = rows.T @ rows / np.outer(norms, norms)
+    np.fill_diagonal(similar, 0)
+    expected = dense(ranking.history, 13) @ similar
+    assert all_scores(scorer, ranking) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_nearest_neighbours_alone_are_kept():
+    sparse = pytest.importorskip("scipy.sparse")
+    rows = sparse.csr_matrix([[0.1, 0.0, 0.4, 0.3], [0.0, 0.2, 0.0, 0.0], [0.9, 0.8, 0.7, 1.0]])
+    kept = peers.keep_largest(rows, 2).toarray()
+    assert kept.tolist() == [[0, 0, 0.4, 0.3], [0, 0.2, 0, 0], [0.9, 0, 0, 1.0]]
+
+
+def test_ease_is_the_best_linear_model_without_a_diagonal(ranking):
+    pytest.importorskip("scipy")
+    (scorer,) = peers.ease(ranking, 0, peers.Watch(), l2=3.0).values()
+    rows = dense(ranking.train, 13)
+    weights = np.zeros((13, 13))
+    for item in range(13):  # ridge regression of each item on all others
+        others = np.delete(np.arange(13), item)
+        gram = rows[:, others].T @ rows[:, others] + 3.0 * np.eye(12)
+        weights[others, item] = np.linalg.solve(gram, rows[:, others].T @ rows[:, item])
+    expected = dense(ranking.history, 13) @ weights
+    assert all_scores(scorer, ranking) == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(peers.LeftOut, match="13 items"):
+        peers.ease(ranking, 0, peers.Watch(), max_item=12)
+
+
+def test_both_ways_to_read_factors(ranking):
+    pytest.importorskip("scipy")
+    left, right = np.random.default_rng(0).normal(size=(2, 13, 4)).astype(np.float32)
+    scorers = peers.read_both_ways(ranking, left, right)
+    mean = left[ranking.history[0]].mean(axis=0)
+    assert scorers["dot"].scores(slice(0, 1))[0] == pytest.approx(right @ mean, abs=1e-5)
+    cosine = left @ mean / np.linalg.norm(left, axis=1)
+    assert scorers["cosine"].scores(slice(0, 1))[0] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_items_of_a_query_weigh_by_their_counts(ranking):
+    pytest.importorskip("scipy")
+    left, right = np.random.default_rng(0).normal(size=(2, 13, 4)).astype(np.float32)
+    scorer = ours.weighted(ranking, left, right, popularity=-0.2, history_power=-0.5)
+    counts = np.maximum(dense(ranking.train, 13).sum(axis=0), 1)
+    items = ranking.history[2]
+    mean = np.average(left[items], axis=0, weights=counts[items] ** -0.5)
+    expected = right @ mean - 0.2 * np.log(counts)
+    assert scorer.scores(slice(2, 3))[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_shuffled_sentences_hold_the_same_words_in_another_order(ranking):
+    corpus = peers.ShuffledCorpus(ranking.train, 0)
+    first, second = list(corpus), list(corpus)
+    assert first != second
+    for sentences in (first, second):
+        assert [sorted(map(int, s)) for s in sentences] == [sorted(r) for r in ranking.train]
+
+
+# Enough training for a problem of two groups that never mix.
+TINY_SETTINGS = {
+    "popularity": {},
+    "item-kNN": {},
+    "EASE": {"l2": 1.0},
+    "ALS": {"dim": 4, "l2": 0.1, "num_epoch": 10},
+    "BPR": {"dim": 4, "num_epoch": 200, "learning_rate": 0.1},
+    "itembed": {"dim": 4, "num_epoch": 200, "learning_rate": 0.2},
+    "Word2Vec": {"dim": 4, "num_epoch": 100, "learning_rate": 0.2, "noise_exponent": 0.0},
+    "ours": {"dim": 4, "num_epoch": 200, "learning_rate": 0.2},
+}
+
+
+@pytest.mark.parametrize("system", TINY_SETTINGS)
+def test_every_system_learns_two_groups(system, ranking):
+    for package in peers.PACKAGES.get(system, ("scipy",)):
+        pytest.importorskip(package)
+
+    seen = []
+    watch = peers.Watch(seen=lambda seconds, scorers: seen.append(seconds))
+    scorers = quality.SYSTEMS[system](ranking, 0, watch, **TINY_SETTINGS[system])
+    scorer = next(iter(scorers.values()))
+    ranked = quality.rank(scorer, ranking.truth, ranking.history, 1)
+    same_group = np.mean(
+        [r // 6 == q[0] // 6 for (r,), q in zip(ranked, ranking.truth, strict=True)]
+    )
+    if system == "popularity":
+        assert same_group < 1
+    else:
+        assert same_group == 1
+    assert (len(seen) > 1) == ("num_epoch" in TINY_SETTINGS[system])
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize(
+    ("system", "settings"),
+    [
+        ("logistic regression", {"c": 100.0}),
+        ("itembed", {"dim": 4, "num_epoch": 100, "learning_rate": 0.2}),
+        ("ours", {"dim": 4, "num_epoch": 100, "learning_rate": 0.2}),
+    ],
+)
+def test_every_system_learns_labels(system, settings):
+    for package in peers.PACKAGES.get(system, ("scipy",)):
+        pytest.importorskip(package)
+    features = [[i % 3, 3 + (i // 3) % 2] for i in range(30)]
+    packed, labels = datasets.pack(features), datasets.pack([[f[0]] for f in features])
+    data = datasets.Labelling("bibtex", packed, labels, packed, labels, list("abcde"), list("xyzw"))
+    scorers = quality.SYSTEMS[system](data, 0, peers.Watch(), **settings)
+    assert quality.evaluate(next(iter(scorers.values())), data)["P@1"] == 1
+
+
+# --- quality.py -------------------------------------------------------------
+
+
+def test_ranks_are_those_of_brute_force_with_masked_items_and_lost_ties(ranking):
+    generator = np.random.default_rng(5)
+    scores = generator.integers(0, 3, (len(ranking.truth), 13)).astype(np.float32)  # many ties
+    scorer = SimpleNamespace(scores=lambda queries: scores[queries])
+    for step in (1, 3):
+        ranked = quality.rank(scorer, ranking.truth, ranking.history, 20, step)
+        for row, query in zip(ranked, range(0, len(scores), step), strict=True):
+            late, gone = set(ranking.truth[query]), set(ranking.history[query])
+            order = sorted(set(range(13)) - gone, key=lambda i: (-scores[query, i], i in late, i))
+            assert row.tolist() == order + [-1] * (20 - len(order))
+    assert (scores >= 0).all()  # what a scorer holds is not written to
+
+
+def test_what_is_to_be_found_loses_every_tie(ranking):
+    scorer = peers.Same(np.zeros(13), len(ranking.truth))
+    ranked = quality.rank(scorer, ranking.truth, ranking.history, 13)
+    for row, history, truth in zip(ranked, ranking.history, ranking.truth, strict=True):
+        assert row[12 - len(history)] == truth[0]
+    assert quality.evaluate(scorer, ranking)["HR@10"] < 1
+
+
+def test_scores_that_are_not_finite_are_an_error(ranking):
+    scorer = peers.Same(np.full(13, np.nan), len(ranking.truth))
+    with pytest.raises(ValueError, match="not finite"):
+        quality.rank(scorer, ranking.truth, ranking.history, 5)
+
+
+def test_metrics_are_those_worked_out_by_hand(ranking, monkeypatch):
+    data = dataclasses.replace(
+        ranking,
+        history=datasets.pack([[0], [0], [1]]),
+        truth=datasets.pack([[4, 9], [1], [0, 2, 3, 5]]),
+    )
+    best = [[9, 1, 4], [2, 3, 6], [7, 5, 3]]
+    scores = np.zeros((3, 13), dtype=np.float32)
+    for row, items in zip(scores, best, strict=True):
+        row[items] = [3, 2, 1]
+    scorer = SimpleNamespace(scores=lambda queries: scores[queries])
+    asked = (("HR", 1), ("HR", 3), ("Recall", 3), ("P", 3), ("NDCG", 3))
+    monkeypatch.setitem(quality.METRICS, "online_retail", asked)
+    second, third = 1 / np.log2(3), 0.5
+    values = {
+        "HR@1": [1, 0, 0],
+        "HR@3": [1, 0, 1],
+        "Recall@3": [1, 0, 0.5],
+        "P@3": [2 / 3, 0, 2 / 3],
+        "NDCG@3": [(1 + third) / (1 + second), 0, (second + third) / (1 + second + third)],
+    }
+    assert quality.evaluate(scorer, data) == pytest.approx(
+        {name: np.mean(value) for name, value in values.items()}
+    )
+    assert quality.evaluate(scorer, data, step=2) == pytest.approx(
+        {name: np.mean(value[::2]) for name, value in values.items()}
+    )
+
+
+def stored_row(dataset="gowalla", system="ALS", **others):
+    row = {
+        "dataset": dataset, "system": system, "score": "", "metric": "Recall", "k": 20,
+        "mean": 0.15, "spread": 0.001, "seeds": 3, "seconds": 4.0, "device": "CPU, 2 threads",
+        "settings": "dim=128", "curve": [[1.0, 0.1], [4.0, 0.15]], "machine": "one; today",
+    }  # fmt: skip
+    return {**row, **others}
+
+
+def test_rows_of_what_was_run_again_are_replaced(tmp_path):
+    path = tmp_path / "results" / "quality.json"
+    assert quality.read_rows(path) == []
+    old = [stored_row(), stored_row(metric="NDCG"), stored_row(system="BPR"), stored_row("cooking")]
+    quality.write_rows(path, old)
+    assert quality.read_rows(path) == old
+    new = [stored_row(mean=0.2)]
+    merged = quality.merge_rows(quality.read_rows(path), new)
+    assert merged == [stored_row(mean=0.2), stored_row(system="BPR"), stored_row("cooking")]
+
+
+def test_stored_rows_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "quality.json"
+    quality.write_rows(path, [stored_row()])
+    with pytest.raises(TypeError):
+        quality.write_rows(path, [stored_row(mean=SimpleNamespace())])
+
+    def fail(*names):
+        raise OSError("no room")
+
+    monkeypatch.setattr(quality.os, "replace", fail)
+    with pytest.raises(OSError, match="no room"):
+        quality.write_rows(path, [])
+    assert quality.read_rows(path) == [stored_row()]
+
+
+def test_the_table_has_measured_and_published_figures_in_order():
+    rows = [
+        stored_row(mean=0.15504),
+        stored_row(metric="NDCG", mean=0.1325, spread=None),
+        stored_row(system="itembed", score="dot", mean=0.163, spread=0.0002, seeds=1),
+        {"dataset": "gowalla", "system": "EASE", "left_out": "too large"},
+    ]
+    text = quality.make_report(rows)
+    lines = text.splitlines()
+    names = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
+    assert names[:5] == ["system", "*SimpleX*", "*UltraGCN*", "*LightGCN*", "*LightGCN*"]
+    assert names.index("itembed, dot") < names.index("*MF-BPR*") < names.index("ALS")
+    als = next(line for line in lines if line.startswith("| ALS "))
+    assert als == ("| ALS | 0.1550 ± 0.0010 | 0.1325 | 4 | CPU, 2 threads; 3 runs | dim=128 |")
+    assert "EASE is left out: too large." in lines
+    assert "| *UltraGCN* | 0.1862 | 0.1580 |  | *published: BARS leaderboard* |  |" in lines
+    assert "- one; today" in lines
+    assert "Cooking" not in text
+
+
+def test_one_command_makes_rows_table_and_picture(tmp_path, ranking, monkeypatch, capsys):
+    pytest.importorskip("scipy")
+    monkeypatch.setitem(quality.DATASETS, "online_retail", lambda folder: ranking)
+    monkeypatch.setitem(
+        quality.SETTINGS,
+        "online_retail",
+        {name: TINY_SETTINGS[name] for name in ("ours", "popularity", "EASE")},
+    )
+    monkeypatch.setitem(quality.SETTINGS["online_retail"], "EASE", {"max_item": 3})
+    command = ["nowhere", "--dataset", "online_retail", "--out", str(tmp_path), "--threads", "1"]
+    quality.main([*command, "--quick"])
+    quality.main([*command, "--validation"])
+    assert "HR@10" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+    quality.main([*command, "--seeds", "2", "--set", "num_epoch=3", "--system", "ours"])
+    quality.main([*command, "--system", "popularity", "EASE"])
+    rows = quality.read_rows(tmp_path / "results" / "quality.json")
+    assert {(row["system"], row.get("score"), row.get("seeds")) for row in rows} == {
+        ("ours", "dot", 2), ("ours", "cosine", 2), ("popularity", "", 1), ("EASE", None, None),
+    }  # fmt: skip
+    mine = next(row for row in rows if row["system"] == "ours")
+    assert "num_epoch=3" in mine["settings"]
+    assert [value for _, value in mine["curve"]]
+    assert mine["device"] == "CPU, 1 thread"
+    text = (tmp_path / "quality.md").read_text(encoding="utf-8")
+    assert "EASE is left out: 13 items" in text
+    assert (tmp_path / "quality.png").stat().st_size > 10_000
+    assert not list(tmp_path.rglob("*part*"))
+
+
+def test_every_system_of_the_table_of_settings_exists():
+    assert set(quality.SETTINGS) == set(quality.METRICS) == set(quality.DATASETS)
+    for settings in quality.SETTINGS.values():
+        assert set(settings) <= set(quality.SYSTEMS)
+    for dataset, _, _, values in quality.PUBLISHED:
+        assert len(values) == len(quality.METRICS[dataset])
+
+
+def test_settings_are_read_as_values():
+    plan = quality.Plan(budget=0.5, extra={"dim": 8})
+    assert plan.settings("gowalla", "ALS")["num_epoch"] == 5
+    assert plan.settings("gowalla", "ALS")["dim"] == 8
+    assert quality.read_setting("l2=0.5") == ("l2", 0.5)
+    assert quality.read_setting("loss=softmax") == ("loss", "softmax")
+
+
+def test_names_in_the_picture_are_kept_apart():
+    places = quality.keep_apart([0.1, 0.5, 0.51, 0.99, 0.995], 0.04)
+    assert places == pytest.approx([0.1, 0.5, 0.54, 0.96, 1.0])

@@ -268,7 +268,7 @@ def test_how_work_is_cut_into_launches_does_not_matter(one_tile, monkeypatch, sh
             for rate in rates:
                 task.do_batch(rate)
         task.synchronize()
-        results.append((task.syn0, task.syn1, task._read_loss(wait=True)))
+        results.append((task.syn0, task.syn1, task._read_tally(wait=True)))
         launches = len([entry for entry in one_tile.log if entry.startswith("launch")]) - 2
         assert (
             launches == {1e9: 1, 300.0: -(-task.num_pair // (30 // sharing * sharing))}[speed]

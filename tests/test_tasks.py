@@ -673,7 +673,7 @@ def test_a_task_of_ones_own_may_use_any_public_name():
         def prepare(self, data):
             raise AssertionError
 
-        do_batches = read_loss = check_finite = batches_per_call = prepare
+        do_batches = read_tally = check_finite = batches_per_call = prepare
 
     task = Busy(3)
     train(task, num_epoch=2, progress=False)

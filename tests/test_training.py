@@ -14,6 +14,7 @@ import time
 
 import numba
 import numpy as np
+import polars
 import pytest
 from conftest import DIM, NUM_NEGATIVE, random_itemsets, random_tables
 from test_tasks import CountingTask, supervised, tables_of, unsupervised
@@ -21,6 +22,7 @@ from test_tasks import CountingTask, supervised, tables_of, unsupervised
 import itembed_gpu
 from itembed_gpu import CompoundTask, DivergenceError, InputError, cpu, train
 from itembed_gpu.cpu import SECONDS_PER_CALL, VALUES_PER_CHECK, CpuTask, is_finite, make_kernel
+from itembed_gpu.training import COLUMNS, History, _Bar
 
 
 def quiet(task, **options):
@@ -162,6 +164,132 @@ def test_callbacks_hear_of_every_epoch_and_may_stop():
     assert len(history.epochs) == 3
     assert history.stopped
     assert states[-1].history is history
+
+
+def test_callbacks_hear_once_of_the_end():
+    class Noted:
+        def __init__(self):
+            self.ends = []
+
+        def on_epoch_end(self, state):
+            return state.record.epoch == 2
+
+        def on_train_end(self, state):
+            self.ends.append((state.record, state.history.stopped))
+
+    noted = Noted()
+    history = quiet(unsupervised(), num_epoch=10, callbacks=[noted])
+    assert noted.ends == [(history.epochs[-1], True)]
+    quiet(unsupervised(), num_epoch=0, callbacks=[noted])
+    assert len(noted.ends) == 1
+
+
+def test_callbacks_hear_of_the_end_after_an_interruption_but_not_after_an_error():
+    class Failing(CountingTask):
+        def __init__(self, error):
+            super().__init__(5)
+            self.error = error
+
+        def do_batch(self, learning_rate):
+            super().do_batch(learning_rate)
+            if len(self.rates) == 7:
+                raise self.error
+
+    class Noted:
+        ends = 0
+
+        def on_epoch_end(self, state):
+            pass
+
+        def on_train_end(self, state):
+            assert state.history.interrupted
+            self.ends += 1
+
+    noted = Noted()
+    assert quiet(Failing(KeyboardInterrupt), callbacks=[noted]).interrupted
+    assert noted.ends == 1
+    with pytest.raises(OSError, match="disk"):
+        quiet(Failing(OSError("disk")), callbacks=[noted])
+    assert noted.ends == 1
+
+
+def test_what_callbacks_write_to_the_tables_is_trained_on(device):
+    # On a device the tables are a copy, which must not win over the caller's.
+    def overwrite(state):
+        state.task.syn0[...] = state.record.epoch
+        state.task.syn1[...] = 1
+
+    task = unsupervised(device=device)
+    seen = []
+
+    def look(state):
+        seen.append((task.syn0[0, 0], task.syn1[0, 0]))
+
+    rates = {"initial_learning_rate": 0.0, "final_learning_rate": 0.0}
+    quiet(task, num_epoch=3, callbacks=[look, overwrite], **rates)
+    assert seen[1:] == [(0, 1), (1, 1)]
+    assert (task.syn0 == 2).all()
+    quiet(task, num_epoch=1, **rates)
+    assert (task.syn0 == 2).all()
+
+
+def test_seconds_leave_callbacks_out(monkeypatch):
+    clock = itertools.count()
+    skipped = []
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock) + 1000 * len(skipped))
+    history = quiet(CountingTask(4), num_epoch=3, callbacks=[skipped.append])
+    assert len(skipped) == 3
+    assert history.seconds < 1000
+
+
+def test_history_as_a_table():
+    def note(state):
+        if state.record.epoch != 1:
+            state.record.metrics["late" if state.record.epoch else "ndcg@10"] = 0.5
+
+    history = quiet(unsupervised(), num_epoch=3, callbacks=[note])
+    assert history.metric_names == ["ndcg@10", "late"]
+    table = history.as_table()
+    assert COLUMNS[:5] == ("epoch", "loss", "num_pair", "seconds", "learning_rate")
+    assert list(table) == [*COLUMNS, "ndcg@10", "late"]
+    assert table["epoch"] == [0, 1, 2]
+    assert table["loss"] == [record.loss for record in history.epochs]
+    assert table["ndcg@10"] == pytest.approx([0.5, math.nan, math.nan], nan_ok=True)
+    assert table["late"] == pytest.approx([math.nan, math.nan, 0.5], nan_ok=True)
+    frame = polars.DataFrame(table)
+    assert frame.shape == (3, len(table))
+    assert frame["num_pair"].sum() == history.num_pair
+    assert polars.DataFrame(History().as_table()).shape == (0, len(COLUMNS))
+
+
+def test_a_metric_may_not_hide_a_column():
+    def note(state):
+        state.record.metrics["loss"] = 0.5
+
+    history = quiet(unsupervised(), num_epoch=1, callbacks=[note])
+    with pytest.raises(InputError, match="metrics holds 'loss'"):
+        history.as_table()
+
+
+def test_metrics_are_the_records_own():
+    first, second = (quiet(unsupervised(), num_epoch=1).epochs[0] for _ in range(2))
+    first.metrics["x"] = 1.0
+    assert second.metrics == {}
+    assert isinstance(hash(first), int)
+
+
+def test_progress_leaves_callbacks_out_of_the_speed(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    bar = _Bar(4, visible=True)
+    for _ in range(2):
+        clock[0] += 1
+        bar.update(1, 10**6, 0.1, 0.0, 0)
+        with bar.waiting():
+            clock[0] += 1000
+    bar._show()
+    assert "1.00 Mpair/s" in bar._bar.postfix
+    bar.close()
 
 
 def test_progress_shows_speed_rate_and_loss(capfd):

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..objective import FREEZE_LEFT, MEAN, REJECT_POSITIVE, Objective
+
 SOURCES = ("rng.cuh", "pairs.cuh", "sgns.cuh", "unsupervised.cu", "supervised.cu", "tables.cu")
 
 WARP = 32
@@ -50,9 +52,16 @@ WORK = np.dtype(
         ("rates", np.uintp),
         ("left_caps", np.uintp),
         ("right_caps", np.uintp),
+        ("thresholds", np.uintp),
+        ("aliases", np.uintp),
+        ("corrections", np.uintp),
+        ("left_keep", np.uintp),
+        ("right_keep", np.uintp),
+        ("left_state", np.uintp),
+        ("right_state", np.uintp),
         ("left_syn", np.uintp),
         ("right_syn", np.uintp),
-        ("loss", np.uintp),
+        ("tally", np.uintp),
         ("left_stride", np.int64),
         ("right_stride", np.int64),
         ("first_slot", np.uint64),
@@ -70,6 +79,7 @@ WORK = np.dtype(
         ("loss_mask", np.uint32),
         ("num_tile", np.int32),
         ("take", np.int32),
+        ("l2", np.float32),
     ],
     align=True,
 )
@@ -105,6 +115,8 @@ class Instance(NamedTuple):
         Negatives a pair; -1 where they are not compiled in.
     shared : bool
         Whether groups of pairs share their negatives.
+    options : int
+        Options of the objective, as `options_of` has them.
     """
 
     neighbour: bool
@@ -115,6 +127,7 @@ class Instance(NamedTuple):
     update: str
     num_negative: int
     shared: bool
+    options: int = 0
 
     @property
     def name(self) -> str:
@@ -128,8 +141,29 @@ class Instance(NamedTuple):
             UPDATES.index(self.update),
             self.num_negative,
             self.shared,
+            self.options,
         )
         return f"itembed::{kernel}<{', '.join(str(value).lower() for value in values)}>"
+
+
+# Options of the kernels beyond the flags of an objective, as pairs.cuh has them: the
+# arrays that each takes.
+ARRAY_OPTIONS = {
+    "thresholds": 16,
+    "corrections": 32,
+    "left_keep": 64,
+    "left_state": 128,
+    "l2": 256,
+}
+
+
+EVERY_OPTION = REJECT_POSITIVE + sum(ARRAY_OPTIONS.values())
+
+
+def options_of(objective: Objective) -> int:
+    """Return the options that an objective is compiled with, as a sum of bits."""
+    arrays = (bit for name, bit in ARRAY_OPTIONS.items() if getattr(objective, name) is not None)
+    return objective.flags + sum(arrays)
 
 
 def default_threads(dim: int, width: int = 4) -> int:
@@ -149,6 +183,7 @@ def choose_instance(
     chip: int,
     width: int = 4,
     shared: bool = False,
+    options: int = 0,
     lossy: bool = False,
     threads: int | None = None,
 ) -> Instance:
@@ -166,6 +201,8 @@ def choose_instance(
         4 where rows are aligned and padded to 16 bytes, else 1.
     shared : bool, optional
         Whether groups of pairs share their negatives.
+    options : int, optional
+        Options of the objective, as `options_of` has them.
     lossy : bool, optional
         Whether updates may be lost.
     threads : int, optional
@@ -188,6 +225,7 @@ def choose_instance(
         update=update,
         num_negative=num_negative if num_negative <= MAX_CONSTANT_NEGATIVE else -1,
         shared=shared,
+        options=options,
     )
 
 
@@ -211,6 +249,13 @@ def _list_instances() -> list[Instance]:
         {"neighbour": False},
         {"neighbour": False, "num_negative": 20},
         {"neighbour": False, "shared": True},
+        *({"options": bit} for bit in (*ARRAY_OPTIONS.values(), REJECT_POSITIVE, FREEZE_LEFT)),
+        {"options": 128, "num_negative": 20, "dim": 64},
+        {"options": 128, "shared": True},
+        {"options": EVERY_OPTION, "num_negative": 20},
+        {"options": EVERY_OPTION, "shared": True, "num_negative": 20},
+        *({"neighbour": False, "options": MEAN + bit, "num_negative": 20} for bit in (0, 128)),
+        {"neighbour": False, "options": MEAN + EVERY_OPTION, "shared": True},
     ]
     chosen = [choose_instance(**{**default, **option}) for option in options]
     return list(dict.fromkeys(defaults + chosen))

@@ -6,6 +6,26 @@ namespace itembed {
 // Targets that are read before one of them is changed; the same in steps.py.
 constexpr int CHUNK = 8;
 
+// Options of the objective (objective.py), compiled in; what is not used leaves no trace.
+constexpr int REJECT_POSITIVE = 1;
+constexpr int FREEZE_LEFT = 2;
+constexpr int FREEZE_RIGHT = 4;
+constexpr int MEAN = 8;
+constexpr int NOISE = 16;
+constexpr int NCE = 32;
+constexpr int SUBSAMPLE = 64;
+constexpr int ADAGRAD = 128;
+constexpr int L2 = 256;
+// With these, a pair can be left out.
+constexpr int DROPS = MEAN | SUBSAMPLE;
+
+// Numbers that stand in steps.py and objective.py as well.
+constexpr u32 ALWAYS = 0xFFFFFFFFu;
+constexpr int MAX_REDRAW = 16;
+constexpr u64 KEEP_SLOT = 1ull << 62;
+constexpr u64 KEEP_RIGHT_SLOT = KEEP_SLOT + (1ull << 61);
+constexpr int DROPPED = -1;
+
 // A launch. The host writes it as kernels.WORK, field by field.
 struct Work {
     Order order;
@@ -21,9 +41,17 @@ struct Work {
     const float* rates;       // learning rate of batches first_batch, first_batch + 1, ...
     const float* left_caps;   // highest learning rate of each row; null: no limit
     const float* right_caps;
+    const u32* thresholds;     // alias table of the noise
+    const int* aliases;
+    const float* corrections;  // log(k Q(row))
+    const u32* left_keep;      // words under this keep an item
+    const u32* right_keep;
+    float* left_state;         // accumulators of Adagrad
+    float* right_state;
     float* left_syn;
     float* right_syn;
-    double* loss;      // receives the sum of the losses of the sampled pairs
+    double* tally;     // receives the sum of the losses of the sampled pairs, the number
+                       // of pairs that were left out, and of those in the sample
     i64 left_stride;   // floats from one row to the next
     i64 right_stride;
     u64 first_slot;    // number of slot 0 in the random stream
@@ -41,6 +69,7 @@ struct Work {
     u32 loss_mask;     // positions with none of these bits are sampled for the loss
     int num_tile;      // tiles at work, of those that were launched
     int take;          // consecutive positions a tile takes at once, up to its threads
+    float l2;
 };
 
 __device__ __forceinline__ i64 guide_entry(const Work& work, i64 entry) {
@@ -72,6 +101,9 @@ struct Place {
 
 // Each item, with one random other item of its itemset.
 struct Unsupervised {
+    // On both sides there are the same occurrences.
+    static constexpr u64 KEEP = KEEP_SLOT;
+
     static __device__ __forceinline__ Place find(const Work& work, i64 slot, u32 word) {
         const i64 itemset = find_itemset(work, slot);
         const i64 first = __ldg(work.right_offsets + itemset);
@@ -84,6 +116,8 @@ struct Unsupervised {
 
 // Every left item with every right item of the same itemset.
 struct Supervised {
+    static constexpr u64 KEEP = KEEP_RIGHT_SLOT;
+
     static __device__ __forceinline__ Place find(const Work& work, i64 slot, u32) {
         const i64 itemset = find_itemset(work, slot);
         const i64 first = __ldg(work.right_offsets + itemset);
@@ -91,6 +125,17 @@ struct Supervised {
         const u64 rank = slot - __ldg(work.slot_offsets + itemset);
         return {__ldg(work.left_offsets + itemset) + static_cast<i64>(rank / length),
                 first + static_cast<i64>(rank % length)};
+    }
+};
+
+// Every right item with the mean of the left items; `left` is the number of the itemset.
+struct Pooled {
+    static constexpr u64 KEEP = KEEP_RIGHT_SLOT;
+
+    static __device__ __forceinline__ Place find(const Work& work, i64 slot, u32) {
+        const i64 itemset = find_itemset(work, slot);
+        const i64 rank = slot - __ldg(work.slot_offsets + itemset);
+        return {itemset, __ldg(work.right_offsets + itemset) + rank};
     }
 };
 
@@ -112,9 +157,19 @@ __device__ __forceinline__ float cap_rate(float rate, const float* caps, int row
     return fminf(fmaxf(rate, -cap), cap);
 }
 
+// A 32-bit word as a row of the noise distribution.
+template <int OPTIONS>
+__device__ __forceinline__ int draw_noise(const Work& work, u32 word) {
+    const u64 product = static_cast<u64>(word) * work.num_right;
+    const int row = static_cast<int>(product >> 32);
+    if constexpr ((OPTIONS & NOISE) == 0) return row;
+    if (static_cast<u32>(product) < __ldg(work.thresholds + row)) return row;
+    return __ldg(work.aliases + row);
+}
+
 // Negatives first ... first + COUNT - 1 of a slot, where first is a multiple of 4; what
 // stands for number 0 is left alone.
-template <int COUNT>
+template <int OPTIONS, int COUNT>
 __device__ __forceinline__ void draw_negatives(const Work& work, u64 slot, int first,
                                                int (&targets)[COUNT]) {
 #pragma unroll
@@ -123,10 +178,50 @@ __device__ __forceinline__ void draw_negatives(const Work& work, u64 slot, int f
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             if (n + i < COUNT && first + n + i > 0) {
-                targets[n + i] = static_cast<int>(below(words.word[i], work.num_right));
+                targets[n + i] = draw_noise<OPTIONS>(work, words.word[i]);
             }
         }
     }
+}
+
+// Draw negatives first ... first + count - 1 of a slot again that are its positive, as
+// steps.redraw_negatives does.
+template <int OPTIONS, int COUNT>
+__device__ __forceinline__ void redraw_negatives(const Work& work, u64 slot, int positive,
+                                                 int first, int count, int (&targets)[COUNT]) {
+    if constexpr ((OPTIONS & REJECT_POSITIVE) == 0) return;
+    const int num_draw = (work.num_negative + 4) / 4 * 4;
+#pragma unroll
+    for (int n = 0; n < COUNT; ++n) {
+        if (n >= count || first + n == 0) continue;
+        u32 word = 0;
+        for (int turn = 1; targets[n] == positive && turn <= MAX_REDRAW; ++turn) {
+            const int draw = first + n + turn * num_draw;
+            word = slot_block(work.stream, slot, static_cast<u32>(draw >> 2)).word[draw & 3];
+            targets[n] = draw_noise<OPTIONS>(work, word);
+        }
+        if (targets[n] == positive && work.num_right > 1) {
+            const int other = static_cast<int>(below(word, work.num_right - 1));
+            targets[n] = other + (other >= positive);
+        }
+    }
+}
+
+// Whether an occurrence of an item is kept in this epoch.
+template <int OPTIONS>
+__device__ __forceinline__ bool is_kept(const Work& work, const u32* keep, u64 slot, int item) {
+    if constexpr ((OPTIONS & SUBSAMPLE) == 0) return true;
+    const u32 threshold = __ldg(keep + item);
+    return threshold == ALWAYS || slot_block(work.stream, slot, 0).word[0] < threshold;
+}
+
+// Weight of a left item in the mean of its itemset, before it is divided by their sum; 0
+// where it is not kept.
+template <int OPTIONS>
+__device__ __forceinline__ float left_weight(const Work& work, i64 position, int item) {
+    const u64 slot = KEEP_SLOT + static_cast<u64>(position);
+    if (!is_kept<OPTIONS>(work, work.left_keep, slot, item)) return 0.0f;
+    return work.left_weights == nullptr ? 1.0f : __ldg(work.left_weights + position);
 }
 
 // A pair: its rows, and how to weigh it. Targets are the right item, then negatives.
@@ -135,24 +230,47 @@ struct Pair {
     u64 slot;
     float rate;
     float weight;
-    int left;
+    int left;  // or DROPPED
     int targets[TARGETS];
+    // Where the left side is a mean: its items, and the sum of the sizes of their weights.
+    i64 bag;
+    int bag_length;
+    float bag_weight;
 };
 
-template <class Source, int TARGETS>
+template <int OPTIONS, class Source, int TARGETS>
 __device__ __forceinline__ Pair<TARGETS> find_pair(const Work& work, i64 position) {
     Pair<TARGETS> pair;
     const i64 slot = static_cast<i64>(slot_at(work.order, static_cast<u64>(position)));
     pair.slot = static_cast<u64>(slot) + work.first_slot;
     const Words words = slot_block(work.stream, pair.slot, 0);
     const Place place = Source::find(work, slot, words.word[0]);
-    pair.left = __ldg(work.left_items + place.left);
     pair.rate = rate_at(work, position);
     pair.weight = 1.0f;
-    if (work.left_weights != nullptr) pair.weight *= __ldg(work.left_weights + place.left);
+    if constexpr ((OPTIONS & MEAN) != 0) {
+        pair.bag = __ldg(work.left_offsets + place.left);
+        pair.bag_length = static_cast<int>(__ldg(work.left_offsets + place.left + 1) - pair.bag);
+        pair.bag_weight = 0.0f;
+        for (int i = 0; i < pair.bag_length; ++i) {
+            const int item = __ldg(work.left_items + pair.bag + i);
+            pair.bag_weight += fabsf(left_weight<OPTIONS>(work, pair.bag + i, item));
+        }
+        pair.left = pair.bag_weight == 0.0f ? DROPPED : 0;
+        if (pair.left == DROPPED) pair.bag_length = 0;
+    } else {
+        pair.left = __ldg(work.left_items + place.left);
+        if (work.left_weights != nullptr) pair.weight *= __ldg(work.left_weights + place.left);
+        const u64 left_slot = KEEP_SLOT + static_cast<u64>(place.left);
+        if (!is_kept<OPTIONS>(work, work.left_keep, left_slot, pair.left)) pair.left = DROPPED;
+    }
     if (work.right_weights != nullptr) pair.weight *= __ldg(work.right_weights + place.right);
-    draw_negatives(work, pair.slot, 0, pair.targets);
+    draw_negatives<OPTIONS>(work, pair.slot, 0, pair.targets);
     pair.targets[0] = __ldg(work.right_items + place.right);
+    redraw_negatives<OPTIONS>(work, pair.slot, pair.targets[0], 0, TARGETS, pair.targets);
+    const u64 right_slot = Source::KEEP + static_cast<u64>(place.right);
+    if (!is_kept<OPTIONS>(work, work.right_keep, right_slot, pair.targets[0])) {
+        pair.left = DROPPED;
+    }
     return pair;
 }
 

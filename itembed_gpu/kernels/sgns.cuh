@@ -7,7 +7,8 @@
 //     v_n += rate(v_n) * weight * g_n * u
 //     u   += rate(u) * weight * sum over n of g_n * v_n
 //
-// as in steps.py, which the tests compare this with. Why it is built so:
+// as in steps.py, which the tests compare this with, and which says what the options
+// change. Why it is built so:
 //
 // 1. One thread a pair (THREADS = 1) is the plain way, and the slowest: neighbouring
 //    threads read rows that lie far apart, so that every load of a warp is 32
@@ -40,6 +41,9 @@ constexpr int MAX_UNROLLED = 16;
 
 constexpr u32 WHOLE_WARP = 0xFFFFFFFFu;
 
+// Keeps the first step of a row by Adagrad finite where its gradient is 0.
+constexpr float EPSILON = 1e-10f;
+
 __device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
 
 // -log(sigmoid(x)), without overflow.
@@ -51,6 +55,7 @@ template <int THREADS, int CHUNKS, int WIDTH, bool FULL, int UPDATE>
 struct Tile {
     static_assert(WIDTH == 4 || (WIDTH == 1 && UPDATE != ADD_VECTOR), "no such width");
     static constexpr bool STORES = UPDATE == STORE;
+    static constexpr bool ALONE = THREADS == 1;
     static constexpr int UNROLL = CHUNKS <= MAX_UNROLLED ? CHUNKS : 4;
 
     // A thread's part of a row: CHUNKS pieces of WIDTH floats, THREADS pieces apart.
@@ -149,8 +154,8 @@ struct Tile {
         return __shfl_sync(WHOLE_WARP, value, source, THREADS);
     }
 
-    template <int TARGETS>
-    static __device__ __forceinline__ Pair<TARGETS> from(const Pair<TARGETS>& pair, int source) {
+    template <int OPTIONS, int TARGETS>
+    static __device__ __forceinline__ Pair<TARGETS> from_pair(const Pair<TARGETS>& pair, int source) {
         Pair<TARGETS> result;
         result.slot = from(pair.slot, source);
         result.rate = from(pair.rate, source);
@@ -158,6 +163,11 @@ struct Tile {
         result.left = from(pair.left, source);
 #pragma unroll
         for (int n = 0; n < TARGETS; ++n) result.targets[n] = from(pair.targets[n], source);
+        if constexpr ((OPTIONS & MEAN) != 0) {
+            result.bag = from(pair.bag, source);
+            result.bag_length = from(pair.bag_length, source);
+            result.bag_weight = from(pair.bag_weight, source);
+        }
         return result;
     }
 };
@@ -178,16 +188,159 @@ __device__ __forceinline__ int clamp_count(int count, int most) {
     return count < 0 ? 0 : count < most ? count : most;
 }
 
+// What the threads of a tile have left out, each for the pairs that it found.
+struct Dropped {
+    int pairs = 0;
+    int sampled = 0;
+
+    template <int OPTIONS, int TARGETS>
+    __device__ __forceinline__ void count(const Work& work, const Pair<TARGETS>& pair,
+                                          int offset) {
+        if constexpr ((OPTIONS & DROPS) != 0) {
+            if (pair.left != DROPPED) return;
+            ++pairs;
+            sampled += is_sampled(work, offset);
+        }
+    }
+};
+
+// Learning rate of a row by Adagrad, at most its cap, in size.
+__device__ __forceinline__ float adaptive_rate(float rate, float total, const float* caps,
+                                               int row) {
+    return cap_rate(rate / sqrtf(total + EPSILON), caps, row);
+}
+
+// Add to a row's accumulator, if this thread is the tile's first; what it then holds.
+template <class T>
+__device__ __forceinline__ float add_squares(const T& tile, bool active, float* state, int row,
+                                             float squares) {
+    if (!active || tile.lane != 0) return 0.0f;
+    return atomicAdd(state + row, squares) + squares;
+}
+
+// Add step * change to a row that held `old` when it was read; with L2, take decay times
+// itself away, as it is now.
+template <int OPTIONS, class T>
+__device__ __forceinline__ void add_to_row(const T& tile, float* row, const typename T::Row& old,
+                                           float step, const typename T::Row& change,
+                                           float decay) {
+    if constexpr ((OPTIONS & L2) != 0) {
+        typename T::Row now, sum;
+        tile.read(row, now);
+        T::clear(sum);
+        T::accumulate(sum, step, change);
+        T::accumulate(sum, -decay, now);
+        tile.add(row, now, 1.0f, sum);
+    } else {
+        tile.add(row, old, step, change);
+    }
+}
+
+// Read the left row of a pair, or the mean of its bag.
+template <int OPTIONS, int TARGETS, class T>
+__device__ __forceinline__ void read_left(const T& tile, const Work& work,
+                                          const Pair<TARGETS>& pair, typename T::Row& u) {
+    if constexpr ((OPTIONS & MEAN) != 0) {
+        T::clear(u);
+        for (int i = 0; i < pair.bag_length; ++i) {
+            const int item = __ldg(work.left_items + pair.bag + i);
+            const float weight = left_weight<OPTIONS>(work, pair.bag + i, item);
+            if (weight == 0.0f) continue;
+            typename T::Row x;
+            tile.read(work.left_syn + item * work.left_stride, x);
+            T::accumulate(u, weight / pair.bag_weight, x);
+        }
+    } else {
+        const int row = (OPTIONS & DROPS) != 0 && pair.left == DROPPED ? 0 : pair.left;
+        tile.read(work.left_syn + row * work.left_stride, u);
+    }
+}
+
+// The most of a number over the threads of a warp.
+template <class T>
+__device__ __forceinline__ int warp_max(int number) {
+    if constexpr (T::ALONE) return number;
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) {
+        const int other = __shfl_xor_sync(WHOLE_WARP, number, offset);
+        number = other > number ? other : number;
+    }
+    return number;
+}
+
+// Add delta to the left row, which held u when it was read, or to the rows of the bag. A
+// tile that is not at work goes along.
+template <int OPTIONS, int TARGETS, class T>
+__device__ __forceinline__ void add_to_left(const T& tile, const Work& work, bool active,
+                                            const Pair<TARGETS>& pair, const typename T::Row& u,
+                                            const typename T::Row& delta, bool with_decay) {
+    if constexpr ((OPTIONS & FREEZE_LEFT) != 0) return;
+    const float decay = with_decay ? fabsf(pair.weight) * work.l2 : 0.0f;
+    float squares = 0.0f;
+    if constexpr ((OPTIONS & ADAGRAD) != 0) {
+        squares = T::sum(T::dot(delta, delta)) / static_cast<float>(work.dim);
+        squares *= pair.weight * pair.weight;
+    }
+    if constexpr ((OPTIONS & MEAN) != 0) {
+        const int longest = (OPTIONS & ADAGRAD) != 0 ? warp_max<T>(pair.bag_length)
+                                                     : pair.bag_length;
+        for (int i = 0; i < longest; ++i) {
+            bool has = active && i < pair.bag_length;
+            const int item = has ? __ldg(work.left_items + pair.bag + i) : 0;
+            const float weight = has ? left_weight<OPTIONS>(work, pair.bag + i, item) : 0.0f;
+            has = has && weight != 0.0f;
+            const float share = has ? weight / pair.bag_weight : 0.0f;
+            float rate;
+            if constexpr ((OPTIONS & ADAGRAD) != 0) {
+                const float part = squares * share * share;
+                const float total = add_squares(tile, has, work.left_state, item, part);
+                rate = adaptive_rate(pair.rate, T::from(total, 0), work.left_caps, item);
+            } else {
+                rate = cap_rate(pair.rate, work.left_caps, item);
+            }
+            if (!has) continue;
+            float* const row = work.left_syn + item * work.left_stride;
+            typename T::Row old = {};
+            if constexpr (T::STORES) tile.read(row, old);
+            add_to_row<OPTIONS>(tile, row, old, rate * share * pair.weight, delta,
+                                fabsf(rate * share) * decay);
+        }
+    } else {
+        float rate;
+        if constexpr ((OPTIONS & ADAGRAD) != 0) {
+            const float part = add_squares(tile, active, work.left_state, pair.left, squares);
+            const float total = T::from(part, 0);
+            if (!active) return;
+            rate = adaptive_rate(pair.rate, total, work.left_caps, pair.left);
+        } else {
+            if (!active) return;
+            rate = cap_rate(pair.rate, work.left_caps, pair.left);
+        }
+        float* const row = work.left_syn + pair.left * work.left_stride;
+        if constexpr ((OPTIONS & L2) != 0) {
+            // Less its own decay as it was read, as everything in a pair is.
+            typename T::Row sum;
+            T::clear(sum);
+            T::accumulate(sum, rate * pair.weight, delta);
+            T::accumulate(sum, -fabsf(rate) * decay, u);
+            tile.add(row, u, 1.0f, sum);
+        } else {
+            tile.add(row, u, rate * pair.weight, delta);
+        }
+    }
+}
+
 // Train one pair with targets first ... first + count - 1, which are rows of the right
 // table; number 0 is the positive. Adds to delta, and returns the loss before the update.
 //
 // A tile that is not at work (`active`) goes along, as shuffles need the whole warp: it
 // reads row 0, and changes nothing.
-template <int TARGETS, class T>
+template <int OPTIONS, int TARGETS, class T>
 __device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bool active,
                                              const Pair<TARGETS>& pair, const int (&rows)[TARGETS],
                                              int first, int count, const typename T::Row& u,
-                                             typename T::Row& delta, bool with_loss) {
+                                             typename T::Row& delta, float squares,
+                                             bool with_loss) {
     using Row = typename T::Row;
     constexpr bool HELD = TARGETS * static_cast<int>(sizeof(Row) / sizeof(float)) <= MAX_HELD;
     Row held[HELD ? TARGETS : 1];
@@ -204,7 +357,8 @@ __device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bo
         if (n >= count) continue;
         Row& v = held[HELD ? n : 0];
         if constexpr (!HELD) tile.read(work.right_syn + rows[n] * work.right_stride, v);
-        const float logit = T::sum(T::dot(u, v));
+        float logit = T::sum(T::dot(u, v));
+        if constexpr ((OPTIONS & NCE) != 0) logit -= __ldg(work.corrections + rows[n]);
         const bool positive = first + n == 0;
         if (with_loss) loss += log_loss(positive ? logit : -logit);
         gradients[n] = (positive ? 1.0f : 0.0f) - sigmoid(logit);
@@ -219,21 +373,49 @@ __device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bo
             T::accumulate(delta, gradients[n], held[0]);
         }
     }
+    if constexpr ((OPTIONS & FREEZE_RIGHT) != 0) return active ? loss : 0.0f;
+    float totals[TARGETS] = {};
+    if constexpr ((OPTIONS & ADAGRAD) != 0) {
+        // All of them first: they do not wait for each other.
+#pragma unroll
+        for (int n = 0; n < TARGETS; ++n) {
+            if (n >= count) continue;
+            const float gradient = pair.weight * gradients[n];
+            totals[n] = add_squares(tile, active, work.right_state, rows[n],
+                                    squares * gradient * gradient);
+        }
+#pragma unroll
+        for (int n = 0; n < TARGETS; ++n) totals[n] = T::from(totals[n], 0);
+    }
     if (!active) return 0.0f;
 #pragma unroll
     for (int n = 0; n < TARGETS; ++n) {
         if (n >= count) continue;
         float* const row = work.right_syn + rows[n] * work.right_stride;
-        const float rate = cap_rate(pair.rate, work.right_caps, rows[n]);
+        float rate;
+        if constexpr ((OPTIONS & ADAGRAD) != 0) {
+            rate = adaptive_rate(pair.rate, totals[n], work.right_caps, rows[n]);
+        } else {
+            rate = cap_rate(pair.rate, work.right_caps, rows[n]);
+        }
         if constexpr (!HELD && T::STORES) tile.read(row, held[0]);
-        tile.add(row, held[HELD ? n : 0], rate * pair.weight * gradients[n], u);
+        add_to_row<OPTIONS>(tile, row, held[HELD ? n : 0], rate * pair.weight * gradients[n], u,
+                            fabsf(rate * pair.weight) * work.l2);
     }
     return loss;
 }
 
+// Mean square of the left row: what a target's gradient is multiplied by.
+template <int OPTIONS, class T>
+__device__ __forceinline__ float left_squares(const Work& work, const typename T::Row& u) {
+    if constexpr ((OPTIONS & ADAGRAD) == 0) return 0.0f;
+    return T::sum(T::dot(u, u)) / static_cast<float>(work.dim);
+}
+
 // One pair after the other, each with negatives of its own.
-template <int NEGATIVES, class Source, class T>
-__device__ __forceinline__ float train_pairs(const T& tile, const Work& work, const Share& share) {
+template <int NEGATIVES, int OPTIONS, class Source, class T>
+__device__ __forceinline__ float train_pairs(const T& tile, const Work& work, const Share& share,
+                                             Dropped& dropped) {
     constexpr int TARGETS = NEGATIVES >= 0 ? NEGATIVES + 1 : CHUNK;
     using Row = typename T::Row;
     const int num_target = NEGATIVES >= 0 ? TARGETS : work.num_negative + 1;
@@ -246,32 +428,34 @@ __device__ __forceinline__ float train_pairs(const T& tile, const Work& work, co
             share.tile < work.num_tile ? clamp_count(work.num_pair - mine, work.take) : 0;
         Pair<TARGETS> found = {};
         if (tile.lane < count) {
-            found = find_pair<Source, TARGETS>(work, work.start + mine + tile.lane);
+            found = find_pair<OPTIONS, Source, TARGETS>(work, work.start + mine + tile.lane);
+            dropped.count<OPTIONS>(work, found, mine + tile.lane);
         }
         const int longest = clamp_count(work.num_pair - base, work.take);
 #pragma unroll 1
         for (int i = 0; i < longest; ++i) {
-            const Pair<TARGETS> pair = T::from(found, i);
-            const bool active = i < count;
+            const Pair<TARGETS> pair = T::template from_pair<OPTIONS>(found, i);
+            bool active = i < count;
+            if constexpr ((OPTIONS & DROPS) != 0) active = active && pair.left != DROPPED;
             const bool with_loss = is_sampled(work, mine + i);
-            float* const left = work.left_syn + pair.left * work.left_stride;
             Row u, delta;
-            tile.read(left, u);
+            read_left<OPTIONS>(tile, work, pair, u);
             T::clear(delta);
-            loss += train_chunk(tile, work, active, pair, pair.targets, 0,
-                                num_target < TARGETS ? num_target : TARGETS, u, delta, with_loss);
+            const float squares = left_squares<OPTIONS, T>(work, u);
+            loss += train_chunk<OPTIONS>(tile, work, active, pair, pair.targets, 0,
+                                         num_target < TARGETS ? num_target : TARGETS, u, delta,
+                                         squares, with_loss);
             if constexpr (NEGATIVES < 0) {
                 for (int first = CHUNK; first < num_target; first += CHUNK) {
+                    const int size = clamp_count(num_target - first, CHUNK);
                     int rows[CHUNK] = {};
-                    draw_negatives(work, pair.slot, first, rows);
-                    loss += train_chunk(tile, work, active, pair, rows, first,
-                                        clamp_count(num_target - first, CHUNK), u, delta,
-                                        with_loss);
+                    draw_negatives<OPTIONS>(work, pair.slot, first, rows);
+                    redraw_negatives<OPTIONS>(work, pair.slot, pair.targets[0], first, size, rows);
+                    loss += train_chunk<OPTIONS>(tile, work, active, pair, rows, first, size, u,
+                                                 delta, squares, with_loss);
                 }
             }
-            if (!active) continue;
-            const float rate = cap_rate(pair.rate, work.left_caps, pair.left);
-            tile.add(left, u, rate * pair.weight, delta);
+            add_to_left<OPTIONS>(tile, work, active, pair, u, delta, true);
         }
     }
     return loss;
@@ -279,42 +463,53 @@ __device__ __forceinline__ float train_pairs(const T& tile, const Work& work, co
 
 // Negatives first ... first + count - 1 of a group, with all of its pairs. Their rows are
 // read once, change in registers, and what has changed is added at the end.
-template <int MOST, bool WITH_POSITIVE, class Source, class T>
+template <int MOST, bool WITH_POSITIVE, int OPTIONS, class Source, class T>
 __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& work, int mine,
-                                                   int size, int longest, int first, int count) {
+                                                   int size, int longest, int first, int count,
+                                                   Dropped& dropped) {
     using Row = typename T::Row;
     constexpr int SKIP = WITH_POSITIVE ? 1 : 0;
+    constexpr bool ADAPTS = (OPTIONS & ADAGRAD) != 0;
+    constexpr bool TRAINS = (OPTIONS & FREEZE_RIGHT) == 0;
     int rows[MOST + SKIP] = {};
     const u64 group = static_cast<u64>(work.start + mine) >> work.group_bits;
-    draw_negatives(work, GROUP_SLOT + group, first, rows);
+    draw_negatives<OPTIONS>(work, GROUP_SLOT + group, first, rows);
     Row local[MOST > 0 ? MOST : 1], origin[MOST > 0 ? MOST : 1];
+    float state[MOST > 0 ? MOST : 1] = {}, old_state[MOST > 0 ? MOST : 1] = {};
 #pragma unroll
     for (int n = 0; n < MOST; ++n) {
         if (n >= count) continue;
         tile.read(work.right_syn + rows[n + SKIP] * work.right_stride, origin[n]);
         local[n] = origin[n];
+        if constexpr (ADAPTS) old_state[n] = state[n] = __ldcg(work.right_state + rows[n + SKIP]);
     }
     float loss = 0.0f;
     for (int from = 0; from < longest; from += work.take) {
         Pair<1> found = {};
         if (tile.lane < work.take && from + tile.lane < size) {
-            found = find_pair<Source, 1>(work, work.start + mine + from + tile.lane);
+            const int offset = mine + from + tile.lane;
+            found = find_pair<OPTIONS, Source, 1>(work, work.start + offset);
+            if constexpr (WITH_POSITIVE) dropped.count<OPTIONS>(work, found, offset);
         }
 #pragma unroll 1
         for (int i = 0; i < work.take && from + i < longest; ++i) {
-            const Pair<1> pair = T::from(found, i);
-            const bool active = from + i < size;
+            const Pair<1> pair = T::template from_pair<OPTIONS>(found, i);
+            bool active = from + i < size;
+            if constexpr ((OPTIONS & DROPS) != 0) active = active && pair.left != DROPPED;
             const bool with_loss = is_sampled(work, mine + from + i);
-            float* const left = work.left_syn + pair.left * work.left_stride;
             float* const right = work.right_syn + pair.targets[0] * work.right_stride;
             Row u, v, delta;
             float gradient = 0.0f, pair_loss = 0.0f;
             float gradients[MOST > 0 ? MOST : 1] = {};
-            tile.read(left, u);
+            read_left<OPTIONS>(tile, work, pair, u);
             T::clear(delta);
+            const float squares = left_squares<OPTIONS, T>(work, u);
             if constexpr (WITH_POSITIVE) {
                 tile.read(right, v);
-                const float logit = T::sum(T::dot(u, v));
+                float logit = T::sum(T::dot(u, v));
+                if constexpr ((OPTIONS & NCE) != 0) {
+                    logit -= __ldg(work.corrections + pair.targets[0]);
+                }
                 gradient = 1.0f - sigmoid(logit);
                 if (with_loss) pair_loss += log_loss(logit);
                 T::accumulate(delta, gradient, v);
@@ -322,40 +517,73 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
 #pragma unroll
             for (int n = 0; n < MOST; ++n) {
                 if (n >= count) continue;
-                const float logit = T::sum(T::dot(u, local[n]));
+                float logit = T::sum(T::dot(u, local[n]));
+                if constexpr ((OPTIONS & NCE) != 0) {
+                    logit -= __ldg(work.corrections + rows[n + SKIP]);
+                }
+                if constexpr ((OPTIONS & REJECT_POSITIVE) != 0) {
+                    if (rows[n + SKIP] == pair.targets[0]) continue;
+                }
                 gradients[n] = -sigmoid(logit);
                 if (with_loss) pair_loss += log_loss(-logit);
                 T::accumulate(delta, gradients[n], local[n]);
             }
-            if (!active) continue;
-            loss += pair_loss;
+            if (active) loss += pair_loss;
+            if constexpr (TRAINS) {
+                float total = 0.0f;
+                if constexpr (ADAPTS && WITH_POSITIVE) {
+                    const float scaled = pair.weight * gradient;
+                    total = T::from(add_squares(tile, active, work.right_state, pair.targets[0],
+                                                squares * scaled * scaled), 0);
+                }
 #pragma unroll
-            for (int n = 0; n < MOST; ++n) {
-                if (n >= count) continue;
-                const float rate = cap_rate(pair.rate, work.right_caps, rows[n + SKIP]);
-                T::accumulate(local[n], rate * pair.weight * gradients[n], u);
+                for (int n = 0; n < MOST; ++n) {
+                    if (n >= count || !active) continue;
+                    if constexpr ((OPTIONS & REJECT_POSITIVE) != 0) {
+                        if (rows[n + SKIP] == pair.targets[0]) continue;
+                    }
+                    const float scaled = pair.weight * gradients[n];
+                    float rate;
+                    if constexpr (ADAPTS) {
+                        state[n] += squares * scaled * scaled;
+                        rate = adaptive_rate(pair.rate, state[n], work.right_caps, rows[n + SKIP]);
+                    } else {
+                        rate = cap_rate(pair.rate, work.right_caps, rows[n + SKIP]);
+                    }
+                    if constexpr ((OPTIONS & L2) != 0) {
+                        const Row now = local[n];
+                        T::accumulate(local[n], -fabsf(rate * pair.weight) * work.l2, now);
+                    }
+                    T::accumulate(local[n], rate * scaled, u);
+                }
+                if (WITH_POSITIVE && active) {
+                    const float rate =
+                        ADAPTS ? adaptive_rate(pair.rate, total, work.right_caps, pair.targets[0])
+                               : cap_rate(pair.rate, work.right_caps, pair.targets[0]);
+                    add_to_row<OPTIONS>(tile, right, v, rate * pair.weight * gradient, u,
+                                        fabsf(rate * pair.weight) * work.l2);
+                }
             }
-            if constexpr (WITH_POSITIVE) {
-                const float rate = cap_rate(pair.rate, work.right_caps, pair.targets[0]);
-                tile.add(right, v, rate * pair.weight * gradient, u);
-            }
-            const float rate = cap_rate(pair.rate, work.left_caps, pair.left);
-            tile.add(left, u, rate * pair.weight, delta);
+            add_to_left<OPTIONS>(tile, work, active, pair, u, delta, WITH_POSITIVE);
         }
     }
-    if (size == 0) return loss;
+    if (size == 0 || !TRAINS) return loss;
 #pragma unroll
     for (int n = 0; n < MOST; ++n) {
         if (n >= count) continue;
         T::accumulate(local[n], -1.0f, origin[n]);
         tile.add(work.right_syn + rows[n + SKIP] * work.right_stride, origin[n], 1.0f, local[n]);
+        if constexpr (ADAPTS) {
+            add_squares(tile, true, work.right_state, rows[n + SKIP], state[n] - old_state[n]);
+        }
     }
     return loss;
 }
 
 // One group of pairs after the other, each with one set of negatives.
-template <int NEGATIVES, class Source, class T>
-__device__ __forceinline__ float train_groups(const T& tile, const Work& work, const Share& share) {
+template <int NEGATIVES, int OPTIONS, class Source, class T>
+__device__ __forceinline__ float train_groups(const T& tile, const Work& work, const Share& share,
+                                              Dropped& dropped) {
     constexpr int MOST = NEGATIVES >= 0 ? NEGATIVES : CHUNK - 1;
     const int group = 1 << work.group_bits;
     float loss = 0.0f;
@@ -364,12 +592,13 @@ __device__ __forceinline__ float train_groups(const T& tile, const Work& work, c
         const int size = share.tile < work.num_tile ? clamp_count(work.num_pair - mine, group) : 0;
         const int longest = clamp_count(work.num_pair - base, group);
         const int count = NEGATIVES >= 0 ? MOST : clamp_count(work.num_negative, MOST);
-        loss += train_group_chunk<MOST, true, Source>(tile, work, mine, size, longest, 0, count);
+        loss += train_group_chunk<MOST, true, OPTIONS, Source>(tile, work, mine, size, longest, 0,
+                                                               count, dropped);
         if constexpr (NEGATIVES < 0) {
             for (int first = CHUNK; first <= work.num_negative; first += CHUNK) {
-                loss += train_group_chunk<CHUNK, false, Source>(
+                loss += train_group_chunk<CHUNK, false, OPTIONS, Source>(
                     tile, work, mine, size, longest, first,
-                    clamp_count(work.num_negative + 1 - first, CHUNK));
+                    clamp_count(work.num_negative + 1 - first, CHUNK), dropped);
             }
         }
     }
@@ -380,31 +609,38 @@ __device__ __forceinline__ float train_groups(const T& tile, const Work& work, c
 // up to 8 floats a thread and as many rows as by default, that takes 128 registers a
 // thread, and nothing is spilled. With shared negatives it takes 168, and a few are: a
 // tile that keeps them waits for two rows at a time, and it takes many tiles to keep the
-// memory busy.
-__device__ constexpr int min_blocks(int floats, int negatives, bool shared) {
+// memory busy. Options take registers of their own.
+__device__ constexpr int min_blocks(int floats, int negatives, bool shared, int options) {
     if (floats > 8 || negatives < 0 || negatives > 5) return 1;
-    return shared ? 3 : 4;
+    return shared || options != 0 ? 3 : 4;
 }
 
 // THREADS: threads a pair. CHUNKS: pieces of a row a thread holds. WIDTH: floats of a
 // piece. FULL: whether the tile's pieces are exactly a row. UPDATE: how rows are updated.
 // NEGATIVES: how many a pair, or -1: as the work says. SHARED: whether groups of pairs
-// share them.
+// share them. OPTIONS: those of the objective.
 template <int THREADS, int CHUNKS, int WIDTH, bool FULL, int UPDATE, int NEGATIVES, bool SHARED,
-          class Source>
+          int OPTIONS, class Source>
 __device__ __forceinline__ void train(const Work& work) {
     static_assert(32 % THREADS == 0 && NEGATIVES < CHUNK, "no such tile");
     using T = Tile<THREADS, CHUNKS, WIDTH, FULL, UPDATE>;
     const Share share = find_share<THREADS>();
     if (share.first >= work.num_tile) return;
     const T tile = {static_cast<int>(threadIdx.x) % THREADS, work.dim};
+    Dropped dropped;
     float loss;
     if constexpr (SHARED) {
-        loss = train_groups<NEGATIVES, Source>(tile, work, share);
+        loss = train_groups<NEGATIVES, OPTIONS, Source>(tile, work, share, dropped);
     } else {
-        loss = train_pairs<NEGATIVES, Source>(tile, work, share);
+        loss = train_pairs<NEGATIVES, OPTIONS, Source>(tile, work, share, dropped);
     }
-    if (tile.lane == 0 && loss != 0.0f) atomicAdd(work.loss, static_cast<double>(loss));
+    if (tile.lane == 0 && loss != 0.0f) atomicAdd(work.tally, static_cast<double>(loss));
+    if constexpr ((OPTIONS & DROPS) != 0) {
+        if (dropped.pairs != 0) {
+            atomicAdd(work.tally + 1, static_cast<double>(dropped.pairs));
+            atomicAdd(work.tally + 2, static_cast<double>(dropped.sampled));
+        }
+    }
 }
 
 }  // namespace itembed

@@ -2,10 +2,12 @@
 
 namespace itembed {
 
-template <int THREADS, int CHUNKS, int WIDTH, bool FULL, int UPDATE, int NEGATIVES, bool SHARED>
-__global__ void __launch_bounds__(128, min_blocks(CHUNKS * WIDTH, NEGATIVES, SHARED))
+template <int THREADS, int CHUNKS, int WIDTH, bool FULL, int UPDATE, int NEGATIVES, bool SHARED,
+          int OPTIONS>
+__global__ void __launch_bounds__(128, min_blocks(CHUNKS * WIDTH, NEGATIVES, SHARED, OPTIONS))
     unsupervised(const Work work) {
-    train<THREADS, CHUNKS, WIDTH, FULL, UPDATE, NEGATIVES, SHARED, Unsupervised>(work);
+    train<THREADS, CHUNKS, WIDTH, FULL, UPDATE, NEGATIVES, SHARED, OPTIONS, Unsupervised>(
+        work);
 }
 
 }  // namespace itembed

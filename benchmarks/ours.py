@@ -1,0 +1,97 @@
+"""itembed_gpu as one of the systems of `quality.py`, with the signature of the peers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Labelling, Ranking
+from peers import Factors, Scorers, Watch, at_least_two, mean_rows, read_both_ways
+
+import itembed_gpu
+
+
+def ours(
+    data: Dataset,
+    seed: int,
+    watch: Watch,
+    dim: int = 64,
+    num_negative: int = 5,
+    num_epoch: int = 10,
+    learning_rate: float = 0.05,
+    popularity: float = 0.0,
+    history_power: float = 0.0,
+) -> Scorers:
+    """Skip-gram with negative sampling, by this package.
+
+    Parameters
+    ----------
+    popularity : float
+        So many times the logarithm of an item's count is added to its score; below 0 it
+        helps rare items.
+    history_power : float
+        An item of a query counts as its count to this power; at -0.5, frequent ones weigh less.
+    """
+    left, right = (
+        itembed_gpu.initialize_syn(size, dim, seed=1_000 * (side + 1) + seed, device="cpu")
+        for side, size in enumerate((data.num_item, data.num_ranked))
+    )
+    task = make_task(data, left, right, num_negative, seed, watch)
+    compile_before(task, watch)
+
+    def make() -> Scorers:
+        scorers = read_both_ways(data, left, right)
+        if popularity or history_power:
+            scorers["dot, weighted"] = weighted(data, left, right, popularity, history_power)
+        return scorers
+
+    # Tables that lie on a GPU are copied back for each callback: none where nobody looks.
+    looks = [lambda state: watch.look(state.record.epoch + 1, make)] if watch.seen else []
+    itembed_gpu.train(
+        task,
+        num_epoch=num_epoch,
+        initial_learning_rate=learning_rate,
+        callbacks=looks,
+        progress=False,
+    )
+    return make()
+
+
+def make_task(
+    data: Dataset, left: np.ndarray, right: np.ndarray, num_negative: int, seed: int, watch: Watch
+) -> Any:
+    """The task of a data set: labels from features, or items from items."""
+    options = {
+        "num_negative": num_negative,
+        "seed": seed,
+        "device": watch.device,
+        "num_threads": watch.num_threads,
+    }
+    if isinstance(data, Labelling):
+        return itembed_gpu.SupervisedTask(
+            data.train.items,
+            data.train.offsets,
+            data.train_labels.items,
+            data.train_labels.offsets,
+            left,
+            right,
+            **options,
+        )
+    train = at_least_two(data.train)
+    return itembed_gpu.UnsupervisedTask(train.items, train.offsets, left, right, **options)
+
+
+def compile_before(task: Any, watch: Watch) -> None:
+    """Compile what trains a task, and start the time: the code is kept on disk between runs."""
+    task.do_batch(0.0)
+    task.synchronize()
+    watch.restart()
+
+
+def weighted(
+    data: Ranking, left: np.ndarray, right: np.ndarray, popularity: float, history_power: float
+) -> Factors:
+    """The dot product, with frequent items of queries, and of the catalog, weighted."""
+    counts = np.bincount(data.train.items, minlength=data.num_item).clip(1)
+    queries = mean_rows(data.history, left, counts**history_power)
+    return Factors(queries, right, (popularity * np.log(counts)).astype(np.float32))
