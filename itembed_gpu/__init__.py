@@ -16,6 +16,7 @@ _NAMES = {
         "EarlyStopping",
         "Evaluator",
     ),
+    "classifier": ("SupervisedClassifier",),
     "devices": (
         "BackendInfo",
         "Cuda",
@@ -32,6 +33,7 @@ _NAMES = {
         "UnknownLabelError",
     ),
     "example": ("load_example",),
+    "item2vec": ("Item2Vec",),
     "itemsets": (
         "Dropped",
         "PackedItemsets",
@@ -67,6 +69,7 @@ _NAMES = {
         "SupervisedTask",
         "Task",
         "UnsupervisedTask",
+        "itemset_task",
     ),
     "training": (
         "EpochRecord",
@@ -85,12 +88,14 @@ _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names
 __all__ = sorted(_MODULE_OF)
 
 if TYPE_CHECKING:
-    from . import metrics as metrics
     from .callbacks import (
         EarlyStopping as EarlyStopping,
     )
     from .callbacks import (
         Evaluator as Evaluator,
+    )
+    from .classifier import (
+        SupervisedClassifier as SupervisedClassifier,
     )
     from .devices import (
         BackendInfo as BackendInfo,
@@ -127,6 +132,9 @@ if TYPE_CHECKING:
     )
     from .example import (
         load_example as load_example,
+    )
+    from .item2vec import (
+        Item2Vec as Item2Vec,
     )
     from .itemsets import (
         Dropped as Dropped,
@@ -199,6 +207,9 @@ if TYPE_CHECKING:
     )
     from .tasks import (
         UnsupervisedTask as UnsupervisedTask,
+    )
+    from .tasks import (
+        itemset_task as itemset_task,
     )
     from .training import (
         EpochRecord as EpochRecord,

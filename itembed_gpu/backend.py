@@ -94,7 +94,11 @@ class Tally(NamedTuple):
 
     def plus(self, other: Tally) -> Tally:
         """Add up two."""
-        return Tally(*(a + b for a, b in zip(self, other, strict=True)))
+        return Tally(
+            self.loss + other.loss,
+            self.num_sample + other.num_sample,
+            self.num_dropped + other.num_dropped,
+        )
 
 
 class BoundTask(Protocol):

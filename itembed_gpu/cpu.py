@@ -26,6 +26,7 @@ from numba import njit
 from . import objective, rng, schedule, steps
 from .backend import Problem, Tally
 from .interrupts import deferred_interrupt
+from .objective import REJECT_ITEMSET
 from .rng import u64
 from .schedule import epoch_order
 from .steps import BLOCK, FAST_MATH, train_positions
@@ -68,6 +69,7 @@ def make_kernel(
 ) -> Any:
     """Return `train_positions` with constants compiled in, its code kept on disk or not."""
     sources = _sources()
+    rejects_itemset = True if flags & REJECT_ITEMSET else None
 
     def kernel(
         pairs,
@@ -109,6 +111,7 @@ def make_kernel(
             num_negative,
             group,
             flags,
+            rejects_itemset,
         )
 
     options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}

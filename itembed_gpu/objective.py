@@ -30,6 +30,7 @@ REJECT_POSITIVE = 1
 FREEZE_LEFT = 2
 FREEZE_RIGHT = 4
 MEAN = 8
+REJECT_ITEMSET = 16
 
 LOSSES = ("negative-sampling", "nce")
 OPTIMIZERS = ("sgd", "adagrad")
@@ -54,6 +55,8 @@ class Options:
         "nce" subtracts log(k Q(b)) from the logit of each target b.
     reject_positive : bool
         Whether a negative that is the pair's positive is drawn again.
+    reject_itemset : bool
+        Whether a negative that is any of the right items of the pair's itemset is.
     update_left, update_right : bool
         Whether the table of a side is trained, or only read.
     l2 : float
@@ -70,6 +73,7 @@ class Options:
     subsample: float = 0.0
     loss: str = "negative-sampling"
     reject_positive: bool = False
+    reject_itemset: bool = False
     update_left: bool = True
     update_right: bool = True
     l2: float = 0.0
@@ -87,10 +91,16 @@ class Options:
         _check_choice("pooling", self.pooling, POOLINGS)
 
     @property
+    def rejects(self) -> bool:
+        """Whether some negatives are drawn again."""
+        return bool(self.reject_positive or self.reject_itemset)
+
+    @property
     def flags(self) -> int:
         """Options that are no array, as a sum of bits."""
         return (
-            REJECT_POSITIVE * bool(self.reject_positive)
+            REJECT_POSITIVE * self.rejects
+            + REJECT_ITEMSET * bool(self.reject_itemset)
             + FREEZE_LEFT * (not self.update_left)
             + FREEZE_RIGHT * (not self.update_right)
             + MEAN * (self.pooling == "mean")
@@ -113,7 +123,7 @@ class Objective(NamedTuple):
     l2 : float32
         Strength of the regularisation.
     flags : int
-        Sum of REJECT_POSITIVE, FREEZE_LEFT, FREEZE_RIGHT and MEAN.
+        Sum of REJECT_POSITIVE, REJECT_ITEMSET, FREEZE_LEFT, FREEZE_RIGHT and MEAN.
     """
 
     thresholds: UInt32Array | None = None
@@ -249,7 +259,8 @@ def log_corrections(weights: Float64Array | None, num_row: int, num_negative: in
     shares = weights / weights.sum()
     # A row that is never drawn is a positive only in a table of somebody else's counts.
     shares = np.maximum(shares, np.finfo(np.float32).tiny)
-    return np.log(num_negative * shares).astype(np.float32)
+    corrections: Float32Array = np.log(num_negative * shares).astype(np.float32)
+    return corrections
 
 
 def keep_probabilities(counts: npt.NDArray[Any], threshold: float) -> Float64Array:
@@ -339,7 +350,7 @@ def noise_shares(objective: Objective, num_right: int) -> Float64Array | None:
     return shares
 
 
-def check_num_negative(num_negative: int, reject_positive: bool) -> int:
+def check_num_negative(num_negative: int, rejects: bool) -> int:
     """Check the number of negatives: the draws of a slot are counted.
 
     Raises
@@ -348,7 +359,7 @@ def check_num_negative(num_negative: int, reject_positive: bool) -> int:
         It is not an integer of at least 0, or too large.
     """
     number = checks.integer("num_negative", num_negative)
-    most = MAX_DRAW // (MAX_REDRAW + 1) - 4 if reject_positive else MAX_DRAW - 4
+    most = MAX_DRAW // (MAX_REDRAW + 1) - 4 if rejects else MAX_DRAW - 4
     if number > most:
         raise InputError(f"num_negative is {num_negative}; pass at most {most}")
     return number

@@ -27,7 +27,8 @@ all its pairs with the next.
 Options change this as follows (`objective`); what is not used is not even compiled.
 
 - NCE: the logit of target b is u . v_b - corrections[b].
-- l2: every row r that a pair touches also loses rate * abs(weights) * l2 * r.
+- l2: every row r that a pair touches also loses rate * abs(weights) * l2 * r. (Each
+  row of a mean as well: scaled by its share, features would hardly be held back.)
 - Adagrad, one accumulator G a row (Duchi et al., "Adaptive subgradient methods",
   2011; by rows, as PyTorch-BigGraph and DLRM do)::
 
@@ -54,7 +55,14 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .objective import ALWAYS, FREEZE_LEFT, FREEZE_RIGHT, MAX_REDRAW, MEAN, REJECT_POSITIVE
+from .objective import (
+    ALWAYS,
+    FREEZE_LEFT,
+    FREEZE_RIGHT,
+    MAX_REDRAW,
+    MEAN,
+    REJECT_POSITIVE,
+)
 from .rng import HALF, LOW, below, fill_draws, slot_block, u64
 from .schedule import batch_at, batch_start, fill_slots
 
@@ -255,7 +263,7 @@ def add_to_left(syn_left, left, bag, row, delta, dim, rate, caps, state, decay, 
         for i in range(count):
             item, share = items[i], shares[i]
             factor = step_factor(rate, caps, state, item, squares * share * share)
-            add_to_row(syn_left, item, delta, factor * share, factor * decay * abs(share), dim, l2)
+            add_to_row(syn_left, item, delta, factor * share, factor * decay, dim, l2)
 
 
 @njit(forceinline=True, fastmath=FAST_MATH)
@@ -358,6 +366,19 @@ def update_pair(
     return loss
 
 
+@njit(forceinline=True)
+def is_rejected(pairs, slots, i, positive, negative):
+    """Whether a negative is the positive of pair i or, with `pairs`, of its right itemset."""
+    if negative == positive:
+        return True
+    if pairs is not None:
+        itemset = find_itemset(pairs, np.int64(slots[i]))
+        for position in range(pairs.right_offsets[itemset], pairs.right_offsets[itemset + 1]):
+            if pairs.right_items[position] == negative:
+                return True
+    return False
+
+
 @njit(forceinline=True, fastmath=FAST_MATH)
 def update_group(
     syn_left,
@@ -385,6 +406,8 @@ def update_group(
     l2=None,
     flags=0,
     bags=None,
+    pairs=None,
+    slots=None,
 ):
     """Train the pairs of a group, which share their negatives.
 
@@ -416,9 +439,13 @@ def update_group(
         As for `update_pair`; a batch has one learning rate, and a group one batch.
     flags : int
         As for `update_pair`; with REJECT_POSITIVE, a negative is left out of the
-        pairs that have it as their positive.
+        pairs that reject it.
     bags : Bags or None
         Where the left rows are means, the itemset of each pair.
+    pairs : Pairs or None
+        With REJECT_ITEMSET, where the pairs come from.
+    slots : uint64, at least stop, or None
+        The same: the slot of each pair.
 
     Returns
     -------
@@ -426,6 +453,8 @@ def update_group(
         Loss of the sampled pair, each chunk of its targets before its own update.
     """
     loss = 0.0
+    if flags & REJECT_POSITIVE:
+        rejected = np.zeros(CHUNK, dtype=np.bool_)
     for first in range(0, num_target, CHUNK):
         count = min(CHUNK, num_target - first)
         shared = 1 if first == 0 else 0
@@ -454,8 +483,10 @@ def update_group(
                     dot += row[d] * local[n, d]
                 if corrections is not None:
                     dot -= corrections[right_row if n < shared else negatives[first + n]]
-                if flags & REJECT_POSITIVE and n >= shared and negatives[first + n] == right_row:
-                    dot = -f32(np.inf)  # no loss, and no gradient
+                if flags & REJECT_POSITIVE and n >= shared:
+                    rejected[n] = is_rejected(pairs, slots, i, right_row, negatives[first + n])
+                    if rejected[n]:
+                        dot = -f32(np.inf)  # no loss, and no gradient
                 logits[n] = dot
             loss += turn_into_gradients(logits, first, count, size, i == sample)
             for n in range(count):
@@ -466,7 +497,7 @@ def update_group(
                 for n in range(shared, count):
                     gradient = logits[n]
                     target = negatives[first + n]
-                    if flags & REJECT_POSITIVE and target == right_row:
+                    if flags & REJECT_POSITIVE and rejected[n]:
                         continue
                     factor = ONE
                     if right_state is not None:
@@ -747,26 +778,36 @@ def fill_negatives(num_right, draws, count, targets, thresholds=None, aliases=No
 
 
 @njit
-def redraw_negatives(key, slot, num_right, targets, thresholds, aliases):
-    """Draw those negatives of a slot again that are its positive.
+def redraw_negatives(key, slots, i, num_right, targets, thresholds, aliases, pairs):
+    """Draw those negatives of a slot again that it rejects.
 
     The next draw of negative n is that with a number larger by the number of
-    draws of a slot. After MAX_REDRAW of them, which takes a positive that is
-    nearly all of the noise, any other row is as good.
+    draws of a slot. After MAX_REDRAW of them, which takes positives that are
+    nearly all of the noise, any row but the positive is as good.
     """
     num_target = targets.shape[0]
     num_draw = (num_target + 3) // 4 * 4
     for n in range(1, num_target):
         draw = n
         word = u64(0)
-        while targets[n] == targets[0] and draw < n + MAX_REDRAW * num_draw:
+        while draw < n + MAX_REDRAW * num_draw and is_rejected(
+            pairs, slots, i, targets[0], targets[n]
+        ):
             draw += num_draw
-            words = slot_block(key.seed, key.stream, key.epoch, slot, u64(draw // 4))
+            words = slot_block(key.seed, key.stream, key.epoch, slots[i], u64(draw // 4))
             word = words[draw % 4]
             targets[n] = draw_noise(word, u64(num_right), thresholds, aliases)
         if targets[n] == targets[0] and num_right > 1:
             other = np.int64(below(word, u64(num_right - 1)))
             targets[n] = other + (other >= targets[0])
+
+
+@njit(forceinline=True)
+def optional(flag, value):
+    """Return a value, or None without the flag, which is known when this is compiled."""
+    if flag is None:
+        return None
+    return value
 
 
 @njit(forceinline=True)
@@ -792,6 +833,7 @@ def train_positions(
     num_negative,
     group,
     flags,
+    rejects_itemset=None,
 ):
     """Train the slots at positions start ... stop - 1 of an epoch's order, one after the other.
 
@@ -826,6 +868,8 @@ def train_positions(
         where they do not: half of this function is then not even compiled.
     flags : int
         Options of the objective, as a compile-time constant.
+    rejects_itemset : True or None
+        Whether flags have REJECT_ITEMSET.
 
     Returns
     -------
@@ -861,6 +905,8 @@ def train_positions(
     delta = np.empty(dim, dtype=np.float32)
     logits = np.zeros(CHUNK, dtype=np.float32)
     bags = make_bags(pairs, objective.left_keep, key, max_bag)
+    among = optional(rejects_itemset, pairs)
+    drops = has(objective.left_keep) + has(bags)  # known when it is compiled
 
     loss = 0.0
     num_sample = 0
@@ -882,23 +928,27 @@ def train_positions(
             pairs, neighbour, slots, draws[0], count, left, right, scale, flags, key,
             objective.left_keep, objective.right_keep, bags,
         )  # fmt: skip
-        for i in range(count):
-            num_dropped += left[i] == DROPPED
         sample = -position % LOSS_STRIDE
-        num_sample += sample < count and left[sample] != DROPPED
+        num_sample += sample < count
+        if drops:
+            for i in range(count):
+                num_dropped += left[i] == DROPPED
+            num_sample -= sample < count and left[sample] == DROPPED
         if group is None:
             fill_negatives(num_right, draws, count, targets, thresholds, aliases)
             for i in range(count):
                 targets[i, 0] = right[i]
                 if flags & REJECT_POSITIVE:
-                    redraw_negatives(key, slots[i], num_right, targets[i], thresholds, aliases)
+                    redraw_negatives(
+                        key, slots, i, num_right, targets[i], thresholds, aliases, among
+                    )
             for i in range(count):
                 if i + AHEAD < count:
-                    if left[i + AHEAD] != DROPPED:
-                        _prefetch_row(syn_left, left[i + AHEAD], dim)
+                    # Also where it is dropped: it does no harm.
+                    _prefetch_row(syn_left, left[i + AHEAD], dim)
                     for n in range(num_target):
                         _prefetch_row(syn_right, targets[i + AHEAD, n], dim)
-                if left[i] == DROPPED:
+                if drops and left[i] == DROPPED:
                     continue
                 loss += update_pair(
                     syn_left,
@@ -930,8 +980,7 @@ def train_positions(
             fill_negatives(num_right, group_draws, num_group, targets, thresholds, aliases)
             # A block's rows are few enough to be asked for all at once.
             for i in range(count):
-                if left[i] != DROPPED:
-                    _prefetch_row(syn_left, left[i], dim)
+                _prefetch_row(syn_left, left[i], dim)
                 _prefetch_row(syn_right, right[i], dim)
             for g in range(num_group):
                 loss += update_group(
@@ -960,6 +1009,8 @@ def train_positions(
                     objective.l2,
                     flags,
                     bags,
+                    among,
+                    slots,
                 )
     return loss, num_sample, num_dropped
 

@@ -270,7 +270,7 @@ class _PackedTask(_FusedTask):
     ) -> None:
         super().__init__(learning_rate_scale)
         self.options = options
-        self.num_negative = check_num_negative(num_negative, options.reject_positive)
+        self.num_negative = check_num_negative(num_negative, options.rejects)
         self.negative_sharing = checks.integer("negative_sharing", negative_sharing, 1)
         if self.negative_sharing not in NEGATIVE_SHARING:
             raise InputError(
@@ -303,7 +303,7 @@ class _PackedTask(_FusedTask):
             self.num_negative,
             *(self.accumulators or (None, None)),
         )
-        if options.reject_positive and len(syn_right) < 2:
+        if options.rejects and len(syn_right) < 2:
             raise InputError(
                 f"{right_name} has 1 row, and reject_positive leaves no negative; "
                 "pass more rows, or reject_positive=False"
@@ -546,6 +546,9 @@ class UnsupervisedTask(_PackedTask):
     reject_positive : bool, optional
         Whether a negative that is the pair's own positive is drawn again. Of a
         set that is shared, it is left out for that pair.
+    reject_itemset : bool, optional
+        The same for a negative that is any item of the pair's itemset, at the
+        cost of a look at all of them.
     update_left, update_right : bool, optional
         Whether `syn0` and `syn1` are trained, or only read. With one side frozen
         the problem is logistic regression: new rows find their place among old ones.
@@ -611,6 +614,7 @@ class UnsupervisedTask(_PackedTask):
         subsample: float = 0.0,
         loss: str = "negative-sampling",
         reject_positive: bool = False,
+        reject_itemset: bool = False,
         update_left: bool = True,
         update_right: bool = True,
         l2: float = 0.0,
@@ -641,6 +645,7 @@ class UnsupervisedTask(_PackedTask):
                 subsample=subsample,
                 loss=loss,
                 reject_positive=reject_positive,
+                reject_itemset=reject_itemset,
                 update_left=update_left,
                 update_right=update_right,
                 l2=l2,
@@ -690,9 +695,11 @@ class SupervisedTask(_PackedTask):
         and every left row has its share of u's gradient, w_i / sum(abs(w_i)). An
         epoch then has as many pairs as there are right items, each weighted by
         the right item alone.
-    negative_sharing, noise_exponent, noise_weights, subsample, loss, reject_positive
+    negative_sharing, noise_exponent, noise_weights, subsample, loss
         As for `UnsupervisedTask`, with `right_syn` for `syn1`. Where left items
         are pooled, those that are not kept are left out of the mean.
+    reject_positive, reject_itemset
+        As for `UnsupervisedTask`; the itemset is that of the right items.
     update_left, update_right, l2, optimizer, accumulators
         As for `UnsupervisedTask`, with `left_syn` for `syn0`.
     learning_rate_scale, batch_size, seed, device, num_threads
@@ -729,6 +736,7 @@ class SupervisedTask(_PackedTask):
         subsample: float = 0.0,
         loss: str = "negative-sampling",
         reject_positive: bool = False,
+        reject_itemset: bool = False,
         update_left: bool = True,
         update_right: bool = True,
         l2: float = 0.0,
@@ -762,6 +770,7 @@ class SupervisedTask(_PackedTask):
                 subsample=subsample,
                 loss=loss,
                 reject_positive=reject_positive,
+                reject_itemset=reject_itemset,
                 update_left=update_left,
                 update_right=update_right,
                 l2=l2,
@@ -793,6 +802,74 @@ class SupervisedTask(_PackedTask):
     def right_weights(self) -> npt.ArrayLike:
         """Weight of each right item; made here where none were given."""
         return _weights_or_ones(self._right_weights, self.right_items)
+
+
+def itemset_task(
+    items: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    itemset_syn: Any,
+    syn1: Any,
+    *,
+    weights: npt.ArrayLike | None = None,
+    **options: Any,
+) -> SupervisedTask:
+    """Learn a vector for each itemset: the itemset itself is the feature, its items the labels.
+
+    This is PV-DBOW (Le and Mikolov, "Distributed representations of sentences and
+    documents", ICML 2014, section 2.3): where an itemset is a user, these are user
+    embeddings. Beside an `UnsupervisedTask` on the same `syn1`, both are trained
+    together; with ``update_right=False``, itemsets find their places among items that are
+    trained already.
+
+    Parameters
+    ----------
+    items : int32, num_item
+        Itemsets, concatenated.
+    offsets : int32 or int64, num_itemset + 1
+        Boundaries in `items`; every itemset has at least 1 item.
+    itemset_syn : float32, (num_itemset, num_dimension)
+        Table of the itemsets, one row each.
+    syn1 : float32, (num_label, num_dimension)
+        Table of the items, on the side of the targets.
+    weights : float32, num_item, optional
+        Weight of each item.
+    **options
+        Those of `SupervisedTask`.
+
+    Raises
+    ------
+    InputError
+        An argument cannot be used, or there is not one row for each itemset.
+    DeviceError
+        The device cannot be had.
+
+    Examples
+    --------
+    >>> labels, items, offsets = pack_itemsets(itemsets, min_length=2)
+    >>> syn0, syn1 = initialize_syn(len(labels), 64), initialize_syn(len(labels), 64, "zero")
+    >>> itemset_syn = initialize_syn(len(offsets) - 1, 64)
+    >>> both = CompoundTask(
+    ...     UnsupervisedTask(items, offsets, syn0, syn1),
+    ...     itemset_task(items, offsets, itemset_syn, syn1),
+    ... )
+    >>> train(both)
+    """
+    checks.table("itemset_syn", itemset_syn)
+    num_itemset = len(np.asarray(offsets)) - 1
+    if len(itemset_syn) != num_itemset:
+        raise InputError(
+            f"itemset_syn has {len(itemset_syn)} rows for {num_itemset} itemsets; pass one each"
+        )
+    return SupervisedTask(
+        np.arange(num_itemset, dtype=np.int32),
+        np.arange(num_itemset + 1, dtype=np.int64),
+        items,
+        offsets,
+        itemset_syn,
+        syn1,
+        right_weights=weights,
+        **options,
+    )
 
 
 def _weights_or_ones(weights: npt.ArrayLike | None, items: npt.ArrayLike) -> npt.ArrayLike:

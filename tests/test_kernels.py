@@ -17,6 +17,7 @@ from numba import njit
 
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask, cuda, kernels
 from itembed_gpu.geometry import Geometry
+from itembed_gpu.objective import REJECT_ITEMSET
 from itembed_gpu.rng import philox_words, u64
 from itembed_gpu.schedule import epoch_order
 from itembed_gpu.steps import FAST_MATH, train_positions
@@ -31,12 +32,12 @@ ADAPTIVE_TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
 @njit(error_model="numpy", fastmath=FAST_MATH)
 def oracle(
     pairs, neighbour, left, right, caps, objective, max_bag, seed, epoch, order, num_batch, rates,
-    num_negative, group,
+    num_negative, group, rejects_itemset,
 ):  # fmt: skip
     return train_positions(
         pairs, neighbour, left, right, caps[0], caps[1], objective, max_bag, seed, u64(0), epoch,
         order, 0, np.int64(order[0]), num_batch, 0, rates, left.shape[1], num_negative, group,
-        objective.flags,
+        objective.flags, rejects_itemset,
     )  # fmt: skip
 
 
@@ -51,6 +52,7 @@ def run_oracle(problem, left, right, rates, epoch=0, caps=None, states=None):
         problem.pairs, problem.neighbour, left, right, caps or no_caps, objective,
         problem.max_bag, u64(problem.seed), u64(epoch), order, problem.num_batch, rates,
         problem.num_negative, problem.group if problem.group > 1 else None,
+        True if objective.flags & REJECT_ITEMSET else None,
     )  # fmt: skip
 
 
@@ -105,7 +107,7 @@ NCE = {"loss": "nce", "noise_exponent": 0.5}
 ADAGRAD = {"optimizer": "adagrad"}
 MEAN = {"pooling": "mean"}
 EVERYTHING = {
-    **NCE, **ADAGRAD, "l2": 0.05, "subsample": 0.02, "reject_positive": True, "weights": True,
+    **NCE, **ADAGRAD, "l2": 0.05, "subsample": 0.02, "reject_itemset": True, "weights": True,
 }  # fmt: skip
 OPTIONS = [
     NOISE,
@@ -116,6 +118,7 @@ OPTIONS = [
     {"subsample": 0.01},
     {"reject_positive": True},
     {"reject_positive": True, "noise_weights": [0, 900, 1] + [0] * 12},
+    {"reject_itemset": True},
     {"update_left": False},
     {"update_right": False},
     {"l2": 0.05},

@@ -456,7 +456,7 @@ def noted_sizes(task, monkeypatch):
     kernel = task._bound._kernel
 
     def noted(*args):
-        start, stop = args[7:9]
+        start, stop = args[9:11]
         sizes.append(stop - start)
         return kernel(*args)
 
@@ -571,7 +571,7 @@ def test_compiled_code_is_kept_on_disk(tmp_path):
         syn = ig.initialize_syn(10, 9, seed=0)
         task = ig.UnsupervisedTask(np.arange(10), [0, 5, 10], syn, syn.copy(), num_negative=2)
         ig.train(task, num_epoch=1, progress=False)
-        print(*make_kernel(9, 2, True, None).stats.cache_hits.values())
+        print(*make_kernel(9, 2, True, None, 0).stats.cache_hits.values())
     """)
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     hits = [

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..objective import FREEZE_LEFT, MEAN, REJECT_POSITIVE, Objective
+from ..objective import FREEZE_LEFT, MEAN, REJECT_ITEMSET, REJECT_POSITIVE, Objective
 
 SOURCES = ("rng.cuh", "pairs.cuh", "sgns.cuh", "unsupervised.cu", "supervised.cu", "tables.cu")
 
@@ -149,15 +149,17 @@ class Instance(NamedTuple):
 # Options of the kernels beyond the flags of an objective, as pairs.cuh has them: the
 # arrays that each takes.
 ARRAY_OPTIONS = {
-    "thresholds": 16,
-    "corrections": 32,
-    "left_keep": 64,
-    "left_state": 128,
-    "l2": 256,
+    "thresholds": 32,
+    "corrections": 64,
+    "left_keep": 128,
+    "left_state": 256,
+    "l2": 512,
 }
 
 
-EVERY_OPTION = REJECT_POSITIVE + sum(ARRAY_OPTIONS.values())
+ADAGRAD = ARRAY_OPTIONS["left_state"]
+# All that go together, but for means and frozen sides.
+EVERY_OPTION = REJECT_POSITIVE + REJECT_ITEMSET + sum(ARRAY_OPTIONS.values())
 
 
 def options_of(objective: Objective) -> int:
@@ -250,11 +252,11 @@ def _list_instances() -> list[Instance]:
         {"neighbour": False, "num_negative": 20},
         {"neighbour": False, "shared": True},
         *({"options": bit} for bit in (*ARRAY_OPTIONS.values(), REJECT_POSITIVE, FREEZE_LEFT)),
-        {"options": 128, "num_negative": 20, "dim": 64},
-        {"options": 128, "shared": True},
+        {"options": ADAGRAD, "num_negative": 20, "dim": 64},
+        {"options": ADAGRAD, "shared": True},
         {"options": EVERY_OPTION, "num_negative": 20},
         {"options": EVERY_OPTION, "shared": True, "num_negative": 20},
-        *({"neighbour": False, "options": MEAN + bit, "num_negative": 20} for bit in (0, 128)),
+        *({"neighbour": False, "options": MEAN + bit, "num_negative": 20} for bit in (0, ADAGRAD)),
         {"neighbour": False, "options": MEAN + EVERY_OPTION, "shared": True},
     ]
     chosen = [choose_instance(**{**default, **option}) for option in options]

@@ -11,11 +11,12 @@ constexpr int REJECT_POSITIVE = 1;
 constexpr int FREEZE_LEFT = 2;
 constexpr int FREEZE_RIGHT = 4;
 constexpr int MEAN = 8;
-constexpr int NOISE = 16;
-constexpr int NCE = 32;
-constexpr int SUBSAMPLE = 64;
-constexpr int ADAGRAD = 128;
-constexpr int L2 = 256;
+constexpr int REJECT_ITEMSET = 16;
+constexpr int NOISE = 32;
+constexpr int NCE = 64;
+constexpr int SUBSAMPLE = 128;
+constexpr int ADAGRAD = 256;
+constexpr int L2 = 512;
 // With these, a pair can be left out.
 constexpr int DROPS = MEAN | SUBSAMPLE;
 
@@ -97,6 +98,7 @@ __device__ __forceinline__ i64 find_itemset(const Work& work, i64 slot) {
 // Positions in the packed arrays.
 struct Place {
     i64 left, right;
+    i64 itemset;
 };
 
 // Each item, with one random other item of its itemset.
@@ -110,7 +112,7 @@ struct Unsupervised {
         const i64 length = __ldg(work.right_offsets + itemset + 1) - first;
         i64 other = first + below(word, static_cast<u32>(length - 1));
         if (other >= slot) ++other;
-        return {slot, other};
+        return {slot, other, itemset};
     }
 };
 
@@ -124,7 +126,7 @@ struct Supervised {
         const u64 length = __ldg(work.right_offsets + itemset + 1) - first;
         const u64 rank = slot - __ldg(work.slot_offsets + itemset);
         return {__ldg(work.left_offsets + itemset) + static_cast<i64>(rank / length),
-                first + static_cast<i64>(rank % length)};
+                first + static_cast<i64>(rank % length), itemset};
     }
 };
 
@@ -135,7 +137,7 @@ struct Pooled {
     static __device__ __forceinline__ Place find(const Work& work, i64 slot, u32) {
         const i64 itemset = find_itemset(work, slot);
         const i64 rank = slot - __ldg(work.slot_offsets + itemset);
-        return {itemset, __ldg(work.right_offsets + itemset) + rank};
+        return {itemset, __ldg(work.right_offsets + itemset) + rank, itemset};
     }
 };
 
@@ -184,18 +186,39 @@ __device__ __forceinline__ void draw_negatives(const Work& work, u64 slot, int f
     }
 }
 
-// Draw negatives first ... first + count - 1 of a slot again that are its positive, as
+// What a pair does not have as a negative: its positive, and a stretch of right items.
+struct Rejects {
+    int positive;
+    i64 begin, end;
+};
+
+template <int OPTIONS>
+__device__ __forceinline__ bool is_rejected(const Work& work, const Rejects& rejects,
+                                            int negative) {
+    if (negative == rejects.positive) return true;
+    if constexpr ((OPTIONS & REJECT_ITEMSET) != 0) {
+        for (i64 position = rejects.begin; position < rejects.end; ++position) {
+            if (__ldg(work.right_items + position) == negative) return true;
+        }
+    }
+    return false;
+}
+
+// Draw negatives first ... first + count - 1 of a slot again that it rejects, as
 // steps.redraw_negatives does.
 template <int OPTIONS, int COUNT>
-__device__ __forceinline__ void redraw_negatives(const Work& work, u64 slot, int positive,
-                                                 int first, int count, int (&targets)[COUNT]) {
+__device__ __forceinline__ void redraw_negatives(const Work& work, u64 slot,
+                                                 const Rejects& rejects, int first, int count,
+                                                 int (&targets)[COUNT]) {
     if constexpr ((OPTIONS & REJECT_POSITIVE) == 0) return;
+    const int positive = rejects.positive;
     const int num_draw = (work.num_negative + 4) / 4 * 4;
 #pragma unroll
     for (int n = 0; n < COUNT; ++n) {
         if (n >= count || first + n == 0) continue;
         u32 word = 0;
-        for (int turn = 1; targets[n] == positive && turn <= MAX_REDRAW; ++turn) {
+        for (int turn = 1;
+             turn <= MAX_REDRAW && is_rejected<OPTIONS>(work, rejects, targets[n]); ++turn) {
             const int draw = first + n + turn * num_draw;
             word = slot_block(work.stream, slot, static_cast<u32>(draw >> 2)).word[draw & 3];
             targets[n] = draw_noise<OPTIONS>(work, word);
@@ -232,10 +255,16 @@ struct Pair {
     float weight;
     int left;  // or DROPPED
     int targets[TARGETS];
+    // With REJECT_ITEMSET: the right items of the itemset.
+    i64 right_begin, right_end;
     // Where the left side is a mean: its items, and the sum of the sizes of their weights.
     i64 bag;
     int bag_length;
     float bag_weight;
+
+    __device__ __forceinline__ Rejects rejects() const {
+        return {targets[0], right_begin, right_end};
+    }
 };
 
 template <int OPTIONS, class Source, int TARGETS>
@@ -266,7 +295,11 @@ __device__ __forceinline__ Pair<TARGETS> find_pair(const Work& work, i64 positio
     if (work.right_weights != nullptr) pair.weight *= __ldg(work.right_weights + place.right);
     draw_negatives<OPTIONS>(work, pair.slot, 0, pair.targets);
     pair.targets[0] = __ldg(work.right_items + place.right);
-    redraw_negatives<OPTIONS>(work, pair.slot, pair.targets[0], 0, TARGETS, pair.targets);
+    if constexpr ((OPTIONS & REJECT_ITEMSET) != 0) {
+        pair.right_begin = __ldg(work.right_offsets + place.itemset);
+        pair.right_end = __ldg(work.right_offsets + place.itemset + 1);
+    }
+    redraw_negatives<OPTIONS>(work, pair.slot, pair.rejects(), 0, TARGETS, pair.targets);
     const u64 right_slot = Source::KEEP + static_cast<u64>(place.right);
     if (!is_kept<OPTIONS>(work, work.right_keep, right_slot, pair.targets[0])) {
         pair.left = DROPPED;

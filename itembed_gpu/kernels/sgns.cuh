@@ -163,6 +163,10 @@ struct Tile {
         result.left = from(pair.left, source);
 #pragma unroll
         for (int n = 0; n < TARGETS; ++n) result.targets[n] = from(pair.targets[n], source);
+        if constexpr ((OPTIONS & REJECT_ITEMSET) != 0) {
+            result.right_begin = from(pair.right_begin, source);
+            result.right_end = from(pair.right_end, source);
+        }
         if constexpr ((OPTIONS & MEAN) != 0) {
             result.bag = from(pair.bag, source);
             result.bag_length = from(pair.bag_length, source);
@@ -303,7 +307,7 @@ __device__ __forceinline__ void add_to_left(const T& tile, const Work& work, boo
             typename T::Row old = {};
             if constexpr (T::STORES) tile.read(row, old);
             add_to_row<OPTIONS>(tile, row, old, rate * share * pair.weight, delta,
-                                fabsf(rate * share) * decay);
+                                fabsf(rate) * decay);
         }
     } else {
         float rate;
@@ -450,7 +454,7 @@ __device__ __forceinline__ float train_pairs(const T& tile, const Work& work, co
                     const int size = clamp_count(num_target - first, CHUNK);
                     int rows[CHUNK] = {};
                     draw_negatives<OPTIONS>(work, pair.slot, first, rows);
-                    redraw_negatives<OPTIONS>(work, pair.slot, pair.targets[0], first, size, rows);
+                    redraw_negatives<OPTIONS>(work, pair.slot, pair.rejects(), first, size, rows);
                     loss += train_chunk<OPTIONS>(tile, work, active, pair, rows, first, size, u,
                                                  delta, squares, with_loss);
                 }
@@ -501,6 +505,7 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
             Row u, v, delta;
             float gradient = 0.0f, pair_loss = 0.0f;
             float gradients[MOST > 0 ? MOST : 1] = {};
+            bool rejected[MOST > 0 ? MOST : 1] = {};
             read_left<OPTIONS>(tile, work, pair, u);
             T::clear(delta);
             const float squares = left_squares<OPTIONS, T>(work, u);
@@ -522,7 +527,8 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
                     logit -= __ldg(work.corrections + rows[n + SKIP]);
                 }
                 if constexpr ((OPTIONS & REJECT_POSITIVE) != 0) {
-                    if (rows[n + SKIP] == pair.targets[0]) continue;
+                    rejected[n] = is_rejected<OPTIONS>(work, pair.rejects(), rows[n + SKIP]);
+                    if (rejected[n]) continue;
                 }
                 gradients[n] = -sigmoid(logit);
                 if (with_loss) pair_loss += log_loss(-logit);
@@ -539,9 +545,7 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
 #pragma unroll
                 for (int n = 0; n < MOST; ++n) {
                     if (n >= count || !active) continue;
-                    if constexpr ((OPTIONS & REJECT_POSITIVE) != 0) {
-                        if (rows[n + SKIP] == pair.targets[0]) continue;
-                    }
+                    if (rejected[n]) continue;
                     const float scaled = pair.weight * gradients[n];
                     float rate;
                     if constexpr (ADAPTS) {
