@@ -176,17 +176,17 @@ def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array |
     left_sizes = _sizes(pairs.left_weights, pairs.left_items, objective.left_keep)
     right_sizes = _sizes(pairs.right_weights, pairs.right_items, objective.right_keep)
     right_sums = _sums(right_sizes, pairs.right_offsets)
-    if problem.neighbour:
-        # Each item picks one of the others, and is picked by one on average.
-        others = np.repeat(right_sums, right_lengths) - right_sizes
-        sizes = left_sizes * others / np.repeat(left_lengths - 1, left_lengths)
-        return sizes, sizes
     left_sums = _sums(left_sizes, pairs.left_offsets)
     if objective.flags & MEAN:
         # A pair has one left side, of which each item has its share.
         sums = np.repeat(left_sums, left_lengths)
         shares = np.divide(left_sizes, sums, out=np.zeros_like(sums), where=sums > 0)
         return shares * np.repeat(right_sums, left_lengths), right_sizes
+    if problem.neighbour:
+        # Each item picks one of the others, and is picked by one on average.
+        others = np.repeat(right_sums, right_lengths) - right_sizes
+        sizes = left_sizes * others / np.repeat(left_lengths - 1, left_lengths)
+        return sizes, sizes
     return (
         left_sizes * np.repeat(right_sums, left_lengths),
         right_sizes * np.repeat(left_sums, right_lengths),

@@ -35,8 +35,9 @@ Options change this as follows (`objective`); what is not used is not even compi
       G   += mean over d of h[d]**2, where h is the gradient without l2
       row += rate / sqrt(G + EPSILON) * (h - weight * l2 * row)
 
-- Means: u is the mean of the rows of an itemset, sum of c_i * x_i with c_i = w_i /
-  sum of abs(w), and each of the rows has the gradient c_i * (sum of g_n * v_n).
+- Means: u is the mean of the rows of an itemset, without the right item where that is
+  one of them: sum of c_i * x_i with c_i = w_i / sum of abs(w), and each of the rows
+  has the gradient c_i * (sum of g_n * v_n).
 - A frozen side is read, and not changed.
 
 Where a table has caps, row r is trained with min(learning rate, caps[r]). The CPU
@@ -607,8 +608,8 @@ def find_pair(pairs, neighbour, slot, word, flags=0):
     word : uint64
         Draw number 0 of the slot.
     flags : int
-        With MEAN of `objective`, slots enumerate the right items, and the number
-        of the itemset takes the place of the left position.
+        With MEAN of `objective`, slots enumerate the right items (all items, with
+        `neighbour`), and the number of the itemset takes the place of the left position.
     """
     itemset = find_itemset(pairs, slot)
     first = pairs.right_offsets[itemset]
@@ -635,6 +636,7 @@ class Bags(NamedTuple):
 
     pairs: Pairs
     itemsets: npt.NDArray[np.int64]  # of each slot of a block
+    skips: npt.NDArray[np.int64]  # position of the left item to leave out, or -1
     keep: npt.NDArray[np.uint32] | None  # as Objective.left_keep
     key: Stream
     rows: npt.NDArray[np.int32]  # buffer as long as the longest left itemset
@@ -656,11 +658,13 @@ def fill_bag(bags, i):
     if bags is None:
         return None
     pairs, rows, shares = bags.pairs, bags.rows, bags.shares
-    itemset = bags.itemsets[i]
+    itemset, skip = bags.itemsets[i], bags.skips[i]
     count = 0
     total = ZERO
     for position in range(pairs.left_offsets[itemset], pairs.left_offsets[itemset + 1]):
         item = pairs.left_items[position]
+        if position == skip:
+            continue
         if not is_kept(bags.key, bags.keep, KEEP_SLOT + u64(position), item):
             continue
         weight = ONE
@@ -726,6 +730,8 @@ def fill_pairs(
             scale[i] *= pairs.right_weights[b]
         if bags is not None:
             bags.itemsets[i] = a
+            # An item is not in its own context.
+            bags.skips[i] = b if neighbour else -1
             left[i] = 0
             _, _, length = fill_bag(bags, i)
             if length == 0:
@@ -1030,6 +1036,7 @@ def make_bags(pairs, keep, key, max_bag):
         return None
     return Bags(
         pairs,
+        np.empty(BLOCK, dtype=np.int64),
         np.empty(BLOCK, dtype=np.int64),
         keep,
         key,

@@ -504,7 +504,7 @@ def _side(
 
 
 class UnsupervisedTask(_PackedTask):
-    """Learn from co-occurrence: each item with one random other item of its itemset.
+    """Learn from co-occurrence: each item with another one, or all the others, of its itemset.
 
     Tables are trained in place. An epoch trains every item once, in a random
     order over all itemsets.
@@ -520,6 +520,12 @@ class UnsupervisedTask(_PackedTask):
     weights : float32, num_item, optional
         Weight of each item; the step of a pair is multiplied by both. By
         default 1; negative weights push items apart.
+    pooling : {"pairs", "mean"}, optional
+        "pairs" trains each item with one random other item of its itemset. "mean"
+        trains it with the mean of all the others, of `syn0`: what it is scored
+        with when a basket is given (CBOW of Mikolov et al., 2013, whose window is the
+        itemset; FISM of Kabbur et al., 2013). It takes as many reads and writes of rows
+        as the itemset has items, for each of them.
     num_negative : int, optional
         Negatives a pair, drawn from the rows of `syn1`: uniformly, unless one of
         the two next arguments says otherwise.
@@ -607,6 +613,7 @@ class UnsupervisedTask(_PackedTask):
         syn1: Any,
         *,
         weights: npt.ArrayLike | None = None,
+        pooling: str = "pairs",
         num_negative: int = 5,
         negative_sharing: int = 1,
         noise_exponent: float = 0.0,
@@ -650,6 +657,7 @@ class UnsupervisedTask(_PackedTask):
                 update_right=update_right,
                 l2=l2,
                 optimizer=optimizer,
+                pooling=pooling,
             ),
             accumulators=accumulators,
             learning_rate_scale=learning_rate_scale,

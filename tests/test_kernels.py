@@ -142,6 +142,9 @@ OPTION_CASES = [
         for options in ({}, ADAGRAD, EVERYTHING)
     ),
     ("supervised", 12, 5, 4, {**MEAN, "weights": True}),
+    *(("unsupervised", 12, 5, 1, {**MEAN, **options}) for options in ({}, ADAGRAD, EVERYTHING)),
+    ("unsupervised", 12, 9, 4, {**MEAN, **EVERYTHING}),
+    ("unsupervised", 12, 9, 4, {**MEAN, **EVERYTHING, "negative_sharing": 4}),
     *(("unsupervised", 12, 5, 1, options) for options in ({"subsample": 0.02}, EVERYTHING)),
     *(("unsupervised", 12, 9, 8, options) for options in (ADAGRAD, EVERYTHING)),
     ("unsupervised", 12, 5, 1, {**ADAGRAD, "same": True}),

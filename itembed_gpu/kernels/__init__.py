@@ -255,6 +255,7 @@ def _list_instances() -> list[Instance]:
         {"options": ADAGRAD, "num_negative": 20, "dim": 64},
         {"options": ADAGRAD, "shared": True},
         {"options": EVERY_OPTION, "num_negative": 20},
+        {"options": MEAN + ADAGRAD, "num_negative": 20},
         {"options": EVERY_OPTION, "shared": True, "num_negative": 20},
         *({"neighbour": False, "options": MEAN + bit, "num_negative": 20} for bit in (0, ADAGRAD)),
         {"neighbour": False, "options": MEAN + EVERY_OPTION, "shared": True},

@@ -103,6 +103,7 @@ struct Place {
 
 // Each item, with one random other item of its itemset.
 struct Unsupervised {
+    static constexpr bool SKIPS = false;
     // On both sides there are the same occurrences.
     static constexpr u64 KEEP = KEEP_SLOT;
 
@@ -118,6 +119,7 @@ struct Unsupervised {
 
 // Every left item with every right item of the same itemset.
 struct Supervised {
+    static constexpr bool SKIPS = false;
     static constexpr u64 KEEP = KEEP_RIGHT_SLOT;
 
     static __device__ __forceinline__ Place find(const Work& work, i64 slot, u32) {
@@ -130,9 +132,12 @@ struct Supervised {
     }
 };
 
-// Every right item with the mean of the left items; `left` is the number of the itemset.
+// Every right item with the mean of the left items, or of the others of its own itemset;
+// `left` is the number of the itemset.
+template <bool OTHERS>
 struct Pooled {
-    static constexpr u64 KEEP = KEEP_RIGHT_SLOT;
+    static constexpr u64 KEEP = OTHERS ? KEEP_SLOT : KEEP_RIGHT_SLOT;
+    static constexpr bool SKIPS = OTHERS;
 
     static __device__ __forceinline__ Place find(const Work& work, i64 slot, u32) {
         const i64 itemset = find_itemset(work, slot);
@@ -239,9 +244,10 @@ __device__ __forceinline__ bool is_kept(const Work& work, const u32* keep, u64 s
 }
 
 // Weight of a left item in the mean of its itemset, before it is divided by their sum; 0
-// where it is not kept.
+// where it is not kept, or is to be left out.
 template <int OPTIONS>
-__device__ __forceinline__ float left_weight(const Work& work, i64 position, int item) {
+__device__ __forceinline__ float left_weight(const Work& work, i64 position, int item, i64 skip) {
+    if (position == skip) return 0.0f;
     const u64 slot = KEEP_SLOT + static_cast<u64>(position);
     if (!is_kept<OPTIONS>(work, work.left_keep, slot, item)) return 0.0f;
     return work.left_weights == nullptr ? 1.0f : __ldg(work.left_weights + position);
@@ -258,7 +264,7 @@ struct Pair {
     // With REJECT_ITEMSET: the right items of the itemset.
     i64 right_begin, right_end;
     // Where the left side is a mean: its items, and the sum of the sizes of their weights.
-    i64 bag;
+    i64 bag, bag_skip;
     int bag_length;
     float bag_weight;
 
@@ -279,10 +285,12 @@ __device__ __forceinline__ Pair<TARGETS> find_pair(const Work& work, i64 positio
     if constexpr ((OPTIONS & MEAN) != 0) {
         pair.bag = __ldg(work.left_offsets + place.left);
         pair.bag_length = static_cast<int>(__ldg(work.left_offsets + place.left + 1) - pair.bag);
+        pair.bag_skip = Source::SKIPS ? place.right : -1;
         pair.bag_weight = 0.0f;
         for (int i = 0; i < pair.bag_length; ++i) {
             const int item = __ldg(work.left_items + pair.bag + i);
-            pair.bag_weight += fabsf(left_weight<OPTIONS>(work, pair.bag + i, item));
+            pair.bag_weight +=
+                fabsf(left_weight<OPTIONS>(work, pair.bag + i, item, pair.bag_skip));
         }
         pair.left = pair.bag_weight == 0.0f ? DROPPED : 0;
         if (pair.left == DROPPED) pair.bag_length = 0;

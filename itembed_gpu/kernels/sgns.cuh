@@ -169,6 +169,7 @@ struct Tile {
         }
         if constexpr ((OPTIONS & MEAN) != 0) {
             result.bag = from(pair.bag, source);
+            result.bag_skip = from(pair.bag_skip, source);
             result.bag_length = from(pair.bag_length, source);
             result.bag_weight = from(pair.bag_weight, source);
         }
@@ -248,7 +249,7 @@ __device__ __forceinline__ void read_left(const T& tile, const Work& work,
         T::clear(u);
         for (int i = 0; i < pair.bag_length; ++i) {
             const int item = __ldg(work.left_items + pair.bag + i);
-            const float weight = left_weight<OPTIONS>(work, pair.bag + i, item);
+            const float weight = left_weight<OPTIONS>(work, pair.bag + i, item, pair.bag_skip);
             if (weight == 0.0f) continue;
             typename T::Row x;
             tile.read(work.left_syn + item * work.left_stride, x);
@@ -291,7 +292,8 @@ __device__ __forceinline__ void add_to_left(const T& tile, const Work& work, boo
         for (int i = 0; i < longest; ++i) {
             bool has = active && i < pair.bag_length;
             const int item = has ? __ldg(work.left_items + pair.bag + i) : 0;
-            const float weight = has ? left_weight<OPTIONS>(work, pair.bag + i, item) : 0.0f;
+            const float weight =
+                has ? left_weight<OPTIONS>(work, pair.bag + i, item, pair.bag_skip) : 0.0f;
             has = has && weight != 0.0f;
             const float share = has ? weight / pair.bag_weight : 0.0f;
             float rate;
@@ -618,6 +620,15 @@ __device__ constexpr int min_blocks(int floats, int negatives, bool shared, int 
     if (floats > 8 || negatives < 0 || negatives > 5) return 1;
     return shared || options != 0 ? 3 : 4;
 }
+
+template <bool POOLED, class Plain, bool OTHERS>
+struct SourceOf {
+    using Type = Plain;
+};
+template <class Plain, bool OTHERS>
+struct SourceOf<true, Plain, OTHERS> {
+    using Type = Pooled<OTHERS>;
+};
 
 // THREADS: threads a pair. CHUNKS: pieces of a row a thread holds. WIDTH: floats of a
 // piece. FULL: whether the tile's pieces are exactly a row. UPDATE: how rows are updated.

@@ -4,20 +4,11 @@
 
 namespace itembed {
 
-template <bool POOLED>
-struct SourceOf {
-    using Type = Supervised;
-};
-template <>
-struct SourceOf<true> {
-    using Type = Pooled;
-};
-
 template <int THREADS, int CHUNKS, int WIDTH, bool FULL, int UPDATE, int NEGATIVES, bool SHARED,
           int OPTIONS>
 __global__ void __launch_bounds__(128, min_blocks(CHUNKS * WIDTH, NEGATIVES, SHARED, OPTIONS))
     supervised(const Work work) {
-    using Source = typename SourceOf<(OPTIONS & MEAN) != 0>::Type;
+    using Source = typename SourceOf<(OPTIONS & MEAN) != 0, Supervised, false>::Type;
     train<THREADS, CHUNKS, WIDTH, FULL, UPDATE, NEGATIVES, SHARED, OPTIONS, Source>(work);
 }
 

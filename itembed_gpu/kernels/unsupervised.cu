@@ -1,4 +1,5 @@
-// Kernel of an unsupervised task: each item with one random other item of its itemset.
+// Kernel of an unsupervised task: each item with one random other item of its itemset or,
+// with MEAN, with the mean of all the others.
 
 namespace itembed {
 
@@ -6,8 +7,8 @@ template <int THREADS, int CHUNKS, int WIDTH, bool FULL, int UPDATE, int NEGATIV
           int OPTIONS>
 __global__ void __launch_bounds__(128, min_blocks(CHUNKS * WIDTH, NEGATIVES, SHARED, OPTIONS))
     unsupervised(const Work work) {
-    train<THREADS, CHUNKS, WIDTH, FULL, UPDATE, NEGATIVES, SHARED, OPTIONS, Unsupervised>(
-        work);
+    using Source = typename SourceOf<(OPTIONS & MEAN) != 0, Unsupervised, true>::Type;
+    train<THREADS, CHUNKS, WIDTH, FULL, UPDATE, NEGATIVES, SHARED, OPTIONS, Source>(work);
 }
 
 }  // namespace itembed
