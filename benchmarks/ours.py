@@ -10,17 +10,20 @@ from peers import Factors, Scorers, Watch, at_least_two, mean_rows, read_both_wa
 
 import itembed_gpu
 
+# Below any score, and finite.
+LAST = np.float32(-1e30)
+
 
 def ours(
     data: Dataset,
     seed: int,
     watch: Watch,
     dim: int = 64,
-    num_negative: int = 5,
     num_epoch: int = 10,
     learning_rate: float = 0.05,
     popularity: float = 0.0,
     history_power: float = 0.0,
+    **options: Any,
 ) -> Scorers:
     """Skip-gram with negative sampling, by this package.
 
@@ -31,18 +34,26 @@ def ours(
         helps rare items.
     history_power : float
         An item of a query counts as its count to this power; at -0.5, frequent ones weigh less.
+    **options
+        Those of the task.
     """
     left, right = (
         itembed_gpu.initialize_syn(size, dim, seed=1_000 * (side + 1) + seed, device="cpu")
         for side, size in enumerate((data.num_item, data.num_ranked))
     )
-    task = make_task(data, left, right, num_negative, seed, watch)
+    if options.get("optimizer") == "adagrad":
+        right[:] = 0  # its first steps are as large as any
+    task = make_task(data, left, right, options, seed, watch)
     compile_before(task, watch)
 
     def make() -> Scorers:
-        scorers = read_both_ways(data, left, right)
+        scorers = {
+            name: without_unseen(data, scorer)
+            for name, scorer in read_both_ways(data, left, right).items()
+        }
         if popularity or history_power:
-            scorers["dot, weighted"] = weighted(data, left, right, popularity, history_power)
+            scorer = weighted(data, left, right, popularity, history_power)
+            scorers["dot, weighted"] = without_unseen(data, scorer)
         return scorers
 
     # Tables that lie on a GPU are copied back for each callback: none where nobody looks.
@@ -58,11 +69,16 @@ def ours(
 
 
 def make_task(
-    data: Dataset, left: np.ndarray, right: np.ndarray, num_negative: int, seed: int, watch: Watch
+    data: Dataset,
+    left: np.ndarray,
+    right: np.ndarray,
+    options: dict[str, Any],
+    seed: int,
+    watch: Watch,
 ) -> Any:
     """The task of a data set: labels from features, or items from items."""
     options = {
-        "num_negative": num_negative,
+        **options,
         "seed": seed,
         "device": watch.device,
         "num_threads": watch.num_threads,
@@ -79,6 +95,15 @@ def make_task(
         )
     train = at_least_two(data.train)
     return itembed_gpu.UnsupervisedTask(train.items, train.offsets, left, right, **options)
+
+
+def without_unseen(data: Dataset, scorer: Any) -> Any:
+    """Rank what never occurred last: its row was never a positive, and says nothing."""
+    train = data.train_labels if isinstance(data, Labelling) else data.train
+    unseen = np.bincount(train.items, minlength=data.num_ranked) == 0
+    bias = np.zeros(data.num_ranked, np.float32) if scorer.bias is None else scorer.bias.copy()
+    bias[unseen] = LAST
+    return Factors(scorer.queries, scorer.table, bias)
 
 
 def compile_before(task: Any, watch: Watch) -> None:

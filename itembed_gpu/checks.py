@@ -181,6 +181,8 @@ def accumulator(name: str, value: Any, table: Any) -> Any:
             f"{name} has shape {value.shape}, dtype {value.dtype} and strides {value.strides}; "
             f"pass a contiguous float32 array of {table.shape[0]} values"
         )
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        raise InputError(f"{name} is read-only, and is trained in place; pass a copy")
     if len(value) and not (float(value.min()) >= 0 and float(value.max()) < np.inf):
         raise InputError(f"{name} holds values that are negative or not finite; start from zeros")
     return value

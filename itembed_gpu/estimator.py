@@ -181,7 +181,9 @@ class Estimator:
     ) -> None:
         raise NotImplementedError
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(
+        self, folder: str | os.PathLike[str], *, metadata: dict[str, Any] | None = None
+    ) -> None:
         """Write a folder that `load` reads back: parameters, and all that was learned.
 
         It is atomic, as `Embeddings.save` is. The parameters `device`, `workers`,
@@ -191,6 +193,9 @@ class Estimator:
         ----------
         folder : path
             A folder that is new, empty, or was saved before.
+        metadata : dict, optional
+            Anything of yours that JSON can hold, to be kept beside: `Embeddings.load` has it
+            in its `metadata`.
 
         Raises
         ------
@@ -211,8 +216,8 @@ class Estimator:
             for name, value in self.get_params().items()
             if name not in MACHINE
         }
-        metadata = {"estimator": type(self).__name__, "params": params, **state}
-        write_folder(Path(folder), labels, tensors, _json_copy(metadata))
+        own = {"estimator": type(self).__name__, "params": params, **state}
+        write_folder(Path(folder), labels, tensors, _json_copy({**(metadata or {}), **own}))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], **params: Any) -> Self:

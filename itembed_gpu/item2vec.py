@@ -90,12 +90,12 @@ class Item2Vec(Estimator):
         Threads on the CPU; by default all cores.
     callbacks : list, optional
         Those of `train`.
-    optimizer, loss, l2, reject_positive, reject_itemset, negative_sharing, batch_size
+    optimizer, pooling, loss, l2, reject_positive, reject_itemset, negative_sharing, batch_size
         As for `UnsupervisedTask`.
     history_exponent : float, optional
         The vector of an itemset is the mean of its items' rows, each weighted by its
         count to the power of minus this; above 0, frequent items say less. 0 is the
-        plain mean.
+        plain mean. By default 0.5, and 0 with ``pooling="mean"``, which trains the plain one.
     fold_in : int, optional
         So many epochs of training move that vector on, among rows of `syn1_` that stay as
         they are; see `transform`.
@@ -131,6 +131,8 @@ class Item2Vec(Estimator):
         Those of Adagrad.
     num_fit_ : int
         Calls of `fit` and `partial_fit` that this model is made of.
+    history_exponent_ : float
+        The exponent in use.
     unknown_ : Unknown
         What was unknown in the last `transform`, `recommend` or `score`.
 
@@ -160,13 +162,14 @@ class Item2Vec(Estimator):
         callbacks: Iterable[Any] = (),
         *,
         optimizer: str = "sgd",
+        pooling: str = "pairs",
         loss: str = "negative-sampling",
         l2: float = 0.0,
         reject_positive: bool = False,
         reject_itemset: bool = False,
         negative_sharing: int = 1,
         batch_size: int = 64,
-        history_exponent: float = 0.5,
+        history_exponent: float | None = None,
         fold_in: int = 0,
         popularity: float = 0.0,
         similarity: str = "dot",
@@ -185,6 +188,7 @@ class Item2Vec(Estimator):
         self.workers = workers
         self.callbacks = callbacks
         self.optimizer = optimizer
+        self.pooling = pooling
         self.loss = loss
         self.l2 = l2
         self.reject_positive = reject_positive
@@ -196,6 +200,13 @@ class Item2Vec(Estimator):
         self.popularity = popularity
         self.similarity = similarity
         self.progress = progress
+
+    @property
+    def history_exponent_(self) -> float:
+        """`history_exponent`, or what suits how the vectors of itemsets are trained."""
+        if self.history_exponent is None:
+            return 0.0 if self.pooling == "mean" else 0.5
+        return self.history_exponent
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "embeddings_")
@@ -340,6 +351,7 @@ class Item2Vec(Estimator):
             weights=packed.weights,
             subsample=self.sample,
             accumulators=self._accumulators(start, len(labels)),
+            pooling=self.pooling,
             **self._task_options(counts, seed),
         )
         self.history_ = self._train(task, epochs)
@@ -398,7 +410,7 @@ class Item2Vec(Estimator):
         """
         known = self._known("itemsets", itemsets, weights)
         return checks.on_host(  # type: ignore[no-any-return]
-            self._vectors(known, self.history_exponent, fold_in)
+            self._vectors(known, self.history_exponent_, fold_in)
         )
 
     def _known(self, name: str, itemsets: Any, weights: Weights | None = None) -> KnownItemsets:
@@ -552,7 +564,7 @@ class Item2Vec(Estimator):
         self._check_fitted()
         many, baskets = self._one_or_many(baskets)
         known = self._known("baskets", baskets)
-        exponent = self.history_exponent if history_exponent is None else history_exponent
+        exponent = self.history_exponent_ if history_exponent is None else history_exponent
         vectors, table, bias = self._scored(known, exponent, popularity, similarity)
         rows, scores = rank(
             vectors,
@@ -604,7 +616,7 @@ class Item2Vec(Estimator):
                 f"itemsets: none of {len(known)} has two different known items; pass others"
             )
         history = KnownItemsets(*split.history, None, known.unknown)
-        vectors, table, bias = self._scored(history, self.history_exponent)
+        vectors, table, bias = self._scored(history, self.history_exponent_)
         evaluation = evaluate(
             vectors,
             table,

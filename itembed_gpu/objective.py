@@ -86,6 +86,8 @@ class Options:
         for name in ("subsample", "l2"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; pass at least 0")
+        if self.l2 > float(np.finfo(np.float32).max):
+            raise InputError(f"l2 is {self.l2}; pass one that is finite in float32")
         _check_choice("loss", self.loss, LOSSES)
         _check_choice("optimizer", self.optimizer, OPTIMIZERS)
         _check_choice("pooling", self.pooling, POOLINGS)
@@ -182,6 +184,13 @@ def _check_noise_weights(weights: npt.ArrayLike, num_row: int) -> Float64Array:
     return array
 
 
+def _normalized(weights: Float64Array) -> Float64Array:
+    """Weights that add up to 1; the largest is 1 before, so that the sum cannot overflow."""
+    scaled = weights / weights.max()
+    shares: Float64Array = scaled / scaled.sum()
+    return shares
+
+
 def alias_table(weights: Float64Array) -> tuple[UInt32Array, Int32Array]:
     """Build a table that draws a row in proportion to its weight, in one step.
 
@@ -202,7 +211,7 @@ def alias_table(weights: Float64Array) -> tuple[UInt32Array, Int32Array]:
     aliases : int32, num_row
         Where the others go.
     """
-    shares = weights * (len(weights) / weights.sum())
+    shares = _normalized(weights) * len(weights)
     thresholds, aliases = _pair_up(shares)
     # What rounding left over is full; where the weight is 0, it must not be.
     lost = np.flatnonzero((weights == 0) & (thresholds == ALWAYS))
@@ -256,7 +265,7 @@ def log_corrections(weights: Float64Array | None, num_row: int, num_negative: in
         raise InputError("loss is 'nce' and num_negative is 0; pass at least 1 negative")
     if weights is None:
         return np.full(num_row, np.log(num_negative / num_row), dtype=np.float32)
-    shares = weights / weights.sum()
+    shares = _normalized(weights)
     # A row that is never drawn is a positive only in a table of somebody else's counts.
     shares = np.maximum(shares, np.finfo(np.float32).tiny)
     corrections: Float32Array = np.log(num_negative * shares).astype(np.float32)

@@ -474,6 +474,7 @@ def _make_accumulators(
         checks.accumulator(f"accumulators[{side}]", array, table)
         for side, (array, table) in enumerate(zip(given, tables, strict=True))
     )
+    checks.same_or_apart("accumulators[0]", left[None], "accumulators[1]", right[None])
     if checks.same_table(left[None], right[None]) != same:
         raise InputError(
             "accumulators must be one array for both sides where the tables are one, "

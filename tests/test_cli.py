@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import itembed_gpu
-from itembed_gpu import readers
+from itembed_gpu import item2vec, objective, readers
 from itembed_gpu.embeddings import Embeddings
+from itembed_gpu.evaluation_cli import BY_EPOCH
+from itembed_gpu.item2vec import Item2Vec
 
 click = pytest.importorskip("click", reason="the command line is the extra 'cli'")
 pytest.importorskip("polars", reason="the command line is the extra 'cli'")
@@ -93,7 +95,7 @@ class TestTrain:
         out = tmp_path / "model"
         result = run("train", text, "-o", out, *QUICK, "--negative-sharing", 8)
         assert result.exit_code == 0, result.output
-        assert Embeddings.load(out).metadata["negative_sharing"] == 8
+        assert Item2Vec.load(out).negative_sharing == 8
 
     def test_saves_what_it_learnt(self, text, tmp_path):
         out = tmp_path / "deep" / "model"
@@ -104,8 +106,7 @@ class TestTrain:
         assert sorted(embeddings) == ["cup", "hammer", "nail", "pot", "saw", "tea"]
         assert embeddings.vectors.shape == embeddings.context.shape == (6, 4)
         assert embeddings.counts[embeddings.index("tea")] == 40
-        assert embeddings.metadata["seed"] == 7
-        assert embeddings.metadata["version"] == itembed_gpu.__version__
+        assert Item2Vec.load(out).seed_ == 7
         learnt = "items 6, itemsets 80, pairs 400, epochs 2"
         for part in (str(text), "100 itemsets", learnt, "seed 7", str(out)):
             assert part in result.stdout
@@ -176,8 +177,54 @@ class TestTrain:
         assert run("train", text, "-o", model, *QUICK).exit_code == 0
         assert "hammer" in Embeddings.load(model)
 
-    def test_the_formats_are_those_of_the_reader(self):
+    def test_choices_are_those_of_the_library(self):
         assert cli._FORMATS == readers.FORMATS
+        assert cli._LOSSES == objective.LOSSES
+        assert cli._OPTIMIZERS == objective.OPTIMIZERS
+        assert cli._SIMILARITIES == item2vec.SIMILARITIES
+
+    def test_objective(self, text, tmp_path):
+        out = tmp_path / "model"
+        options = [
+            *("--noise-exponent", 0.75, "--loss", "nce", "--l2", 0.01, "--optimizer", "adagrad"),
+            *("--reject-positive", "--reject-itemset", "--subsample", 0.01),
+        ]
+        result = run("train", text, "-o", out, *QUICK, *options, "--json")
+        assert result.exit_code == 0, result.output
+        model = Item2Vec.load(out)
+        assert (model.ns_exponent, model.loss, model.l2) == (0.75, "nce", 0.01)
+        assert (model.optimizer, model.sample) == ("adagrad", 0.01)
+        assert model.reject_positive is True
+        assert model.reject_itemset is True
+        report = json.loads(result.stdout)
+        assert report["pairs_left_out"] > 0
+        assert report["pairs"] + report["pairs_left_out"] == 400
+        told = run("train", text, "-o", out, *QUICK, "--subsample", 0.01).stdout
+        assert "more pairs were left out by subsampling" in told
+
+    def test_a_setting_has_one_default(self, text, tmp_path, monkeypatch):
+        monkeypatch.setitem(cli._DEFAULTS, "reject_positive", True)
+        monkeypatch.setitem(cli._DEFAULTS, "loss", "nce")
+        assert cli._default("reject_positive") == "[yes]"
+        out = tmp_path / "model"
+        run("train", text, "-o", out, *QUICK)
+        assert (Item2Vec.load(out).reject_positive, Item2Vec.load(out).loss) == (True, "nce")
+        run("train", text, "-o", out, *QUICK, "--no-reject-positive")
+        assert Item2Vec.load(out).reject_positive is False
+
+    def test_help_has_the_defaults(self):
+        text = " ".join(run("train", "--help").stdout.split())
+        assert "[10; example 50]" in text
+        for name in cli._DEFAULTS:
+            assert cli._default(name) in text
+
+    def test_python_goes_on_from_it(self, text, tmp_path):
+        out = tmp_path / "model"
+        run("train", text, "-o", out, *QUICK, "--min-count", 20)
+        model = Item2Vec.load(out, device="cpu", workers=1)
+        assert model.min_count == 20
+        model.partial_fit([["tea", "spoon"]] * 20)
+        assert "spoon" in model.embeddings_
 
     def test_device_variable(self, text, tmp_path, monkeypatch):
         monkeypatch.setenv("ITEMBED_GPU_DEVICE", "abacus")
@@ -200,6 +247,15 @@ class TestTrainFails:
             (["a.txt", "-o", "m", "--min-length", "1"], "--min-length"),
             (["a.txt", "-o", "m", "--format", "json"], "--format"),
             (["a.txt", "-o", "m", "--unknown"], "--unknown"),
+            (["a.txt", "-o", "m", "--l2", "-1"], "--l2"),
+            (["a.txt", "-o", "m", "--subsample", "nan"], "subsample"),
+            (["a.txt", "-o", "m", "--noise-exponent", "inf"], "noise_exponent"),
+            (["a.txt", "-o", "m", "--loss", "hinge"], "--loss"),
+            (["a.txt", "-o", "m", "--optimizer", "adam"], "--optimizer"),
+            (["a.txt", "-o", "m", "--patience", "3"], "need --evaluate"),
+            (["a.txt", "-o", "m", "--share", "0.1"], "need --evaluate"),
+            (["a.txt", "-o", "m", "--every", "2"], "need --evaluate"),
+            (["a.txt", "-o", "m", "--evaluate", "--share", "1"], "--share"),
         ],
     )
     def test_usage(self, arguments, part):
@@ -269,18 +325,36 @@ class TestTrainFails:
         assert_fails(run("train", text, "-o", tmp_path / "a" / "b"), 1, tmp_path, "not writable")
 
     @pytest.mark.usefixtures("no_reading")
+    def test_plot_cannot_be_written(self, text, tmp_path, monkeypatch):
+        pytest.importorskip("sklearn", reason="pictures are the extra 'plot'")
+        assert_fails(run("train", "--example", "--plot", text), 1, text, "file")
+        (tmp_path / "map.png").mkdir()
+        assert_fails(run("train", "--example", "--plot", tmp_path), 1, "map.png")
+        monkeypatch.setattr(os, "access", lambda *arguments: False)
+        assert_fails(run("train", "--example", "--plot", tmp_path / "a"), 1, "not writable")
+
+    @pytest.mark.usefixtures("no_reading")
+    @pytest.mark.parametrize("missing", ["matplotlib.figure", "sklearn.manifold"])
+    def test_plot_without_its_extra(self, tmp_path, monkeypatch, missing):
+        pytest.importorskip("sklearn", reason="pictures are the extra 'plot'")
+        monkeypatch.setitem(sys.modules, missing, None)
+        result = run("train", "--example", "--plot", tmp_path / "pictures")
+        assert_fails(result, 1, 'pip install "itembed_gpu[plot]"')
+        assert not (tmp_path / "pictures").exists()
+
+    @pytest.mark.usefixtures("no_reading")
     def test_device(self, text, tmp_path):
         result = run("train", text, "-o", tmp_path / "model", "--device", "abacus")
         assert_fails(result, 2, "abacus")
 
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
     def test_no_half_of_a_model_is_left(self, text, tmp_path, monkeypatch, error):
-        def fill_disk(embeddings, folder):
+        def fill_disk(model, folder, **options):
             folder.mkdir()
             (folder / "labels-000001.json").write_text("[")
             raise error
 
-        monkeypatch.setattr(Embeddings, "save", fill_disk)
+        monkeypatch.setattr(Item2Vec, "save", fill_disk)
         result = run("train", text, "-o", tmp_path / "model", *QUICK)
         if isinstance(error, OSError):
             assert_fails(result, 1, "No space left on device")
@@ -290,12 +364,266 @@ class TestTrainFails:
         assert not (tmp_path / "model").exists()
 
     def test_an_older_model_outlives_a_failure(self, text, model, monkeypatch):
-        def fill_disk(embeddings, folder):
+        def fill_disk(model, folder, **options):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(Embeddings, "save", fill_disk)
+        monkeypatch.setattr(Item2Vec, "save", fill_disk)
         assert_fails(run("train", text, "-o", model, *QUICK), 1)
         assert "green tea" in Embeddings.load(model)
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Ten groups of items that are bought together, in an order without a trend."""
+    path = tmp_path / "shop.txt"
+    draw = np.random.default_rng(0)
+    groups = draw.integers(0, 10, 600)
+    members = [draw.choice(6, 3, replace=False) for _ in groups]
+    lines = [" ".join(f"g{g}m{m}" for m in own) for g, own in zip(groups, members, strict=True)]
+    path.write_text("\n".join(lines))
+    return path
+
+
+LEARN = ["--dim", 8, "--learning-rate", 0.1, "--threads", 1, "--seed", 1]
+
+
+class TestTrainEvaluates:
+    def test_by_epoch_and_at_the_end(self, shop, tmp_path):
+        out = tmp_path / "model"
+        options = [*LEARN, "--epochs", 12, "--every", 5, "--evaluate", "--quiet"]
+        result = run("train", shop, "-o", out, *options, "--json")
+        assert result.exit_code == 0, result.output
+        report = json.loads(result.stdout)
+        found = report["evaluation"]
+        assert (report["itemsets"], found["held_out_itemsets"], found["queries"]) == (480, 120, 120)
+        assert [entry["epoch"] for entry in found["by_epoch"]] == [1, 6, 11, 12]
+        assert found["metrics"]["hit_rate@10"] > 0.9
+        assert found["metrics"]["hit_rate@10"] == found["metrics"]["recall@10"]
+        # Measured in training, with rows as the saved model has them.
+        last = found["by_epoch"][-1]
+        assert all(last[name] == found["metrics"][name] for name in BY_EPOCH)
+        assert found["best_epoch"] is None
+
+    def test_the_saved_model_evaluates_as_it_did(self, shop, tmp_path):
+        out, held = tmp_path / "model", tmp_path / "held.txt"
+        result = run("train", shop, "-o", out, *LEARN, "--evaluate", "--share", 0.1, "--json")
+        held.write_text("\n".join(shop.read_text().split("\n")[-60:]))
+        again = run("evaluate", out, held, "--threads", 1, "--json")
+        metrics = json.loads(result.stdout)["evaluation"]["metrics"]
+        assert json.loads(again.stdout)["metrics"] == metrics
+
+    def test_held_out_itemsets_are_not_trained_on(self, shop, tmp_path):
+        text = shop.read_text().split("\n")
+        shop.write_text("\n".join([*text[:480], *["new item"] * 120]))
+        result = run("train", shop, "-o", tmp_path / "model", *QUICK, "--evaluate")
+        assert_fails(result, 1, "held out", "240 of 240 items are unknown")
+        shop.write_text("\n".join([*text[:480], *["new g0m0 g0m1"] * 120]))
+        result = run("train", shop, "-o", tmp_path / "model", *QUICK, "--evaluate")
+        assert "new" not in Embeddings.load(tmp_path / "model")
+        for part in ("120 itemsets, the last ones", "120 of their item(s)", "hit_rate", "map"):
+            assert part in result.stdout
+
+    def test_patience(self, shop, tmp_path):
+        out = tmp_path / "model"
+        # What cannot be learned gets no better, and overfits.
+        draw = np.random.default_rng(1)
+        shop.write_text("\n".join(" ".join(map(str, draw.choice(99, 3))) for _ in range(300)))
+        options = [*LEARN, "--epochs", 200, "--evaluate", "--every", 1, "--patience", 3]
+        result = run("train", shop, "-o", out, *options, "--json", "--quiet")
+        report = json.loads(result.stdout)
+        found = report["evaluation"]
+        values = {entry["epoch"]: entry["ndcg@10"] for entry in found["by_epoch"]}
+        assert found["stopped"] is True
+        assert report["epochs"] == len(values) == found["best_epoch"] + 3 < 200
+        assert values[found["best_epoch"]] == max(values.values())
+        assert found["metrics"]["ndcg@10"] == max(values.values())
+        text = run("train", shop, "-o", out, *options, "--quiet").stdout
+        assert f"epoch {found['best_epoch']}, the best by ndcg@10, stopped after" in text
+
+    def test_progress_tells_them(self, shop, tmp_path):
+        result = run("train", shop, "-o", tmp_path / "m", *LEARN, "--evaluate", "--json")
+        json.loads(result.stdout)
+        assert "epoch 1 of 10: hit_rate@10" in result.stderr
+        quiet = run("train", shop, "-o", tmp_path / "m", *LEARN, "--evaluate", "--quiet")
+        assert quiet.stderr == ""
+
+    def test_a_share_that_leaves_nothing(self, tmp_path):
+        path = tmp_path / "few.txt"
+        path.write_text("a b\n")
+        result = run("train", path, "-o", tmp_path / "m", *QUICK, "--evaluate")
+        assert_fails(result, 1, "--share 0.2", "of 1 itemsets")
+
+
+class TestPlot:
+    @pytest.fixture(autouse=True)
+    def has_extra(self):
+        pytest.importorskip("matplotlib", reason="pictures are the extra 'plot'")
+        pytest.importorskip("sklearn", reason="pictures are the extra 'plot'")
+
+    def test_draws(self, shop, tmp_path):
+        folder = tmp_path / "new" / "pictures"
+        options = [*QUICK, "--evaluate", "--plot", folder]
+        result = run("train", shop, "-o", tmp_path / "model", *options)
+        assert result.exit_code == 0, result.output
+        for name in ("learning_curve.png", "map.png"):
+            assert (folder / name).read_bytes().startswith(b"\x89PNG")
+            assert str(folder / name) in result.stdout
+
+    def test_what_cannot_be_drawn_is_told(self, tmp_path):
+        path, folder = tmp_path / "pair.txt", tmp_path / "pictures"
+        path.write_text("a b\n" * 9)
+        result = run("train", path, "-o", tmp_path / "model", *QUICK, "--plot", folder, "--json")
+        assert result.exit_code == 0
+        assert "Not drawn: map.png" in result.stderr
+        assert json.loads(result.stdout)["plots"] == [str(folder / "learning_curve.png")]
+
+
+@pytest.fixture
+def axis(tmp_path):
+    """A model of four items in a circle: each likes the next one, but "c" half as much."""
+    path = tmp_path / "axis"
+    vectors = np.eye(4)
+    context = np.roll(np.eye(4), 1, axis=0) * [1, 1, 0.5, 1]
+    Embeddings(["a", "b", "c", 7], vectors, context=context, counts=[8, 4, 2, 1]).save(path)
+    return path
+
+
+def metrics_of(*arguments):
+    result = run("evaluate", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+class TestEvaluate:
+    def test_given_lines(self, axis, tmp_path):
+        seen, bought = tmp_path / "seen.txt", tmp_path / "bought.txt"
+        seen.write_text("a\nb\nc x\n\na b\n")
+        bought.write_text("b\nb a\n7 y\na\nc\n")
+        options = [axis, seen, "--protocol", "given", "--truth", bought, "-k", 1, "-k", 2]
+        report = metrics_of(*options)
+        # Found: b by a, 7 by c, c by (a, b), and by nothing the most frequent. Missed: a by b.
+        assert report["metrics"]["hit_rate@1"] == pytest.approx(4 / 5)
+        assert (report["queries"], report["already_in_history"]) == (5, 1)
+        assert [entry["items"] for entry in report["files"].values()] == [1, 1]
+        text = run("evaluate", *options).stdout
+        assert "1 items to find that are in the history already" in text
+        assert "1 of 6 items are unknown" in text
+        assert text.splitlines()[-1] == "5 queries; 0 with nothing to find"
+
+    def test_given_tables_are_matched_by_itemset(self, axis, tmp_path):
+        seen, bought = tmp_path / "seen.csv", tmp_path / "bought.csv"
+        seen.write_text("who,what\nanna,a\nben,b\nzoe,c\ncarl,c\n")
+        bought.write_text("what,who\n7,carl\nc,ben\nb,anna\nb,dora\n")
+        columns = ["--itemset", "who", "--item", "what"]
+        options = [axis, seen, "--protocol", "given", "--truth", bought, "-k", 1, *columns]
+        report = metrics_of(*options)
+        assert report["metrics"]["hit_rate@1"] == 1
+        assert (report["queries"], report["nothing_to_find"]) == (3, 1)
+        assert report["unmatched_itemsets"] == 1
+        assert "1 itemsets to find that have no history" in run("evaluate", *options).stdout
+
+    @pytest.mark.parametrize(("scale", "hit"), [(1, 1), (0, 0)])
+    def test_the_history_is_not_ranked_and_ties_are_lost(self, tmp_path, scale, hit):
+        table = np.array([[1, 0], [0.9, 0.1], [0, 1]])
+        saved = Embeddings(list("xyz"), table, context=scale * table, counts=[1, 1, 1])
+        saved.save(tmp_path / "m")
+        path = tmp_path / "later.txt"
+        path.write_text("x y\n")
+        report = metrics_of(tmp_path / "m", path, "--protocol", "leave-last-out", "-k", 1)
+        assert report["metrics"]["hit_rate@1"] == hit
+
+    def test_leave_last_out(self, axis, tmp_path):
+        path = tmp_path / "later.txt"
+        path.write_text("a b\nb a\nc 7\nc\n")
+        report = metrics_of(axis, path, "--protocol", "leave-last-out", "-k", 1)
+        assert report["metrics"]["hit_rate@1"] == pytest.approx(2 / 3, abs=1e-6)
+        assert (report["queries"], report["short_itemsets"], report["seed"]) == (3, 1, None)
+
+    def test_leave_one_out_hides_as_the_seed_says(self, axis, tmp_path):
+        path = tmp_path / "later.txt"
+        path.write_text("a b\n" * 200)
+        found = [metrics_of(axis, path, "-k", 1, "--seed", seed) for seed in (0, 0, 1)]
+        rates = [report["metrics"]["hit_rate@1"] for report in found]
+        # The one half: a finds b, and b does not find a.
+        assert rates[0] == rates[1] != rates[2]
+        assert 0.35 < rates[0] < 0.65
+
+    def test_scores(self, axis, tmp_path):
+        path = tmp_path / "later.txt"
+        path.write_text("a c 7\n")
+        options = [axis, path, "--protocol", "leave-last-out", "-k", 1]
+
+        def hits(*more):
+            return metrics_of(*options, *more)["metrics"]["hit_rate@1"]
+
+        # The frequent a wants b, and the rare c, half as much, 7.
+        assert hits("--history-exponent", 0.25) == 0
+        assert hits("--history-exponent", 0.25, "--score", "cosine") == 1
+        assert hits("--history-exponent", 2) == 1
+        assert hits("--history-exponent", 2, "--popularity", 5) == 0
+        text = run("evaluate", *options, "--score", "cosine", "--popularity", 2).stdout
+        assert "scores    cosine, history exponent 0.5, popularity 2" in text
+
+    def test_a_table_shows_every_metric_and_k(self, axis, tmp_path):
+        path = tmp_path / "later.txt"
+        path.write_text("a b\n")
+        lines = run("evaluate", axis, path, "-k", 2, "-k", 1).stdout.splitlines()
+        table = lines[lines.index("") + 1 : -1]
+        assert table[0].split() == ["@1", "@2"]
+        names = "hit_rate precision recall ndcg mrr map coverage popularity_bias"
+        assert [line.split()[0] for line in table[1:]] == names.split()
+        assert len({len(line) for line in table}) == 1
+
+    def test_fails(self, axis, model, tmp_path):
+        path, other = tmp_path / "later.txt", tmp_path / "other.txt"
+        path.write_text("x y\nz\n")
+        other.write_text("a\n")
+        assert_fails(run("evaluate", axis, path), 1, "nothing to find", "3 of 3 items")
+        assert_fails(run("evaluate", model, path), 1, "holds no context")
+        assert_fails(run("evaluate", tmp_path / "none", path), 1, "none")
+        assert_fails(run("evaluate", axis, path, "--truth", other), 2, "--protocol given")
+        assert_fails(run("evaluate", axis, path, "--protocol", "given"), 2, "--truth")
+        given = ["--protocol", "given", "--truth", other]
+        assert_fails(run("evaluate", axis, path, *given), 1, "2 itemsets", "1;")
+        assert_fails(run("evaluate", axis, path, "-k", 0), 2, "-k")
+        assert_fails(run("evaluate", axis, path, "--device", "abacus"), 2, "abacus")
+        path.write_text("a b\n")
+        assert_fails(run("evaluate", axis, path, "--popularity", "nan"), 1, "popularity")
+
+    def test_a_folder_of_item2vec(self, shop, tmp_path):
+        itemsets = [line.split() for line in shop.read_text().split("\n")]
+        model = Item2Vec(8, 12, alpha=0.1, seed=1, device="cpu", workers=1, popularity=0.5)
+        model.fit(itemsets).save(tmp_path / "model")
+        report = metrics_of(tmp_path / "model", shop)
+        assert report["popularity"] == 0.5
+        assert report["metrics"]["hit_rate@10"] > 0.9
+
+
+class TestRecommend:
+    def test_a_basket(self, axis):
+        assert run("recommend", axis, "a", "-n", 1).stdout == "1.0000\tb\n"
+        # What b likes is in the basket already.
+        assert run("recommend", axis, "b", "c", "-n", 1).stdout.endswith("\t7\n")
+
+    def test_exclude(self, axis):
+        lines = run("recommend", axis, "a", "--exclude", "b", "--exclude", "7").stdout.splitlines()
+        assert [line.split("\t")[1] for line in lines] == ["c"]
+
+    def test_json(self, axis):
+        report = json.loads(run("recommend", axis, "c", "-n", 1, "--json").stdout)
+        assert report == {"basket": ["c"], "recommended": [{"item": 7, "score": 0.5}]}
+
+    def test_is_what_python_recommends(self, shop, tmp_path):
+        run("train", shop, "-o", tmp_path / "model", *LEARN, "--quiet")
+        labels, _ = Item2Vec.load(tmp_path / "model", device="cpu").recommend(["g1m1", "g2m2"], 3)
+        report = json.loads(run("recommend", tmp_path / "model", "g1m1", "g2m2", "--json").stdout)
+        assert [entry["item"] for entry in report["recommended"]][:3] == labels.tolist()
+
+    def test_fails(self, axis, model):
+        assert_fails(run("recommend", axis, "nothing"), 1, "nothing")
+        assert_fails(run("recommend", axis, "a", "--exclude", "bb"), 1, "bb")
+        assert_fails(run("recommend", model, "tea"), 1, "holds no context")
+        assert_fails(run("recommend", axis), 2, "ITEM")
 
 
 class TestExample:
@@ -372,7 +700,7 @@ class TestInfo:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("arguments", [[], ["train"], ["similar"], ["info"]])
+    @pytest.mark.parametrize("arguments", [[], *([name] for name in cli.main.commands)])
     def test_has_an_example(self, arguments):
         for flag in ("--help", "-h"):
             result = run(*arguments, flag)

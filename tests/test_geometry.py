@@ -7,8 +7,9 @@ import pytest
 from conftest import random_itemsets, random_tables
 from hypothesis import given
 from hypothesis import strategies as st
+from test_objective import HALF_OF_THEM, NUM_LEFT, draw_epoch, make_task, weights_for
 
-from itembed_gpu import SupervisedTask, UnsupervisedTask
+from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask, train
 from itembed_gpu.geometry import (
     MAX_LEFT_LOAD,
     MAX_LOAD,
@@ -161,3 +162,109 @@ def test_one_table_adds_up_both_sides():
     )
     assert same[0] is same[1]
     np.testing.assert_allclose(same[0], apart[0] + apart[1])
+
+
+# Options, against what an epoch really draws.
+
+
+def count_hits(task, num_epoch):
+    """Hits of each row by one pair, counted over some epochs."""
+    problem, pairs = task._problem, task._problem.pairs
+    left, right = (np.zeros(len(table)) for table in (problem.syn_left, problem.syn_right))
+    left_sizes, right_sizes = (
+        np.abs(weights) if len(weights) else np.ones(len(items))
+        for weights, items in (
+            (pairs.left_weights, pairs.left_items),
+            (pairs.right_weights, pairs.right_items),
+        )
+    )
+    for epoch in range(num_epoch):
+        drawn = draw_epoch(task, epoch)
+        places, sizes = drawn.left[drawn.kept], right_sizes[drawn.right[drawn.kept]]
+        if task.options.pooling == "mean":
+            of_each = left_sizes * drawn.left_kept
+            bags = np.repeat(np.arange(len(pairs.left_offsets) - 1), np.diff(pairs.left_offsets))
+            times = np.bincount(places, sizes, len(pairs.left_offsets) - 1)
+            sums = np.bincount(bags, of_each)[bags]
+            shares = np.divide(of_each, sums, out=np.zeros_like(sums), where=sums > 0)
+            np.add.at(left, pairs.left_items, shares * times[bags])
+        else:
+            sizes = sizes * left_sizes[places]
+            np.add.at(left, pairs.left_items[places], sizes)
+        np.add.at(right, drawn.rows[drawn.kept], sizes)
+        np.add.at(right, drawn.negatives[drawn.kept], sizes[:, None])
+    return left / (num_epoch * task.num_pair), right / (num_epoch * task.num_pair)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("supervised", {"noise_exponent": 0.75}),
+        ("supervised", {"noise_weights": HALF_OF_THEM}),
+        ("supervised", {"subsample": 0.02}),
+        ("supervised", {"pooling": "mean", "noise_exponent": -0.5}),
+        ("unsupervised", {"noise_exponent": 0.75, "subsample": 0.02}),
+    ],
+)
+def test_expected_hits_are_those_of_the_epochs(kind, options, weighted):
+    # A mean of no weight is counted all the same: at worst, fewer pairs are in flight.
+    zeros = 0 if "pooling" in options else 0.1
+    task = make_task(kind, **options, **(weights_for(kind, zeros) if weighted else {}))
+    num_epoch = 200
+    num_pair = num_epoch * task.num_pair
+    for got, counted in zip(expected_hits(task._problem), count_hits(task, num_epoch), strict=True):
+        # Not of independent pairs: one occurrence is in several of them.
+        error = 8 * np.sqrt((counted + 1 / num_pair) / num_pair)
+        assert (np.abs(got - counted) <= error).all()
+        assert error[0] < counted[0] / 5
+        assert not got[counted == 0].any()
+
+
+def test_expected_hits_of_a_mean_of_what_is_kept():
+    # The expectation of a share is taken for the share of expectations: near enough.
+    task = make_task("supervised", pooling="mean", subsample=0.05)
+    for got, counted in zip(expected_hits(task._problem), count_hits(task, 100), strict=True):
+        ratios = got[counted > 0] / counted[counted > 0]
+        assert got.sum() == pytest.approx(counted.sum(), rel=0.1)
+        assert 0.8 < ratios.min() < ratios.max() < 1.5
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_frozen_table_is_never_hit(side):
+    name = ("update_left", "update_right")[side]
+    plain = expected_hits(make_task("supervised", noise_exponent=1)._problem)
+    task = make_task("supervised", noise_exponent=1, **{name: False})
+    frozen = expected_hits(task._problem)
+    assert not frozen[side].any()
+    assert np.array_equal(frozen[1 - side], plain[1 - side])
+    assert plain[side].any()
+    # So that it does not limit how many pairs are in flight.
+    assert plan_geometry(*frozen, 0.1, 10**6).num_tile >= plan_geometry(*plain, 0.1, 10**6).num_tile
+
+
+def test_rows_that_hold_themselves_back_have_no_caps():
+    left, right = hits_of(20_000, hot=0.2)
+    plain, adaptive = (
+        plan_geometry(left, right, 0.025, 4096, adaptive=adaptive) for adaptive in (False, True)
+    )
+    assert plain.left_caps is not None
+    assert plain.right_caps is not None
+    assert adaptive.left_caps is None
+    assert adaptive.right_caps is None
+    assert adaptive.num_tile == plain.num_tile
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_a_task_with_adagrad_is_planned_without_caps(emulated, optimizer):
+    # One row is in nearly all pairs, and the rate is high.
+    items = np.zeros(4000, dtype=np.int32)
+    items[::2] = np.arange(2000) % NUM_LEFT
+    task = UnsupervisedTask(
+        items, np.arange(0, 4001, 2), *random_tables(4000), num_negative=3, seed=1,
+        optimizer=optimizer, device=Cuda(threads_per_pair=1),
+    )  # fmt: skip
+    train(task, num_epoch=1, initial_learning_rate=0.5, progress=False)
+    geometry = task._bound.geometry
+    assert geometry.num_tile > 1
+    assert (geometry.left_caps is None) == (optimizer == "adagrad")

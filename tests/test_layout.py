@@ -44,6 +44,7 @@ STAIR = [
     "readers",
     "example",
     "__init__",
+    "evaluation_cli",
     "cli",
 ]
 

@@ -4,28 +4,23 @@ import numpy as np
 import pytest
 from numba import njit
 
-from itembed_gpu.steps import CHUNK, sigmoid, update_group, update_pair
+from itembed_gpu.objective import FREEZE_LEFT, FREEZE_RIGHT, REJECT_POSITIVE
+from itembed_gpu.steps import CHUNK, ONE, sigmoid, update_group, update_pair
 
 
 @njit
-def compiled_update(syn_left, left, syn_right, targets, scale, with_loss):
+def compiled_update(
+    syn_left, left, syn_right, targets, scale, with_loss, rate=ONE, states=(None, None),
+    corrections=None, l2=None, flags=0, bag=None,
+):  # fmt: skip
     dim = syn_left.shape[1]
     row = np.empty(dim, dtype=np.float32)
     delta = np.empty(dim, dtype=np.float32)
     logits = np.zeros(CHUNK, dtype=np.float32)
     return update_pair(
-        syn_left,
-        left,
-        syn_right,
-        targets,
-        len(targets),
-        scale,
-        dim,
-        row,
-        delta,
-        logits,
-        with_loss,
-    )
+        syn_left, left, syn_right, targets, len(targets), scale, dim, row, delta, logits,
+        with_loss, rate, None, None, states[0], states[1], corrections, l2, flags, bag,
+    )  # fmt: skip
 
 
 @njit
@@ -36,22 +31,44 @@ def compiled_sigmoid(x):
     return y
 
 
-def numpy_update(syn_left, left, syn_right, targets, scale):
-    """Expected tables and loss: rows are read a chunk of targets at a time, u once."""
+def numpy_step(table, state, row, gradient, rate, decay, read=None):
+    """Move one row, the learning rate of which is in its gradient already but for Adagrad."""
+    step = 1.0
+    if state is not None:
+        state[row] += np.mean(gradient**2)
+        step = rate / np.sqrt(state[row] + 1e-10)
+    table[row] += step * (gradient - decay * (table[row] if read is None else read))
+
+
+def numpy_update(
+    syn_left, left, syn_right, targets, scale, *, rate=1.0, states=(None, None), corrections=None,
+    l2=0.0, updated=(True, True), bag=None,
+):  # fmt: skip
+    """Expected tables and loss: rows are read a chunk of targets at a time, u once.
+
+    Accumulators change in place. A bag is its rows and their shares.
+    """
     tables = [syn_left.astype(np.float64)]
     tables.append(tables[0] if syn_right is syn_left else syn_right.astype(np.float64))
-    u = tables[0][left].copy()
+    u = tables[0][left].copy() if bag is None else bag[1] @ tables[0][bag[0]]
+    decay = abs(scale) * l2
     delta, loss = np.zeros_like(u), 0.0
     for first in range(0, len(targets), CHUNK):
         chunk = targets[first : first + CHUNK]
         rows = tables[1][chunk].copy()
         labels = np.arange(first, first + len(chunk)) == 0
-        logits = rows @ u
+        logits = rows @ u - (0 if corrections is None else corrections[chunk])
         loss += np.log1p(np.exp(np.where(labels, -logits, logits))).sum()
         gradients = scale * (labels - 1 / (1 + np.exp(-logits)))
         delta += gradients @ rows
-        np.add.at(tables[1], chunk, gradients[:, None] * u)
-    tables[0][left] += delta
+        if updated[1]:
+            for target, gradient in zip(chunk, gradients, strict=True):
+                numpy_step(tables[1], states[1], target, gradient * u, rate, decay)
+    if updated[0] and bag is None:
+        numpy_step(tables[0], states[0], left, delta, rate, decay, u)
+    elif updated[0]:
+        for row, share in zip(*bag, strict=True):
+            numpy_step(tables[0], states[0], row, share * delta, rate, decay)
     return *tables, loss
 
 
@@ -102,6 +119,131 @@ def test_only_the_rows_of_the_pair_change():
     assert np.flatnonzero((syn_right != before[1]).any(axis=1)).tolist() == [1, 2]
 
 
+# Options of the objective, one by one and together. A bag has a row twice, a negative
+# weight and one of 0.
+CORRECTIONS = np.log(np.linspace(0.1, 3, 13)).astype(np.float32)
+BAG = np.array([4, 7, 4, 2, 9], np.int32), np.array([0.3, -0.2, 0.1, 0.4, 0], np.float32)
+OPTIONS = {
+    "nce": {"corrections": CORRECTIONS},
+    "l2": {"l2": 0.3},
+    "adagrad": {"adagrad": True},
+    "bag": {"bag": BAG},
+    "left-frozen": {"updated": (False, True)},
+    "right-frozen": {"updated": (True, False)},
+    "adagrad-bag-l2": {"adagrad": True, "bag": BAG, "l2": 0.3},
+    "adagrad-bag-frozen": {"adagrad": True, "bag": BAG, "l2": 0.3, "updated": (False, True)},
+    "everything": {"adagrad": True, "corrections": CORRECTIONS, "l2": 0.3},
+    "everything-frozen": {
+        "adagrad": True, "corrections": CORRECTIONS, "l2": 0.3, "updated": (True, False)
+    },
+}  # fmt: skip
+
+
+def flags_of(updated=(True, True)):
+    return FREEZE_LEFT * (not updated[0]) + FREEZE_RIGHT * (not updated[1])
+
+
+def make_states(adagrad, tables):
+    """Accumulators, some of which are 0."""
+    if not adagrad:
+        return None, None
+    generator = np.random.default_rng(2)
+    states = [generator.uniform(0, 0.5, len(table)).astype(np.float32) for table in tables]
+    for state in states:
+        state[::3] = 0
+    return tuple(states)
+
+
+def in_float64(states):
+    return tuple(None if state is None else state.astype(np.float64) for state in states)
+
+
+def assert_states(got, expected):
+    for state, other in zip(got, expected, strict=True):
+        if state is not None:
+            np.testing.assert_allclose(state, other, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("num_negative", [0, 1, 7, 8, 20])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_pair_follows_the_formula_of_its_options(name, num_negative):
+    options = dict(OPTIONS[name])
+    tables = make_tables(12)
+    # Two steps, so that accumulators matter; scale is a weight where there is Adagrad.
+    adagrad = options.pop("adagrad", False)
+    states = make_states(adagrad, tables)
+    rate, scale = (0.2, -0.7) if adagrad else (0.3, -0.3)
+    expected, expected_states = tables, in_float64(states)
+    generator = np.random.default_rng(1)
+    for _ in range(2):
+        targets = generator.integers(0, 13, num_negative + 1).astype(np.int32)
+        *expected, loss = numpy_update(
+            expected[0], 4, expected[1], targets, scale, rate=rate, states=expected_states,
+            **options,
+        )  # fmt: skip
+        l2, bag = options.get("l2"), options.get("bag")
+        got = compiled_update(
+            tables[0], 4, tables[1], targets, np.float32(scale), True, np.float32(rate), states,
+            options.get("corrections"), None if l2 is None else np.float32(l2),
+            flags_of(options.get("updated", (True, True))),
+            None if bag is None else (*bag, len(bag[0])),
+        )  # fmt: skip
+        assert got == pytest.approx(loss, rel=1e-4)
+    for table, other in zip(tables, expected, strict=True):
+        np.testing.assert_allclose(table, other, rtol=1e-4, atol=1e-5)
+    assert_states(states, expected_states)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_frozen_side_keeps_its_bits(side):
+    tables = make_tables(12)
+    before = [table.copy() for table in tables]
+    states = make_states(True, tables)
+    old = [state.copy() for state in states]
+    compiled_update(
+        tables[0], 4, tables[1], np.arange(9, dtype=np.int32), np.float32(1), False,
+        np.float32(0.2), states, None, np.float32(0.3), (FREEZE_LEFT, FREEZE_RIGHT)[side], None,
+    )  # fmt: skip
+    assert np.array_equal(tables[side], before[side])
+    assert np.array_equal(states[side], old[side])
+    assert not np.array_equal(tables[1 - side], before[1 - side])
+    assert not np.array_equal(states[1 - side], old[1 - side])
+
+
+def test_l2_and_adagrad_touch_only_the_rows_of_the_pair():
+    tables = make_tables(12)
+    states = make_states(True, tables)
+    before = [array.copy() for array in (*tables, *states)]
+    compiled_update(
+        tables[0], 4, tables[1], np.array([1, 2], np.int32), np.float32(1), False,
+        np.float32(0.2), states, None, np.float32(0.3), 0, None,
+    )  # fmt: skip
+    changed = [
+        np.flatnonzero((new != old).reshape(len(new), -1).any(axis=1)).tolist()
+        for new, old in zip((*tables, *states), before, strict=True)
+    ]
+    assert changed == [[4], [1, 2], [4], [1, 2]]
+
+
+def test_adagrad_starts_where_the_gradient_is_zero():
+    # Zeros on the right give no gradient on the left, and no square: the step stays finite.
+    syn_left, syn_right = make_tables(12)
+    syn_right[:] = 0
+    before = syn_left.copy()
+    states = np.zeros(11, np.float32), np.zeros(13, np.float32)
+    compiled_update(
+        syn_left, 4, syn_right, np.array([1, 2], np.int32), np.float32(1), False,
+        np.float32(0.2), states, None, np.float32(0.3), 0, None,
+    )  # fmt: skip
+    # Of l2 alone: rate / sqrt(EPSILON) times itself, an overshoot, but a number.
+    assert np.isfinite(syn_left).all()
+    assert np.array_equal(np.delete(syn_left, 4, 0), np.delete(before, 4, 0))
+    assert states[0][4] == 0
+    # The first step of a row is rate * gradient / its root mean square.
+    steps = syn_right[[1, 2]]
+    np.testing.assert_allclose(np.sqrt(np.mean(steps**2, axis=1)), 0.2, rtol=1e-4)
+
+
 def test_sigmoid_is_accurate_and_saturates():
     x = np.linspace(-80, 80, 100_001, dtype=np.float32)
     expected = 1 / (1 + np.exp(-x.astype(np.float64)))
@@ -138,47 +280,80 @@ def test_not_a_number_is_not_hidden():
 
 
 @njit
-def compiled_group(syn_left, left, syn_right, right, negatives, scale, sample, rate, caps):
+def compiled_group(
+    syn_left, left, syn_right, right, negatives, scale, sample, rate, caps, states=(None, None),
+    corrections=None, l2=None, flags=0,
+):  # fmt: skip
     dim = syn_left.shape[1]
     row = np.empty(dim, dtype=np.float32)
     delta = np.empty(dim, dtype=np.float32)
     logits = np.zeros(CHUNK, dtype=np.float32)
-    local = np.empty((CHUNK, dim), dtype=np.float32)
-    origin = np.empty((CHUNK, dim), dtype=np.float32)
+    width = dim + 1  # one more than is needed without accumulators
+    local = np.empty((CHUNK, width), dtype=np.float32)
+    origin = np.empty((CHUNK, width), dtype=np.float32)
     return update_group(
         syn_left, left, syn_right, right, negatives, len(negatives), 0, len(left), scale, dim,
         row, delta, logits, local, origin, sample, rate, caps[0], caps[1],
+        states[0], states[1], corrections, l2, flags,
     )  # fmt: skip
 
 
-def numpy_group(syn_left, left, syn_right, right, negatives, scale, sample, rate, caps):
+def numpy_group_step(table, state, row, gradient, rate, cap, decay):
+    """Move one row, whose learning rate is at most its cap."""
+    if state is None:
+        step = min(1, cap / rate)
+    else:
+        state[row] += np.mean(gradient**2)
+        step = min(rate / np.sqrt(state[row] + 1e-10), cap)
+    table[row] += step * (gradient - decay * table[row])
+
+
+def numpy_group(
+    syn_left, left, syn_right, right, negatives, scale, sample, rate, caps, *,
+    states=(None, None), corrections=None, l2=0.0, updated=(True, True), rejects=False,
+):  # fmt: skip
     """Expected tables and loss: negatives change locally, and are added at the end."""
     u, v = syn_left.astype(np.float64), syn_right.astype(np.float64)
     if syn_right is syn_left:
         v = u
+    corrections = np.zeros(len(v)) if corrections is None else corrections
     loss = 0.0
     for first in range(0, len(negatives), CHUNK):
         chunk = negatives[first : first + CHUNK]
         shared = chunk[1:] if first == 0 else chunk
         local = v[shared].copy()
         origin = local.copy()
+        local_state = None if states[1] is None else states[1][shared].copy()
+        origin_state = None if states[1] is None else local_state.copy()
         for i in range(len(left)):
+            targets = np.r_[right[i : i + 1], shared] if first == 0 else shared
             rows = np.concatenate([v[right[i : i + 1]], local]) if first == 0 else local
             labels = (np.arange(len(rows)) + first == 0).astype(float)
-            logits = rows @ u[left[i]]
+            row = u[left[i]].copy()
+            trained = (labels == 1) | (targets != right[i]) | (not rejects)
+            logits = np.where(trained, rows @ row - corrections[targets], -np.inf)
             if i == sample:
                 loss += np.log1p(np.exp(np.where(labels == 1, -logits, logits))).sum()
             gradients = scale[i] * (labels - 1 / (1 + np.exp(-logits)))
-            factors = [min(1, caps[1][row] / rate) for row in shared]
+            decay = abs(scale[i]) * l2
             change = gradients @ rows
-            update = gradients[-len(shared) :, None] * u[left[i]] if len(shared) else 0
-            if len(shared):
-                local += np.array(factors)[:, None] * update
-            if first == 0:
-                v[right[i]] += min(1, caps[1][right[i]] / rate) * gradients[0] * u[left[i]]
-            u[left[i]] += min(1, caps[0][left[i]] / rate) * change
-        for n, row in enumerate(shared):
-            v[row] += local[n] - origin[n]
+            for n in range(len(shared)) if updated[1] else ():
+                if trained[n - len(shared)]:
+                    update = gradients[n - len(shared)] * row
+                    cap = caps[1][shared[n]]
+                    numpy_group_step(local, local_state, n, update, rate, cap, decay)
+            if first == 0 and updated[1]:
+                cap = caps[1][right[i]]
+                numpy_group_step(v, states[1], right[i], gradients[0] * row, rate, cap, decay)
+            if updated[0]:
+                cap = caps[0][left[i]]
+                numpy_group_step(
+                    u, states[0], left[i], change, rate, cap, decay if first == 0 else 0
+                )
+        for n, target in enumerate(shared):
+            v[target] += local[n] - origin[n]
+            if local_state is not None:
+                states[1][target] += local_state[n] - origin_state[n]
     return u, v, loss
 
 
@@ -203,3 +378,56 @@ def test_a_group_shares_its_negatives(num_negative, same, capped):
     np.testing.assert_allclose(syn_left, expected[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(syn_right, expected[1], rtol=1e-5, atol=1e-5)
     assert loss == pytest.approx(expected[2], rel=1e-5)
+
+
+GROUP_OPTIONS = {
+    "nce": {"corrections": CORRECTIONS},
+    "l2": {"l2": 0.3},
+    "reject": {"rejects": True},
+    "adagrad": {"adagrad": True},
+    "left-frozen": {"updated": (False, True)},
+    "right-frozen": {"updated": (True, False)},
+    "everything": {"adagrad": True, "corrections": CORRECTIONS, "l2": 0.3, "rejects": True},
+    "everything-frozen": {
+        "adagrad": True, "corrections": CORRECTIONS, "l2": 0.3, "rejects": True,
+        "updated": (True, False),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("num_negative", [0, 7, 20])
+@pytest.mark.parametrize("name", GROUP_OPTIONS)
+def test_a_group_follows_the_formula_of_its_options(name, num_negative):
+    options = dict(GROUP_OPTIONS[name])
+    adagrad = options.pop("adagrad", False)
+    generator = np.random.default_rng(num_negative)
+    tables = make_tables(9, 10, 13)
+    before = [table.copy() for table in tables]
+    # Some rows come twice, as negatives and as items; four of the negatives are positives.
+    left = generator.integers(0, 10, 6).astype(np.int32)
+    right = generator.integers(0, 13, 6).astype(np.int32)
+    negatives = generator.integers(0, 13, num_negative + 1).astype(np.int32)
+    negatives[1:13:3] = right[: len(negatives[1:13:3])]
+    scale = generator.uniform(-0.3, 0.6, 6).astype(np.float32)
+    rate = np.float32(0.2)
+    caps = tuple(generator.uniform(0.1, 0.6, len(table)).astype(np.float32) for table in tables)
+    states = make_states(adagrad, tables)
+    expected_states = in_float64(states)
+    *expected, loss = numpy_group(
+        *(tables[0], left, tables[1], right, negatives, scale, 3, rate, caps),
+        states=expected_states, **options,
+    )  # fmt: skip
+    flags = flags_of(options.get("updated", (True, True)))
+    flags += REJECT_POSITIVE * options.get("rejects", False)
+    l2 = options.get("l2")
+    got = compiled_group(
+        tables[0], left, tables[1], right, negatives, scale, 3, rate, caps, states,
+        options.get("corrections"), None if l2 is None else np.float32(l2), flags,
+    )  # fmt: skip
+    for table, other in zip(tables, expected, strict=True):
+        np.testing.assert_allclose(table, other, rtol=1e-4, atol=1e-5)
+    assert_states(states, expected_states)
+    assert got == pytest.approx(loss, rel=1e-4)
+    updated = options.get("updated", (True, True))
+    for table, old, moves in zip(tables, before, updated, strict=True):
+        assert np.array_equal(table, old) != moves
