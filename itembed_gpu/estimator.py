@@ -398,8 +398,8 @@ def with_new_labels(
 ) -> tuple[list[Any], Int64Array, PackedItemsets]:
     """Give rows to the labels of itemsets: those of a table, or new ones after them.
 
-    New labels come the most frequent first. Those that are new and rare are dropped, and
-    then itemsets that are too short.
+    New labels come the most frequent first. Those that are new and rare are dropped, then
+    itemsets that are too short, and then new labels that are in none of the others.
 
     Parameters
     ----------
@@ -431,11 +431,13 @@ def with_new_labels(
         weights=packed.weights,
     )
     rows = find_rows(old, kept.labels)
-    new = np.flatnonzero(rows < 0)
+    # One whose itemsets were all dropped has nothing to learn from: it would keep a row at random.
+    present = np.bincount(kept.indices, minlength=kept.num_label) > 0
+    new = np.flatnonzero((rows < 0) & present)
     rows[new] = len(old) + np.arange(len(new))
     counts = np.zeros(len(old) + len(new), dtype=np.int64)
     counts[: len(old)] = cast(Int64Array, old.counts)
-    counts[rows] += kept.counts
+    counts[rows[rows >= 0]] += kept.counts[rows >= 0]
     dropped = dataclasses.replace(
         packed.dropped,
         rare_labels=packed.dropped.rare_labels + int(np.count_nonzero(rare & (found > 0))),

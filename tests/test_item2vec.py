@@ -757,3 +757,12 @@ def test_an_itemset_task_is_a_supervised_task():
     assert not task.options.update_right
     with pytest.raises(InputError, match="itemset_syn has 11 rows for 10 itemsets"):
         itemset_task(items, offsets, initialize_syn(11, DIM), syn1)
+
+
+def test_a_label_whose_itemsets_are_all_too_short_gets_no_row():
+    model = Item2Vec(**{**SETTINGS, "min_count": 1}).fit([["a"], ["b", "c"]] * 3)
+    assert sorted(model.labels_) == ["b", "c"]
+    assert model.dropped_.short_items == 3
+    model.partial_fit([["d"], ["b", "e"]] * 3)
+    assert sorted(model.labels_) == ["b", "c", "e"]
+    assert model.counts_.tolist() == [6, 3, 3]
