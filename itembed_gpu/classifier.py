@@ -199,9 +199,10 @@ class SupervisedClassifier(Estimator):
         """
         dim = checks.integer("vector_size", self.vector_size, 1)
         seed = resolve_seed(self.seed)
-        left = self._number("features", features, weights, dim)
-        right = self._number("labels", labels, None, dim)
-        left, right = _both(left, right)
+        # Masked before they are numbered: what is only in examples left out gets no row.
+        left, right = _both(as_packed("features", features, weights), as_packed("labels", labels))
+        left, right = _both(self._number("features", left, None, dim), right)
+        right = self._number("labels", right, None, dim)
         shares = self._weights(left)
         tables = (
             initialize_syn(left.num_label, dim, seed=seed, device="cpu"),

@@ -293,7 +293,10 @@ class CpuTask:
         return result
 
     def is_finite(self) -> bool:
-        return is_finite(self._problem.syn_left) and is_finite(self._problem.syn_right)
+        problem, objective = self._problem, self._problem.objective
+        states = objective.left_state, objective.right_state
+        tables = [problem.syn_left, problem.syn_right, *(s for s in states if s is not None)]
+        return all(map(is_finite, tables))
 
     def synchronize(self) -> None:
         """Nothing to do: the caller's arrays are trained in place."""

@@ -573,7 +573,7 @@ class CudaTask:
         cupy = _cupy()
         tables = list(dict.fromkeys([self._left, self._right]))
         states = [state for state in self._tables() if state not in tables]
-        packed = {checks.address(a): a.nbytes for a in self._arrays().values()}
+        packed = {(checks.address(a), a.nbytes): a.nbytes for a in self._arrays().values()}
         needs = {
             "tables": sum(table.num_byte for table in tables),
             "packed itemsets": sum(packed.values()),
@@ -596,12 +596,13 @@ class CudaTask:
 
     def _copy_pairs(self) -> None:
         problem, work = self._problem, self._work
-        copies: dict[int, Any] = {}
+        # Views of one array may begin together, and differ in length.
+        copies: dict[tuple[int, int], Any] = {}
         for name, array in self._arrays().items():
-            address = checks.address(array)
-            if address not in copies:
-                copies[address] = _to_device(array)
-            work[name] = copies[address].data.ptr
+            key = checks.address(array), array.nbytes
+            if key not in copies:
+                copies[key] = _to_device(array)
+            work[name] = copies[key].data.ptr
         self._packed = list(copies.values())
         work["guide_shift"] = problem.pairs.shift
         work["wide_guide"] = problem.pairs.guide.dtype.itemsize == 8

@@ -191,10 +191,13 @@ def given_queries(model: Item2Vec, file: Path, truth: Path, reading: dict[str, A
             )
     else:
         sought, unmatched = _in_order(sought, sought_ids, seen_ids)
-    known = {packed.source: _known(model, packed) for packed in (seen, sought)}
-    split = given_split(*((rows.rows, rows.offsets) for rows in known.values()))
+    known = [_known(model, packed) for packed in (seen, sought)]
+    split = given_split(*((rows.rows, rows.offsets) for rows in known))
     account = _account(split) | {"unmatched_itemsets": unmatched}
-    asked = Asked(split, {source: rows.unknown for source, rows in known.items()}, account)
+    unknown = {
+        packed.source: rows.unknown for packed, rows in zip((seen, sought), known, strict=True)
+    }
+    asked = Asked(split, unknown, account)
     _check_queries(asked, str(truth))
     return asked
 

@@ -37,7 +37,7 @@ OPTIMIZERS = ("sgd", "adagrad")
 POOLINGS = ("pairs", "mean")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Options:
     """What a task may be asked for beside the objective of itembed, which is the default.
 
@@ -333,7 +333,12 @@ def make_objective(
     left_keep = right_keep = None
     if options.subsample > 0:
         left_keep, right_keep = (
-            keep_thresholds(keep_probabilities(counts, options.subsample))
+            # What occurs once at most, as the numbers of itemsets do, is not frequent.
+            keep_thresholds(
+                keep_probabilities(counts, options.subsample)
+                if counts.max(initial=0) > 1
+                else np.ones(len(counts))
+            )
             for counts in (left_counts, right_counts)
         )
     return Objective(

@@ -33,7 +33,7 @@ Options change this as follows (`objective`); what is not used is not even compi
   2011; by rows, as PyTorch-BigGraph and DLRM do)::
 
       G   += mean over d of h[d]**2, where h is the gradient without l2
-      row += rate / sqrt(G + EPSILON) * (h - abs(weight) * l2 * row)
+      row += rate / sqrt(G + EPSILON) * h - rate * abs(weight) * l2 * row
 
 - Means: u is the mean of the rows of an itemset, without the right item where that is
   one of them: sum of c_i * x_i with c_i = w_i / sum of abs(w), and each of the rows
@@ -207,6 +207,14 @@ def step_factor(rate, caps, state, row, squares):
     return ONE
 
 
+@njit(forceinline=True)
+def decay_rate(rate, factor, state):
+    """What the decay of a row is multiplied by, whose factor is this: Adagrad divides it not."""
+    if state is not None:
+        return abs(rate)
+    return abs(factor)
+
+
 @njit(forceinline=True, fastmath=FAST_MATH)
 def mean_square(row, dim):
     """Mean of the squares of a row."""
@@ -256,15 +264,24 @@ def add_to_left(syn_left, left, bag, row, delta, dim, rate, caps, state, decay, 
             for d in range(dim):
                 syn_left[left, d] += factor * delta[d]
         else:
+            shrink = decay_rate(rate, factor, state) * decay
             for d in range(dim):
-                syn_left[left, d] += factor * delta[d] - abs(factor) * decay * row[d]
+                syn_left[left, d] += factor * delta[d] - shrink * row[d]
     else:
         items, shares, count = bag
         squares = ZERO if state is None else mean_square(delta, dim)
         for i in range(count):
             item, share = items[i], shares[i]
             factor = step_factor(rate, caps, state, item, squares * share * share)
-            add_to_row(syn_left, item, delta, factor * share, abs(factor) * decay, dim, l2)
+            add_to_row(
+                syn_left,
+                item,
+                delta,
+                factor * share,
+                decay_rate(rate, factor, state) * decay,
+                dim,
+                l2,
+            )
 
 
 @njit(forceinline=True, fastmath=FAST_MATH)
@@ -361,7 +378,15 @@ def update_pair(
             factor = step_factor(
                 rate, right_caps, right_state, target, squares * gradient * gradient
             )
-            add_to_row(syn_right, target, row, factor * gradient, abs(factor) * decay, dim, l2)
+            add_to_row(
+                syn_right,
+                target,
+                row,
+                factor * gradient,
+                decay_rate(rate, factor, right_state) * decay,
+                dim,
+                l2,
+            )
     if not flags & FREEZE_LEFT:
         add_to_left(syn_left, left, bag, row, delta, dim, rate, left_caps, left_state, decay, l2)
     return loss
@@ -506,14 +531,28 @@ def update_group(
                         factor = adaptive_rate(rate, local[n, dim], right_caps, target)
                     elif right_caps is not None:
                         factor = damping(rate, right_caps, target)
-                    add_to_row(local, n, row, factor * gradient, abs(factor) * decay, dim, l2)
+                    add_to_row(
+                        local,
+                        n,
+                        row,
+                        factor * gradient,
+                        decay_rate(rate, factor, right_state) * decay,
+                        dim,
+                        l2,
+                    )
                 if first == 0:
                     gradient = logits[0]
                     factor = step_factor(
                         rate, right_caps, right_state, right_row, squares * gradient * gradient
                     )
                     add_to_row(
-                        syn_right, right_row, row, factor * gradient, abs(factor) * decay, dim, l2
+                        syn_right,
+                        right_row,
+                        row,
+                        factor * gradient,
+                        decay_rate(rate, factor, right_state) * decay,
+                        dim,
+                        l2,
                     )
             if not flags & FREEZE_LEFT:
                 # The decay of a row is that of a pair, not of each of its chunks.

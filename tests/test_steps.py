@@ -33,11 +33,11 @@ def compiled_sigmoid(x):
 
 def numpy_step(table, state, row, gradient, rate, decay, read=None):
     """Move one row, the learning rate of which is in its gradient already but for Adagrad."""
-    step = 1.0
+    step = shrink = 1.0
     if state is not None:
         state[row] += np.mean(gradient**2)
-        step = rate / np.sqrt(state[row] + 1e-10)
-    table[row] += step * (gradient - decay * (table[row] if read is None else read))
+        step, shrink = rate / np.sqrt(state[row] + 1e-10), abs(rate)
+    table[row] += step * gradient - shrink * decay * (table[row] if read is None else read)
 
 
 def numpy_update(
@@ -301,11 +301,11 @@ def compiled_group(
 def numpy_group_step(table, state, row, gradient, rate, cap, decay):
     """Move one row, whose learning rate is at most its cap."""
     if state is None:
-        step = min(1, cap / rate)
+        step = shrink = min(1, cap / rate)
     else:
         state[row] += np.mean(gradient**2)
-        step = min(rate / np.sqrt(state[row] + 1e-10), cap)
-    table[row] += step * (gradient - decay * table[row])
+        step, shrink = min(rate / np.sqrt(state[row] + 1e-10), cap), rate
+    table[row] += step * gradient - shrink * decay * table[row]
 
 
 def numpy_group(

@@ -275,7 +275,7 @@ struct Pair {
 
 template <int OPTIONS, class Source, int TARGETS>
 __device__ __forceinline__ Pair<TARGETS> find_pair(const Work& work, i64 position) {
-    Pair<TARGETS> pair;
+    Pair<TARGETS> pair = {};
     const i64 slot = static_cast<i64>(slot_at(work.order, static_cast<u64>(position)));
     pair.slot = static_cast<u64>(slot) + work.first_slot;
     const Words words = slot_block(work.stream, pair.slot, 0);

@@ -215,6 +215,12 @@ __device__ __forceinline__ float adaptive_rate(float rate, float total, const fl
     return cap_rate(rate / sqrtf(total + EPSILON), caps, row);
 }
 
+// What the decay of a row is multiplied by, that is trained at a rate: Adagrad divides it not.
+template <int OPTIONS>
+__device__ __forceinline__ float decay_rate(float plain, float rate) {
+    return fabsf((OPTIONS & ADAGRAD) != 0 ? plain : rate);
+}
+
 // Add to a row's accumulator, if this thread is the tile's first; what it then holds.
 template <class T>
 __device__ __forceinline__ float add_squares(const T& tile, bool active, float* state, int row,
@@ -309,7 +315,7 @@ __device__ __forceinline__ void add_to_left(const T& tile, const Work& work, boo
             typename T::Row old = {};
             if constexpr (T::STORES) tile.read(row, old);
             add_to_row<OPTIONS>(tile, row, old, rate * share * pair.weight, delta,
-                                fabsf(rate) * decay);
+                                decay_rate<OPTIONS>(pair.rate, rate) * decay);
         }
     } else {
         float rate;
@@ -328,7 +334,7 @@ __device__ __forceinline__ void add_to_left(const T& tile, const Work& work, boo
             typename T::Row sum;
             T::clear(sum);
             T::accumulate(sum, rate * pair.weight, delta);
-            T::accumulate(sum, -fabsf(rate) * decay, u);
+            T::accumulate(sum, -decay_rate<OPTIONS>(pair.rate, rate) * decay, u);
             tile.add(row, u, 1.0f, sum);
         } else {
             tile.add(row, u, rate * pair.weight, delta);
@@ -406,7 +412,7 @@ __device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bo
         }
         if constexpr (!HELD && T::STORES) tile.read(row, held[0]);
         add_to_row<OPTIONS>(tile, row, held[HELD ? n : 0], rate * pair.weight * gradients[n], u,
-                            fabsf(rate * pair.weight) * work.l2);
+                            decay_rate<OPTIONS>(pair.rate, rate) * fabsf(pair.weight) * work.l2);
     }
     return loss;
 }
@@ -558,7 +564,7 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
                     }
                     if constexpr ((OPTIONS & L2) != 0) {
                         const Row now = local[n];
-                        T::accumulate(local[n], -fabsf(rate * pair.weight) * work.l2, now);
+                        T::accumulate(local[n], -decay_rate<OPTIONS>(pair.rate, rate) * fabsf(pair.weight) * work.l2, now);
                     }
                     T::accumulate(local[n], rate * scaled, u);
                 }
@@ -567,7 +573,7 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
                         ADAPTS ? adaptive_rate(pair.rate, total, work.right_caps, pair.targets[0])
                                : cap_rate(pair.rate, work.right_caps, pair.targets[0]);
                     add_to_row<OPTIONS>(tile, right, v, rate * pair.weight * gradient, u,
-                                        fabsf(rate * pair.weight) * work.l2);
+                                        decay_rate<OPTIONS>(pair.rate, rate) * fabsf(pair.weight) * work.l2);
                 }
             }
             add_to_left<OPTIONS>(tile, work, active, pair, u, delta, WITH_POSITIVE);
