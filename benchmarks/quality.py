@@ -122,7 +122,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "Word2Vec": {"num_epoch": 20, "learning_rate": 0.05, "window": 5},
     },
     "cooking": {
-        "ours": {**LABELS, "num_negative": 50, "noise_exponent": 0.5, "l2": 0.002},
+        "ours": {**LABELS, "num_negative": 50, "noise_exponent": 0.5, "l2": 0.0005},
         "popularity": {},
         "itembed": {"num_epoch": 25, "learning_rate": 0.05},
         "logistic regression": {"c": 3.0},

@@ -33,7 +33,8 @@ Options change this as follows (`objective`); what is not used is not even compi
   2011; by rows, as PyTorch-BigGraph and DLRM do)::
 
       G   += mean over d of h[d]**2, where h is the gradient without l2
-      row += rate / sqrt(G + EPSILON) * h - rate * abs(weight) * l2 * row
+      row += rate / sqrt(G + EPSILON) * h
+             - rate / max(sqrt(G + EPSILON), 1) * abs(weight) * l2 * row
 
 - Means: u is the mean of the rows of an itemset, without the right item where that is
   one of them: sum of c_i * x_i with c_i = w_i / sum of abs(w), and each of the rows
@@ -209,9 +210,12 @@ def step_factor(rate, caps, state, row, squares):
 
 @njit(forceinline=True)
 def decay_rate(rate, factor, state):
-    """What the decay of a row is multiplied by, whose factor is this: Adagrad divides it not."""
+    """What the decay of a row is multiplied by, whose gradient is multiplied by factor.
+
+    Adagrad divides it as well, but does not enlarge it: the first gradients may be 0.
+    """
     if state is not None:
-        return abs(rate)
+        return min(abs(factor), abs(rate))
     return abs(factor)
 
 

@@ -561,7 +561,8 @@ class UnsupervisedTask(_PackedTask):
         the problem is logistic regression: new rows find their place among old ones.
     l2 : float, optional
         Strength of the regularisation: a pair takes ``rate * l2`` times itself
-        from each row that it touches, times the size of its weights.
+        from each row that it touches, times the size of its weights; with
+        Adagrad divided like the gradient, by at least 1.
     optimizer : {"sgd", "adagrad"}, optional
         "adagrad" trains row r with the learning rate divided by the root of
         G_r, which adds up the mean squares of the gradients of its updates (Duchi

@@ -36,7 +36,8 @@ def numpy_step(table, state, row, gradient, rate, decay, read=None):
     step = shrink = 1.0
     if state is not None:
         state[row] += np.mean(gradient**2)
-        step, shrink = rate / np.sqrt(state[row] + 1e-10), abs(rate)
+        step = rate / np.sqrt(state[row] + 1e-10)
+        shrink = min(abs(step), abs(rate))
     table[row] += step * gradient - shrink * decay * (table[row] if read is None else read)
 
 
@@ -304,7 +305,8 @@ def numpy_group_step(table, state, row, gradient, rate, cap, decay):
         step = shrink = min(1, cap / rate)
     else:
         state[row] += np.mean(gradient**2)
-        step, shrink = min(rate / np.sqrt(state[row] + 1e-10), cap), rate
+        step = min(rate / np.sqrt(state[row] + 1e-10), cap)
+        shrink = min(step, rate)
     table[row] += step * gradient - shrink * decay * table[row]
 
 

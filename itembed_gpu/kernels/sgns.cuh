@@ -215,10 +215,11 @@ __device__ __forceinline__ float adaptive_rate(float rate, float total, const fl
     return cap_rate(rate / sqrtf(total + EPSILON), caps, row);
 }
 
-// What the decay of a row is multiplied by, that is trained at a rate: Adagrad divides it not.
+// What the decay of a row is multiplied by, that is trained at a rate: Adagrad divides it as
+// well, but does not enlarge it.
 template <int OPTIONS>
 __device__ __forceinline__ float decay_rate(float plain, float rate) {
-    return fabsf((OPTIONS & ADAGRAD) != 0 ? plain : rate);
+    return (OPTIONS & ADAGRAD) != 0 ? fminf(fabsf(plain), fabsf(rate)) : fabsf(rate);
 }
 
 // Add to a row's accumulator, if this thread is the tile's first; what it then holds.
