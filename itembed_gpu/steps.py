@@ -27,14 +27,18 @@ all its pairs with the next.
 Options change this as follows (`objective`); what is not used is not even compiled.
 
 - NCE: the logit of target b is u . v_b - corrections[b].
-- l2: every row r that a pair touches also loses rate * abs(weights) * l2 * r. (Each
-  row of a mean as well: scaled by its share, features would hardly be held back.)
+- l2: every row r that a pair touches is divided by 1 + s, with s = rate * abs(weights) *
+  l2, when the gradient is added: the proximal step, which shrinks a row and never turns it
+  around (Duchi and Singer, "Efficient online and batch learning using forward backward
+  splitting", 2009). Each row of a mean as well: scaled by its share, features would hardly
+  be held back.
 - Adagrad, one accumulator G a row (Duchi et al., "Adaptive subgradient methods",
   2011; by rows, as PyTorch-BigGraph and DLRM do)::
 
       G   += mean over d of h[d]**2, where h is the gradient without l2
       row += rate / sqrt(G + EPSILON) * h
-             - rate / max(sqrt(G + EPSILON), 1) * abs(weight) * l2 * row
+
+  and l2 has the same divided rate.
 
 - Means: u is the mean of the rows of an itemset, without the right item where that is
   one of them: sum of c_i * x_i with c_i = w_i / sum of abs(w), and each of the rows
@@ -209,15 +213,13 @@ def step_factor(rate, caps, state, row, squares):
 
 
 @njit(forceinline=True)
-def decay_rate(rate, factor, state):
-    """What the decay of a row is multiplied by, whose gradient is multiplied by factor.
+def shrinkage(factor, decay):
+    """Share of a row that its decay takes away, where its gradient is multiplied by factor.
 
-    Adagrad divides it as well, but does not enlarge it: the first gradients may be 0.
+    Never all of it: by Adagrad the factor of a row whose gradients were 0 so far is huge.
     """
-    if state is not None:
-        return min(abs(factor), abs(rate))
-    return abs(factor)
-
+    size = abs(factor) * decay
+    return size / (ONE + size)
 
 @njit(forceinline=True, fastmath=FAST_MATH)
 def mean_square(row, dim):
@@ -268,7 +270,7 @@ def add_to_left(syn_left, left, bag, row, delta, dim, rate, caps, state, decay, 
             for d in range(dim):
                 syn_left[left, d] += factor * delta[d]
         else:
-            shrink = decay_rate(rate, factor, state) * decay
+            shrink = shrinkage(factor, decay)
             for d in range(dim):
                 syn_left[left, d] += factor * delta[d] - shrink * row[d]
     else:
@@ -282,7 +284,7 @@ def add_to_left(syn_left, left, bag, row, delta, dim, rate, caps, state, decay, 
                 item,
                 delta,
                 factor * share,
-                decay_rate(rate, factor, state) * decay,
+                shrinkage(factor, decay),
                 dim,
                 l2,
             )
@@ -387,7 +389,7 @@ def update_pair(
                 target,
                 row,
                 factor * gradient,
-                decay_rate(rate, factor, right_state) * decay,
+                shrinkage(factor, decay),
                 dim,
                 l2,
             )
@@ -540,7 +542,7 @@ def update_group(
                         n,
                         row,
                         factor * gradient,
-                        decay_rate(rate, factor, right_state) * decay,
+                        shrinkage(factor, decay),
                         dim,
                         l2,
                     )
@@ -554,7 +556,7 @@ def update_group(
                         right_row,
                         row,
                         factor * gradient,
-                        decay_rate(rate, factor, right_state) * decay,
+                        shrinkage(factor, decay),
                         dim,
                         l2,
                     )

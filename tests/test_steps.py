@@ -33,12 +33,12 @@ def compiled_sigmoid(x):
 
 def numpy_step(table, state, row, gradient, rate, decay, read=None):
     """Move one row, the learning rate of which is in its gradient already but for Adagrad."""
-    step = shrink = 1.0
+    step = 1.0
     if state is not None:
         state[row] += np.mean(gradient**2)
         step = rate / np.sqrt(state[row] + 1e-10)
-        shrink = min(abs(step), abs(rate))
-    table[row] += step * gradient - shrink * decay * (table[row] if read is None else read)
+    shrunk = 1 / (1 + abs(step) * decay)
+    table[row] += step * gradient - (1 - shrunk) * (table[row] if read is None else read)
 
 
 def numpy_update(
@@ -302,12 +302,11 @@ def compiled_group(
 def numpy_group_step(table, state, row, gradient, rate, cap, decay):
     """Move one row, whose learning rate is at most its cap."""
     if state is None:
-        step = shrink = min(1, cap / rate)
+        step = min(1, cap / rate)
     else:
         state[row] += np.mean(gradient**2)
         step = min(rate / np.sqrt(state[row] + 1e-10), cap)
-        shrink = min(step, rate)
-    table[row] += step * gradient - shrink * decay * table[row]
+    table[row] = step * gradient + table[row] / (1 + step * decay)
 
 
 def numpy_group(

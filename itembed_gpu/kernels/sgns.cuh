@@ -215,11 +215,10 @@ __device__ __forceinline__ float adaptive_rate(float rate, float total, const fl
     return cap_rate(rate / sqrtf(total + EPSILON), caps, row);
 }
 
-// What the decay of a row is multiplied by, that is trained at a rate: Adagrad divides it as
-// well, but does not enlarge it.
-template <int OPTIONS>
-__device__ __forceinline__ float decay_rate(float plain, float rate) {
-    return (OPTIONS & ADAGRAD) != 0 ? fminf(fabsf(plain), fabsf(rate)) : fabsf(rate);
+// Share of a row that l2 takes away, where its gradient is multiplied by a rate: never all of it.
+__device__ __forceinline__ float shrinkage(float rate, float decay) {
+    const float size = fabsf(rate) * decay;
+    return size / (1.0f + size);
 }
 
 // Add to a row's accumulator, if this thread is the tile's first; what it then holds.
@@ -230,7 +229,7 @@ __device__ __forceinline__ float add_squares(const T& tile, bool active, float* 
     return atomicAdd(state + row, squares) + squares;
 }
 
-// Add step * change to a row that held `old` when it was read; with L2, take decay times
+// Add step * change to a row that held `old` when it was read; with L2, take that share of
 // itself away, as it is now.
 template <int OPTIONS, class T>
 __device__ __forceinline__ void add_to_row(const T& tile, float* row, const typename T::Row& old,
@@ -316,7 +315,7 @@ __device__ __forceinline__ void add_to_left(const T& tile, const Work& work, boo
             typename T::Row old = {};
             if constexpr (T::STORES) tile.read(row, old);
             add_to_row<OPTIONS>(tile, row, old, rate * share * pair.weight, delta,
-                                decay_rate<OPTIONS>(pair.rate, rate) * decay);
+                                shrinkage(rate, decay));
         }
     } else {
         float rate;
@@ -335,7 +334,7 @@ __device__ __forceinline__ void add_to_left(const T& tile, const Work& work, boo
             typename T::Row sum;
             T::clear(sum);
             T::accumulate(sum, rate * pair.weight, delta);
-            T::accumulate(sum, -decay_rate<OPTIONS>(pair.rate, rate) * decay, u);
+            T::accumulate(sum, -shrinkage(rate, decay), u);
             tile.add(row, u, 1.0f, sum);
         } else {
             tile.add(row, u, rate * pair.weight, delta);
@@ -413,7 +412,7 @@ __device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bo
         }
         if constexpr (!HELD && T::STORES) tile.read(row, held[0]);
         add_to_row<OPTIONS>(tile, row, held[HELD ? n : 0], rate * pair.weight * gradients[n], u,
-                            decay_rate<OPTIONS>(pair.rate, rate) * fabsf(pair.weight) * work.l2);
+                            shrinkage(rate, fabsf(pair.weight) * work.l2));
     }
     return loss;
 }
@@ -565,7 +564,7 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
                     }
                     if constexpr ((OPTIONS & L2) != 0) {
                         const Row now = local[n];
-                        T::accumulate(local[n], -decay_rate<OPTIONS>(pair.rate, rate) * fabsf(pair.weight) * work.l2, now);
+                        T::accumulate(local[n], -shrinkage(rate, fabsf(pair.weight) * work.l2), now);
                     }
                     T::accumulate(local[n], rate * scaled, u);
                 }
@@ -574,7 +573,7 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
                         ADAPTS ? adaptive_rate(pair.rate, total, work.right_caps, pair.targets[0])
                                : cap_rate(pair.rate, work.right_caps, pair.targets[0]);
                     add_to_row<OPTIONS>(tile, right, v, rate * pair.weight * gradient, u,
-                                        decay_rate<OPTIONS>(pair.rate, rate) * fabsf(pair.weight) * work.l2);
+                                        shrinkage(rate, fabsf(pair.weight) * work.l2));
                 }
             }
             add_to_left<OPTIONS>(tile, work, active, pair, u, delta, WITH_POSITIVE);
