@@ -221,6 +221,7 @@ def shrinkage(factor, decay):
     size = abs(factor) * decay
     return size / (ONE + size)
 
+
 @njit(forceinline=True, fastmath=FAST_MATH)
 def mean_square(row, dim):
     """Mean of the squares of a row."""
