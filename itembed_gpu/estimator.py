@@ -24,7 +24,7 @@ from .cpu import is_finite
 from .devices import Device, select_backend
 from .embeddings import Embeddings, _json_copy
 from .errors import DataError, InputError
-from .itemsets import PackedItemsets, pack_codes, pack_itemsets
+from .itemsets import Limits, PackedItemsets, pack_codes, pack_itemsets
 from .objective import noise_weights
 from .ranking import top_n
 from .storage import read_folder, write_folder
@@ -300,7 +300,7 @@ def _pack_matrix(matrix: Any) -> PackedItemsets:
     # Zeros may be stored as well.
     codes = np.where(rows.data != 0, rows.indices, -1).astype(np.int32)
     lengths = np.diff(rows.indptr).astype(np.int64)
-    return pack_codes(range(rows.shape[1]), codes, lengths, min_length=0)
+    return pack_codes(range(rows.shape[1]), codes, lengths, Limits(min_length=0))
 
 
 def _only_column(name: str, table: Any) -> Any:
@@ -427,8 +427,8 @@ def with_new_labels(
         packed.labels,
         codes,
         np.diff(packed.offsets).astype(np.int64),
-        min_length=min_length,
-        weights=packed.weights,
+        Limits(min_length=min_length),
+        packed.weights,
     )
     rows = find_rows(old, kept.labels)
     # One whose itemsets were all dropped has nothing to learn from: it would keep a row at random.

@@ -51,7 +51,7 @@ def hold_out(
     from .callbacks import EarlyStopping, Evaluator
     from .embeddings import Embeddings
     from .estimator import only_known
-    from .itemsets import pack_codes
+    from .itemsets import Limits, pack_codes
 
     num_itemset = packed.num_itemset
     num_held = round(settings["share"] * num_itemset)
@@ -67,8 +67,8 @@ def hold_out(
         kept.labels,
         kept.indices.copy(),
         np.diff(kept.offsets).astype(np.int64),
-        min_length=2,
-        weights=kept.weights,
+        Limits(min_length=2),
+        kept.weights,
     )
     lookup = Embeddings(part.labels, np.zeros((part.num_label, 1)))
     known = only_known(packed.prune(mask=is_held), lookup)
@@ -204,14 +204,10 @@ def given_queries(model: Item2Vec, file: Path, truth: Path, reading: dict[str, A
 
 def _itemset_ids(file: Path, reading: dict[str, Any]) -> list[str] | None:
     """Return what the itemsets of a table are called, in the order in which they are read."""
-    from .readers import _known_format, _number, _read_table
+    from .readers import read_itemset_ids
 
-    options = dict(reading)
-    format = _known_format(file, options.pop("format"))
-    if format == "text":
-        return None
-    frame, _ = _read_table(file, format, weight=None, **options)
-    return [str(value) for value in _number(frame["itemset"])[0]]
+    ids = read_itemset_ids(file, **reading)
+    return None if ids is None else [str(value) for value in ids]
 
 
 def _in_order(packed: ReadItemsets, ids: list[str], wanted: list[str]) -> tuple[ReadItemsets, int]:

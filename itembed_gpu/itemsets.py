@@ -16,7 +16,7 @@ import warnings
 from array import array
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Self, cast, overload
+from typing import Any, NamedTuple, Self, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ __all__ = ["Dropped", "PackedItemsets", "pack_itemsets", "prune_itemsets"]
 BoolArray = npt.NDArray[np.bool_]
 OffsetsArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 WeightsArray = npt.NDArray[np.float32]
+
+_DUPLICATES = ("keep", "drop", "sum")
 
 # Their length is what they yield, and they yield it again: no copy is needed.
 _PLAIN = frozenset([list, tuple, set, frozenset, dict])
@@ -54,8 +56,16 @@ class Dropped:
         What was given, ``None`` items included.
     none_items: int
         Items that are ``None``, or missing in a column.
+    zero_items: int
+        Entries of a sparse matrix that are stored, and zero.
+    duplicate_items: int
+        Items that their itemset had already, where duplicates are dropped or summed.
     rare_labels, rare_items: int
-        Labels found less than `min_count` times, and their occurrences.
+        Labels found less than `min_count` times, or less often than the `max_items` most
+        frequent ones, and their occurrences.
+    long_itemsets, cut_items: int
+        Itemsets with more than `max_length` items, and how many of those were left out. The
+        itemsets stay.
     short_itemsets, short_items: int
         Itemsets left with less than `min_length` items, and those items.
     masked_itemsets, masked_items: int
@@ -77,12 +87,21 @@ class Dropped:
     short_items: int = 0
     masked_itemsets: int = 0
     masked_items: int = 0
+    zero_items: int = 0
+    duplicate_items: int = 0
+    long_itemsets: int = 0
+    cut_items: int = 0
 
     def __str__(self) -> str:
         """Say it in one line, naming only what was dropped."""
-        lost = [
+        lost: list[Any] = [
             _lost(self.none_items, "None item"),
+            _lost(self.zero_items, "zero item"),
+            _lost(self.duplicate_items, "duplicate item"),
             _lost(self.rare_labels, "rare label", self.rare_items),
+            self.cut_items
+            and f"{_amount(self.cut_items, 'item')} of "
+            f"{_amount(self.long_itemsets, 'long itemset')}",
             _lost(self.short_itemsets, "short itemset", self.short_items),
             _lost(self.masked_itemsets, "masked itemset", self.masked_items),
         ]
@@ -200,15 +219,21 @@ def pack_itemsets(
     min_count: int = 1,
     min_length: int = 1,
     weights: Iterable[Iterable[float]] | None = None,
+    max_items: int | None = None,
+    max_length: int | None = None,
+    duplicates: str = "keep",
+    labels: Iterable[Hashable] | None = None,
+    seed: int = 0,
 ) -> PackedItemsets:
     """Number the labels of itemsets by frequency, and pack the items into arrays.
 
     Any iterable of iterables will do, generators included: each is read once.
     Of a mapping, the keys are read. ``None`` is no item, and is skipped. Items
     that compare equal are one label (as ``1`` and ``1.0``), known by the first
-    one read. Labels are first counted and dropped by `min_count`, then what
-    remains of the itemsets is dropped by `min_length`; a label stays even if
-    none of its itemsets does.
+    one read. Duplicates go first; then labels are counted, and dropped by
+    `min_count` and `max_items`; then what remains of the itemsets is cut by
+    `max_length`, and dropped by `min_length`. A label stays even if none of its
+    itemsets does.
 
     Parameters
     ----------
@@ -221,6 +246,19 @@ def pack_itemsets(
     weights: iterable of iterable of float, optional
         Weight of each item, in the order of `itemsets` (for a set, in the order
         in which it iterates). A weight goes when its item goes.
+    max_items: int, optional
+        Most labels to keep, the most frequent ones.
+    max_length: int, optional
+        Most items of an itemset to keep, drawn at random, in their order.
+    duplicates: {"keep", "drop", "sum"}, optional
+        What becomes of an item that its itemset has already: it is one item more; or
+        is left out; or is left out and its weight added to that of the first, where
+        without `weights` each has a weight of 1.
+    labels: iterable of hashable, optional
+        Labels that have a number already, such as those of older itemsets: they keep
+        it, however often they occur here, and new ones follow.
+    seed: int, optional
+        Seed of the draws for `max_length`.
 
     Returns
     -------
@@ -256,8 +294,7 @@ def pack_itemsets(
     (['salt', 'oil'], [0, 1, 0, 1, 0], [0, 1, 3, 5])
 
     """
-    min_count = checks.integer("min_count", min_count)
-    min_length = checks.integer("min_length", min_length)
+    limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
 
     reader = _Reader(itemsets, weights)
     index = _Numbering()
@@ -275,23 +312,80 @@ def pack_itemsets(
             stacklevel=2,
         )
     return pack_codes(
-        list(index),
-        codes,
-        np.asarray(reader.lengths, np.int64),
-        min_count=min_count,
-        min_length=min_length,
-        weights=reader.weights(),
+        list(index), codes, np.asarray(reader.lengths, np.int64), limits, reader.weights()
     )
+
+
+class Limits(NamedTuple):
+    """What of the itemsets is to be packed: the options of `pack_itemsets`, checked."""
+
+    min_count: int = 1
+    min_length: int = 1
+    max_items: int | None = None
+    max_length: int | None = None
+    duplicates: str = "keep"
+    labels: tuple[Hashable, ...] = ()
+    seed: int = 0
+
+
+_NO_LIMITS, _NOTHING = Limits(), Dropped()
+
+
+def make_limits(
+    min_count: int,
+    min_length: int,
+    max_items: int | None,
+    max_length: int | None,
+    duplicates: str,
+    labels: Iterable[Hashable] | None,
+    seed: int,
+) -> Limits:
+    """Check the options of `pack_itemsets`.
+
+    Raises
+    ------
+    InputError
+        If one of them cannot be used.
+
+    """
+    if duplicates not in _DUPLICATES:
+        raise InputError(
+            f"duplicates is {duplicates!r}; pass one of {', '.join(map(repr, _DUPLICATES))}"
+        )
+    known = () if labels is None else tuple(_iterate(labels, "labels"))
+    if len(set(known)) < len(known):
+        raise InputError("labels holds a label twice; pass each once")
+    limits = Limits(
+        checks.integer("min_count", min_count),
+        checks.integer("min_length", min_length),
+        None if max_items is None else checks.integer("max_items", max_items, 1),
+        None if max_length is None else checks.integer("max_length", max_length, 1),
+        duplicates,
+        known,
+        checks.integer("seed", seed),
+    )
+    if limits.max_length is not None and limits.max_length < limits.min_length:
+        raise InputError(
+            f"max_length is {max_length} and min_length {min_length}; pass a max_length of at "
+            "least min_length"
+        )
+    return limits
+
+
+def number_labels(items: Iterable[Any]) -> tuple[list[Any], Int32Array]:
+    """Number Python objects as they first come; ``None`` is -1."""
+    index = _Numbering()
+    numbers = np.fromiter(map(index.__getitem__, items), np.int32)
+    return list(index), numbers
 
 
 def pack_codes(
     labels: Sequence[Any],
     codes: Int32Array,
     lengths: Int64Array,
-    *,
-    min_count: int = 1,
-    min_length: int = 1,
+    limits: Limits = _NO_LIMITS,
     weights: WeightsArray | None = None,
+    dropped: Dropped = _NOTHING,
 ) -> PackedItemsets:
     """Pack items that are already numbered: the second half of `pack_itemsets`.
 
@@ -307,10 +401,12 @@ def pack_codes(
         **Overwritten**: give a copy of what is needed later.
     lengths: int64, num_itemset
         Number of items of each itemset, those without an item included.
-    min_count, min_length: int, optional
-        As for `pack_itemsets`.
+    limits: Limits, optional
+        The options of `pack_itemsets`.
     weights: float32, num_item, optional
         Weight of each item.
+    dropped: Dropped, optional
+        What was left out before: it is added to.
 
     Returns
     -------
@@ -318,29 +414,53 @@ def pack_codes(
         Packed itemsets.
 
     """
-    counts, none_items = _count(codes, len(labels))
-    # A label that never occurs is not kept, nor is it counted as dropped.
-    common = counts >= max(min_count, 1)
-    rare = (counts > 0) & ~common
+    left_out = dropped.zero_items
+    dropped = dataclasses.replace(
+        dropped,
+        itemsets_read=len(lengths),
+        items_read=len(codes) + left_out,
+    )
+    if limits.duplicates != "keep":
+        if limits.duplicates == "sum":
+            weights = np.ones(len(codes), np.float32) if weights is None else weights.copy()
+        none_items = int(np.count_nonzero(codes < 0))
+        from .grouping import merge_duplicates  # with Numba, which takes a while to import
 
-    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(common)]
+        added = weights if limits.duplicates == "sum" else None
+        merge_duplicates(codes, lengths, len(labels), added)
+        duplicates = int(np.count_nonzero(codes < 0)) - none_items
+        dropped = dataclasses.replace(dropped, duplicate_items=duplicates)
+    counts, gone = _count(codes, len(labels))
+    order, known_counts, rare = _choose_labels(labels, counts, limits)
     rank = np.full(len(labels) + 1, -1, np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
+    chosen_labels = order >= 0
+    rank[order[chosen_labels]] = np.flatnonzero(chosen_labels).astype(np.int32)
     for block in _blocks(codes):
         block[...] = rank[block]  # -1 reads the last entry, which is -1
 
-    dropped = Dropped(
-        itemsets_read=len(lengths),
-        items_read=len(codes),
-        none_items=none_items,
+    dropped = dataclasses.replace(
+        dropped,
+        none_items=gone - dropped.duplicate_items,
         rare_labels=int(np.count_nonzero(rare)),
         rare_items=int(counts[rare].sum()),
     )
     keep = codes >= 0
     left = lengths
-    if dropped.none_items or dropped.rare_items:
+    if gone or dropped.rare_items:
         left = _lengths_left(keep, lengths)
-    chosen, long = _selection(left, None, min_length)
+    if limits.max_length is not None and left.max(initial=0) > limits.max_length:
+        over = left > limits.max_length
+        dropped = dataclasses.replace(
+            dropped,
+            long_itemsets=int(np.count_nonzero(over)),
+            cut_items=int((left[over] - limits.max_length).sum()),
+        )
+        from .grouping import cut_itemsets
+
+        draws = np.random.default_rng(limits.seed).random(int(left[over].sum()))
+        cut_itemsets(keep, lengths, left, limits.max_length, draws)
+        left = np.minimum(left, limits.max_length)
+    chosen, long = _selection(left, None, limits.min_length)
     dropped = _add_itemsets(dropped, left, chosen, long)
     if dropped.short_items:
         keep &= np.repeat(long, lengths)
@@ -348,14 +468,48 @@ def pack_codes(
         codes = codes[keep]
         weights = None if weights is None else weights[keep]
 
+    known = limits.labels
     return PackedItemsets(
-        labels=[labels[code] for code in order.tolist()],
+        labels=[*known, *(labels[code] for code in order[len(known) :].tolist())],
         indices=codes,
         offsets=_offsets(left[long]),
         weights=weights,
-        counts=counts[order],
+        counts=known_counts,
         dropped=dropped,
     )
+
+
+def _choose_labels(
+    labels: Sequence[Any], counts: Int64Array, limits: Limits
+) -> tuple[Int64Array, Int64Array, BoolArray]:
+    """Decide which codes stay, and in which order.
+
+    Returns
+    -------
+    order: int64, num_label
+        Code of each label that stays, known ones first; -1 where a known one does not occur.
+    counts: int64, num_label
+        Occurrences of each.
+    rare: bool, num_code
+        Codes that occur, and do not stay.
+
+    """
+    known: Int64Array = np.empty(0, np.int64)
+    new = np.ones(len(counts), np.bool_)
+    if limits.labels:
+        codes = {label: code for code, label in enumerate(labels)}
+        known = np.array([codes.get(label, -1) for label in limits.labels], np.int64)
+        new[known[known >= 0]] = False
+    # A label that never occurs is not kept, nor is it counted as dropped.
+    common = new & (counts >= max(limits.min_count, 1))
+    num_common = int(np.count_nonzero(common))
+    if limits.max_items is not None:
+        num_common = min(num_common, max(0, limits.max_items - len(known)))
+    ranked = np.argsort(np.where(common, -counts, 1), kind="stable")[:num_common]
+    rare = new & (counts > 0)
+    rare[ranked] = False
+    order = np.concatenate([known, ranked])
+    return order, np.where(order >= 0, np.append(counts, 0)[order], 0), rare
 
 
 @overload

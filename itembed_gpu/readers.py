@@ -1,21 +1,23 @@
-"""Reads itemsets from files: long tables (CSV, Parquet), and text of one itemset a line.
+"""Reads itemsets: from files, data frames and sparse matrices.
 
 A long table has one row for each item of an itemset: a column that says which
 itemset, a column that says which item, and perhaps a column of weights. Rows of
-an itemset need not be adjacent. Tables are read with polars, which is imported
-only when there is one to read.
+an itemset need not be adjacent. A table of lists has one row for each itemset.
+Tables are read with polars, which is imported only when there is one to read.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import glob
 import gzip
 import lzma
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +25,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import DataError, InputError, MissingExtraError
-from .itemsets import PackedItemsets, pack_codes, pack_itemsets
+from .itemsets import Dropped, Limits, PackedItemsets, make_limits, pack_codes, pack_itemsets
 
 if TYPE_CHECKING:
     import polars
 
 __all__ = ["FORMATS", "ReadItemsets", "read_itemsets"]
 
-FORMATS = ("text", "csv", "tsv", "parquet")
+FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
 
 _FORMAT_OF_SUFFIX = {
     ".txt": "text",
@@ -38,15 +40,22 @@ _FORMAT_OF_SUFFIX = {
     ".tsv": "tsv",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".arrow": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
 }
 _COMPRESSIONS = {"text": (".gz", ".xz"), "csv": (".gz", ".zst"), "tsv": (".gz", ".zst")}
 _ALL_COMPRESSIONS = (".gz", ".xz", ".zst", ".bz2", ".zip")
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
+# As `weight`: what a sparse matrix holds.
+VALUES = "values"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ReadItemsets(PackedItemsets):
-    """Packed itemsets, and how their file was read.
+    """Packed itemsets, and how they were read.
 
     Attributes
     ----------
@@ -70,7 +79,7 @@ class ReadItemsets(PackedItemsets):
 
 
 def read_itemsets(
-    path: str | os.PathLike[str],
+    source: Any,
     *,
     format: str | None = None,
     itemset: str | None = None,
@@ -79,41 +88,55 @@ def read_itemsets(
     separator: str | None = None,
     min_count: int = 1,
     min_length: int = 1,
+    max_items: int | None = None,
+    max_length: int | None = None,
+    duplicates: str = "keep",
+    labels: Iterable[Hashable] | None = None,
+    seed: int = 0,
 ) -> ReadItemsets:
-    """Read and pack the itemsets of a file.
+    """Read and pack itemsets from a file, a folder, a data frame or a sparse matrix.
 
     Itemsets come in the order of their first rows (or lines), and the items of
-    each in the order of their rows. Text and CSV are UTF-8, with or without a
-    byte order mark.
+    each in the order of their rows; labels by count, then as they first come. The
+    same itemsets are packed alike, whatever they are read from. Text and CSV are
+    UTF-8, with or without a byte order mark.
 
     In text, items are strings. In a CSV, whose first row names the columns,
     items are integers if all are written as integers are (one ``007`` makes all
-    of them strings), else strings. In Parquet they keep their type, which has to
-    be integer, string or categorical.
+    of them strings), else strings. Elsewhere they keep their type: integers,
+    strings, categories (as strings), dates, times, or Python objects such as
+    UUIDs. In a sparse matrix, rows are itemsets and the numbers of columns are items.
 
     A missing item (null, or an empty field of text or CSV) is no item: it is
-    dropped, and counted in ``dropped.none_items``. A row whose itemset is missing
-    is left out, and counted in ``rows_without_itemset``: together, such rows would
-    make one itemset of strangers. A weight that is missing is an error.
+    dropped, and counted in ``dropped.none_items``; so is a zero that a sparse matrix
+    stores, in ``dropped.zero_items``. A row whose itemset is missing is left out, and
+    counted in ``rows_without_itemset``: together, such rows would make one itemset of
+    strangers. A weight that is missing is an error.
 
     Parameters
     ----------
-    path: path-like
-        File to read.
-    format: "text", "csv", "tsv" or "parquet", optional
-        By default as the suffix says: .txt, .csv, .tsv, .parquet or .pq. Text can
-        be compressed as .gz or .xz, and a CSV as .gz or .zst.
+    source: path-like, data frame, matrix or iterable
+        A file; a folder, of which all files are read in the order of their names; a
+        pattern such as ``"sales/2024-*.parquet"``; a `polars.DataFrame` or
+        `LazyFrame`; a `pandas.DataFrame`; a `pyarrow.Table`; a matrix of
+        `scipy.sparse`; or an iterable of itemsets, as for `pack_itemsets`.
+    format: {"text", "csv", "tsv", "parquet", "ndjson", "arrow"}, optional
+        By default as the suffix says: .txt, .csv, .tsv, .parquet or .pq, .ndjson or
+        .jsonl, .arrow, .ipc or .feather. Text can be compressed as .gz or .xz, and a
+        CSV as .gz or .zst.
     itemset, item: str, optional
         Names of the columns that say which itemset, and which item. By default
         the first columns without another role; ``source`` of what is returned
-        says which were taken.
+        says which were taken. Where the column of items (or the first one, if none is
+        named) holds lists, each row is an itemset, and `itemset` is not needed.
     weight: str, optional
-        Name of the column of weights. By default there are none.
+        Name of the column of weights; of a sparse matrix, ``"values"`` takes those
+        that it holds. By default there are none.
     separator: str, optional
         What stands between two items of a text, which are then stripped of
         whitespace (by default, whitespace does), or between two fields of a CSV
         (by default a comma, in a .tsv a tab).
-    min_count, min_length: int, optional
+    min_count, min_length, max_items, max_length, duplicates, labels, seed: optional
         As for `pack_itemsets`.
 
     Returns
@@ -124,7 +147,7 @@ def read_itemsets(
     Raises
     ------
     DataError
-        If the file is missing, unreadable, damaged, not of its format or not
+        If a file is missing, unreadable, damaged, not of its format or not
         UTF-8, or if no itemset of it can be used.
     InputError
         If the format is not known, there is no such column, or an argument does
@@ -139,28 +162,61 @@ def read_itemsets(
     "sales.csv (itemset column 'invoice', item column 'code')"
 
     """
-    path = Path(path)
-    format = _known_format(path, format)
-    # Packing nothing checks the limits, before a read that may be long.
-    pack_itemsets([], min_count=min_count, min_length=min_length)
-
-    if format == "text":
-        _refuse_columns(itemset, item, weight)
-        itemsets = _text_itemsets(path, separator)
-        packed = pack_itemsets(itemsets, min_count=min_count, min_length=min_length)
-        result = _result(packed, str(path), 0)
+    # Checked before a read that may be long.
+    limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
+    roles = Roles(itemset, item, weight)
+    if isinstance(source, str | os.PathLike):
+        paths, format = _find_files(source, format)
+        if format == "text":
+            result = _read_text(source, paths, roles, separator, limits)
+        else:
+            result = _read_files(source, paths, format, separator, roles, limits)
     else:
-        frame, columns = _read_table(path, format, separator, itemset, item, weight)
-        result = _pack_table(path, frame, columns, min_count, min_length)
-
+        for name, value in (("format", format), ("separator", separator)):
+            if value is not None:
+                raise InputError(f"{name} is {value!r}, but there is no file to read")
+        result = _read_object(source, roles, limits)
     if result.num_item == 0:
-        raise DataError(f"{path}: there is no itemset to use: {result.account}")
+        raise DataError(f"{result.source}: there is no itemset to use: {result.account}")
     return result
 
 
-def _result(packed: PackedItemsets, source: str, rows_without_itemset: int) -> ReadItemsets:
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """Names of the columns that were asked for."""
+
+    itemset: str | None
+    item: str | None
+    weight: str | None
+
+
+def _result(packed: PackedItemsets, source: str, rows_without_itemset: int = 0) -> ReadItemsets:
     fields = {field.name: getattr(packed, field.name) for field in dataclasses.fields(packed)}
     return ReadItemsets(**fields, source=source, rows_without_itemset=rows_without_itemset)
+
+
+# Sources
+
+
+def _find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str]:
+    """List the files of a path, a folder or a pattern, and their one format."""
+    path = Path(source)
+    if path.is_dir():
+        paths = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    elif not path.exists() and glob.has_magic(str(path)):
+        paths = sorted(map(Path, glob.glob(str(path))))
+    else:
+        return [path], _known_format(path, format)
+    if not paths:
+        raise DataError(f"{path}: there is no file; name a file, a folder or a pattern of files")
+    formats = {_known_format(p, format): p for p in paths}
+    if len(formats) > 1:
+        (one, first), (other, second) = list(formats.items())[:2]
+        raise InputError(
+            f"{path}: {first.name} is {one} and {second.name} is {other}; read files of one "
+            "format, by a pattern such as '*.parquet'"
+        )
+    return paths, next(iter(formats))
 
 
 def _known_format(path: Path, format: str | None) -> str:
@@ -183,7 +239,122 @@ def _known_format(path: Path, format: str | None) -> str:
 _FORMAT_CHOICE = ", ".join(FORMATS)
 
 
+def _read_object(source: Any, roles: Roles, limits: Limits) -> ReadItemsets:
+    """Read what lies in memory; which kind it is, its module tells without being imported."""
+    kind = type(source)
+    package = kind.__module__.partition(".")[0]
+    name = f"a {package}.{kind.__name__}"
+    if package == "scipy":
+        return _pack_matrix(source, roles, limits)
+    if package in ("polars", "pandas", "pyarrow"):
+        polars = _import_polars(name)
+        if package == "pandas":
+            source = _from_pandas(source, roles)
+        elif package == "pyarrow":
+            source = polars.from_arrow(source)
+        if isinstance(source, polars.DataFrame | polars.LazyFrame):
+            scan = source.lazy()
+            with _polars_errors(name):
+                columns = _choose_columns(name, scan.collect_schema(), roles)
+                return _pack_frame(name, _select(scan, columns).collect(), columns, limits)
+    if dataclasses.astuple(roles) != (None, None, None):
+        raise InputError(f"columns are asked for, but source is a {kind.__name__}, which has none")
+    packed = pack_itemsets(source, **limits._asdict())
+    return _result(packed, f"a {kind.__name__}")
+
+
+def _import_polars(what: str) -> Any:
+    try:
+        import polars
+    except ImportError as error:
+        raise MissingExtraError(
+            f'reading {what} needs polars: pip install "itembed_gpu[data]"'
+        ) from error
+    return polars
+
+
+def _from_pandas(frame: Any, roles: Roles) -> Any:
+    """Turn the columns that matter into a polars frame: others may be of any kind."""
+    import polars
+
+    wanted = [name for name in dataclasses.astuple(roles) if name in frame.columns]
+    columns = []
+    for name in wanted if len(wanted) > 1 else list(frame.columns):
+        column = frame[name]
+        try:
+            series = polars.Series(str(name), polars.from_pandas(column))
+        except (ImportError, TypeError, ValueError):  # no pyarrow, or objects that it cannot take
+            values = [
+                None if gone else value for value, gone in zip(column, column.isna(), strict=True)
+            ]
+            strings = all(value is None or isinstance(value, str) for value in values)
+            series = polars.Series(
+                str(name), values, dtype=polars.String if strings else polars.Object
+            )
+        columns.append(series)
+    return polars.DataFrame(columns)
+
+
+def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
+    """Pack the rows of a sparse matrix; entries that are stored twice are two items."""
+    from .columns import group_rows
+    from .grouping import renumber
+
+    if roles.itemset is not None or roles.item is not None or roles.weight not in (None, VALUES):
+        raise InputError(
+            "columns are asked for, but source is a sparse matrix, which has none; of it, weight "
+            f"can be {VALUES!r}"
+        )
+    if getattr(matrix, "format", "") == "csr":
+        codes, values = matrix.indices.astype(np.int32, copy=False), matrix.data
+        lengths = np.diff(matrix.indptr).astype(np.int64)
+    else:
+        # Not by way of CSR, which would add up what is stored twice.
+        entries = matrix.tocoo()
+        kept, some = group_rows(entries.row.astype(np.int32))
+        lengths = np.zeros(matrix.shape[0], np.int64)
+        lengths[: len(some)] = some
+        order = slice(None) if kept is None else kept
+        codes, values = entries.col[order].astype(np.int32), entries.data[order]
+    num_zero = len(values) - int(np.count_nonzero(values))
+    if num_zero:
+        zero = values == 0
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        lengths = lengths - np.bincount(rows[zero], minlength=len(lengths))
+        codes, values = codes[~zero], values[~zero]
+    weights = None
+    if roles.weight is not None:
+        weights = values.astype(np.float32)
+        if not np.isfinite(weights).all():
+            entry = int(np.argmin(np.isfinite(weights)))
+            row = int(np.searchsorted(np.cumsum(lengths), entry, side="right"))
+            raise DataError(
+                f"source: row {row} of the matrix holds {values[entry]} in column "
+                f"{codes[entry]}; weights are finite numbers"
+            )
+    # Renumbered as they first come, as from any other source.
+    numbers, first_entries = renumber(codes, matrix.shape[1])
+    packed = pack_codes(
+        codes[first_entries].tolist(),
+        numbers,
+        lengths,
+        limits,
+        weights,
+        Dropped(zero_items=num_zero),
+    )
+    return _result(packed, f"a sparse matrix of {matrix.shape[0]:,} x {matrix.shape[1]:,}")
+
+
 # Text
+
+
+def _read_text(
+    source: Any, paths: list[Path], roles: Roles, separator: str | None, limits: Limits
+) -> ReadItemsets:
+    _refuse_columns(*dataclasses.astuple(roles))
+    itemsets = chain.from_iterable(_text_itemsets(path, separator) for path in paths)
+    packed = pack_itemsets(itemsets, **limits._asdict())
+    return _result(packed, str(source))
 
 
 def _refuse_columns(*names: str | None) -> None:
@@ -255,72 +426,134 @@ class _Columns:
     item: str
     weight: str | None
     chosen: bool  # not all were named
+    lists: bool  # a row is an itemset
 
     def __str__(self) -> str:
-        text = f"itemset column {self.itemset!r}, item column {self.item!r}"
+        text = f"item column {self.item!r}"
+        if not self.lists:
+            text = f"itemset column {self.itemset!r}, {text}"
         if self.weight is not None:
             text += f", weight column {self.weight!r}"
         return text + (": the first ones, as not all were named" if self.chosen else "")
 
 
-def _choose_columns(
-    path: Path, names: list[str], itemset: str | None, item: str | None, weight: str | None
-) -> _Columns:
+def _choose_columns(name: str, schema: polars.Schema, roles: Roles) -> _Columns:
+    names = list(schema)
     found = f"its columns are {', '.join(map(repr, names))}"
-    named = [name for name in (itemset, item, weight) if name is not None]
-    for name in named:
-        if name not in names:
-            raise InputError(f"{path}: there is no column {name!r}; {found}")
-        if named.count(name) > 1:
-            raise InputError(f"{path}: column {name!r} is given two roles; {found}")
+    named = [name for name in dataclasses.astuple(roles) if name is not None]
+    for role in named:
+        if role not in names:
+            raise InputError(f"{name}: there is no column {role!r}; {found}")
+        if named.count(role) > 1:
+            raise InputError(f"{name}: column {role!r} is given two roles; {found}")
     free = [name for name in names if name not in named]
-    chosen = [free.pop(0) if name is None and free else name for name in (itemset, item)]
+    lists = [name for name in free if schema[name].is_nested()]
+    item = roles.item
+    if item is None and lists and roles.itemset is None:
+        item = lists[0]
+    if item is not None and schema[item].is_nested():
+        if roles.itemset is not None:
+            raise InputError(
+                f"{name}: item column {item!r} holds lists, of which each is an itemset; leave "
+                f"out itemset={roles.itemset!r}"
+            )
+        return _Columns("", item, roles.weight, roles.item is None, True)
+    chosen = [free.pop(0) if name is None and free else name for name in (roles.itemset, item)]
     if None in chosen:
         raise DataError(
-            f"{path}: an itemset and an item column are needed; {found} (is the separator right?)"
+            f"{name}: an itemset and an item column are needed; {found} (is the separator right?)"
         )
-    return _Columns(str(chosen[0]), str(chosen[1]), weight, chosen != [itemset, item])
+    return _Columns(
+        str(chosen[0]), str(chosen[1]), roles.weight, chosen != [roles.itemset, roles.item], False
+    )
 
 
-def _read_table(
-    path: Path,
+def _read_files(
+    source: Any,
+    paths: list[Path],
     format: str,
     separator: str | None,
-    itemset: str | None,
-    item: str | None,
-    weight: str | None,
-) -> tuple[polars.DataFrame, _Columns]:
-    """Read the columns that have a role, under the names of their roles."""
-    try:
-        import polars
-    except ImportError as error:
-        raise MissingExtraError(
-            f'reading {format} needs polars: pip install "itembed_gpu[cli]"'
-        ) from error
+    roles: Roles,
+    limits: Limits,
+) -> ReadItemsets:
+    frame, columns = _collect_files(source, paths, format, separator, roles)
+    return _pack_frame(str(source), frame, columns, limits)
 
+
+def read_itemset_ids(
+    source: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    itemset: str | None = None,
+    item: str | None = None,
+    separator: str | None = None,
+) -> list[Any] | None:
+    """Return what the itemsets of a long table are called, in the order in which they are read.
+
+    None for text and for tables of lists, whose itemsets have no names. Errors are those of
+    `read_itemsets`.
+    """
+    from .columns import number
+
+    paths, format = _find_files(source, format)
+    if format == "text":
+        return None
+    roles = Roles(itemset, item, None)
+    frame, columns = _collect_files(source, paths, format, separator, roles)
+    return None if columns.lists else number(frame["itemset"])[0]
+
+
+def _collect_files(
+    source: Any, paths: list[Path], format: str, separator: str | None, roles: Roles
+) -> tuple[polars.DataFrame, _Columns]:
+    """Read the columns that have a role from all the files, under the names of their roles."""
+    polars = _import_polars(format)
     separator = _known_separator(format, separator)
-    _check_start(path, is_text=separator is not None and path.suffix.lower() != ".zst")
-    with _polars_errors(path, separator):
-        if separator is None:
-            scan = polars.scan_parquet(path, glob=False, hive_partitioning=False)
-        else:
-            # All are read as strings: a guess from the first rows may not fit the rest.
-            scan = polars.scan_csv(path, separator=separator, infer_schema=False, glob=False)
-        names = scan.collect_schema().names()
-    columns = _choose_columns(path, names, itemset, item, weight)
+    parts = []
+    for path in paths:
+        _check_start(path, is_text=separator is not None and path.suffix.lower() != ".zst")
+        with _polars_errors(path, separator):
+            scan = _scan(path, format, separator)
+            schema = scan.collect_schema()
+        # Of each file, so that the one with other columns is named.
+        columns = _choose_columns(str(path), schema, roles)
+        parts.append(_select(scan, columns))
+    try:
+        frame = polars.concat(parts).collect() if len(parts) > 1 else parts[0].collect()
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
+        for path, part in zip(paths, parts, strict=True):
+            with _polars_errors(path, separator):
+                part.collect()
+        raise DataError(f"{source}: cannot be read: {_first_line(error)}") from error
+    return (frame if separator is None else _clean_csv(str(source), frame)), columns
+
+
+def _select(scan: polars.LazyFrame, columns: _Columns) -> polars.LazyFrame:
+    import polars
+
     roles = {"itemset": columns.itemset, "item": columns.item, "weight": columns.weight}
-    with _polars_errors(path, separator):
-        frame = scan.select(
-            **{role: name for role, name in roles.items() if name is not None}
-        ).collect()
-    return (frame if separator is None else _clean_csv(path, frame)), columns
+    return scan.select(**{role: polars.col(name) for role, name in roles.items() if name})
+
+
+def _scan(path: Path, format: str, separator: str | None) -> polars.LazyFrame:
+    import polars
+
+    if separator is not None:
+        # All are read as strings: a guess from the first rows may not fit the rest.
+        return polars.scan_csv(path, separator=separator, infer_schema=False, glob=False)
+    if format == "parquet":
+        return polars.scan_parquet(path, glob=False, hive_partitioning=False)
+    if format == "ndjson":
+        return polars.scan_ndjson(path, infer_schema_length=None)
+    return polars.scan_ipc(path)
 
 
 def _known_separator(format: str, separator: str | None) -> str | None:
-    """Return the separator of a CSV, or None for Parquet."""
-    if format == "parquet":
+    """Return the separator of a CSV, or None for what has none."""
+    if format not in _SEPARATORS:
         if separator is not None:
-            raise InputError(f"separator is {separator!r}, but Parquet has none")
+            what = {"parquet": "Parquet", "ndjson": "NDJSON", "arrow": "Arrow"}[format]
+            raise InputError(f"separator is {separator!r}, but {what} has none")
         return None
     separator = _SEPARATORS[format] if separator is None else separator
     if len(separator.encode()) != 1:
@@ -343,17 +576,20 @@ def _check_start(path: Path, is_text: bool) -> None:
 
 
 @contextmanager
-def _polars_errors(path: Path, separator: str | None = None) -> Iterator[None]:
+def _polars_errors(path: Path | str, separator: str | None = None) -> Iterator[None]:
     """Turn the errors of polars, which may be of many lines, into a DataError of one."""
     from polars.exceptions import PanicException, PolarsError
 
     try:
         yield
     except (PolarsError, PanicException, OSError) as error:
-        if separator is not None and path.suffix.lower() != ".zst":
+        if isinstance(path, Path) and separator is not None and path.suffix.lower() != ".zst":
             _find_bad_line(path, separator)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path}: cannot be read: {reason}") from error
+        raise DataError(f"{path}: cannot be read: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _find_bad_line(path: Path, separator: str) -> None:
@@ -373,12 +609,12 @@ def _find_bad_line(path: Path, separator: str) -> None:
         raise DataError(f"{path}, after line {number}: {error}") from error
 
 
-def _clean_csv(path: Path, frame: polars.DataFrame) -> polars.DataFrame:
+def _clean_csv(name: str, frame: polars.DataFrame) -> polars.DataFrame:
     """Make nulls of empty fields, quoted or not, and integers of items that are."""
     import polars
 
     if any(frame.select(polars.all().str.contains("\0", literal=True).any()).row(0)):
-        raise DataError(f"{path}: zero bytes in a field; the file is damaged")
+        raise DataError(f"{name}: zero bytes in a field; the file is damaged")
     frame = frame.with_columns(polars.all().replace("", None))
     numbers = frame["item"].cast(polars.Int64, strict=False)
     if numbers.cast(polars.String).eq_missing(frame["item"]).all():
@@ -386,67 +622,87 @@ def _clean_csv(path: Path, frame: polars.DataFrame) -> polars.DataFrame:
     return frame
 
 
-def _pack_table(
-    path: Path, frame: polars.DataFrame, columns: _Columns, min_count: int, min_length: int
+def _pack_frame(
+    name: str, frame: polars.DataFrame, columns: _Columns, limits: Limits
 ) -> ReadItemsets:
     """Pack the rows of each itemset, in the order of its first row."""
-    dtype = frame["item"].dtype
-    if not (dtype.is_integer() or str(dtype).startswith(("String", "Categorical", "Enum"))):
-        raise DataError(
-            f"{path}: item column {columns.item!r} is {dtype}; cast it to integers or strings"
-        )
-    with _polars_errors(path):
-        _, itemsets = _number(frame["itemset"])
-        lost = int(np.count_nonzero(itemsets < 0))
-        rows = np.argsort(itemsets, kind="stable")[lost:]  # -1, which is none, comes first
-        frame = frame[rows]
-        labels, items = _number(frame["item"])
+    from .columns import group_rows, number, number_itemsets
+
+    if columns.lists:
+        return _pack_lists(name, frame, columns, limits)
+    _check_items(name, columns, frame["item"].dtype)
+    rows, lengths = group_rows(number_itemsets(frame["itemset"]))
+    lost = len(frame) - int(lengths.sum())
+    if rows is not None:
+        frame = frame.select("item", *(["weight"] if columns.weight else []))[rows]
+    labels, items = number(frame["item"])
     weights = None
     if columns.weight is not None:
-        weights = _weights(path, frame["weight"], columns.weight, rows, items >= 0)
-    packed = pack_codes(
-        labels,
-        items,
-        np.bincount(itemsets[rows]),
-        min_count=min_count,
-        min_length=min_length,
-        weights=weights,
-    )
-    return _result(packed, f"{path} ({columns})", lost)
+        weights = _weights(name, frame["weight"], columns.weight, rows, items >= 0)
+    packed = pack_codes(labels, items, lengths, limits, weights)
+    return _result(packed, f"{name} ({columns})", lost)
 
 
-def _number(column: polars.Series) -> tuple[list[Any], npt.NDArray[np.int32]]:
-    """Number the values of a column as they first come; what is missing is -1."""
+def _pack_lists(
+    name: str, frame: polars.DataFrame, columns: _Columns, limits: Limits
+) -> ReadItemsets:
+    """Pack a table of which each row is an itemset; a missing list is an empty one."""
     import polars
 
-    if column.dtype.is_float():
-        column = column.fill_nan(None)
-    values = column.drop_nulls().unique(maintain_order=True)
-    codes = column.replace_strict(
-        values,
-        polars.int_range(len(values), dtype=polars.Int32, eager=True),
-        default=-1,
-        return_dtype=polars.Int32,
-    )
-    return values.to_list(), codes.to_numpy(writable=True)  # pack_codes writes there
+    from .columns import number
+
+    if isinstance(frame["item"].dtype, polars.Struct):
+        raise DataError(f"{name}: item column {columns.item!r} is a struct; name a list or a value")
+    frame = frame.with_columns(polars.col(polars.Array).arr.to_list())
+    _check_items(name, columns, frame["item"].dtype.inner)  # type: ignore[attr-defined]
+    lengths = frame["item"].list.len().fill_null(0).cast(polars.Int64)
+    items = frame["item"].explode(empty_as_null=False, keep_nulls=False)
+    weights = None
+    if columns.weight is not None:
+        if not isinstance(frame["weight"].dtype, polars.List):
+            raise DataError(
+                f"{name}: weight column {columns.weight!r} is {frame['weight'].dtype}, where items "
+                "are lists; give a list of weights for each"
+            )
+        num_weight = frame["weight"].list.len().fill_null(0).cast(polars.Int64)
+        for row in (lengths != num_weight).arg_true()[:1].to_list():
+            raise DataError(
+                f"{name}: row {row + 1} has {lengths[row]} items in column {columns.item!r} and "
+                f"{num_weight[row]} weights in column {columns.weight!r}; give one each"
+            )
+        column = frame["weight"].explode(empty_as_null=False, keep_nulls=False)
+        owners = np.repeat(np.arange(len(frame)), lengths.to_numpy())
+        weights = _weights(name, column, columns.weight, owners, items.is_not_null().to_numpy())
+    labels, numbers = number(items)
+    packed = pack_codes(labels, numbers, lengths.to_numpy().copy(), limits, weights)
+    return _result(packed, f"{name} ({columns})")
+
+
+def _check_items(name: str, columns: _Columns, dtype: polars.DataType) -> None:
+    """Refuse items that would not be found again, as numbers that are rounded."""
+    if dtype.is_float() or dtype.is_nested() or str(dtype) in ("Boolean", "Binary"):
+        raise DataError(
+            f"{name}: item column {columns.item!r} is {dtype}; cast it to integers or strings"
+        )
 
 
 def _weights(
-    path: Path,
-    column: polars.Series,
     name: str,
-    rows: npt.NDArray[np.intp],
+    column: polars.Series,
+    column_name: str,
+    rows: npt.NDArray[np.int64] | None,
     used: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.float32]:
-    """Read weights, which came from these rows of the file; only used ones have to be good."""
+    """Read weights, which came from these rows; only used ones have to be good."""
     import polars
 
-    with _polars_errors(path), np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):
         numbers = column.cast(polars.Float64, strict=False).fill_null(np.nan)
         weights = numbers.to_numpy().astype(np.float32)
     for bad in np.flatnonzero(used & ~np.isfinite(weights))[:1].tolist():
+        row = bad if rows is None else rows[bad]
         raise DataError(
-            f"{path}: weight column {name!r} holds {column[bad]!r} in row {rows[bad] + 1}; "
+            f"{name}: weight column {column_name!r} holds {column[bad]!r} in row {row + 1}; "
             "weights are finite numbers"
         )
     return weights

@@ -14,6 +14,7 @@ from itembed_gpu import itemsets as module
 from itembed_gpu.errors import InputError
 from itembed_gpu.itemsets import (
     Dropped,
+    Limits,
     PackedItemsets,
     offsets_dtype,
     pack_codes,
@@ -211,6 +212,12 @@ class TestPackAccount:
             "3,000 itemsets with 12,345 items read; dropped 1 None item, 2 rare labels (3 items), "
             "1 short itemset (0 items), 2 masked itemsets (1 item)"
         )
+        assert str(
+            Dropped(9, 99, zero_items=1, duplicate_items=2, long_itemsets=1, cut_items=3)
+        ) == (
+            "9 itemsets with 99 items read; dropped 1 zero item, 2 duplicate items, "
+            "3 items of 1 long itemset"
+        )
 
 
 class TestPackWeights:
@@ -356,7 +363,7 @@ class TestPackedItemsets:
 
 class TestPackCodes:
     def test_a_label_that_never_occurs_is_neither_kept_nor_dropped(self):
-        packed = pack_codes(["z", "a"], np.array([1], np.int32), np.array([1]), min_count=0)
+        packed = pack_codes(["z", "a"], np.array([1], np.int32), np.array([1]), Limits(min_count=0))
         assert packed.labels == ["a"]
         assert packed.dropped == Dropped(1, 1)
 
@@ -365,9 +372,8 @@ class TestPackCodes:
             ["z", "a", "b", "c"],
             np.array([1, -1, 2, 2, 3, 1], np.int32),
             np.array([3, 0, 3]),
-            min_count=2,
-            min_length=2,
-            weights=np.arange(6, dtype=np.float32),
+            Limits(min_count=2, min_length=2),
+            np.arange(6, dtype=np.float32),
         )
         assert unpack(packed) == [["a", "b"], ["b", "a"]]
         assert same(packed.weights, np.array([0, 2, 3, 5], np.float32))
@@ -500,3 +506,92 @@ class TestPruneItemsets:
         arguments = {"indices": [0, 1, 2], "offsets": [0, 2, 3], "mask": [True, False], **changes}
         with pytest.raises(InputError, match=message):
             prune_itemsets(**arguments)
+
+
+class TestOptions:
+    """What is packed of an itemset, beyond counts and lengths."""
+
+    def test_duplicates_are_dropped(self):
+        packed = pack_itemsets([["a", "b", "a"], ["a"]], duplicates="drop")
+        assert unpack(packed) == [["a", "b"], ["a"]]
+        assert packed.counts.tolist() == [2, 1]
+        assert packed.dropped == Dropped(2, 4, duplicate_items=1)
+
+    def test_duplicates_are_summed(self):
+        packed = pack_itemsets([["a", "b", "a"], ["a"]], duplicates="sum")
+        assert same(packed.weights, np.array([2, 1, 1], np.float32))
+        packed = pack_itemsets(
+            [["a", "b", "a"], ["a"]], duplicates="sum", weights=[[1, 2, 0.5], [4]]
+        )
+        assert same(packed.weights, np.array([1.5, 2, 4], np.float32))
+
+    def test_the_most_frequent_labels(self):
+        packed = pack_itemsets([["a", "b"], ["c", "b"], ["b", "c"]], max_items=2)
+        assert packed.labels == ["b", "c"]
+        assert packed.dropped == Dropped(3, 6, rare_labels=1, rare_items=1)
+
+    @given(ITEMSETS, st.integers(1, 4), st.integers(0, 3))
+    def test_long_itemsets_are_cut(self, itemsets, most, seed):
+        packed = pack_itemsets(itemsets, max_length=most, min_length=0, seed=seed)
+        whole = pack_itemsets(itemsets, min_length=0)
+        for cut, full in zip(unpack(packed), unpack(whole), strict=True):
+            rest = iter(full)
+            assert all(item in rest for item in cut)  # in their order
+            assert len(cut) == min(len(full), most)
+        lost = packed.dropped
+        assert lost.cut_items == whole.num_item - packed.num_item
+        assert (lost.long_itemsets > 0) == (lost.cut_items > 0)
+
+    def test_every_choice_is_as_likely(self):
+        packed = pack_itemsets([range(6)] * 6000, max_length=2, seed=3)
+        pairs = np.sort(np.array(packed.labels)[packed.indices].reshape(-1, 2), axis=1)
+        _, counts = np.unique(pairs, axis=0, return_counts=True)
+        assert len(counts) == 15
+        chi_square = ((counts - 400) ** 2 / 400).sum()
+        assert chi_square < 36.1  # 14 degrees of freedom, 0.1 %
+
+    def test_known_labels_keep_their_numbers(self):
+        old = pack_itemsets([["a", "b"], ["a", "z"]])
+        packed = pack_itemsets([["n", "b"], ["m", "n"], ["n", "q"]], labels=old.labels, min_count=2)
+        assert packed.labels == ["a", "b", "z", "n"]
+        assert packed.counts.tolist() == [0, 1, 0, 3]
+        assert unpack(packed) == [["n", "b"], ["n"], ["n"]]
+        assert packed.dropped == Dropped(3, 6, rare_labels=2, rare_items=2)
+
+    @given(
+        ITEMSETS,
+        st.sampled_from(["keep", "drop", "sum"]),
+        st.integers(1, 3),
+        st.one_of(st.none(), st.integers(1, 3)),
+        st.one_of(st.none(), st.integers(2, 4)),
+        st.integers(0, 2),
+    )
+    def test_everything_is_accounted_for(
+        self, itemsets, duplicates, min_count, max_items, max_length, min_length
+    ):
+        packed = pack_itemsets(
+            itemsets, duplicates=duplicates, min_count=min_count, max_items=max_items,
+            max_length=max_length, min_length=min_length,
+        )  # fmt: skip
+        lost = packed.dropped
+        gone = (
+            lost.none_items, lost.zero_items, lost.duplicate_items, lost.rare_items,
+            lost.cut_items, lost.short_items,
+        )  # fmt: skip
+        assert lost.items_read == sum(map(len, itemsets)) == packed.num_item + sum(gone)
+        assert lost.itemsets_read == packed.num_itemset + lost.short_itemsets
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"duplicates": "merge"}, "duplicates is 'merge'; pass one of 'keep', 'drop', 'sum'"),
+            ({"max_items": 0}, "max_items is 0"),
+            ({"max_length": 1, "min_length": 2}, "max_length is 1 and min_length 2"),
+            ({"labels": ["a", "a"]}, "labels holds a label twice"),
+            ({"labels": 3}, "labels is 3, which is not iterable"),
+            ({"seed": -1}, "seed is -1"),
+        ],
+    )
+    def test_what_cannot_be_used(self, options, message):
+        with pytest.raises(InputError, match=message):
+            pack_itemsets([["a"]], **options)

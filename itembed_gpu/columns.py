@@ -1,0 +1,104 @@
+"""Numbers the values of columns, and brings the rows of an itemset together.
+
+A column is numbered in two steps: polars, which knows types, gives equal values equal codes;
+then one pass over the codes renumbers them as they first come. Rows that are not adjacent are
+brought together by counting, in two passes, and not by sorting.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .checks import Int32Array, Int64Array
+from .grouping import count_rows, renumber, scatter_rows
+from .itemsets import number_labels
+
+if TYPE_CHECKING:
+    import polars
+
+# Integers whose span is at most so many times their number are their own codes.
+_DENSE = 8
+
+
+def number(column: polars.Series) -> tuple[list[Any], Int32Array]:
+    """Number the values of a column as they first come; what is missing is -1.
+
+    Returns
+    -------
+    labels : list of object, num_value
+        The values, in their own type.
+    numbers : int32, num_row
+        A new array.
+    """
+    import polars
+
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+    if column.dtype == polars.Object:
+        return number_labels(column.to_list())
+    codes, num_code = _codes(column)
+    numbers, first_rows = renumber(codes, num_code)
+    return column.gather(first_rows).to_list(), numbers
+
+
+def number_itemsets(column: polars.Series) -> Int32Array:
+    """Number the values of a column as they first come, without their names.
+
+    Where equal values are adjacent, only the first of each run is looked at.
+    """
+    if len(column) == 0:
+        return np.empty(0, np.int32)
+    starts = np.flatnonzero(column.ne_missing(column.shift(1)).to_numpy())
+    if len(starts) == 0 or starts[0] != 0:
+        starts = np.insert(starts, 0, 0)
+    if 2 * len(starts) > len(column):
+        return number(column)[1]
+    _, numbers = number(column.gather(starts))
+    return np.repeat(numbers, np.diff(starts, append=len(column)))
+
+
+def _codes(column: polars.Series) -> tuple[npt.NDArray[Any], int]:
+    """Equal integers for equal values, -1 where there is none; and a bound above them."""
+    import polars
+
+    if column.dtype in (polars.Categorical, polars.Enum):
+        physical: npt.NDArray[Any] = (
+            column.to_physical().cast(polars.Int64).fill_null(-1).to_numpy()
+        )
+        return physical, int(physical.max(initial=-1)) + 1
+    if column.dtype == polars.String:
+        # Of their own, so that they go when the codes are made.
+        categories = polars.Categorical(polars.Categories.random())
+        return _codes(column.cast(categories))
+    if column.dtype.is_integer() and len(column) and not column.null_count():
+        values = column.to_numpy()
+        low, high = int(values.min()), int(values.max())
+        if high - low < _DENSE * len(values) and high < 1 << 62:
+            return values.astype(np.int64) - low, high - low + 1
+    distinct = column.drop_nulls().unique()
+    numbers = polars.int_range(len(distinct), dtype=polars.Int64, eager=True)
+    coded = column.replace_strict(distinct, numbers, default=-1, return_dtype=polars.Int64)
+    return coded.to_numpy(), len(distinct)
+
+
+def group_rows(itemsets: Int32Array) -> tuple[Int64Array | None, Int64Array]:
+    """Bring the rows of each itemset together, itemsets and rows in their order.
+
+    Parameters
+    ----------
+    itemsets : int32, num_row
+        Number of each row's itemset, as `number` gives it; rows of -1 are left out.
+
+    Returns
+    -------
+    rows : int64, or None
+        The rows in their new order; None where they have it already.
+    lengths : int64, num_itemset
+        Rows of each itemset.
+    """
+    num_itemset = int(itemsets.max(initial=-1)) + 1
+    lengths, in_order = count_rows(itemsets, num_itemset)
+    return (None if in_order else scatter_rows(itemsets, lengths)), lengths

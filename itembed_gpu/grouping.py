@@ -1,0 +1,95 @@
+"""Loops over numbered items and their itemsets, in Numba: reading and packing stand on them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True)
+def renumber(codes, num_code):
+    """Number codes as they first come, and list the rows in which they do."""
+    found = np.full(num_code, -1, dtype=np.int32)
+    numbers = np.empty(len(codes), dtype=np.int32)
+    first_rows = np.empty(num_code, dtype=np.int64)
+    count = 0
+    for row in range(len(codes)):
+        code = codes[row]
+        if code < 0:
+            numbers[row] = -1
+            continue
+        if found[code] < 0:
+            found[code] = count
+            first_rows[count] = row
+            count += 1
+        numbers[row] = found[code]
+    return numbers, first_rows[:count].copy()
+
+
+@njit(cache=True)
+def count_rows(itemsets, num_itemset):
+    """Count the rows of each itemset, and tell whether they are in order already."""
+    lengths = np.zeros(num_itemset, dtype=np.int64)
+    in_order, last = True, np.int32(0)
+    for itemset in itemsets:
+        if itemset >= 0:
+            lengths[itemset] += 1
+        in_order &= itemset >= last
+        last = itemset
+    return lengths, in_order
+
+
+@njit(cache=True)
+def scatter_rows(itemsets, lengths):
+    """List the rows, itemset by itemset; those of none are left out."""
+    places = np.cumsum(lengths) - lengths
+    rows = np.empty(lengths.sum(), dtype=np.int64)
+    for row in range(len(itemsets)):
+        itemset = itemsets[row]
+        if itemset >= 0:
+            rows[places[itemset]] = row
+            places[itemset] += 1
+    return rows
+
+
+@njit(cache=True)
+def merge_duplicates(codes, lengths, num_code, weights):
+    """Turn items that their itemset has already into -1, and add up their weights, if any."""
+    latest = np.full(num_code, -1, dtype=np.int64)  # where a code was last kept
+    start = 0
+    for length in lengths:
+        for position in range(start, start + length):
+            code = codes[position]
+            if code < 0:
+                continue
+            first = latest[code]
+            if first < start:
+                latest[code] = position
+                continue
+            codes[position] = -1
+            if weights is not None:
+                weights[first] += weights[position]
+        start += length
+
+
+@njit(cache=True)
+def cut_itemsets(keep, lengths, left, most, draws):
+    """Leave so many of the kept items of each itemset, all choices being as likely.
+
+    Selection sampling: Knuth, "The art of computer programming", volume 2, algorithm S.
+    """
+    position, drawn = 0, 0
+    for itemset in range(len(lengths)):
+        end = position + lengths[itemset]
+        rest, wanted = left[itemset], most
+        if rest > most:
+            for place in range(position, end):
+                if not keep[place]:
+                    continue
+                if draws[drawn] * rest < wanted:
+                    wanted -= 1
+                else:
+                    keep[place] = False
+                drawn += 1
+                rest -= 1
+        position = end
