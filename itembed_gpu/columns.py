@@ -23,8 +23,15 @@ if TYPE_CHECKING:
 _DENSE = 8
 
 
-def number(column: polars.Series) -> tuple[list[Any], Int32Array]:
+def number(column: polars.Series, rows: Int64Array | None = None) -> tuple[list[Any], Int32Array]:
     """Number the values of a column as they first come; what is missing is -1.
+
+    Parameters
+    ----------
+    column : polars.Series
+        The column.
+    rows : int64, num_row, optional
+        Rows to take, in this order; by default all.
 
     Returns
     -------
@@ -38,10 +45,12 @@ def number(column: polars.Series) -> tuple[list[Any], Int32Array]:
     if column.dtype.is_float():
         column = column.fill_nan(None)
     if column.dtype == polars.Object:
-        return number_labels(column.to_list())
+        values = column.to_list()
+        return number_labels(values if rows is None else [values[row] for row in rows])
     codes, num_code = _codes(column)
-    numbers, first_rows = renumber(codes, num_code)
-    return column.gather(first_rows).to_list(), numbers
+    # Codes are gathered much faster than strings are.
+    numbers, first_rows = renumber(codes if rows is None else codes[rows], num_code)
+    return column.gather(first_rows if rows is None else rows[first_rows]).to_list(), numbers
 
 
 def number_itemsets(column: polars.Series) -> Int32Array:
@@ -60,27 +69,33 @@ def number_itemsets(column: polars.Series) -> Int32Array:
     return np.repeat(numbers, np.diff(starts, append=len(column)))
 
 
+def new_categories() -> polars.Categorical:
+    """A type of categories of its own, which go when the column does."""
+    import polars
+
+    return polars.Categorical(polars.Categories.random())
+
+
 def _codes(column: polars.Series) -> tuple[npt.NDArray[Any], int]:
     """Equal integers for equal values, -1 where there is none; and a bound above them."""
     import polars
 
     if column.dtype in (polars.Categorical, polars.Enum):
-        physical: npt.NDArray[Any] = (
-            column.to_physical().cast(polars.Int64).fill_null(-1).to_numpy()
-        )
-        return physical, int(physical.max(initial=-1)) + 1
+        physical = column.to_physical()
+        if column.null_count():
+            physical = physical.cast(polars.Int64).fill_null(-1)
+        numbers: npt.NDArray[Any] = physical.to_numpy()
+        return numbers, int(numbers.max(initial=0)) + 1
     if column.dtype == polars.String:
-        # Of their own, so that they go when the codes are made.
-        categories = polars.Categorical(polars.Categories.random())
-        return _codes(column.cast(categories))
+        return _codes(column.cast(new_categories()))
     if column.dtype.is_integer() and len(column) and not column.null_count():
         values = column.to_numpy()
         low, high = int(values.min()), int(values.max())
         if high - low < _DENSE * len(values) and high < 1 << 62:
             return values.astype(np.int64) - low, high - low + 1
     distinct = column.drop_nulls().unique()
-    numbers = polars.int_range(len(distinct), dtype=polars.Int64, eager=True)
-    coded = column.replace_strict(distinct, numbers, default=-1, return_dtype=polars.Int64)
+    places = polars.int_range(len(distinct), dtype=polars.Int64, eager=True)
+    coded = column.replace_strict(distinct, places, default=-1, return_dtype=polars.Int64)
     return coded.to_numpy(), len(distinct)
 
 

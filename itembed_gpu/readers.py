@@ -253,10 +253,13 @@ def _read_object(source: Any, roles: Roles, limits: Limits) -> ReadItemsets:
         elif package == "pyarrow":
             source = polars.from_arrow(source)
         if isinstance(source, polars.DataFrame | polars.LazyFrame):
+            from .columns import new_categories
+
             scan = source.lazy()
             with _polars_errors(name):
                 columns = _choose_columns(name, scan.collect_schema(), roles)
-                return _pack_frame(name, _select(scan, columns).collect(), columns, limits)
+                frame = _select(scan, columns, (new_categories(), new_categories())).collect()
+                return _pack_frame(name, frame, columns, limits)
     if dataclasses.astuple(roles) != (None, None, None):
         raise InputError(f"columns are asked for, but source is a {kind.__name__}, which has none")
     packed = pack_itemsets(source, **limits._asdict())
@@ -508,8 +511,11 @@ def _collect_files(
 ) -> tuple[polars.DataFrame, _Columns]:
     """Read the columns that have a role from all the files, under the names of their roles."""
     polars = _import_polars(format)
+    from .columns import new_categories
+
     separator = _known_separator(format, separator)
     parts = []
+    categories = new_categories(), new_categories()
     for path in paths:
         _check_start(path, is_text=separator is not None and path.suffix.lower() != ".zst")
         with _polars_errors(path, separator):
@@ -517,7 +523,7 @@ def _collect_files(
             schema = scan.collect_schema()
         # Of each file, so that the one with other columns is named.
         columns = _choose_columns(str(path), schema, roles)
-        parts.append(_select(scan, columns))
+        parts.append(_select(scan, columns, categories if separator is None else None))
     try:
         frame = polars.concat(parts).collect() if len(parts) > 1 else parts[0].collect()
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
@@ -528,11 +534,23 @@ def _collect_files(
     return (frame if separator is None else _clean_csv(str(source), frame)), columns
 
 
-def _select(scan: polars.LazyFrame, columns: _Columns) -> polars.LazyFrame:
+def _select(
+    scan: polars.LazyFrame, columns: _Columns, categories: tuple[Any, Any] | None = None
+) -> polars.LazyFrame:
+    """Take the columns that have a role; their strings as categories, while they are read."""
     import polars
 
     roles = {"itemset": columns.itemset, "item": columns.item, "weight": columns.weight}
-    return scan.select(**{role: polars.col(name) for role, name in roles.items() if name})
+    scan = scan.select(**{role: polars.col(name) for role, name in roles.items() if name})
+    if categories is None or columns.lists:
+        return scan
+    schema = scan.collect_schema()
+    strings = dict(zip(("itemset", "item"), categories, strict=True))
+    return scan.with_columns(
+        polars.col(role).cast(kind)
+        for role, kind in strings.items()
+        if schema[role] == polars.String
+    )
 
 
 def _scan(path: Path, format: str, separator: str | None) -> polars.LazyFrame:
@@ -633,12 +651,11 @@ def _pack_frame(
     _check_items(name, columns, frame["item"].dtype)
     rows, lengths = group_rows(number_itemsets(frame["itemset"]))
     lost = len(frame) - int(lengths.sum())
-    if rows is not None:
-        frame = frame.select("item", *(["weight"] if columns.weight else []))[rows]
-    labels, items = number(frame["item"])
+    labels, items = number(frame["item"], rows)
     weights = None
     if columns.weight is not None:
-        weights = _weights(name, frame["weight"], columns.weight, rows, items >= 0)
+        column = frame["weight"] if rows is None else frame["weight"].gather(rows)
+        weights = _weights(name, column, columns.weight, rows, items >= 0)
     packed = pack_codes(labels, items, lengths, limits, weights)
     return _result(packed, f"{name} ({columns})", lost)
 
