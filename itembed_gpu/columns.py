@@ -60,7 +60,11 @@ def number_itemsets(column: polars.Series) -> Int32Array:
     """
     if len(column) == 0:
         return np.empty(0, np.int32)
-    starts = np.flatnonzero(column.ne_missing(column.shift(1)).to_numpy())
+    if column.dtype.is_integer() and not column.null_count():
+        values = column.to_numpy()
+        starts = np.flatnonzero(values[1:] != values[:-1]) + 1
+    else:
+        starts = np.flatnonzero(column.ne_missing(column.shift(1)).to_numpy())
     if len(starts) == 0 or starts[0] != 0:
         starts = np.insert(starts, 0, 0)
     if 2 * len(starts) > len(column):
@@ -80,7 +84,7 @@ def _codes(column: polars.Series) -> tuple[npt.NDArray[Any], int]:
     """Equal integers for equal values, -1 where there is none; and a bound above them."""
     import polars
 
-    if column.dtype in (polars.Categorical, polars.Enum):
+    if isinstance(column.dtype, polars.Categorical | polars.Enum):
         physical = column.to_physical()
         if column.null_count():
             physical = physical.cast(polars.Int64).fill_null(-1)
