@@ -39,7 +39,13 @@ def number(name: str, value: Any) -> float:
 
 
 def vector(name: str, value: npt.ArrayLike, kinds: str, what: str) -> npt.NDArray[Any]:
-    """Check an array of one axis, with a dtype of one of these kinds."""
+    """Check an array of one axis, with a dtype of one of these kinds.
+
+    One that is mapped from a folder of packed itemsets is compared with its checksums first.
+    """
+    check = getattr(value, "check", None)
+    if check is not None:
+        check()
     try:
         array = np.asarray(on_host(value))
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The command line: ``itembed-gpu train``, ``evaluate``, ``similar``, ``recommend``, ``info``.
+"""The command line: ``itembed-gpu pack``, ``train``, ``evaluate``, ``recommend`` and more.
 
 Results go to the standard output, progress and errors to the standard error.
 The exit code is 0 if all went well, 1 for an error of data or input (one line
@@ -46,6 +46,8 @@ except ImportError:
     # An exception would be a traceback to the user: this runs before `main` does.
     sys.exit('Error: the command line needs click: pip install "itembed_gpu[cli]"')
 
+from .data_cli import pack, reading_options, verify
+
 if TYPE_CHECKING:
     from .embeddings import Embeddings
     from .item2vec import Item2Vec
@@ -62,7 +64,6 @@ _LOSSES = ("negative-sampling", "nce")
 _OPTIMIZERS = ("sgd", "adagrad")
 _POOLINGS = ("pairs", "mean")
 _SIMILARITIES = ("dot", "cosine")
-_FORMATS = ("text", "csv", "tsv", "parquet")
 _PROTOCOLS = ("leave-one-out", "leave-last-out", "given")
 
 # How to train where no option says otherwise: the one place to change that, help included.
@@ -148,6 +149,10 @@ def main() -> None:
     """
 
 
+main.add_command(pack)
+main.add_command(verify)
+
+
 def _default(name: str) -> str:
     """Say in brackets what is taken where an option is not given."""
     text = _shown(_DEFAULTS[name])
@@ -160,22 +165,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _reading_options(command: _Command) -> _Command:
-    """Add the options that are the arguments of `read_itemsets`, but for weights."""
-    for option in (
-        click.option("--separator", help="Between items [whitespace], or between fields [comma]."),
-        click.option("--item", metavar="COLUMN", help="Column that says which item [the next]."),
-        click.option(
-            "--itemset", metavar="COLUMN", help="Column that says which itemset [the first]."
-        ),
-        click.option(
-            "--format", type=click.Choice(_FORMATS), help="Format of FILE [as its suffix says]."
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 def _machine_options(command: _Command) -> _Command:
@@ -336,7 +325,7 @@ def _watching_options(command: _Command) -> _Command:
     help="Folder to save in; with --example, only if you like.",
 )
 @click.option("--example", is_flag=True, help="Train on the data that come with this package.")
-@_reading_options
+@reading_options
 @click.option("--weight", metavar="COLUMN", help="Column of weights [none].")
 @_training_options
 @_objective_options
@@ -362,8 +351,9 @@ def train(
 ) -> None:
     """Learn embeddings of the items of FILE, and save them in DIR.
 
-    FILE is text with one itemset a line, or a long table (CSV, Parquet) with one
-    row for each item of an itemset. [Defaults] are in brackets.
+    FILE is text with one itemset a line; a long table (CSV, Parquet, NDJSON, Arrow) with
+    one row for each item of an itemset; a folder or a pattern of such files; or a folder
+    that `itembed-gpu pack` wrote. [Defaults] are in brackets.
 
     \b
     Examples:
@@ -441,7 +431,7 @@ def train(
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(readable=False, path_type=Path))
 @click.argument("file", type=click.Path(readable=False, path_type=Path))
-@_reading_options
+@reading_options
 @click.option(
     "--seed",
     type=click.IntRange(min=0),

@@ -282,6 +282,7 @@ def as_packed(
             "leave them out, or pass lists of labels"
         )
     if isinstance(itemsets, PackedItemsets):
+        itemsets.verify()
         return itemsets
     if is_matrix:
         return _pack_matrix(itemsets)

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from .errors import DataError, InputError, MissingExtraError
 from .itemsets import Dropped, Limits, PackedItemsets, make_limits, pack_codes, pack_itemsets
+from .packed_files import is_packed
 
 if TYPE_CHECKING:
     import polars
@@ -117,6 +118,7 @@ def read_itemsets(
     ----------
     source: path-like, data frame, matrix or iterable
         A file; a folder, of which all files are read in the order of their names; a
+        folder that `PackedItemsets.save` wrote, which is mapped and not copied; a
         pattern such as ``"sales/2024-*.parquet"``; a `polars.DataFrame` or
         `LazyFrame`; a `pandas.DataFrame`; a `pyarrow.Table`; a matrix of
         `scipy.sparse`; or an iterable of itemsets, as for `pack_itemsets`.
@@ -165,7 +167,9 @@ def read_itemsets(
     # Checked before a read that may be long.
     limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
     roles = Roles(itemset, item, weight)
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, str | os.PathLike) and is_packed(Path(source)):
+        result = _load_packed(Path(source), format, separator, roles, limits)
+    elif isinstance(source, str | os.PathLike):
         paths, format = _find_files(source, format)
         if format == "text":
             result = _read_text(source, paths, roles, separator, limits)
@@ -196,6 +200,28 @@ def _result(packed: PackedItemsets, source: str, rows_without_itemset: int = 0) 
 
 
 # Sources
+
+
+def _load_packed(
+    path: Path, format: str | None, separator: str | None, roles: Roles, limits: Limits
+) -> ReadItemsets:
+    """Open packed itemsets; only what the limits leave out is a reason to copy them."""
+    if (format, separator, roles) != (None, None, Roles(None, None, None)):
+        raise InputError(f"{path}: holds packed itemsets, which have no format and no columns")
+    packed = PackedItemsets.load(path)
+    least = int(np.diff(packed.offsets).min(initial=limits.min_length))
+    as_it_is = packed.counts.min(initial=limits.min_count) >= limits.min_count
+    if as_it_is and least >= limits.min_length and limits[2:6] == Limits()[2:6]:
+        return _result(packed, str(path))
+    packed.verify()
+    again = pack_codes(
+        packed.labels,
+        np.array(packed.indices),
+        np.diff(packed.offsets).astype(np.int64),
+        limits,
+        packed.weights,
+    )
+    return _result(again, str(path))
 
 
 def _find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str]:

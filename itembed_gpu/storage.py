@@ -79,19 +79,19 @@ def write_folder(
     """
     from safetensors.numpy import save_file
 
-    encoded = _encode_labels(labels)
+    encoded = encode_labels(labels)
     generation = next_generation(folder)
 
     folder.mkdir(parents=True, exist_ok=True)
     labels_path = folder / f"labels-{generation:06}.json"
     vectors_path = folder / f"vectors-{generation:06}.safetensors"
     labels_path.write_bytes(encoded)
-    _sync(labels_path)
+    sync(labels_path)
     save_file(tensors, vectors_path)
     # safetensors 0.8 makes its files private to their owner, whatever the umask.
     shutil.copymode(labels_path, vectors_path)
-    _sync(vectors_path)
-    _sync_folder(folder)
+    sync(vectors_path)
+    sync_folder(folder)
 
     index = {
         "format": _FORMAT,
@@ -113,7 +113,7 @@ def read_folder(folder: Path) -> tuple[list[Any], dict[str, NDArray[Any]], Any]:
     while True:
         index = _read_index(folder)
         try:
-            labels = _decode_labels(_verified(folder, index, "labels"))
+            labels = decode_labels(_verified(folder, index, "labels"))
             tensors = _read_tensors(_verified(folder, index, "vectors"))
         except DataError:
             # A save that ended meanwhile has removed these files: read those it wrote.
@@ -214,21 +214,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         with temporary.open("wb") as file:
             yield file
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until the file is on disk, not only in memory."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     with contextlib.suppress(OSError):  # Windows opens no folder, and some disks sync none
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -297,7 +297,7 @@ _CODECS = {
 }
 
 
-def _encode_labels(labels: list[Any]) -> bytes:
+def encode_labels(labels: list[Any]) -> bytes:
     """The labels as JSON; with the type of each one only where there are several types."""
     kinds = set(map(type, labels))
     foreign = kinds - {codec.kind for codec in _CODECS.values()}
@@ -322,7 +322,7 @@ def _encode_labels(labels: list[Any]) -> bytes:
         raise InputError(f"labels: {error}; convert such labels to str") from None
 
 
-def _decode_labels(path: Path) -> list[Any]:
+def decode_labels(path: Path) -> list[Any]:
     try:
         document = json.loads(path.read_bytes())
         codecs = [_CODECS[name] for name in document["types"]]

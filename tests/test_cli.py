@@ -21,7 +21,7 @@ click = pytest.importorskip("click", reason="the command line is the extra 'cli'
 pytest.importorskip("polars", reason="the command line is the extra 'cli'")
 CliRunner = pytest.importorskip("click.testing").CliRunner
 
-from itembed_gpu import cli  # noqa: E402  (ends the process where there is no click)
+from itembed_gpu import cli, data_cli  # noqa: E402  (ends the process where there is no click)
 
 # Finds the package that is tested from any folder, installed or not.
 ROOT = Path(itembed_gpu.__file__).parents[1]
@@ -178,7 +178,7 @@ class TestTrain:
         assert "hammer" in Embeddings.load(model)
 
     def test_choices_are_those_of_the_library(self):
-        assert cli._FORMATS == readers.FORMATS
+        assert data_cli.FORMATS == readers.FORMATS
         assert cli._LOSSES == objective.LOSSES
         assert cli._OPTIMIZERS == objective.OPTIMIZERS
         assert cli._SIMILARITIES == item2vec.SIMILARITIES

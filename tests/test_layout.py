@@ -17,6 +17,8 @@ STAIR = [
     "checks",
     "rng",
     "vectors",
+    "storage",
+    "packed_files",
     "grouping",
     "itemsets",
     "columns",
@@ -37,7 +39,6 @@ STAIR = [
     "tasks",
     "training",
     "callbacks",
-    "storage",
     "embeddings",
     "estimator",
     "item2vec",
@@ -47,6 +48,7 @@ STAIR = [
     "example",
     "__init__",
     "evaluation_cli",
+    "data_cli",
     "cli",
 ]
 
