@@ -82,8 +82,7 @@ LABELS = {
 # Settings of each data set's systems: a system that is not listed does not run on it.
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "online_retail": {
-        "ours": {**POOLED, "num_epoch": 20},
-        "ours, large": {**POOLED, "dim": 256, "num_epoch": 20},
+        "ours": {**POOLED, "dim": 256, "num_epoch": 40},
         "popularity": {},
         "item-kNN": {"num_neighbour": 20},
         "EASE": {"l2": 20.0},
@@ -122,7 +121,14 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "Word2Vec": {"num_epoch": 20, "learning_rate": 0.05, "window": 5},
     },
     "cooking": {
-        "ours": {**LABELS, "num_negative": 50, "noise_exponent": 0.5, "l2": 0.0005},
+        "ours": {
+            **LABELS,
+            "num_negative": 200,
+            "negative_sharing": 32,
+            "noise_exponent": 0.5,
+            "l2": 0.002,
+            "subsample": 0.003,
+        },
         "popularity": {},
         "itembed": {"num_epoch": 25, "learning_rate": 0.05},
         "logistic regression": {"c": 3.0},
@@ -130,6 +136,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "bibtex": {
         "ours": {
             **LABELS,
+            "dim": 200,
             "learning_rate": 0.6,
             "num_epoch": 200,
             "num_negative": 60,

@@ -1,10 +1,11 @@
 """Whether ours finds the hidden item of a basket more often than another system does.
 
-    python benchmarks/significance.py DATA   # about 10 minutes on two cores
+    python benchmarks/significance.py DATA   # about 20 minutes on two cores
 
 Online Retail, the protocol of ``quality.py``: both systems answer the same queries, ours once
-for each seed. Writes ``significance.md`` beside this file: the difference of HR@10, and the
-interval of a paired bootstrap over the queries (`itembed_gpu.metrics.paired_bootstrap`).
+for each seed, and have the same dimension where they have one. Writes ``significance.md`` beside
+this file: the difference of HR@10, and the interval of a paired bootstrap over the queries
+(`itembed_gpu.metrics.paired_bootstrap`).
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ from itembed_gpu import metrics
 
 HERE = Path(__file__).parent
 K = 10
+SAME_DIMENSION = ("itembed", "Word2Vec")
 
 
 def hits(system: str, folder: Path, seed: int, num_threads: int) -> np.ndarray:
     """Whether each query's item is found, by the system's best score."""
     data = online_retail(folder)
     watch = Watch(num_threads, "cpu")
-    scorers = SYSTEMS[system](data, seed, watch, **SETTINGS["online_retail"][system])
+    settings = dict(SETTINGS["online_retail"][system])
+    if system in SAME_DIMENSION:
+        settings["dim"] = SETTINGS["online_retail"]["ours"]["dim"]
+    scorers = SYSTEMS[system](data, seed, watch, **settings)
     truth = (data.truth.items, data.truth.offsets)
     rates = [
         metrics.hit_rate(rank(scorer, data.truth, data.masked, K, 1), truth, K)
@@ -42,7 +47,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--against", nargs="+", default=["item-kNN"], choices=list(SYSTEMS))
+    parser.add_argument(
+        "--against", nargs="+", default=["item-kNN", *SAME_DIMENSION], choices=list(SYSTEMS)
+    )
     options = parser.parse_args()
     ours = [hits("ours", options.data, seed, options.threads) for seed in range(options.seeds)]
     lines = [
@@ -50,7 +57,8 @@ def main() -> None:
         "",
         f"`python benchmarks/significance.py DATA`: {options.seeds} seeds, identical queries; the "
         "95 % interval of a paired bootstrap over the queries, of which each has its mean over "
-        f"the seeds. Settings are those of `quality.py`. {machine()}.",
+        f"the seeds. Settings are those of `quality.py`, with one dimension for all that "
+        f"have one. {machine()}.",
         "",
         f"Ours: {np.mean(ours):.4f}, by seed {', '.join(f'{np.mean(one):.4f}' for one in ours)}.",
         "",

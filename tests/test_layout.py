@@ -18,6 +18,7 @@ STAIR = [
     "rng",
     "vectors",
     "storage",
+    "folders",
     "packed_files",
     "grouping",
     "itemsets",

@@ -14,16 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itembed_gpu import packed_files
 from itembed_gpu.errors import DataError, InputError
+from itembed_gpu.folders import BLOCK
 from itembed_gpu.item2vec import Item2Vec
 from itembed_gpu.itemsets import PackedItemsets, pack_itemsets
-from itembed_gpu.packed_files import BLOCK, INDEX, verify_packed
+from itembed_gpu.packed_files import KIND, verify_packed
 from itembed_gpu.readers import read_itemsets
 from itembed_gpu.tables import initialize_syn
 from itembed_gpu.tasks import UnsupervisedTask
 from itembed_gpu.training import train
 
+INDEX = KIND.index
 BASKETS = [["a", "b"], ["b", "c", "a"], ["c", "b"]] * 5
 LABELS = {
     "str": ["x", "é", "", "z"],
@@ -106,12 +107,13 @@ def test_training_from_disk_is_training_from_memory(saved):
 
 def test_nothing_is_read_before_it_is_used(saved, monkeypatch):
     read = []
-    verify = packed_files._verify_file
-    monkeypatch.setattr(
-        packed_files,
-        "_verify_file",
-        lambda path, *rest: (read.append(rest[1]), verify(path, *rest)),
-    )
+    verify = Kind.verify
+
+    def watched(self, path, index, name):
+        read.append(name)
+        verify(self, path, index, name)
+
+    monkeypatch.setattr(Kind, "verify", watched)
     loaded = PackedItemsets.load(saved)
     assert read == ["labels"]
     trained(loaded)
@@ -194,7 +196,7 @@ def test_what_is_no_folder_of_packed_itemsets(tmp_path):
     with pytest.raises(DataError, match="no such file; name a folder of packed itemsets"):
         PackedItemsets.load(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"holds 'notes.txt', which no packing wrote"):
+    with pytest.raises(InputError, match=r"holds 'notes.txt', which is not of packed itemsets"):
         pack_itemsets(BASKETS).save(tmp_path)
     with pytest.raises(InputError, match="is a file; save to a folder"):
         pack_itemsets(BASKETS).save(tmp_path / "notes.txt")
@@ -212,9 +214,9 @@ def test_a_full_disk_leaves_what_was_there(saved, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for place in ("np.save", "sync", "replacing"):
+    for place in ("packed_files.np.save", "folders.sync", "folders.replacing"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"itembed_gpu.packed_files.{place}", full)
+            patch.setattr(f"itembed_gpu.{place}", full)
             with pytest.raises(DataError, match="No space left on device; nothing was saved"):
                 pack_itemsets([["z", "y"]]).save(saved)
         assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
