@@ -176,11 +176,41 @@ class EarlyStopping:
         self._history = history
         # Pairs of a table and its best values.
         self._kept: list[tuple[Any, Any]] = []
+        # Those of a checkpoint, until the task is known.
+        self._loaded: list[Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it: numbers, and the tables of the best epoch."""
+        kept = {f"table-{number}": values for number, (_, values) in enumerate(self._kept)}
+        best = None if math.isnan(self.best) else self.best
+        return {"best": best, "best_epoch": self.best_epoch, "num_bad": self.num_bad, **kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on, in the next training, from what `state_dict` returned."""
+        self._start(None)
+        self.best = math.nan if state["best"] is None else state["best"]
+        self.best_epoch, self.num_bad = state["best_epoch"], state["num_bad"]
+        self.stopped = self.num_bad >= self.patience
+        num_table = sum(name.startswith("table-") for name in state)
+        self._loaded = [state[f"table-{number}"] for number in range(num_table)]
+
+    def _follow(self, state: TrainState) -> None:
+        """Start afresh in another training, unless it goes on from a checkpoint."""
+        if state.history is self._history:
+            return
+        if self._loaded is None:
+            self._start(state.history)
+            return
+        self._history, loaded, self._loaded = state.history, self._loaded, None
+        if loaded:
+            self._kept = [
+                (table, _like(table, values))
+                for table, values in zip(_tables(state.task), loaded, strict=True)
+            ]
 
     def on_epoch_end(self, state: TrainState) -> bool:
         """Compare this epoch with the best one; true if it is time to stop."""
-        if state.history is not self._history:
-            self._start(state.history)
+        self._follow(state)
         value = self._measure(state)
         if value is None:
             return False
@@ -198,6 +228,8 @@ class EarlyStopping:
 
     def on_train_end(self, state: TrainState) -> None:
         """Put the tables of the best epoch back, unless it is the last one."""
+        if self._loaded is not None:
+            self._follow(state)
         if state.history is not self._history:
             return  # interrupted before the end of an epoch
         interrupted = state.history.interrupted
@@ -294,6 +326,16 @@ def _tables(task: Any) -> list[Any]:
 def _copy(table: Any) -> Any:
     with _device_of(table):
         return table.copy()
+
+
+def _like(table: Any, values: Any) -> Any:
+    """Bring values to where a table is."""
+    if not checks.on_device(table):
+        return values
+    copy = _copy(table)
+    with _device_of(table):
+        copy.set(values)
+    return copy
 
 
 def _device_of(table: Any) -> contextlib.AbstractContextManager[Any]:

@@ -6,8 +6,9 @@ binds it once to a backend. From then on it only keeps count of the batches.
 
 from __future__ import annotations
 
-from collections.abc import Sized
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Sized
+from dataclasses import fields
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,30 @@ MIN_TURNS = 16
 CHECK_CALLS = 4
 
 NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
+
+
+class Leaf(NamedTuple):
+    """What a checkpoint keeps of a task over packed itemsets.
+
+    Attributes
+    ----------
+    arrays : dict of array by str
+        What is trained: tables and accumulators.
+    packed : list of array
+        Its itemsets.
+    settings : dict by str
+        What fixes how it is trained.
+    num_done : int
+        Batches that it has trained.
+    go_to : function
+        Sets that number.
+    """
+
+    arrays: dict[str, Any]
+    packed: list[Any]
+    settings: dict[str, Any]
+    num_done: int
+    go_to: Callable[[int], None]
 
 
 @runtime_checkable
@@ -139,6 +164,10 @@ class Task:
 
     def _discard(self) -> None:
         """Forget what the caller's tables do not hold yet."""
+
+    def _leaves(self) -> list[Leaf] | None:
+        """List the tasks over packed itemsets that this one is made of; None if that is not all."""
+        return None
 
 
 class _ForeignTask(Task):
@@ -424,6 +453,36 @@ class _PackedTask(_FusedTask):
 
     def _discard(self) -> None:
         self._bound.discard()
+
+    def _leaves(self) -> list[Leaf] | None:
+        problem = self._problem
+        arrays = {"left": problem.syn_left, "right": problem.syn_right}
+        if self.accumulators is not None:
+            arrays |= dict(zip(("left_state", "right_state"), self.accumulators, strict=True))
+        pairs = problem.pairs
+        options = {
+            option.name: getattr(self.options, option.name)
+            for option in fields(self.options)
+            if option.name != "noise_weights"  # an array
+        }
+        settings = {
+            "kind": type(self).__name__,
+            "num_pair": self.num_pair,
+            "num_batch": problem.num_batch,
+            "num_dimension": int(problem.syn_left.shape[1]),
+            "num_negative": self.num_negative,
+            "negative_sharing": self.negative_sharing,
+            "seed": self.seed,
+            "learning_rate_scale": self.learning_rate_scale,
+            **options,
+        }
+        packed = [pairs.left_items, pairs.left_offsets, pairs.right_items, pairs.right_offsets]
+        if self.options.noise_weights is not None:
+            packed.append(np.asarray(self.options.noise_weights))
+        return [Leaf(arrays, packed, settings, self._num_done, self._go_to)]
+
+    def _go_to(self, num_done: int) -> None:
+        self._num_done = num_done
 
     def _has_weights(self) -> bool:
         pairs = self._problem.pairs
@@ -988,3 +1047,12 @@ class CompoundTask(_FusedTask):
     def _discard(self) -> None:
         for task in self._tasks:
             task._discard()
+
+    def _leaves(self) -> list[Leaf] | None:
+        leaves: list[Leaf] = []
+        for task in self._tasks:
+            parts = task._leaves()
+            if parts is None:
+                return None
+            leaves += parts
+        return leaves

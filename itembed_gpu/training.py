@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from . import checks
 from .backend import Tally
+from .checkpoints import Checkpoints, Place
 from .errors import DeviceError, DivergenceError, InputError
 from .schedule import learning_rates
 from .tasks import Task, Trainable, as_task
@@ -161,6 +163,9 @@ def train(
     final_learning_rate: float = 0.0,
     callbacks: Iterable[Any] = (),
     progress: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 1,
+    resume: bool = False,
 ) -> History:
     """Train a task, with a learning rate that falls linearly from batch to batch.
 
@@ -191,6 +196,19 @@ def train(
     progress : bool, optional
         Whether to show a progress bar on standard error: pairs a second, the
         learning rate, and the running loss of a sample.
+    checkpoint : path-like, optional
+        Folder to write checkpoints to: after every `checkpoint_every`-th epoch, at the
+        end, and at Ctrl-C or SIGTERM. The tables are copied, and a thread writes the copy
+        while training goes on. A write that is killed leaves the one before. For tasks of
+        this package; callbacks are kept where they have a `state_dict` and a
+        `load_state_dict`, as `EarlyStopping` has.
+    checkpoint_every : int, optional
+        Epochs from one checkpoint to the next.
+    resume : bool, optional
+        Whether to go on from the checkpoint, if there is one: the tables get its values,
+        and random stream, learning rate, epoch and history go on from there. On one thread
+        of the CPU the result is that of a training that was never interrupted, to the last
+        bit. Without it, a folder that has a checkpoint already is refused.
 
     Returns
     -------
@@ -200,7 +218,9 @@ def train(
     Raises
     ------
     InputError
-        An argument cannot be used.
+        An argument cannot be used, or the checkpoint is of another job.
+    DataError
+        The checkpoint is damaged, or cannot be written. The tables hold what was trained.
     DivergenceError
         Training left the finite numbers. It is found within the epoch, or,
         where an epoch trains few of the rows, within as many as train them all.
@@ -219,17 +239,56 @@ def train(
     if len(inner) < 1:
         raise InputError("task has no batch; pass one with a length of at least 1")
 
+    plan = {
+        "num_epoch": num_epoch,
+        "initial_learning_rate": initial,
+        "final_learning_rate": final,
+    }
+    saver = None
+    if checkpoint is not None:
+        saver = Checkpoints(checkpoint, inner, checkpoint_every, plan, callbacks)
+    elif resume:
+        raise InputError("resume is True and checkpoint is None; pass the folder of checkpoints")
+    with saver.listening() if saver else nullcontext():
+        place = saver.restore(resume) if saver else None
+        bar = _Bar(num_epoch * len(inner), progress)
+        return _train(task, num_epoch, (initial, final), callbacks, hooks, bar, saver, place)
+
+
+def _train(
+    task: Trainable,
+    num_epoch: int,
+    rates: tuple[float, float],
+    callbacks: list[Any],
+    hooks: list[Callback],
+    bar: _Bar,
+    saver: Checkpoints | None,
+    place: Place | None,
+) -> History:
+    inner = as_task(task)
     history = History()
-    epoch = 0
-    bar = _Bar(num_epoch * len(inner), progress)
+    epoch = batch = 0
+    if place is not None:
+        history.epochs = [EpochRecord(**record) for record in place.records]
+        history.stopped = place.stopped
+        epoch, batch = place.epoch, place.batch
+    first = num_epoch if history.stopped else epoch
     try:
         with bar.preparing():
             inner._prepare()
-        inner._start_epoch()
-        for epoch in range(num_epoch):
-            meter = _Meter(epoch)
+        if place is None:
+            inner._start_epoch()
+        bar.skip(epoch * len(inner) + batch)
+        for epoch in range(first, num_epoch):
+            meter = _Meter(epoch, None if batch == 0 or place is None else place)
             try:
-                _train_epoch(inner, epoch, num_epoch, initial, final, meter, bar)
+                batch = _train_epoch(inner, epoch, batch, num_epoch, rates, meter, bar, saver)
+                if saver and batch < len(inner):
+                    inner.synchronize()
+                    saver.write(saver.where(epoch, batch, history, meter, False), wait=True)
+                    history.interrupted = True
+                    break
+                batch = 0
                 inner._check_finite(thorough=False)
                 if hooks:
                     inner.synchronize()
@@ -240,8 +299,17 @@ def train(
             # Every callback hears of every epoch, also where an earlier one stops.
             with bar.waiting():
                 answers = [bool(hook(state)) for hook in hooks]
-            if any(answers):
-                history.stopped = True
+            history.stopped = any(answers)
+            history.interrupted = bool(saver and saver.requested and epoch + 1 < num_epoch)
+            ends = history.stopped or history.interrupted or epoch + 1 == num_epoch
+            if saver and (ends or (epoch + 1) % saver.every == 0):
+                with bar.waiting():
+                    inner._check_finite()
+                    inner.synchronize()
+                    saver.write(
+                        saver.where(epoch + 1, 0, history, _Meter(epoch + 1), history.stopped)
+                    )
+            if history.stopped or history.interrupted:
                 break
     except KeyboardInterrupt:
         history.interrupted = True
@@ -253,7 +321,11 @@ def train(
         raise
     finally:
         bar.close()
+        if saver:
+            saver.join()
     inner.synchronize()
+    if saver:
+        saver.finish()
     if history.interrupted:
         logger.warning(
             "interrupted in epoch %d of %d: the tables hold what was trained until now",
@@ -282,19 +354,18 @@ def _as_callback(callback: Any) -> Callback:
 def _train_epoch(
     task: Task,
     epoch: int,
+    batch: int,
     num_epoch: int,
-    initial: float,
-    final: float,
+    ends: tuple[float, float],
     meter: _Meter,
     bar: _Bar,
-) -> None:
+    saver: Checkpoints | None,
+) -> int:
+    """Train an epoch from a batch on, until its end or a signal; return the batch that is next."""
     num_batch = len(task)
-    batch = 0
-    while batch < num_batch:
+    while batch < num_batch and not (saver and saver.requested):
         count = min(task._batches_per_call, num_batch - batch)
-        rates = learning_rates(
-            initial, final, epoch * num_batch + batch, count, num_epoch * num_batch
-        )
+        rates = learning_rates(*ends, epoch * num_batch + batch, count, num_epoch * num_batch)
         num_pair = task._train_batches(rates, 0)
         batch += count
         # At the end of an epoch all of its losses are waited for.
@@ -308,18 +379,23 @@ def _train_epoch(
                 "the loss is not finite: training diverged. "
                 "Start again from fresh tables with a lower learning rate or smaller weights"
             )
+    return batch
 
 
 class _Meter:
-    """Adds up one epoch."""
+    """Adds up one epoch, or the rest of one that a checkpoint has the beginning of."""
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, place: Place | None = None) -> None:
         self.epoch = epoch
         self.num_batch = 0
         self.num_pair = 0
         self.tally = Tally()
         self.learning_rate = math.nan
         self.began = self.ended = time.perf_counter()
+        if place is not None:
+            self.num_batch, self.num_pair = place.partial["num_batch"], place.partial["num_pair"]
+            self.tally, self.learning_rate = place.tally, place.partial["learning_rate"]
+            self.began -= place.partial["seconds"]
 
     def add(self, learning_rate: float, num_batch: int, num_pair: int, tally: Tally) -> None:
         if self.num_batch == 0:
@@ -363,6 +439,11 @@ class _Bar:
         self._bar.set_postfix_str("", refresh=False)
         self._bar.reset()
         self._began = self._shown = time.perf_counter()
+
+    def skip(self, num_batch: int) -> None:
+        """Begin where a checkpoint ends."""
+        if num_batch:
+            self._bar.update(num_batch)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

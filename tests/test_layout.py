@@ -38,6 +38,7 @@ STAIR = [
     "tables",
     "lowlevel",
     "tasks",
+    "checkpoints",
     "training",
     "callbacks",
     "embeddings",

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itembed_gpu.errors import DataError, InputError
-from itembed_gpu.folders import BLOCK
+from itembed_gpu.folders import BLOCK, Kind
 from itembed_gpu.item2vec import Item2Vec
 from itembed_gpu.itemsets import PackedItemsets, pack_itemsets
 from itembed_gpu.packed_files import KIND, verify_packed
