@@ -105,7 +105,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "optimizer": "adagrad",
             "learning_rate": 0.4,
             "dim": 128,
-            "num_epoch": 60,
+            "num_epoch": 100,
             "num_negative": 200,
             "negative_sharing": 32,
             "l2": 0.001,

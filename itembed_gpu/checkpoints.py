@@ -127,8 +127,8 @@ class Checkpoints:
             return None
         if not resume:
             raise InputError(
-                f"checkpoint: {self.folder} holds one already; pass resume=True to go on from it, "
-                "or another folder"
+                f"checkpoint: {self.folder} holds one already; pass resume=True (--resume) to go "
+                "on from it, or another folder"
             )
         index = KIND.read_index(self.folder)
         self._check_job(index.get("job"))
@@ -278,6 +278,20 @@ class Checkpoints:
 
     def _note(self, number: int, frame: Any) -> None:
         self.requested.append(number)
+
+
+def stored_seed(folder: Any) -> int | None:
+    """Return the seed of the first task of a checkpoint; None where there is no checkpoint.
+
+    For jobs whose seed was drawn: the one that goes on needs the same.
+    """
+    path = Path(folder)
+    if not (path / KIND.index).exists():
+        return None
+    try:
+        return int(KIND.read_index(path)["job"]["tasks"][0]["seed"])
+    except (KeyError, IndexError, TypeError) as error:
+        raise DataError(f"{path / KIND.index}: names no seed; {KIND.cure}") from error
 
 
 def _leaves_of(task: Task) -> list[Leaf]:

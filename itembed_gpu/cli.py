@@ -46,7 +46,7 @@ except ImportError:
     # An exception would be a traceback to the user: this runs before `main` does.
     sys.exit('Error: the command line needs click: pip install "itembed_gpu[cli]"')
 
-from .data_cli import pack, reading_options, verify
+from .data_cli import checkpoint_options, pack, reading_options, verify
 
 if TYPE_CHECKING:
     from .embeddings import Embeddings
@@ -330,6 +330,7 @@ def _watching_options(command: _Command) -> _Command:
 @_training_options
 @_objective_options
 @_watching_options
+@checkpoint_options
 @_machine_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
@@ -342,6 +343,9 @@ def train(
     every: int | None,
     patience: int | None,
     plot: Path | None,
+    checkpoint: Path | None,
+    checkpoint_every: int,
+    resume: bool,
     seed: int | None,
     threads: int | None,
     device: str | None,
@@ -361,8 +365,10 @@ def train(
       itembed-gpu train --example --evaluate --plot pictures
       itembed-gpu train baskets.txt -o model
       itembed-gpu train sales.csv --itemset invoice --item product -o model
+      itembed-gpu train sales.itemsets -o model --checkpoint night --resume
 
-    Ctrl-C stops early, and saves what has been learnt until then.
+    Ctrl-C stops early, and saves what has been learnt until then. With --checkpoint, so does
+    the signal that a batch system sends (SIGTERM), and --resume goes on from there.
     """
     settings = _settings(options, example)
     reading = {name: value for name, value in options.items() if name not in settings}
@@ -380,6 +386,12 @@ def train(
     backend = _check_device(device, threads)
     from .rng import resolve_seed
 
+    if resume and checkpoint is None:
+        raise click.UsageError("--resume needs --checkpoint DIR")
+    if resume and seed is None:
+        from .checkpoints import stored_seed
+
+        seed = stored_seed(checkpoint)
     settings["seed"] = resolve_seed(seed)
     seconds: dict[str, float] = {}
     with _timed(seconds, "reading"):
@@ -396,7 +408,9 @@ def train(
         part, held = hold_out(model, packed, settings, not quiet)
     with _timed(seconds, "training"):
         # Rare items are left out by now, counted in the whole of FILE.
-        model.set_params(min_count=1).fit(part).set_params(min_count=settings["min_count"])
+        model.set_params(min_count=1).fit(
+            part, checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume
+        ).set_params(min_count=settings["min_count"])
     if output is not None:
         with _timed(seconds, "saving"):
             _save(model, output, {**settings, "source": packed.source, "version": __version__})

@@ -1,4 +1,4 @@
-"""The command line for data: ``itembed-gpu pack`` and ``itembed-gpu verify``."""
+"""The command line for data: ``pack``, ``verify``, and what trainings leave to go on from."""
 
 from __future__ import annotations
 
@@ -27,6 +27,30 @@ def reading_options(command: Command) -> Command:
         ),
         click.option(
             "--format", type=click.Choice(FORMATS), help="Format of FILE [as its suffix says]."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def checkpoint_options(command: Command) -> Command:
+    """Add the options that keep a training from being lost."""
+    for option in (
+        click.option(
+            "--resume", is_flag=True, help="Go on from the checkpoint in DIR, if there is one."
+        ),
+        click.option(
+            "--checkpoint-every",
+            type=click.IntRange(min=1),
+            metavar="N",
+            default=1,
+            help="Epochs from one checkpoint to the next [1].",
+        ),
+        click.option(
+            "--checkpoint",
+            metavar="DIR",
+            type=click.Path(readable=False, path_type=Path),
+            help="Folder to write checkpoints to, also at Ctrl-C and SIGTERM [none].",
         ),
     ):
         command = option(command)
@@ -128,6 +152,10 @@ def verify(folder: Path) -> None:
 
     DIR is a folder that `itembed-gpu pack` wrote. If a part of it was altered or lost, the error
     says which.
+
+    \b
+    Example:
+      itembed-gpu verify sales.itemsets
     """
     from .packed_files import verify_packed
 

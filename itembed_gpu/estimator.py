@@ -150,7 +150,7 @@ class Estimator:
             "num_threads": self.workers,
         }
 
-    def _train(self, task: Task, epochs: int, quietly: bool = False) -> History:
+    def _train(self, task: Task, epochs: int, quietly: bool = False, **checkpoints: Any) -> History:
         return train(
             task,
             num_epoch=checks.integer("epochs", epochs),
@@ -158,6 +158,7 @@ class Estimator:
             final_learning_rate=checks.number("min_alpha", self.min_alpha),
             callbacks=() if quietly else self.callbacks,
             progress=self.progress and not quietly,
+            **checkpoints,
         )
 
     def _place(self, table: npt.NDArray[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Self, cast
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import checks
+from .checkpoints import stored_seed
 from .checks import Float32Array, Int64Array
 from .devices import Device
 from .embeddings import Embeddings, _listed
@@ -233,7 +235,16 @@ class Item2Vec(Estimator):
 
     # ---------------------------------------------------------------- training
 
-    def fit(self, itemsets: Any, y: Any = None, *, weights: Weights | None = None) -> Self:
+    def fit(
+        self,
+        itemsets: Any,
+        y: Any = None,
+        *,
+        weights: Weights | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1,
+        resume: bool = False,
+    ) -> Self:
         """Learn from itemsets, and forget what was learned before.
 
         If it fails, what was learned before is still there.
@@ -247,6 +258,9 @@ class Item2Vec(Estimator):
             Ignored; scikit-learn passes it.
         weights : iterable of iterable of float, optional
             Weight of each item.
+        checkpoint, checkpoint_every, resume : optional
+            As for `train`: a folder of checkpoints, epochs from one to the next, and whether
+            to go on from what is there. A seed that was drawn is taken from there as well.
 
         Returns
         -------
@@ -262,7 +276,19 @@ class Item2Vec(Estimator):
         DeviceError
             The device cannot be had, or failed.
         """
-        return self._learn(self._nothing(), itemsets, weights, self.epochs)
+        start = self._nothing()
+        if checkpoint is not None and resume and self.seed is None:
+            stored = stored_seed(checkpoint)
+            start = start if stored is None else start._replace(seed=stored)
+        return self._learn(
+            start,
+            itemsets,
+            weights,
+            self.epochs,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+        )
 
     def partial_fit(
         self,
@@ -320,7 +346,14 @@ class Item2Vec(Estimator):
             )
         return _Start(self.embeddings_, self.accumulators_, self.seed_, self.num_fit_)
 
-    def _learn(self, start: _Start, itemsets: Any, weights: Weights | None, epochs: int) -> Self:
+    def _learn(
+        self,
+        start: _Start,
+        itemsets: Any,
+        weights: Weights | None,
+        epochs: int,
+        **checkpoints: Any,
+    ) -> Self:
         """Train copies of tables, with rows for new labels, and keep them if all went well."""
         old = start.embeddings
         labels, counts, packed = with_new_labels(
@@ -354,7 +387,7 @@ class Item2Vec(Estimator):
             pooling=self.pooling,
             **self._task_options(counts, seed),
         )
-        self.history_ = self._train(task, epochs)
+        self.history_ = self._train(task, epochs, **checkpoints)
         self.embeddings_ = embeddings
         self.accumulators_ = task.accumulators
         self.dropped_ = packed.dropped

@@ -739,17 +739,17 @@ class TestProcess:
         assert json.loads(stdout)["interrupted"] is True
         assert np.isfinite(Embeddings.load(out).vectors).all()
 
-    @pytest.mark.parametrize("extra", ["click", "polars"])
-    def test_without_the_extra(self, extra, table, tmp_path):
+    @pytest.mark.parametrize(("package", "extra"), [("click", "cli"), ("polars", "data")])
+    def test_without_the_extra(self, package, extra, table, tmp_path):
         code = (
-            f"import sys; sys.modules[{extra!r}] = None; from itembed_gpu.cli import main; main()"
+            f"import sys; sys.modules[{package!r}] = None; from itembed_gpu.cli import main; main()"
         )
         command = [sys.executable, "-c", code, "train", table, "-o", tmp_path / "model"]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert result.returncode == 1
         assert result.stdout == ""
         assert len(result.stderr.splitlines()) == 1
-        assert 'pip install "itembed_gpu[cli]"' in result.stderr
+        assert f'pip install "itembed_gpu[{extra}]"' in result.stderr
 
     def test_a_closed_pipe_is_no_traceback(self, model):
         process = subprocess.Popen(
@@ -760,3 +760,77 @@ class TestProcess:
         process.wait(timeout=60)
         process.stderr.close()
         assert b"Traceback" not in stderr
+
+
+class TestData:
+    def test_pack_then_train_is_to_train(self, table, tmp_path):
+        columns = ["--itemset", "basket", "--item", "code"]
+        result = run("pack", table, "-o", tmp_path / "data", *columns, "--json")
+        assert result.exit_code == 0, result.output
+        report = json.loads(result.stdout)
+        assert (report["items"], report["itemsets"], report["occurrences"]) == (4, 2, 36)
+        assert report["rows_without_itemset"] == 9
+        assert report["dropped"]["none_items"] == 9
+        for source, name, more in ((table, "a", columns), (tmp_path / "data", "b", [])):
+            result = run("train", source, "-o", tmp_path / name, *QUICK, "--seed", 7, *more)
+            assert result.exit_code == 0, result.output
+        one, two = (Embeddings.load(tmp_path / name) for name in "ab")
+        assert list(one) == list(two)
+        assert np.array_equal(one.vectors, two.vectors)
+
+    def test_pack_says_what_it_left_out(self, text, tmp_path):
+        result = run(
+            "pack", text, "-o", tmp_path / "data", "--max-items", 2, "--duplicates", "drop"
+        )
+        assert result.exit_code == 0, result.output
+        assert "dropped 5 rare labels (140 items)" in result.stdout
+        assert "Packed 80 occurrences of 2 items in 40 itemsets" in result.stdout
+
+    def test_pack_from_a_pattern(self, text, tmp_path):
+        text.with_name("more.txt").write_text("tea cup\n")
+        result = run("pack", tmp_path / "*.txt", "-o", tmp_path / "data", "--json")
+        assert json.loads(result.stdout)["itemsets"] == 81
+
+    def test_verify(self, text, tmp_path):
+        run("pack", text, "-o", tmp_path / "data")
+        result = run("verify", tmp_path / "data")
+        assert result.exit_code == 0
+        assert result.stdout.endswith(" bytes, as they were saved\n")
+        path = tmp_path / "data" / "indices-000001.npy"
+        path.write_bytes(path.read_bytes()[:-1] + b"\7")
+        assert_fails(run("verify", tmp_path / "data"), 1, path, "were altered")
+        assert_fails(run("train", tmp_path / "data", "-o", tmp_path / "m", *QUICK), 1, "altered")
+        assert not (tmp_path / "m").exists()
+        assert_fails(run("verify", tmp_path), 1, "name a folder of packed itemsets")
+
+
+class TestCheckpoint:
+    def test_goes_on_where_it_was(self, text, tmp_path, monkeypatch):
+        common = ["--dim", 4, "--epochs", 4, "--threads", 1, "--quiet", "--json"]
+        result = run("train", text, "-o", tmp_path / "whole", *common, "--seed", 5)
+        assert result.exit_code == 0, result.output
+        kept = [*common, "--checkpoint", tmp_path / "kept"]
+        with monkeypatch.context() as patch:
+            from itembed_gpu.checkpoints import Checkpoints
+
+            write = Checkpoints.write
+
+            def write_and_interrupt(self, place, **options):
+                write(self, place, **options)
+                if place.epoch == 2:
+                    signal.raise_signal(signal.SIGINT)
+
+            patch.setattr(Checkpoints, "write", write_and_interrupt)
+            result = run("train", text, "-o", tmp_path / "part", *kept, "--seed", 5)
+        assert result.exit_code == cli.INTERRUPTED, result.output
+        assert_fails(run("train", text, "-o", tmp_path / "x", *kept, "--seed", 5), 1, "--resume")
+        # The seed is that of the checkpoint.
+        result = run("train", text, "-o", tmp_path / "resumed", *kept, "--resume")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["settings"]["seed"] == 5
+        one, two = (Embeddings.load(tmp_path / name) for name in ("whole", "resumed"))
+        assert np.array_equal(one.vectors, two.vectors)
+
+    def test_resume_needs_a_folder(self, text, tmp_path):
+        result = run("train", text, "-o", tmp_path / "m", "--resume")
+        assert_fails(result, 2, "--resume needs --checkpoint DIR")

@@ -1,0 +1,277 @@
+"""How fast itemsets are read, packed, kept and trained: rows a second, and memory.
+
+    python benchmarks/data.py                   # 50 million rows: about 10 minutes
+    python benchmarks/data.py --rows 1000000    # does it run?
+
+Each reading is a process of its own, on a catalog of `synthetic.py` (100,000 items, string
+labels); what counts are the ratios within one run. Memory is the most that the process had
+beyond what it began with, the source included where that lies in memory. Writes ``data.md`` and
+``data.png`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import machine  # these lie beside this file
+from synthetic import make_catalog, write
+
+HERE = Path(__file__).parent
+NUM_ITEM = 100_000
+# Lists of Python objects take some 100 bytes a row.
+LIST_ROWS = 5_000_000
+
+
+# --- what is measured: each prepares a source, and returns what reads it ------------
+
+
+def ours(source: Any, **options: Any) -> Callable[[], int]:
+    import itembed_gpu
+
+    def read() -> int:
+        return int(itembed_gpu.read_itemsets(source, **options).dropped.items_read)
+
+    return read
+
+
+def parquet(folder: Path) -> Callable[[], int]:
+    return ours(folder / "parquet")
+
+
+def parquet_unsorted(folder: Path) -> Callable[[], int]:
+    return ours(folder / "shuffled")
+
+
+def csv(folder: Path) -> Callable[[], int]:
+    return ours(folder / "csv")
+
+
+def frame(folder: Path) -> Any:
+    import polars
+
+    return polars.read_parquet(folder / "parquet" / "*.parquet")
+
+
+def polars_frame(folder: Path) -> Callable[[], int]:
+    return ours(frame(folder))
+
+
+def pandas_frame(folder: Path) -> Callable[[], int]:
+    return ours(frame(folder).to_pandas())
+
+
+def csr(folder: Path) -> Callable[[], int]:
+    from scipy.sparse import csr_array
+
+    import itembed_gpu
+
+    packed = itembed_gpu.read_itemsets(folder / "parquet")
+    values = np.ones(packed.num_item, dtype=np.float32)
+    return ours(csr_array((values, packed.indices, packed.offsets)))
+
+
+def saved(folder: Path) -> Callable[[], int]:
+    import itembed_gpu
+
+    path = folder / "data.itemsets"
+    if not path.exists():
+        itembed_gpu.read_itemsets(folder / "parquet").save(path)
+    return ours(path)
+
+
+def pandas_groupby(folder: Path) -> Callable[[], int]:
+    table = frame(folder).to_pandas()
+
+    def read() -> int:
+        codes, _ = table["item"].factorize()
+        lengths = table.assign(code=codes).groupby("basket", sort=False)["code"].apply(np.asarray)
+        return int(np.concatenate(lengths.to_numpy()).size)
+
+    return read
+
+
+def lists_of(folder: Path) -> list[list[str]]:
+    import polars
+
+    table = frame(folder).head(LIST_ROWS)
+    groups = table.group_by("basket", maintain_order=True).agg(polars.col("item"))
+    return groups["item"].to_list()
+
+
+def lists(folder: Path) -> Callable[[], int]:
+    import itembed_gpu
+
+    itemsets = lists_of(folder)
+    return lambda: int(itembed_gpu.pack_itemsets(itemsets).dropped.items_read)
+
+
+def lists_itembed(folder: Path) -> Callable[[], int]:
+    import itembed
+
+    itemsets = lists_of(folder)
+    return lambda: len(itembed.pack_itemsets(itemsets)[1])
+
+
+READERS: dict[str, tuple[str, Callable[[Path], Callable[[], int]], float | None]] = {
+    "parquet": ("Parquet, sorted by basket", parquet, 10e6),
+    "parquet_unsorted": ("Parquet, shuffled", parquet_unsorted, 4e6),
+    "csv": ("CSV", csv, None),
+    "polars": ("polars.DataFrame", polars_frame, None),
+    "pandas": ("pandas.DataFrame", pandas_frame, None),
+    "csr": ("scipy CSR, integer items", csr, 100e6),
+    "saved": ("packed folder, opened", saved, None),
+    "lists": ("lists of strings", lists, None),
+    "lists_itembed": ("lists of strings, itembed", lists_itembed, None),
+    "pandas_groupby": ("pandas groupby", pandas_groupby, None),
+}
+
+
+def measure_one(name: str, folder: Path) -> dict[str, float]:
+    """Read a source three times: the best time, and the most memory of the first."""
+    # Compiled before: the code is kept on disk between processes.
+    import polars
+
+    import itembed_gpu
+
+    for rows in ({"b": [1, 1, 2], "i": ["x", "y", "x"]}, {"b": [1, 2, 1], "i": ["x", "y", "x"]}):
+        itembed_gpu.read_itemsets(polars.DataFrame(rows))
+    read = READERS[name][1](folder)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds, rows, memory = [], 0, 0
+    for number in range(3):
+        began = time.perf_counter()
+        rows = read()
+        seconds.append(time.perf_counter() - began)
+        if number == 0:
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {"rows": rows, "seconds": min(seconds), "memory": memory * 1024}
+
+
+def run_all(folder: Path) -> dict[str, dict[str, float]]:
+    results = {}
+    for name in READERS:
+        command = [sys.executable, __file__, "--measure", name, "--folder", str(folder)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        results[name] = json.loads(done.stdout.splitlines()[-1])
+        print(name, results[name], flush=True)
+    return results
+
+
+def end_to_end(folder: Path) -> dict[str, float]:
+    """Seconds of each phase from a file to a saved model, and of checkpoints in training."""
+    import itembed_gpu
+
+    def trained(packed: Any, epochs: int, **options: Any) -> tuple[Any, float]:
+        syn0 = itembed_gpu.initialize_syn(packed.num_label, 64, seed=1)
+        syn1 = itembed_gpu.initialize_syn(packed.num_label, 64, "zero")
+        task = itembed_gpu.UnsupervisedTask(packed.indices, packed.offsets, syn0, syn1, seed=1)
+        task.do_batch(0.0)  # compiled before
+        began = time.perf_counter()
+        itembed_gpu.train(task, num_epoch=epochs, progress=False, **options)
+        return syn0, time.perf_counter() - began
+
+    seconds = {}
+    began = time.perf_counter()
+    packed = itembed_gpu.read_itemsets(folder / "parquet", min_length=2)
+    seconds["reading and packing"] = time.perf_counter() - began
+    began = time.perf_counter()
+    packed.save(folder / "end.itemsets")
+    seconds["saving what was packed"] = time.perf_counter() - began
+    opened = itembed_gpu.PackedItemsets.load(folder / "end.itemsets")
+    syn0, seconds["training, one epoch, D=64"] = trained(opened, 1)
+    began = time.perf_counter()
+    itembed_gpu.Embeddings(packed.labels, syn0).save(folder / "model")
+    seconds["saving the model"] = time.perf_counter() - began
+    _, kept = trained(opened, 1, checkpoint=folder / "kept")
+    seconds["the same epoch with a checkpoint"] = kept
+    return seconds
+
+
+# --- what is written ----------------------------------------------------------------
+
+
+def make_report(results: dict[str, dict[str, float]], phases: dict[str, float], rows: int) -> str:
+    lines = [
+        "# Reading, packing and keeping itemsets",
+        "",
+        f"`python benchmarks/data.py --rows {rows}`: a long table of {rows:,} rows, string items "
+        f"of a catalog of {NUM_ITEM:,} (lists: the first {LIST_ROWS:,} rows at most); the best of "
+        f"three, each source in a process of its own. {machine()}.",
+        "",
+        "| from | million rows a second | target | memory beyond the source, bytes a row |",
+        "|---|---|---|---|",
+    ]
+    for name, result in results.items():
+        title, _, target = READERS[name]
+        speed = result["rows"] / result["seconds"]
+        goal = f"{target / 1e6:g}: {'reached' if speed >= target else 'missed'}" if target else ""
+        memory = result["memory"] / result["rows"]
+        lines.append(f"| {title} | {speed / 1e6:,.1f} | {goal} | {memory:.0f} |")
+    ours, theirs = (results[n]["rows"] / results[n]["seconds"] for n in ("lists", "lists_itembed"))
+    lines += ["", f"Lists: {ours / theirs:.2f} times as fast as itembed (target: 2).", ""]
+    lines += ["## From the file to a saved model", "", "| phase | seconds |", "|---|---|"]
+    lines += [f"| {phase} | {seconds:.2f} |" for phase, seconds in phases.items()]
+    return "\n".join(lines) + "\n\n![Speed of reading](data.png)\n"
+
+
+def plot(path: Path, results: dict[str, dict[str, float]]) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    names = [name for name in reversed(results) if name != "saved"]
+    speeds = [results[name]["rows"] / results[name]["seconds"] / 1e6 for name in names]
+    figure, axes = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
+    other = ("lists_itembed", "pandas_groupby")
+    bars = axes.barh(
+        [READERS[name][0] for name in names],
+        speeds,
+        color=["0.65" if name in other else "C0" for name in names],
+    )
+    axes.bar_label(bars, fmt=" {:.1f}")
+    axes.set_xscale("log")
+    axes.set_xlim(0.5 * min(speeds), 2 * max(speeds))
+    axes.set_xlabel("million rows a second (ours blue)")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=50_000_000)
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written")
+    parser.add_argument("--measure", choices=READERS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure_one(options.measure, options.folder)))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        catalog = make_catalog(NUM_ITEM)
+        rows = write(folder / "parquet", catalog, options.rows, "parquet", False)
+        write(folder / "shuffled", catalog, options.rows, "parquet", True)
+        write(folder / "csv", catalog, options.rows, "csv", False)
+        results = run_all(folder)
+        phases = end_to_end(folder)
+    report = make_report(results, phases, rows)
+    (options.out / "data.md").write_text(report, encoding="utf-8")
+    plot(options.out / "data.png", results)
+    print(report)
+
+
+if __name__ == "__main__":
+    main()
