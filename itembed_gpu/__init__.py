@@ -63,7 +63,10 @@ _NAMES = {
         "read_itemsets",
     ),
     "schedule": ("index_batch_stream",),
-    "tables": ("initialize_syn",),
+    "tables": (
+        "extend_syn",
+        "initialize_syn",
+    ),
     "tasks": (
         "CompoundTask",
         "SupervisedTask",
@@ -192,6 +195,9 @@ if TYPE_CHECKING:
     )
     from .schedule import (
         index_batch_stream as index_batch_stream,
+    )
+    from .tables import (
+        extend_syn as extend_syn,
     )
     from .tables import (
         initialize_syn as initialize_syn,

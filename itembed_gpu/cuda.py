@@ -36,6 +36,7 @@ from .geometry import (
 )
 from .interrupts import deferred_interrupt
 from .kernels import THREADS_PER_BLOCK, WARP
+from .objective import FREEZE_LEFT, FREEZE_RIGHT
 from .schedule import batch_at, batch_start, epoch_order
 from .steps import LOSS_STRIDE
 
@@ -754,7 +755,7 @@ class CudaTask:
         work["rates"], work["tally"] = slot.rates.data.ptr, slot.tally.data.ptr
         work["start"], work["num_pair"], work["first_batch"] = start, stop - start, first_batch
         grid, block = self._choose_grid(stop - start)
-        for table in self._tables():
+        for table in self._trained_tables():
             table.changed = True
         slot.began.record(stream)
         self._kernel((grid,), (block,), (work,))
@@ -822,6 +823,19 @@ class CudaTask:
         """List what is trained, each once."""
         tables = [self._left, self._right, *(state for state in self._states if state is not None)]
         return list(dict.fromkeys(tables))
+
+    def _trained_tables(self) -> list[DeviceTable]:
+        """List what launches change: not the side that is frozen, and its accumulators."""
+        flags = self._problem.objective.flags
+        frozen = (flags & FREEZE_LEFT, flags & FREEZE_RIGHT)
+        sides = zip((self._left, self._right), self._states, frozen, strict=True)
+        return [
+            table
+            for syn, state, is_frozen in sides
+            if not is_frozen
+            for table in (syn, state)
+            if table is not None
+        ]
 
     def is_finite(self) -> bool:
         with self._device():

@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
@@ -151,6 +151,11 @@ class Estimator:
         }
 
     def _train(self, task: Task, epochs: int, quietly: bool = False, **checkpoints: Any) -> History:
+        if isinstance(self.callbacks, Iterator):
+            raise InputError(
+                f"callbacks is a {type(self.callbacks).__name__}, which can be read once alone; "
+                "pass a list"
+            )
         return train(
             task,
             num_epoch=checks.integer("epochs", epochs),
@@ -202,8 +207,8 @@ class Estimator:
         ------
         InputError
             Nothing has been written: nothing has been learned, a label cannot be saved
-            (see `Embeddings.save`), a value is no longer finite, or the folder holds
-            something else.
+            (see `Embeddings.save`), a value is no longer finite, `metadata` has a name that
+            the model uses itself, or the folder holds something else.
         OSError
             The disk is full, or the like. What was saved before still loads.
         """
@@ -218,6 +223,8 @@ class Estimator:
             if name not in MACHINE
         }
         own = {"estimator": type(self).__name__, "params": params, **state}
+        for name in own.keys() & (metadata or {}).keys():
+            raise InputError(f"metadata holds {name!r}, which the model keeps itself; rename it")
         write_folder(Path(folder), labels, tensors, _json_copy({**(metadata or {}), **own}))
 
     @classmethod

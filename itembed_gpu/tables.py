@@ -1,4 +1,4 @@
-"""Tables of embeddings: `initialize_syn`."""
+"""Tables of embeddings: made, and extended."""
 
 from __future__ import annotations
 
@@ -85,3 +85,51 @@ def initialize_syn(
     values -= np.array(0.5, dtype=dtype)
     values /= np.array(shape[1], dtype=dtype)
     return backend.to_device(values)
+
+
+def extend_syn(
+    syn: npt.NDArray[Any], num_label: int, method: str = "uniform", *, seed: int | None = None
+) -> npt.NDArray[Any]:
+    """Add rows for new labels to a table; the old ones stay as they are.
+
+    With labels that were packed by ``pack_itemsets(..., labels=old)``, row i stays that of
+    label i. Trained with ``update_right=False`` (or `update_left`), or on new itemsets alone, new
+    items find their places among old ones.
+
+    Parameters
+    ----------
+    syn : floating, (num_old, num_dimension)
+        A NumPy table; it is not changed.
+    num_label : int
+        Rows to have in all, at least `num_old`.
+    method : {"uniform", "zero"}
+        As for `initialize_syn`.
+    seed : int, optional
+        The same.
+
+    Returns
+    -------
+    floating, (num_label, num_dimension)
+        A new table of the same type.
+
+    Raises
+    ------
+    InputError
+        `syn` is no table, or has more rows.
+
+    Examples
+    --------
+    >>> packed = pack_itemsets(new_itemsets, labels=old_labels, min_length=2)
+    >>> syn0 = extend_syn(syn0, packed.num_label)
+    """
+    if not isinstance(syn, np.ndarray) or syn.ndim != 2:
+        raise InputError(
+            f"syn is {checks.show(syn)}; pass a NumPy table of (num_label, num_dimension)"
+        )
+    num_new = checks.integer("num_label", num_label, 1) - len(syn)
+    if num_new < 0:
+        raise InputError(f"num_label is {num_label}, and syn has {len(syn)} rows already")
+    if num_new == 0:
+        return syn.copy()
+    new = initialize_syn(num_new, syn.shape[1], method, seed=seed, dtype=syn.dtype, device="cpu")
+    return np.concatenate([syn, new])

@@ -619,9 +619,9 @@ class UnsupervisedTask(_PackedTask):
         Whether `syn0` and `syn1` are trained, or only read. With one side frozen
         the problem is logistic regression: new rows find their place among old ones.
     l2 : float, optional
-        Strength of the regularisation: a pair takes ``rate * l2`` times itself
-        from each row that it touches, times the size of its weights; with
-        Adagrad divided like the gradient, by at least 1.
+        Strength of the regularisation: each row that a pair touches is divided by
+        ``1 + rate * l2`` times the size of the pair's weights; with Adagrad, the
+        rate is divided as it is for the gradient.
     optimizer : {"sgd", "adagrad"}, optional
         "adagrad" trains row r with the learning rate divided by the root of
         G_r, which adds up the mean squares of the gradients of its updates (Duchi

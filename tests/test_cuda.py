@@ -55,6 +55,16 @@ def test_tables_travel_once_each_way(emulated):
     assert [entry for entry in emulated.log if "load" in entry] == ["upload"] * 2 + ["download"] * 2
 
 
+@pytest.mark.parametrize(("side", "frozen"), [("update_left", 0), ("update_right", 1)])
+def test_a_frozen_table_is_not_written_back(emulated, side, frozen):
+    tables = random_tables()
+    before = tables[frozen].copy()
+    trained(unsupervised(device=DEVICE, tables=tables, **{side: False}))
+    assert emulated.log.count("upload") == 2
+    assert emulated.log.count("download") == 1
+    assert np.array_equal(tables[frozen], before)
+
+
 def test_one_table_on_both_sides_is_one_copy(emulated):
     syn, _ = random_tables()
     trained(unsupervised(device=DEVICE, tables=(syn, syn)))

@@ -769,3 +769,16 @@ def test_a_label_whose_itemsets_are_all_too_short_gets_no_row():
     model.partial_fit([["d"], ["b", "e"]] * 3)
     assert sorted(model.labels_) == ["b", "c", "e"]
     assert model.counts_.tolist() == [6, 3, 3]
+
+
+def test_names_of_the_models_own_are_no_metadata(tmp_path):
+    model = Item2Vec(vector_size=4, epochs=1, min_count=1).fit([["a", "b"]])
+    with pytest.raises(InputError, match="metadata holds 'params'"):
+        model.save(tmp_path / "model", metadata={"params": 1})
+    assert not (tmp_path / "model").exists()
+
+
+def test_callbacks_that_can_be_read_once_are_refused():
+    model = Item2Vec(vector_size=4, epochs=1, min_count=1, callbacks=iter([print]))
+    with pytest.raises(InputError, match="callbacks is a list_iterator"):
+        model.fit([["a", "b"]])

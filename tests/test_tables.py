@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from itembed_gpu import InputError, initialize_syn
+from itembed_gpu import (
+    InputError,
+    UnsupervisedTask,
+    extend_syn,
+    initialize_syn,
+    pack_itemsets,
+    train,
+)
 
 
 def test_uniform_values_are_within_bounds():
@@ -52,3 +59,47 @@ def test_types(dtype):
 def test_bad_arguments_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         initialize_syn(**{"num_label": 3, "num_dimension": 4, **changes})
+
+
+def test_extended_tables_keep_their_rows():
+    syn = initialize_syn(3, 8, seed=1)
+    longer = extend_syn(syn, 5, seed=2)
+    assert np.array_equal(longer[:3], syn)
+    assert np.array_equal(longer[3:], initialize_syn(2, 8, seed=2))
+    assert not extend_syn(syn, 4, "zero")[3].any()
+    same = extend_syn(syn, 3)
+    assert np.array_equal(same, syn)
+    assert not np.shares_memory(same, syn)
+
+
+def test_new_items_find_their_places_among_old_ones_that_stay():
+    old = pack_itemsets([["tea", "cup"], ["saw", "nail"]] * 50)
+    syn0, syn1 = (initialize_syn(4, 8, seed=seed) for seed in (1, 2))
+    train(
+        UnsupervisedTask(old.indices, old.offsets, syn0, syn1, seed=1, num_threads=1),
+        num_epoch=50, initial_learning_rate=0.2, progress=False,
+    )  # fmt: skip
+    new = pack_itemsets([["pot", "tea"], ["pot", "cup"]] * 20, labels=old.labels)
+    assert new.labels == [*old.labels, "pot"]
+    left, right = extend_syn(syn0, new.num_label, seed=3), extend_syn(syn1, new.num_label)
+    before = right.copy()
+    task = UnsupervisedTask(
+        new.indices, new.offsets, left, right, seed=1, num_threads=1, update_right=False
+    )
+    train(task, num_epoch=50, initial_learning_rate=0.2, progress=False)
+    assert np.array_equal(right, before)
+    scores = dict(zip(old.labels, left[4] @ right[:4].T, strict=True))
+    assert min(scores["tea"], scores["cup"]) > max(scores["saw"], scores["nail"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1, 2], 3), "syn is"),
+        ((np.zeros((3, 2)), 2), "num_label is 2, and syn has 3 rows already"),
+        ((np.zeros((3, 2)), 4, "normal"), "method must be one of"),
+    ],
+)
+def test_what_cannot_be_extended(arguments, message):
+    with pytest.raises(InputError, match=message):
+        extend_syn(*arguments)
