@@ -95,9 +95,11 @@ class Kind:
             with replacing(folder / self.index) as file:
                 file.write(json.dumps(index).encode("ascii"))
         except BaseException as error:
-            for path in paths.values():
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+            # Ctrl-C may come when the index is in its place already.
+            if not self._is_current(folder, generation):
+                for path in paths.values():
+                    with contextlib.suppress(OSError):
+                        path.unlink(missing_ok=True)
             if isinstance(error, OSError):
                 reason = error.strerror or error
                 raise DataError(
@@ -186,6 +188,12 @@ class Kind:
         elif folder.exists():
             raise InputError(f"path: {folder} is a file; save to a folder")
         return 1
+
+    def _is_current(self, folder: Path, generation: int) -> bool:
+        try:
+            return bool(self.read_index(folder)["generation"] == generation)
+        except DataError:
+            return False
 
     def _is_file(self, name: str) -> bool:
         return any(

@@ -1,5 +1,6 @@
 """Packed itemsets on disk: what is loaded is what was saved, or there is an error."""
 
+import contextlib
 import errno
 import json
 import signal
@@ -220,6 +221,25 @@ def test_a_full_disk_leaves_what_was_there(saved, monkeypatch):
             with pytest.raises(DataError, match="No space left on device; nothing was saved"):
                 pack_itemsets([["z", "y"]]).save(saved)
         assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_ctrl_c_when_all_is_in_place_breaks_nothing(saved, monkeypatch):
+    from itembed_gpu import folders
+
+    replacing = folders.replacing
+
+    @contextlib.contextmanager
+    def replace_and_interrupt(path):
+        with replacing(path) as file:
+            yield file
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folders, "replacing", replace_and_interrupt)
+    packed = pack_itemsets([["z", "y"]])
+    with pytest.raises(KeyboardInterrupt):
+        packed.save(saved)
+    assert_equal(PackedItemsets.load(saved), packed)
+    verify_packed(saved)
 
 
 SAVE = """
