@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from uuid import UUID
@@ -39,6 +39,7 @@ _INDEX = "embeddings.json"
 _DATA_FILE = re.compile(r"labels-\d{6,}\.json|vectors-\d{6,}\.safetensors")
 # What an interrupted save leaves: our own temporary index, or a file of safetensors 0.8.
 _TEMPORARY = re.compile(r"\.embeddings\.json\.\d+\.tmp|\.tmp\w{6}")
+_TINY_OFFSET = re.compile(r"([+-])00:00:00\.(\d{6})$")
 _SPACE = re.compile(r"\s")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -288,11 +289,20 @@ def _encode_datetime(label: datetime) -> str:
     return label.isoformat()
 
 
+def _decode_datetime(text: str) -> datetime:
+    label = datetime.fromisoformat(text)
+    offset = _TINY_OFFSET.search(text)
+    if offset is None:
+        return label
+    # Python reads an offset of less than a second as none.
+    return label.replace(tzinfo=timezone(timedelta(microseconds=int("".join(offset.groups())))))
+
+
 _CODECS = {
     "str": _Codec(str, _same, _same),
     "int": _Codec(int, _same, _same),
     "date": _Codec(date, date.isoformat, date.fromisoformat),
-    "datetime": _Codec(datetime, _encode_datetime, datetime.fromisoformat),
+    "datetime": _Codec(datetime, _encode_datetime, _decode_datetime),
     "uuid": _Codec(UUID, str, UUID),
 }
 

@@ -98,6 +98,14 @@ def test_save_and_load_round_trip(labels, parts, seed):
         assert same(Embeddings.load(folder), emb)
 
 
+@pytest.mark.parametrize("microseconds", [1, -1, 999_999, -999_999, 1_000_001])
+def test_a_time_zone_off_by_a_fraction_of_a_second(tmp_path, microseconds):
+    zone = timezone(timedelta(microseconds=microseconds))
+    emb = Embeddings([datetime(2024, 1, 1, tzinfo=zone)], table(1))
+    emb.save(tmp_path)
+    assert same(Embeddings.load(tmp_path), emb)
+
+
 def test_extreme_values_come_back_bit_by_bit(tmp_path):
     extremes = np.array([[0.0, -0.0, 1e-45, 3.4028235e38, 1.17549435e-38, 0.1]], np.float32)
     emb = Embeddings([10**4000], extremes, counts=[2**63 - 1])
