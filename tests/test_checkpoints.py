@@ -20,6 +20,14 @@ from itembed_gpu.training import train
 NUM_LABEL, DIM, NUM_EPOCH = 30, 8, 5
 
 
+@pytest.fixture(autouse=True)
+def usual_signals():
+    """Ctrl-C as Python has it: in the background, shells have it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def packed(seed=0, num_itemset=300):
     generator = np.random.default_rng(seed)
     lengths = generator.integers(2, 6, num_itemset)

@@ -805,6 +805,13 @@ class TestData:
 
 
 class TestCheckpoint:
+    @pytest.fixture(autouse=True)
+    def usual_signals(self):
+        """Ctrl-C as Python has it: in the background, shells have it ignored."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     def test_goes_on_where_it_was(self, text, tmp_path, monkeypatch):
         common = ["--dim", 4, "--epochs", 4, "--threads", 1, "--quiet", "--json"]
         result = run("train", text, "-o", tmp_path / "whole", *common, "--seed", 5)
