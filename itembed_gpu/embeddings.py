@@ -559,14 +559,14 @@ def _count_array(counts: ArrayLike, length: int) -> NDArray[np.int64]:
     return array
 
 
-def _json_copy(metadata: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(metadata, dict):
-        raise InputError(f"metadata: {show(metadata)} is not a dict; pass a dict")
+def _json_copy(value: dict[str, Any], name: str = "metadata") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{name}: {show(value)} is not a dict; pass a dict")
     try:
-        copy: dict[str, Any] = json.loads(json.dumps(metadata, allow_nan=False))
+        copy: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
-            f"metadata: {error}; keep to dict, list, str, bool, None and finite numbers"
+            f"{name}: {error}; keep to dict, list, str, bool, None and finite numbers"
         ) from error
     return copy
 

@@ -194,21 +194,26 @@ class Estimator:
 
         It is atomic, as `Embeddings.save` is. The parameters `device`, `workers`,
         `callbacks` and `progress` are not kept: they belong to a machine, not to a model.
+        Neither is what tells of the last call alone: the history, and what was left out or
+        unknown.
 
         Parameters
         ----------
         folder : path
-            A folder that is new, empty, or was saved before.
+            A folder that is new, empty, or was saved before; what that held is replaced.
         metadata : dict, optional
             Anything of yours that JSON can hold, to be kept beside: `Embeddings.load` has it
-            in its `metadata`.
+            in its `metadata`, among the model's own names. Those are "estimator", "params",
+            "seed", and "num_fit" (of `Item2Vec`) or "num_feature" (of
+            `SupervisedClassifier`), and can only be given as they are.
 
         Raises
         ------
         InputError
             Nothing has been written: nothing has been learned, a label cannot be saved
-            (see `Embeddings.save`), a value is no longer finite, `metadata` has a name that
-            the model uses itself, or the folder holds something else.
+            (see `Embeddings.save`), a value is no longer finite, a parameter or `metadata`
+            is nothing that JSON can hold, `metadata` has another value under one of the
+            model's own names, or the folder is a file, or holds something else.
         OSError
             The disk is full, or the like. What was saved before still loads.
         """
@@ -222,10 +227,11 @@ class Estimator:
             for name, value in self.get_params().items()
             if name not in MACHINE
         }
-        own = {"estimator": type(self).__name__, "params": params, **state}
-        for name in own.keys() & (metadata or {}).keys():
-            raise InputError(f"metadata holds {name!r}, which the model keeps itself; rename it")
-        write_folder(Path(folder), labels, tensors, _json_copy({**(metadata or {}), **own}))
+        own = _json_copy(
+            {"estimator": type(self).__name__, "params": params, **state},
+            "parameters of the model",
+        )
+        write_folder(Path(folder), labels, tensors, _merged(metadata, own))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], **params: Any) -> Self:
@@ -256,6 +262,19 @@ class Estimator:
                 f"{folder}: holds no {cls.__name__} ({error}); save it again"
             ) from error
         return model.set_params(**params)
+
+
+def _merged(metadata: dict[str, Any] | None, own: dict[str, Any]) -> dict[str, Any]:
+    """Return what a caller keeps beside a model, and the model's own."""
+    given = _json_copy({} if metadata is None else metadata)
+    for name in own:
+        # The same value is no loss: as where settings, the seed among them, are kept as well.
+        if name in given and given[name] != own[name]:
+            raise InputError(
+                f"metadata holds {name!r}, {checks.show(given[name])}, under which the model "
+                f"keeps {checks.show(own[name])}; pass it under another name"
+            )
+    return {**given, **own}
 
 
 # ------------------------------------------------------------------- itemsets

@@ -371,6 +371,13 @@ def test_what_is_not_learned_is_not_saved(tmp_path):
         SupervisedClassifier().save(tmp_path)
 
 
+def test_metadata_has_no_other_value_under_a_name_of_the_model(tmp_path):
+    fitted = SupervisedClassifier(**SETTINGS).fit(FEW, FEW_LABELS)
+    with pytest.raises(InputError, match="metadata holds 'num_feature', 0, under which"):
+        fitted.save(tmp_path, metadata={"num_feature": 0})
+    assert not list(tmp_path.iterdir())
+
+
 # --------------------------------------------------------------- scikit-learn
 
 

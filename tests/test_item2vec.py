@@ -771,11 +771,32 @@ def test_a_label_whose_itemsets_are_all_too_short_gets_no_row():
     assert model.counts_.tolist() == [6, 3, 3]
 
 
-def test_names_of_the_models_own_are_no_metadata(tmp_path):
-    model = Item2Vec(vector_size=4, epochs=1, min_count=1).fit([["a", "b"]])
-    with pytest.raises(InputError, match="metadata holds 'params'"):
-        model.save(tmp_path / "model", metadata={"params": 1})
+@pytest.mark.parametrize("name", ["estimator", "params", "seed", "num_fit"])
+def test_metadata_has_no_other_value_under_a_name_of_the_model(small, tmp_path, name):
+    with pytest.raises(InputError, match=f"metadata holds '{name}', 'mine', under which"):
+        small.save(tmp_path / "model", metadata={name: "mine"})
     assert not (tmp_path / "model").exists()
+
+
+def test_metadata_is_kept_beside_the_model(small, tmp_path):
+    small.save(tmp_path, metadata={"seed": SETTINGS["seed"], "source": "mine"})
+    kept = Embeddings.load(tmp_path).metadata
+    assert (kept["source"], kept["seed"], kept["estimator"]) == ("mine", 3, "Item2Vec")
+    # What a folder holds can be passed on, as nothing of it changes.
+    Item2Vec.load(tmp_path).save(tmp_path, metadata=kept)
+    assert Embeddings.load(tmp_path).metadata == kept
+    assert Item2Vec.load(tmp_path).get_params()["alpha"] == SETTINGS["alpha"]
+
+
+def test_what_json_cannot_hold_is_refused_by_its_name(small, tmp_path):
+    with pytest.raises(InputError, match=r"metadata: \[1\] is not a dict"):
+        small.save(tmp_path, metadata=[1])
+    with pytest.raises(InputError, match="metadata: Object of type set"):
+        small.save(tmp_path, metadata={"mine": {1}})
+    small.set_params(alpha=np.zeros(2))
+    with pytest.raises(InputError, match="parameters of the model: Object of type ndarray"):
+        small.save(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_callbacks_that_can_be_read_once_are_refused():
