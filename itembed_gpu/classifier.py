@@ -28,7 +28,8 @@ from .estimator import (
 from .itemsets import PackedItemsets
 from .metrics import precision
 from .objective import noise_weights
-from .ranking import Packed, pool_rows, set_keys
+from .packed import distinct_items
+from .ranking import pool_rows
 from .rng import resolve_seed
 from .tables import initialize_syn
 from .tasks import SupervisedTask
@@ -254,7 +255,7 @@ class SupervisedClassifier(Estimator):
             )
         if self.feature_weighting == "none":
             return np.ones(packed.num_label, dtype=np.float32)
-        items, _ = _distinct(packed.indices, packed.offsets)
+        items, _ = distinct_items(packed.indices, packed.offsets)
         examples = np.bincount(items, minlength=packed.num_label)
         weights = np.log(packed.num_itemset / np.maximum(examples, 1))
         mean = weights[packed.indices].mean()
@@ -379,7 +380,7 @@ class SupervisedClassifier(Estimator):
         known = find_rows(self.label_embeddings_, truth.labels)
         # Unknown labels are rows that no prediction has.
         known[known < 0] = len(self.labels_) + np.arange(np.count_nonzero(known < 0))
-        relevant = _distinct(known[truth.indices].astype(np.int32), truth.offsets)
+        relevant = distinct_items(known[truth.indices].astype(np.int32), truth.offsets)
         return float(np.nanmean(precision(rows, relevant, k)))
 
     def _ranked(
@@ -487,10 +488,3 @@ def _unequal(num_feature: int, num_label: int) -> InputError:
 
 def _times(weights: Float32Array, given: Float32Array | None) -> Float32Array:
     return weights if given is None else weights * given
-
-
-def _distinct(items: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> Packed:
-    """Return the different items of each itemset, ascending."""
-    keys = np.unique(set_keys(items, offsets))
-    lengths = np.bincount(keys >> 32, minlength=len(offsets) - 1)
-    return (keys & 0xFFFFFFFF).astype(np.int32), np.concatenate([[0], np.cumsum(lengths)])

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from .backend import Problem
 from .objective import FREEZE_LEFT, FREEZE_RIGHT, MEAN, noise_shares
+from .packed import set_sums
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -175,8 +176,8 @@ def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array |
     left_lengths, right_lengths = np.diff(pairs.left_offsets), np.diff(pairs.right_offsets)
     left_sizes = _sizes(pairs.left_weights, pairs.left_items, objective.left_keep)
     right_sizes = _sizes(pairs.right_weights, pairs.right_items, objective.right_keep)
-    right_sums = _sums(right_sizes, pairs.right_offsets)
-    left_sums = _sums(left_sizes, pairs.left_offsets)
+    right_sums = set_sums(right_sizes, pairs.right_offsets)
+    left_sums = set_sums(left_sizes, pairs.left_offsets)
     if objective.flags & MEAN:
         # A pair has one left side, of which each item has its share.
         sums = np.repeat(left_sums, left_lengths)
@@ -201,10 +202,3 @@ def _sizes(
     if keep is not None:
         sizes *= keep[items] / 2.0**32
     return sizes
-
-
-def _sums(values: Float64Array, offsets: npt.NDArray[np.int64]) -> Float64Array:
-    """Sum of each itemset's values."""
-    totals = np.concatenate([np.zeros(1), np.cumsum(values)])
-    sums: Float64Array = totals[offsets[1:]] - totals[offsets[:-1]]
-    return sums

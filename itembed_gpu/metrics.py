@@ -23,9 +23,17 @@ import numpy.typing as npt
 from . import checks
 from .checks import Int64Array
 from .errors import InputError
-from .ranking import Packed, packed_rows, set_keys, split_packed, top_n
+from .packed import (
+    BoolArray,
+    Packed,
+    as_offsets,
+    choose_sets,
+    distinct_items,
+    set_keys,
+    set_sums,
+)
+from .ranking import packed_rows, split_packed, top_n
 
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 GivenPacked: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
 
@@ -222,7 +230,7 @@ def popularity_bias(
     number = _counts(counts)
     first = _ranked_rows(ranked, k, len(number))
     items, offsets = packed_rows("truth", truth, len(first), len(number))
-    lengths, relevant = np.diff(offsets), _sums(number[items], offsets)
+    lengths, relevant = np.diff(offsets), set_sums(number[items], offsets)
     places = first >= 0
     listed = places.sum(axis=1)
     used = (lengths > 0) & (listed > 0)
@@ -345,13 +353,6 @@ def _counts(counts: npt.ArrayLike) -> Int64Array:
         row = int(given.argmin())
         raise InputError(f"counts[{row}] is {given[row]}; pass counts of at least 0")
     return given.astype(np.int64)
-
-
-def _sums(values: npt.NDArray[Any], offsets: Int64Array) -> npt.NDArray[Any]:
-    """Sum of each packed set of integers."""
-    totals = np.concatenate([[0], np.cumsum(values)])
-    sums: npt.NDArray[Any] = totals[offsets[1:]] - totals[offsets[:-1]]
-    return sums
 
 
 # ---------------------------------------------------------------------- splits
@@ -507,7 +508,7 @@ def leave_one_out(
         held, known = _keep(held, known), known[known]
     # One draw for every itemset, so that each depends on its place alone.
     draws = np.random.Generator(np.random.Philox(key=seed)).random(num_itemset - num_train)
-    distinct, starts = _distinct(held)
+    distinct, starts = distinct_items(*held)
     numbers = np.diff(starts)
     asked = numbers >= 2
     hidden = distinct[starts[:-1][asked] + (draws * numbers)[asked].astype(np.int64)]
@@ -516,7 +517,7 @@ def leave_one_out(
     is_hidden = np.zeros(len(owners), dtype=bool)
     inside = asked[owners]
     is_hidden[inside] = held[0][inside] == hidden[of_query[owners[inside]]]
-    history = _choose(_keep(held, ~is_hidden), asked)
+    history = choose_sets(_keep(held, ~is_hidden), asked)
     num_query = len(hidden)
     counts = SplitCounts(
         itemsets_read=num_itemset,
@@ -579,7 +580,7 @@ def leave_last_out(
     rows, bounds = packed = _itemsets("items", (items, offsets))
     min_distinct = checks.integer("min_distinct", min_distinct, 2)
     num_itemset = len(bounds) - 1
-    held = np.diff(_distinct(packed)[1]) >= min_distinct
+    held = np.diff(distinct_items(*packed)[1]) >= min_distinct
     lasts = np.full(num_itemset, -1, dtype=np.int64)
     lasts[held] = rows[bounds[1:][held] - 1]
     is_hidden = rows == np.repeat(lasts, np.diff(bounds))
@@ -604,7 +605,7 @@ def leave_last_out(
         unknown_dropped=int(np.count_nonzero(~known)) if drop_unknown else 0,
     )
     truth = hidden, np.arange(num_query + 1, dtype=np.int64)
-    return Split(train, _choose(train, is_query), truth, np.flatnonzero(is_query), counts)
+    return Split(train, choose_sets(train, is_query), truth, np.flatnonzero(is_query), counts)
 
 
 def given_split(train: GivenPacked, test: GivenPacked, *, drop_unknown: bool = False) -> Split:
@@ -644,7 +645,7 @@ def given_split(train: GivenPacked, test: GivenPacked, *, drop_unknown: bool = F
             f"train has {num_query} itemsets and test {len(test_part[1]) - 1}; "
             "pass as many in both, which may be empty"
         )
-    distinct = _distinct(test_part)
+    distinct = distinct_items(*test_part)
     repeated = len(test_part[0]) - len(distinct[0])
     seen = np.isin(set_keys(*distinct), set_keys(*known_part))
     truth = _keep(distinct, ~seen)
@@ -679,28 +680,10 @@ def _slice(packed: Packed, first: int) -> Packed:
     return items[offsets[first] :], offsets[first:] - offsets[first]
 
 
-def _offsets(lengths: npt.NDArray[Any]) -> Int64Array:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
 def _keep(packed: Packed, mask: BoolArray) -> Packed:
     """Return the items of a mask, in the itemsets that they are in."""
     items, offsets = packed
-    return items[mask], _offsets(_sums(mask, offsets))
-
-
-def _choose(packed: Packed, chosen: BoolArray) -> Packed:
-    """Return some of the itemsets."""
-    items, offsets = packed
-    lengths = np.diff(offsets)
-    return items[np.repeat(chosen, lengths)], _offsets(lengths[chosen])
-
-
-def _distinct(packed: Packed) -> Packed:
-    """Return the different items of each itemset, ascending."""
-    keys = np.unique(set_keys(*packed))
-    lengths = np.bincount(keys >> 32, minlength=len(packed[1]) - 1)
-    return (keys & ((1 << 32) - 1)).astype(np.int32), _offsets(lengths)
+    return items[mask], as_offsets(set_sums(mask, offsets))
 
 
 def _is_known(known: npt.NDArray[Any], items: npt.NDArray[Any]) -> BoolArray:

@@ -36,9 +36,9 @@ from . import checks
 from .checks import Float32Array, Int32Array, Int64Array
 from .cpu import _share, is_finite
 from .errors import DeviceError, InputError
+from .packed import Packed, set_keys
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
-Packed: TypeAlias = tuple[Int32Array, Int64Array]
 
 # A tile of scores on the CPU: 32 MiB.
 QUERY_TILE = 2048
@@ -324,14 +324,6 @@ def _sorted_rows(name: str, value: Any, num_query: int, num_row: int) -> Packed:
     keys.sort()
     keys &= _ROW_MASK
     return keys.astype(np.int32), offsets
-
-
-def set_keys(items: Int32Array, offsets: Int64Array) -> Int64Array:
-    """Return one number for each packed item, int64: its set's number times 2**32, and it."""
-    keys = np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))
-    keys <<= 32
-    keys |= items
-    return keys
 
 
 def _num_threads(value: int | None) -> int:

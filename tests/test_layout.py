@@ -15,6 +15,7 @@ PACKAGE = Path(itembed_gpu.__file__).parent
 STAIR = [
     "errors",
     "checks",
+    "packed",
     "rng",
     "vectors",
     "storage",
