@@ -26,6 +26,7 @@ from .embeddings import Embeddings, _json_copy
 from .errors import DataError, InputError
 from .itemsets import Limits, PackedItemsets, pack_codes, pack_itemsets
 from .objective import noise_weights
+from .packed import Packed, choose_sets
 from .ranking import top_n
 from .storage import read_folder, write_folder
 from .tasks import Task
@@ -493,6 +494,7 @@ def rank(
     prior: npt.NDArray[Any],
     *,
     candidates: npt.NDArray[Any] | None = None,
+    losers: Packed | None = None,
     num_threads: int | None = None,
     **options: Any,
 ) -> tuple[Int64Array, Float32Array]:
@@ -509,14 +511,25 @@ def rank(
     prior : float (num_row,)
     candidates, num_threads, **options
         As of `top_n`.
+    losers : (int32, int64), optional
+        Packed rows that lose every tie, of scores as of priors.
     """
     rows, scores = top_n(
-        queries, table, n, candidates=candidates, num_threads=num_threads, **options
+        queries, table, n, candidates=candidates, losers=losers, num_threads=num_threads, **options
     )
     if not known.all():
-        nothing = np.zeros((1, table.shape[1]), dtype=np.float32)
+        # One answer does for all, unless each of them has losers of its own.
+        own = None if losers is None else choose_sets(losers, ~known)
+        num_query = 1 if own is None else np.count_nonzero(~known)
+        nothing = np.zeros((num_query, table.shape[1]), dtype=np.float32)
         rows[~known], scores[~known] = top_n(
-            nothing, table, n, bias=prior, candidates=candidates, num_threads=num_threads
+            nothing,
+            table,
+            n,
+            bias=prior,
+            candidates=candidates,
+            losers=own,
+            num_threads=num_threads,
         )
     return rows, scores
 

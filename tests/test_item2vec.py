@@ -22,7 +22,10 @@ from itembed_gpu import (
     train,
 )
 from itembed_gpu.errors import DataError, DivergenceError, InputError, UnknownLabelError
+from itembed_gpu.estimator import rank
+from itembed_gpu.evaluation_cli import measure
 from itembed_gpu.item2vec import Item2Vec
+from itembed_gpu.metrics import given_split
 from itembed_gpu.tasks import itemset_task
 
 SETTINGS = {
@@ -608,6 +611,32 @@ def test_the_score_depends_on_the_items_alone_and_grows_with_learning(model):
     assert popular.score(held) < value - 0.1
     with pytest.raises(InputError, match="none of 2 has two different known items"):
         model.score([["?", ITEMSETS[0][0]], []])
+
+
+# ------------------------------------------------------------------ evaluation
+
+
+def test_what_is_sought_loses_ties_also_where_nothing_is_known():
+    # All items are as frequent: without a history, the order of the rows alone could help.
+    fitted = Item2Vec(**SETTINGS).fit([["a", "b", "c", "d", "e", "f"]] * 3)
+    split = given_split(([0], [0, 0, 0, 0, 1]), ([0, 5, 1, 2, 4, 3], [0, 1, 3, 6, 6]))
+    values = measure(fitted, split, [3, 6]).values
+    assert values["hit_rate@3"].tolist()[:3] == [0, 0, 0]
+    # The k-th query has k items to find, which come last.
+    assert values["mrr@6"].tolist()[:3] == [1 / 6, 1 / 5, 1 / 4]
+    assert math.isnan(values["mrr@6"][3])
+
+
+def test_losers_lose_ties_of_priors_and_nothing_else():
+    table = np.array([[1], [1], [1], [2]], dtype=np.float32)
+    queries = np.ones((3, 1), dtype=np.float32)
+    known, prior = np.array([False, True, False]), np.array([5.0, 7, 5, 5])
+    losers = np.array([0, 1, 2, 0], dtype=np.int32), np.array([0, 1, 2, 4])
+    rows, scores = rank(queries, table, 4, known, prior, losers=losers)
+    assert rows.tolist() == [[1, 2, 3, 0], [3, 0, 2, 1], [1, 3, 0, 2]]
+    assert scores.tolist() == [[7, 5, 5, 5], [2, 1, 1, 1], [7, 5, 5, 5]]
+    rows, _ = rank(queries, table, 4, known, prior, candidates=np.array([0, 2]))
+    assert rows.tolist() == [[0, 2, -1, -1]] * 3
 
 
 # ------------------------------------------------------------------ to a disk
