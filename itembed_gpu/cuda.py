@@ -820,7 +820,7 @@ class CudaTask:
         return result
 
     def _tables(self) -> list[DeviceTable]:
-        """List what is trained, each once."""
+        """List both tables, and their accumulators, each once."""
         tables = [self._left, self._right, *(state for state in self._states if state is not None)]
         return list(dict.fromkeys(tables))
 

@@ -152,9 +152,11 @@ class Estimator:
         }
 
     def _train(self, task: Task, epochs: int, quietly: bool = False, **checkpoints: Any) -> History:
-        if isinstance(self.callbacks, Iterator):
+        callbacks = () if quietly else self.callbacks
+        if isinstance(callbacks, Iterator):
+            # Kept as it is, as scikit-learn wants parameters to be.
             raise InputError(
-                f"callbacks is a {type(self.callbacks).__name__}, which can be read once alone; "
+                f"callbacks is a {type(callbacks).__name__}, which can be read once alone; "
                 "pass a list"
             )
         return train(
@@ -162,7 +164,7 @@ class Estimator:
             num_epoch=checks.integer("epochs", epochs),
             initial_learning_rate=checks.number("alpha", self.alpha),
             final_learning_rate=checks.number("min_alpha", self.min_alpha),
-            callbacks=() if quietly else self.callbacks,
+            callbacks=callbacks,
             progress=self.progress and not quietly,
             **checkpoints,
         )

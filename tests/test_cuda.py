@@ -56,13 +56,40 @@ def test_tables_travel_once_each_way(emulated):
 
 
 @pytest.mark.parametrize(("side", "frozen"), [("update_left", 0), ("update_right", 1)])
-def test_a_frozen_table_is_not_written_back(emulated, side, frozen):
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_a_frozen_table_is_not_written_back(emulated, caplog, side, frozen, optimizer):
     tables = random_tables()
     before = tables[frozen].copy()
-    trained(unsupervised(device=DEVICE, tables=tables, **{side: False}))
-    assert emulated.log.count("upload") == 2
-    assert emulated.log.count("download") == 1
+    task = unsupervised(device=DEVICE, tables=tables, optimizer=optimizer, **{side: False})
+    task.do_batch(0.1)
+    # What is the caller's on the host is not written over, whatever it is meanwhile.
+    tables[frozen][...] = 7
+    task.synchronize()
+    assert (tables[frozen] == 7).all()
+    tables[frozen][...] = before
+    emulated.log.clear()
+    trained(task)
+    number = 2 if optimizer == "adagrad" else 1
+    assert emulated.log.count("upload") == 2 * number
+    assert emulated.log.count("download") == number
     assert np.array_equal(tables[frozen], before)
+    if optimizer == "adagrad":
+        assert not task.accumulators[frozen].any()
+        assert task.accumulators[1 - frozen].any()
+    # Of what is left unwritten, only what was trained is told.
+    task.do_batch(0.1)
+    del task
+    gc.collect()
+    assert len(caplog.records) == number
+
+
+def test_a_table_frozen_in_one_task_and_trained_in_another_is_written_back(emulated):
+    frozen = unsupervised(device=DEVICE, update_right=False)
+    before = frozen.syn1.copy()
+    both = unsupervised(device=DEVICE, tables=(random_tables(seed=3)[0], frozen.syn1))
+    trained(CompoundTask(frozen, both))
+    assert emulated.log.count("download") == 3
+    assert not np.array_equal(frozen.syn1, before)
 
 
 def test_one_table_on_both_sides_is_one_copy(emulated):

@@ -828,7 +828,29 @@ def test_what_json_cannot_hold_is_refused_by_its_name(small, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_callbacks_that_can_be_read_once_are_refused():
-    model = Item2Vec(vector_size=4, epochs=1, min_count=1, callbacks=iter([print]))
-    with pytest.raises(InputError, match="callbacks is a list_iterator"):
-        model.fit([["a", "b"]])
+def test_callbacks_that_can_be_read_once_are_refused(small):
+    once = (callback for callback in [print])
+    small.set_params(callbacks=once)
+    before = small.syn0_.copy()
+    for learn in (small.fit, small.partial_fit):
+        with pytest.raises(InputError, match="callbacks is a generator, which can be read once"):
+            learn([["a", "b"]])
+    # Neither used up nor changed, and what was learned is there.
+    assert small.get_params()["callbacks"] is once
+    assert next(once) is print
+    np.testing.assert_array_equal(small.syn0_, before)
+    # Vectors are trained without callbacks.
+    assert small.transform([["a"]], fold_in=1).shape == (1, DIM)
+
+
+def test_callbacks_are_called_in_every_training_also_of_a_clone():
+    from sklearn.base import clone
+
+    epochs = []
+    callbacks = [lambda state: epochs.append(state.record.epoch)]
+    fitted = Item2Vec(**{**SETTINGS, "epochs": 2}, callbacks=callbacks)
+    assert fitted.get_params()["callbacks"] is callbacks
+    for each in (fitted, fitted, clone(fitted)):
+        each.fit([["a", "b"]])
+    fitted.partial_fit([["a", "b"]])
+    assert epochs == [0, 1] * 4
