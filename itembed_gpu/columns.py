@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .checks import Int32Array, Int64Array
+from .errors import DataError
 from .grouping import count_rows, renumber, scatter_rows
 from .itemsets import number_labels
 
@@ -50,7 +51,21 @@ def number(column: polars.Series, rows: Int64Array | None = None) -> tuple[list[
     codes, num_code = _codes(column)
     # Codes are gathered much faster than strings are.
     numbers, first_rows = renumber(codes if rows is None else codes[rows], num_code)
-    return column.gather(first_rows if rows is None else rows[first_rows]).to_list(), numbers
+    return _labels(column.gather(first_rows if rows is None else rows[first_rows])), numbers
+
+
+def _labels(values: polars.Series) -> list[Any]:
+    """Make Python objects of different values, which they have to stay."""
+    import polars
+
+    if values.dtype == polars.Time or getattr(values.dtype, "time_unit", "") == "ns":
+        finer = values.filter(values.to_physical() % 1000 != 0)
+        if len(finer):
+            raise DataError(
+                f"column {values.name!r} holds {finer.cast(polars.String)[0]}, and Python has "
+                "nothing finer than a microsecond; cast it to microseconds or to strings"
+            )
+    return values.to_list()
 
 
 def number_itemsets(column: polars.Series) -> Int32Array:
@@ -92,7 +107,8 @@ def _codes(column: polars.Series) -> tuple[npt.NDArray[Any], int]:
         return numbers, int(numbers.max(initial=0)) + 1
     if column.dtype == polars.String:
         return _codes(column.cast(new_categories()))
-    if column.dtype.is_integer() and len(column) and not column.null_count():
+    wide = column.dtype in (polars.Int128, polars.UInt128)
+    if column.dtype.is_integer() and not wide and len(column) and not column.null_count():
         values = column.to_numpy()
         low, high = int(values.min()), int(values.max())
         if high - low < _DENSE * len(values) and high < 1 << 62:

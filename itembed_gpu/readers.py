@@ -12,14 +12,17 @@ import csv
 import dataclasses
 import glob
 import gzip
+import json
 import lzma
 import os
+import re
 import zlib
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -47,9 +50,16 @@ _FORMAT_OF_SUFFIX = {
     ".ipc": "arrow",
     ".feather": "arrow",
 }
-_COMPRESSIONS = {"text": (".gz", ".xz"), "csv": (".gz", ".zst"), "tsv": (".gz", ".zst")}
+_COMPRESSIONS = {
+    "text": (".gz", ".xz"),
+    "csv": (".gz", ".zst"),
+    "tsv": (".gz", ".zst"),
+    "ndjson": (".gz", ".zst"),
+}
 _ALL_COMPRESSIONS = (".gz", ".xz", ".zst", ".bz2", ".zip")
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
+# Columns of a matrix for each entry, from which on they are looked up and not counted.
+MAX_SPARSE = 64
 # As `weight`: what a sparse matrix holds.
 VALUES = "values"
 
@@ -125,7 +135,7 @@ def read_itemsets(
     format: {"text", "csv", "tsv", "parquet", "ndjson", "arrow"}, optional
         By default as the suffix says: .txt, .csv, .tsv, .parquet or .pq, .ndjson or
         .jsonl, .arrow, .ipc or .feather. Text can be compressed as .gz or .xz, and a
-        CSV as .gz or .zst.
+        CSV or NDJSON as .gz or .zst.
     itemset, item: str, optional
         Names of the columns that say which itemset, and which item. By default
         the first columns without another role; ``source`` of what is returned
@@ -236,6 +246,13 @@ def _find_files(source: str | os.PathLike[str], format: str | None) -> tuple[lis
     if not paths:
         raise DataError(f"{path}: there is no file; name a file, a folder or a pattern of files")
     formats = {_known_format(p, format): p for p in paths}
+    names = {p.name: p for p in paths}
+    for p in paths:
+        if p.suffix.lower() in _ALL_COMPRESSIONS and p.stem in names:
+            raise InputError(
+                f"{path}: holds {p.stem} and {p.name}, which look like the same rows; read one of "
+                "them, by a pattern"
+            )
     if len(formats) > 1:
         (one, first), (other, second) = list(formats.items())[:2]
         raise InputError(
@@ -274,9 +291,12 @@ def _read_object(source: Any, roles: Roles, limits: Limits) -> ReadItemsets:
         return _pack_matrix(source, roles, limits)
     if package in ("polars", "pandas", "pyarrow"):
         polars = _import_polars(name)
+        identifiers: set[str] = set()
         if package == "pandas":
-            source = _from_pandas(source, roles)
+            source, identifiers = _from_pandas(name, source, roles)
         elif package == "pyarrow":
+            fields = getattr(source, "schema", ())
+            identifiers = {field.name for field in fields if "arrow.uuid" in str(field.type)}
             source = polars.from_arrow(source)
         if isinstance(source, polars.DataFrame | polars.LazyFrame):
             from .columns import new_categories
@@ -285,7 +305,9 @@ def _read_object(source: Any, roles: Roles, limits: Limits) -> ReadItemsets:
             with _polars_errors(name):
                 columns = _choose_columns(name, scan.collect_schema(), roles)
                 frame = _select(scan, columns, (new_categories(), new_categories())).collect()
-                return _pack_frame(name, frame, columns, limits)
+                return _pack_frame(
+                    name, frame, columns, limits, identifiers=columns.item in identifiers
+                )
     if dataclasses.astuple(roles) != (None, None, None):
         raise InputError(f"columns are asked for, but source is a {kind.__name__}, which has none")
     packed = pack_itemsets(source, **limits._asdict())
@@ -302,26 +324,44 @@ def _import_polars(what: str) -> Any:
     return polars
 
 
-def _from_pandas(frame: Any, roles: Roles) -> Any:
-    """Turn the columns that matter into a polars frame: others may be of any kind."""
+def _from_pandas(name: str, frame: Any, roles: Roles) -> tuple[Any, set[str]]:
+    """Turn the columns that matter into a polars frame, and say which of them are of UUIDs.
+
+    Others may be of any kind.
+    """
     import polars
 
     wanted = [name for name in dataclasses.astuple(roles) if name in frame.columns]
-    columns = []
-    for name in wanted if len(wanted) > 1 else list(frame.columns):
-        column = frame[name]
+    columns, identifiers = [], set()
+    for key in wanted if len(wanted) > 1 else list(frame.columns):
+        column = frame[key]
         try:
-            series = polars.Series(str(name), polars.from_pandas(column))
+            series = polars.Series(str(key), polars.from_pandas(column))
         except (ImportError, TypeError, ValueError):  # no pyarrow, or objects that it cannot take
-            values = [
-                None if gone else value for value, gone in zip(column, column.isna(), strict=True)
-            ]
-            strings = all(value is None or isinstance(value, str) for value in values)
-            series = polars.Series(
-                str(name), values, dtype=polars.String if strings else polars.Object
-            )
+            series = _from_objects(name, key, column, str(key) in wanted)
+        if series.dtype == polars.Binary and isinstance(column.dropna().iloc[0], UUID):
+            identifiers.add(str(key))
         columns.append(series)
-    return polars.DataFrame(columns)
+    return polars.DataFrame(columns), identifiers
+
+
+def _from_objects(name: str, key: Any, column: Any, wanted: bool) -> Any:
+    """Turn a pandas column of Python objects into one of strings, or of objects of one type."""
+    import polars
+
+    values = [None if gone else value for value, gone in zip(column, column.isna(), strict=True)]
+    first: dict[type, int] = {}
+    for row, value in enumerate(values):
+        if value is not None:
+            first.setdefault(str if isinstance(value, str) else type(value), row)
+    if wanted and len(first) > 1:
+        (one, row), (other, later) = list(first.items())[:2]
+        raise DataError(
+            f"{name}: column {str(key)!r} holds {values[row]!r}, of {one.__name__}, in row "
+            f"{row + 1} and {values[later]!r}, of {other.__name__}, in row {later + 1}; cast one"
+        )
+    dtype = polars.String if [*first] == [str] else polars.Object
+    return polars.Series(str(key), values, dtype=dtype)
 
 
 def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
@@ -335,7 +375,7 @@ def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
             f"can be {VALUES!r}"
         )
     if getattr(matrix, "format", "") == "csr":
-        codes, values = matrix.indices.astype(np.int32, copy=False), matrix.data
+        codes, values = matrix.indices, matrix.data
         lengths = np.diff(matrix.indptr).astype(np.int64)
     else:
         # Not by way of CSR, which would add up what is stored twice.
@@ -344,7 +384,7 @@ def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
         lengths = np.zeros(matrix.shape[0], np.int64)
         lengths[: len(some)] = some
         order = slice(None) if kept is None else kept
-        codes, values = entries.col[order].astype(np.int32), entries.data[order]
+        codes, values = entries.col[order], entries.data[order]
     num_zero = len(values) - int(np.count_nonzero(values))
     if num_zero:
         zero = values == 0
@@ -362,7 +402,11 @@ def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
                 f"{codes[entry]}; weights are finite numbers"
             )
     # Renumbered as they first come, as from any other source.
-    numbers, first_entries = renumber(codes, matrix.shape[1])
+    if matrix.shape[1] > MAX_SPARSE * (len(codes) + 1):
+        places, num_place = np.unique(codes, return_inverse=True)[1], len(codes)
+    else:
+        places, num_place = codes, matrix.shape[1]
+    numbers, first_entries = renumber(places, num_place)
     packed = pack_codes(
         codes[first_entries].tolist(),
         numbers,
@@ -457,6 +501,11 @@ class _Columns:
     chosen: bool  # not all were named
     lists: bool  # a row is an itemset
 
+    def roles(self) -> dict[str, str]:
+        """Return the names of the columns, by their roles."""
+        named = {"itemset": self.itemset, "item": self.item, "weight": self.weight}
+        return {role: name for role, name in named.items() if name}
+
     def __str__(self) -> str:
         text = f"item column {self.item!r}"
         if not self.lists:
@@ -506,6 +555,8 @@ def _read_files(
     limits: Limits,
 ) -> ReadItemsets:
     frame, columns = _collect_files(source, paths, format, separator, roles)
+    if format in _SEPARATORS:
+        frame = frame.with_columns(item=_read_integers(frame["item"], limits))
     return _pack_frame(str(source), frame, columns, limits)
 
 
@@ -536,28 +587,140 @@ def _collect_files(
     source: Any, paths: list[Path], format: str, separator: str | None, roles: Roles
 ) -> tuple[polars.DataFrame, _Columns]:
     """Read the columns that have a role from all the files, under the names of their roles."""
-    polars = _import_polars(format)
+    import polars
+
+    parts, columns = _scan_files(paths, format, separator, roles)
+    try:
+        frame = polars.concat(parts, how="vertical_relaxed").collect()
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
+        raise _explain(source, paths, parts, separator, error) from error
+    if separator is not None:
+        _check_rows(paths, separator, frame)
+        frame = _clean_csv(str(source), frame)
+    return frame, columns
+
+
+def _scan_files(
+    paths: list[Path], format: str, separator: str | None, roles: Roles
+) -> tuple[list[polars.LazyFrame], _Columns]:
+    """Open all the files, and choose the same columns of each; nothing is read yet.
+
+    A CSV gets a column beside those of the roles: whether the last field of a row is empty.
+    """
+    _import_polars(format)
+    import polars
+
     from .columns import new_categories
 
     separator = _known_separator(format, separator)
-    parts = []
+    parts: list[polars.LazyFrame] = []
     categories = new_categories(), new_categories()
+    known: list[_Columns] = []
     for path in paths:
         _check_start(path, is_text=separator is not None and path.suffix.lower() != ".zst")
-        with _polars_errors(path, separator):
+        with _polars_errors(path, separator, format):
             scan = _scan(path, format, separator)
             schema = scan.collect_schema()
-        # Of each file, so that the one with other columns is named.
-        columns = _choose_columns(str(path), schema, roles)
-        parts.append(_select(scan, columns, categories if separator is None else None))
-    try:
-        frame = polars.concat(parts).collect() if len(parts) > 1 else parts[0].collect()
-    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
-        for path, part in zip(paths, parts, strict=True):
-            with _polars_errors(path, separator):
-                part.collect()
-        raise DataError(f"{source}: cannot be read: {_first_line(error)}") from error
-    return (frame if separator is None else _clean_csv(str(source), frame)), columns
+        known.append(_choose_columns(str(path), schema, roles))
+        columns = known[0]
+        # What was chosen in the first file is what is wanted of the others.
+        roles = Roles(columns.itemset or None, columns.item, columns.weight)
+        if known[-1].lists != columns.lists:
+            raise DataError(
+                f"{path}: column {columns.item!r} is {schema[columns.item]}, other than in "
+                f"{paths[0]}; lists and values cannot be read together"
+            )
+        if format == "ndjson":
+            _check_types(path, schema, columns)
+        part = _select(scan, columns, categories if separator is None else None)
+        if separator is not None:
+            last = list(schema)[-1]
+            part = scan.select(
+                **{role: polars.col(name) for role, name in columns.roles().items()},
+                cut=polars.col(last).is_null(),
+            )
+        parts.append(part)
+        _check_same_types(paths[0], parts[0], path, part, columns)
+    return parts, known[0]
+
+
+def _explain(
+    source: Any,
+    paths: list[Path],
+    parts: list[polars.LazyFrame],
+    separator: str | None,
+    error: BaseException,
+) -> DataError:
+    """Raise the error of the one file that cannot be read, or return that of all."""
+    for path, part in zip(paths, parts, strict=True):
+        with _polars_errors(path, separator):
+            part.collect()
+    return DataError(f"{source}: cannot be read: {_first_line(error)}")
+
+
+def _check_same_types(
+    first: Path, expected: polars.LazyFrame, path: Path, part: polars.LazyFrame, columns: _Columns
+) -> None:
+    """Refuse files whose columns are of types that polars would turn into one another."""
+    import polars
+
+    schema = expected.collect_schema()
+    for role, dtype in part.collect_schema().items():
+        known = schema[role]
+        alike = dtype == known or polars.Null in (dtype, known)
+        if not alike and not (dtype.is_integer() and known.is_integer()) and role != "weight":
+            raise DataError(
+                f"{path}: {role} column {columns.roles()[role]!r} is {dtype}, and in {first} "
+                f"{known}; cast one of them"
+            )
+
+
+def _check_types(path: Path, schema: polars.Schema, columns: _Columns) -> None:
+    """Refuse JSON whose values are of several types: polars would make strings of them all."""
+    import polars
+
+    for role, name in columns.roles().items():
+        key = rf'"{re.escape(name)}"\s*:\s*'
+        if schema[name] == polars.String:
+            right = key + '(?:"|null)'
+        elif schema[name] == polars.List(polars.String):
+            right = key + r'(?:null|\[(?:\s*(?:"(?:[^"\\]|\\.)*"|null)\s*,?)*\])'
+        else:
+            continue
+        if role == "weight":  # which is an error of its own, with its row
+            continue
+        lines = polars.scan_lines(glob.escape(str(path)), row_index_name="row")
+        with _polars_errors(path, None, "ndjson"):
+            others = lines.filter(~polars.col("line").str.contains(right)).collect()
+        for row, line in others.iter_rows():
+            value = json.loads(line).get(name) if line.strip() else None
+            values = value if isinstance(value, list) and columns.lists else [value]
+            for value in values:
+                if value is not None and not isinstance(value, str):
+                    raise DataError(
+                        f"{path}, line {row + 1}: {role} column {name!r} holds "
+                        f"{json.dumps(value)}, and strings elsewhere; write all of them alike"
+                    )
+
+
+def _check_rows(paths: list[Path], separator: str, frame: polars.DataFrame) -> None:
+    """Refuse rows that are cut short: polars fills what they lack with nulls."""
+    import polars
+
+    if not frame["cut"].any():
+        return
+    for path in paths:
+        lines = polars.scan_lines(glob.escape(str(path)))
+        width = len(
+            polars.scan_csv(
+                path, separator=separator, infer_schema=False, glob=False
+            ).collect_schema()
+        )
+        fields = polars.col("line").str.count_matches(separator, literal=True) + 1
+        # A line break in a quoted field makes a line of fewer fields as well.
+        short = (fields < width) & (polars.col("line").str.strip_chars() != "")
+        if lines.select(short.any()).collect().item():
+            _find_bad_line(path, separator)
 
 
 def _select(
@@ -566,16 +729,16 @@ def _select(
     """Take the columns that have a role; their strings as categories, while they are read."""
     import polars
 
-    roles = {"itemset": columns.itemset, "item": columns.item, "weight": columns.weight}
-    scan = scan.select(**{role: polars.col(name) for role, name in roles.items() if name})
+    scan = scan.select(**{role: polars.col(name) for role, name in columns.roles().items()})
     if categories is None or columns.lists:
         return scan
     schema = scan.collect_schema()
     strings = dict(zip(("itemset", "item"), categories, strict=True))
     return scan.with_columns(
-        polars.col(role).cast(kind)
+        # By way of strings, as those of two files may be two enumerations.
+        polars.col(role).cast(polars.String).cast(kind)
         for role, kind in strings.items()
-        if schema[role] == polars.String
+        if schema[role] in (polars.String, polars.Enum, polars.Categorical)
     )
 
 
@@ -588,8 +751,9 @@ def _scan(path: Path, format: str, separator: str | None) -> polars.LazyFrame:
     if format == "parquet":
         return polars.scan_parquet(path, glob=False, hive_partitioning=False)
     if format == "ndjson":
-        return polars.scan_ndjson(path, infer_schema_length=None)
-    return polars.scan_ipc(path)
+        # It has no way to say that a name is no pattern.
+        return polars.scan_ndjson(glob.escape(str(path)), infer_schema_length=None)
+    return polars.scan_ipc(path, glob=False)
 
 
 def _known_separator(format: str, separator: str | None) -> str | None:
@@ -620,15 +784,19 @@ def _check_start(path: Path, is_text: bool) -> None:
 
 
 @contextmanager
-def _polars_errors(path: Path | str, separator: str | None = None) -> Iterator[None]:
+def _polars_errors(
+    path: Path | str, separator: str | None = None, format: str | None = None
+) -> Iterator[None]:
     """Turn the errors of polars, which may be of many lines, into a DataError of one."""
     from polars.exceptions import PanicException, PolarsError
 
     try:
         yield
     except (PolarsError, PanicException, OSError) as error:
-        if isinstance(path, Path) and separator is not None and path.suffix.lower() != ".zst":
+        if isinstance(path, Path) and separator is not None:
             _find_bad_line(path, separator)
+        if isinstance(path, Path) and format == "ndjson":
+            _find_bad_json(path)
         raise DataError(f"{path}: cannot be read: {_first_line(error)}") from error
 
 
@@ -638,46 +806,98 @@ def _first_line(error: BaseException) -> str:
 
 def _find_bad_line(path: Path, separator: str) -> None:
     """Raise a DataError with the line that polars, which names none, stumbled over."""
-    rows = csv.reader(_lines(path), delimiter=separator, strict=True)
+    rows = csv.reader(_plain_lines(path), delimiter=separator, strict=True)
     number = 1
     try:
         width = len(next(rows))
         for row in rows:
             number = rows.line_num  # of the last line, as a quoted field may go over many
-            if len(row) > width:
+            if row and len(row) != width:
                 raise DataError(
-                    f"{path}, line {number}: {len(row)} fields, "
+                    f"{path}, line {number}: {len(row)} field{'s' if len(row) > 1 else ''}, "
                     f"where the first line names {width} columns"
                 )
     except csv.Error as error:
         raise DataError(f"{path}, after line {number}: {error}") from error
 
 
+def _find_bad_json(path: Path) -> None:
+    """Raise a DataError with the line that is no JSON."""
+    for number, line in enumerate(_plain_lines(path), 1):
+        try:
+            if line.strip() and not isinstance(json.loads(line), dict):
+                raise DataError(f"{path}, line {number}: is no object of JSON: {line.strip()[:40]}")
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: is no JSON: {error}") from error
+
+
+def _plain_lines(path: Path) -> Iterator[str]:
+    """Yield decoded lines, whatever the file is compressed with."""
+    if path.suffix.lower() != ".zst":
+        yield from _lines(path)
+        return
+    import polars
+    from polars.exceptions import PolarsError
+
+    try:
+        yield from polars.scan_lines(glob.escape(str(path))).collect()["line"]
+    except PolarsError as error:
+        raise DataError(f"{path}: cannot be read: {_first_line(error)}") from error
+
+
 def _clean_csv(name: str, frame: polars.DataFrame) -> polars.DataFrame:
-    """Make nulls of empty fields, quoted or not, and integers of items that are."""
+    """Make nulls of empty fields, quoted or not, and refuse what is no text."""
     import polars
 
+    frame = frame.drop("cut")
     if any(frame.select(polars.all().str.contains("\0", literal=True).any()).row(0)):
         raise DataError(f"{name}: zero bytes in a field; the file is damaged")
-    frame = frame.with_columns(polars.all().replace("", None))
-    numbers = frame["item"].cast(polars.Int64, strict=False)
-    if numbers.cast(polars.String).eq_missing(frame["item"]).all():
-        frame = frame.with_columns(item=numbers)
-    return frame
+    return frame.with_columns(polars.all().replace("", None))
+
+
+def _read_integers(items: polars.Series, limits: Limits) -> polars.Series:
+    """Make integers of the items of a CSV, if all are written as integers are.
+
+    Known labels decide which they are.
+    """
+    import polars
+
+    if any(isinstance(label, str) for label in limits.labels):
+        return items
+    numbers = items.cast(polars.Int64, strict=False)
+    others = numbers.cast(polars.String).ne_missing(items)
+    if not others.any():
+        return numbers
+    if limits.labels:
+        raise InputError(
+            f"labels holds {limits.labels[0]!r}, but {items.filter(others)[0]!r} is an item, which "
+            "makes all of them strings; pass strings"
+        )
+    return items
 
 
 def _pack_frame(
-    name: str, frame: polars.DataFrame, columns: _Columns, limits: Limits
+    name: str,
+    frame: polars.DataFrame,
+    columns: _Columns,
+    limits: Limits,
+    identifiers: bool = False,
 ) -> ReadItemsets:
-    """Pack the rows of each itemset, in the order of its first row."""
+    """Pack the rows of each itemset, in the order of its first row.
+
+    Items of bytes are UUIDs if `identifiers` says so.
+    """
     from .columns import group_rows, number, number_itemsets
 
     if columns.lists:
         return _pack_lists(name, frame, columns, limits)
-    _check_items(name, columns, frame["item"].dtype)
+    if not identifiers:
+        _check_items(name, columns, frame["item"].dtype)
     rows, lengths = group_rows(number_itemsets(frame["itemset"]))
     lost = len(frame) - int(lengths.sum())
     labels, items = number(frame["item"], rows)
+    if identifiers:
+        labels = [UUID(bytes=label) for label in labels]
     weights = None
     if columns.weight is not None:
         column = frame["weight"] if rows is None else frame["weight"].gather(rows)

@@ -97,7 +97,9 @@ def test_tiny_catalogs_stay_finite(device, num_label):
     )
     history = train(task, num_epoch=20, initial_learning_rate=0.1, progress=False)
     assert np.isfinite(syn0).all()
-    assert history.loss < history.epochs[0].loss
+    # There is nothing to learn but that a negative is likelier than a neighbour, which the first
+    # epoch does: better than tables of zeros is what holds whatever two threads do to each other.
+    assert history.loss < (NUM_NEGATIVE + 1) * np.log(2)
 
 
 # --- which pairs ------------------------------------------------------------
