@@ -63,6 +63,7 @@ _NAMES = {
         "read_itemsets",
     ),
     "schedule": ("index_batch_stream",),
+    "spilling": ("pack_files",),
     "tables": (
         "extend_syn",
         "initialize_syn",
@@ -195,6 +196,9 @@ if TYPE_CHECKING:
     )
     from .schedule import (
         index_batch_stream as index_batch_stream,
+    )
+    from .spilling import (
+        pack_files as pack_files,
     )
     from .tables import (
         extend_syn as extend_syn,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from .checks import Int32Array, Int64Array
 from .errors import DataError
 from .grouping import count_rows, renumber, scatter_rows
-from .itemsets import number_labels
+from .itemsets import Numbering
 
 if TYPE_CHECKING:
     import polars
@@ -47,14 +47,16 @@ def number(column: polars.Series, rows: Int64Array | None = None) -> tuple[list[
         column = column.fill_nan(None)
     if column.dtype == polars.Object:
         values = column.to_list()
-        return number_labels(values if rows is None else [values[row] for row in rows])
+        index = Numbering()
+        numbers = index.number(values if rows is None else [values[row] for row in rows])
+        return list(index), numbers
     codes, num_code = _codes(column)
     # Codes are gathered much faster than strings are.
     numbers, first_rows = renumber(codes if rows is None else codes[rows], num_code)
-    return _labels(column.gather(first_rows if rows is None else rows[first_rows])), numbers
+    return label_values(column.gather(first_rows if rows is None else rows[first_rows])), numbers
 
 
-def _labels(values: polars.Series) -> list[Any]:
+def label_values(values: polars.Series) -> list[Any]:
     """Make Python objects of different values, which they have to stay."""
     import polars
 

@@ -7,23 +7,84 @@ from numba import njit
 
 
 @njit(cache=True)
-def renumber(codes, num_code):
-    """Number codes as they first come, and list the rows in which they do."""
-    found = np.full(num_code, -1, dtype=np.int32)
+def renumber_more(codes, found, count):
+    """Number codes as they first come, after those that were found before.
+
+    Parameters
+    ----------
+    codes : int, num_row
+        Codes; negative ones have no number, and get -1.
+    found : int32, num_code
+        Number of each code, -1 if it did not come yet: updated in place.
+    count : int
+        Numbers that are taken.
+
+    Returns
+    -------
+    numbers : int32, num_row
+    first_rows : int64, num_new
+        Row of each new number.
+    """
     numbers = np.empty(len(codes), dtype=np.int32)
-    first_rows = np.empty(num_code, dtype=np.int64)
-    count = 0
+    first_rows = np.empty(min(len(codes), len(found)), dtype=np.int64)
+    num_new = 0
     for row in range(len(codes)):
         code = codes[row]
         if code < 0:
             numbers[row] = -1
             continue
         if found[code] < 0:
-            found[code] = count
-            first_rows[count] = row
-            count += 1
+            found[code] = count + num_new
+            first_rows[num_new] = row
+            num_new += 1
         numbers[row] = found[code]
-    return numbers, first_rows[:count].copy()
+    return numbers, first_rows[:num_new].copy()
+
+
+@njit(cache=True)
+def renumber(codes, num_code):
+    """Number codes as they first come, and list the rows in which they do."""
+    return renumber_more(codes, np.full(num_code, -1, dtype=np.int32), 0)
+
+
+@njit(cache=True)
+def number_keys(high, low):
+    """Number keys of 128 bits as they first come, by a hash table with linear probing."""
+    size = 16
+    while size < 2 * len(low):
+        size *= 2
+    table = np.full(size, -1, dtype=np.int32)  # first row of what lies there
+    numbers = np.empty(len(low), dtype=np.int32)
+    count = 0
+    for row in range(len(low)):
+        place = np.int64(high[row] & np.uint64(size - 1))
+        while table[place] >= 0:
+            first = table[place]
+            if low[first] == low[row] and high[first] == high[row]:
+                break
+            place = (place + 1) & (size - 1)
+        if table[place] < 0:
+            table[place] = row
+            numbers[row] = count
+            count += 1
+        else:
+            numbers[row] = numbers[table[place]]
+    return numbers, count
+
+
+@njit(cache=True)
+def gather_runs(values, starts, lengths, order):
+    """Copy runs of values, one after the other in this order."""
+    total = np.int64(0)
+    for run in order:
+        total += lengths[run]
+    gathered = np.empty(total, dtype=values.dtype)
+    place = np.int64(0)
+    for run in order:
+        for n in range(lengths[run]):
+            gathered[place + n] = values[starts[run] + n]
+        place += lengths[run]
+    return gathered
 
 
 @njit(cache=True)

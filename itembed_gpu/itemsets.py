@@ -94,6 +94,11 @@ class Dropped:
     long_itemsets: int = 0
     cut_items: int = 0
 
+    def plus(self, other: Dropped) -> Dropped:
+        """Add up two accounts."""
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Dropped(*map(sum, pairs))
+
     def __str__(self) -> str:
         """Say it in one line, naming only what was dropped."""
         lost: list[Any] = [
@@ -386,9 +391,9 @@ def pack_itemsets(
     limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
 
     reader = _Reader(itemsets, weights)
-    index = _Numbering()
+    index = Numbering()
     try:
-        codes = np.fromiter(map(index.__getitem__, reader.items()), np.int32)
+        codes = index.number(reader.items())
     except TypeError as error:
         reader.explain(error)
         raise
@@ -461,13 +466,6 @@ def make_limits(
     return limits
 
 
-def number_labels(items: Iterable[Any]) -> tuple[list[Any], Int32Array]:
-    """Number Python objects as they first come; ``None`` is -1."""
-    index = _Numbering()
-    numbers = np.fromiter(map(index.__getitem__, items), np.int32)
-    return list(index), numbers
-
-
 def pack_codes(
     labels: Sequence[Any],
     codes: Int32Array,
@@ -503,68 +501,141 @@ def pack_codes(
         Packed itemsets.
 
     """
-    left_out = dropped.zero_items
     dropped = dataclasses.replace(
         dropped,
         itemsets_read=len(lengths),
-        items_read=len(codes) + left_out,
+        items_read=len(codes) + dropped.zero_items,
     )
-    if limits.duplicates != "keep":
-        if limits.duplicates == "sum":
-            weights = np.ones(len(codes), np.float32) if weights is None else weights.copy()
-        none_items = int(np.count_nonzero(codes < 0))
-        from .grouping import merge_duplicates  # with Numba, which takes a while to import
+    weights, duplicates = drop_duplicates(codes, lengths, len(labels), limits, weights)
+    counts, gone = count_codes(codes, len(labels))
+    dropped = dataclasses.replace(dropped, duplicate_items=duplicates, none_items=gone - duplicates)
+    catalog = choose_labels(labels, counts, limits)
+    cutter = Cutter(catalog.rank, limits)
+    codes, left, weights = cutter.cut(codes, lengths, weights)
+    return PackedItemsets(
+        labels=catalog.labels,
+        indices=codes,
+        offsets=_offsets(left),
+        weights=weights,
+        counts=catalog.counts,
+        dropped=dropped.plus(catalog.dropped).plus(cutter.dropped),
+    )
 
-        added = weights if limits.duplicates == "sum" else None
-        merge_duplicates(codes, lengths, len(labels), added)
-        duplicates = int(np.count_nonzero(codes < 0)) - none_items
-        dropped = dataclasses.replace(dropped, duplicate_items=duplicates)
-    counts, gone = _count(codes, len(labels))
+
+def drop_duplicates(
+    codes: Int32Array,
+    lengths: Int64Array,
+    num_code: int,
+    limits: Limits,
+    weights: WeightsArray | None,
+) -> tuple[WeightsArray | None, int]:
+    """Turn what an itemset has already into -1, if it is to go; return weights, and how many."""
+    if limits.duplicates == "keep":
+        return weights, 0
+    if limits.duplicates == "sum":
+        weights = np.ones(len(codes), np.float32) if weights is None else weights.copy()
+    none_items = int(np.count_nonzero(codes < 0))
+    from .grouping import merge_duplicates  # with Numba, which takes a while to import
+
+    merge_duplicates(codes, lengths, num_code, weights if limits.duplicates == "sum" else None)
+    return weights, int(np.count_nonzero(codes < 0)) - none_items
+
+
+class Cutter:
+    """Applies what is left of the limits once labels are chosen, to some itemsets after others.
+
+    Attributes
+    ----------
+    dropped: Dropped
+        What was left out so far, for the lengths of itemsets.
+
+    """
+
+    def __init__(self, rank: Int32Array, limits: Limits) -> None:
+        self._rank = rank
+        self._limits = limits
+        self._generator = np.random.default_rng(limits.seed)
+        self.dropped = Dropped()
+
+    def cut(
+        self, codes: Int32Array, lengths: Int64Array, weights: WeightsArray | None
+    ) -> tuple[Int32Array, Int64Array, WeightsArray | None]:
+        """Turn the codes of more itemsets into indices, and leave out what is to go.
+
+        ``codes`` is overwritten.
+        """
+        most = self._limits.max_length
+        for block in _blocks(codes):
+            block[...] = self._rank[block]  # -1 reads the last entry, which is -1
+        keep = codes >= 0
+        left = lengths if keep.all() else _lengths_left(keep, lengths)
+        dropped = self.dropped
+        if most is not None and left.max(initial=0) > most:
+            over = left > most
+            dropped = dataclasses.replace(
+                dropped,
+                long_itemsets=dropped.long_itemsets + int(np.count_nonzero(over)),
+                cut_items=dropped.cut_items + int((left[over] - most).sum()),
+            )
+            from .grouping import cut_itemsets
+
+            cut_itemsets(keep, lengths, left, most, self._generator.random(int(left[over].sum())))
+            left = np.minimum(left, most)
+        chosen, long = _selection(left, None, self._limits.min_length)
+        self.dropped = _add_itemsets(dropped, left, chosen, long)
+        if self.dropped.short_items > dropped.short_items:
+            keep &= np.repeat(long, lengths)
+        if not keep.all():
+            codes = codes[keep]
+            weights = None if weights is None else weights[keep]
+        return codes, left[long], weights
+
+
+class Catalog(NamedTuple):
+    """The labels that stay.
+
+    Attributes
+    ----------
+    labels: list of object, num_label
+        In their order.
+    counts: int64, num_label
+        Occurrences of each.
+    rank: int32, num_code + 1
+        Index of each code, -1 if it does not stay; and a last -1, for -1 to read.
+    dropped: Dropped
+        The rare labels.
+
+    """
+
+    labels: list[Any]
+    counts: Int64Array
+    rank: Int32Array
+    dropped: Dropped
+
+
+def choose_labels(labels: Sequence[Any], counts: Int64Array, limits: Limits) -> Catalog:
+    """Decide which codes stay, and in which order: by count, then as they come.
+
+    Parameters
+    ----------
+    labels: sequence of object, num_code
+        Label of each code, as they first come.
+    counts: int64, num_code
+        Occurrences of each.
+    limits: Limits
+        The options of `pack_itemsets`.
+
+    """
     order, known_counts, rare = _choose_labels(labels, counts, limits)
     rank = np.full(len(labels) + 1, -1, np.int32)
     chosen_labels = order >= 0
     rank[order[chosen_labels]] = np.flatnonzero(chosen_labels).astype(np.int32)
-    for block in _blocks(codes):
-        block[...] = rank[block]  # -1 reads the last entry, which is -1
-
-    dropped = dataclasses.replace(
-        dropped,
-        none_items=gone - dropped.duplicate_items,
-        rare_labels=int(np.count_nonzero(rare)),
-        rare_items=int(counts[rare].sum()),
-    )
-    keep = codes >= 0
-    left = lengths
-    if gone or dropped.rare_items:
-        left = _lengths_left(keep, lengths)
-    if limits.max_length is not None and left.max(initial=0) > limits.max_length:
-        over = left > limits.max_length
-        dropped = dataclasses.replace(
-            dropped,
-            long_itemsets=int(np.count_nonzero(over)),
-            cut_items=int((left[over] - limits.max_length).sum()),
-        )
-        from .grouping import cut_itemsets
-
-        draws = np.random.default_rng(limits.seed).random(int(left[over].sum()))
-        cut_itemsets(keep, lengths, left, limits.max_length, draws)
-        left = np.minimum(left, limits.max_length)
-    chosen, long = _selection(left, None, limits.min_length)
-    dropped = _add_itemsets(dropped, left, chosen, long)
-    if dropped.short_items:
-        keep &= np.repeat(long, lengths)
-    if not keep.all():
-        codes = codes[keep]
-        weights = None if weights is None else weights[keep]
-
     known = limits.labels
-    return PackedItemsets(
-        labels=[*known, *(labels[code] for code in order[len(known) :].tolist())],
-        indices=codes,
-        offsets=_offsets(left[long]),
-        weights=weights,
-        counts=known_counts,
-        dropped=dropped,
+    return Catalog(
+        [*known, *(labels[code] for code in order[len(known) :].tolist())],
+        known_counts,
+        rank,
+        Dropped(rare_labels=int(np.count_nonzero(rare)), rare_items=int(counts[rare].sum())),
     )
 
 
@@ -690,7 +761,7 @@ def offsets_dtype(num_item: int) -> np.dtype[Any]:
     return np.dtype(np.int32 if num_item <= np.iinfo(np.int32).max else np.int64)
 
 
-class _Numbering(dict[Any, int]):
+class Numbering(dict[Any, int]):
     """Numbers labels from 0 on as they are first looked up; ``None`` is -1.
 
     ``None`` is not stored: a dict of strings alone is searched faster.
@@ -701,6 +772,10 @@ class _Numbering(dict[Any, int]):
             return -1
         self[label] = number = len(self)
         return number
+
+    def number(self, items: Iterable[Any]) -> Int32Array:
+        """Number the labels of items."""
+        return np.fromiter(map(self.__getitem__, items), np.int32)
 
 
 class _Reader:
@@ -870,7 +945,7 @@ def _blocks(codes: Int32Array, size: int = _BLOCK) -> Iterator[Int32Array]:
         yield codes[start : start + size]
 
 
-def _count(codes: Int32Array, num_label: int) -> tuple[Int64Array, int]:
+def count_codes(codes: Int32Array, num_label: int) -> tuple[Int64Array, int]:
     """Count the occurrences of each code, and of -1."""
     counts = np.zeros(num_label + 1, np.int64)
     # A block is no shorter than the counts that are added for it.

@@ -79,15 +79,31 @@ def write_packed(
     Raises `InputError`, with nothing written, if the labels cannot be saved or the folder is not
     for saving to, and `DataError`, with nothing changed, if the disk does not take it.
     """
+    write_files(
+        folder,
+        labels,
+        {name: partial(write_array, array=array) for name, array in arrays.items()},
+        dropped,
+    )
+
+
+def write_files(
+    folder: Path,
+    labels: list[Any],
+    files: dict[str, Callable[[Path], Any]],
+    dropped: dict[str, int],
+) -> None:
+    """Do the same with what writes the file of each array, which need not be in memory."""
     encoded = encode_labels(labels)
-    files: dict[str, Callable[[Path], Any]] = {
-        name: partial(_write_array, array=array) for name, array in arrays.items()
-    }
-    files["labels"] = lambda path: path.write_bytes(encoded)
-    KIND.write(folder, files, {"dropped": dropped})
+    KIND.write(
+        folder,
+        {**files, "labels": lambda path: path.write_bytes(encoded)},
+        {"dropped": dropped},
+    )
 
 
-def _write_array(path: Path, array: npt.NDArray[Any]) -> None:
+def write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write an array to a file of NumPy's."""
     with path.open("wb") as file:
         np.save(file, np.ascontiguousarray(array), allow_pickle=False)
 

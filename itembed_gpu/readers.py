@@ -8,17 +8,9 @@ Tables are read with polars, which is imported only when there is one to read.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import glob
-import gzip
-import json
-import lzma
 import os
-import re
-import zlib
-from collections.abc import Hashable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Hashable, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +19,21 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DataError, InputError, MissingExtraError
+from .checks import Int64Array
+from .data_files import (
+    FORMATS,
+    SEPARATORS,
+    Columns,
+    Roles,
+    choose_columns,
+    collect_files,
+    find_files,
+    import_polars,
+    polars_errors,
+    select,
+    text_itemsets,
+)
+from .errors import DataError, InputError
 from .itemsets import Dropped, Limits, PackedItemsets, make_limits, pack_codes, pack_itemsets
 from .packed_files import is_packed
 
@@ -36,28 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "ReadItemsets", "read_itemsets"]
 
-FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
 
-_FORMAT_OF_SUFFIX = {
-    ".txt": "text",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".arrow": "arrow",
-    ".ipc": "arrow",
-    ".feather": "arrow",
-}
-_COMPRESSIONS = {
-    "text": (".gz", ".xz"),
-    "csv": (".gz", ".zst"),
-    "tsv": (".gz", ".zst"),
-    "ndjson": (".gz", ".zst"),
-}
-_ALL_COMPRESSIONS = (".gz", ".xz", ".zst", ".bz2", ".zip")
-_SEPARATORS = {"csv": ",", "tsv": "\t"}
 # Columns of a matrix for each entry, from which on they are looked up and not counted.
 MAX_SPARSE = 64
 # As `weight`: what a sparse matrix holds.
@@ -180,7 +165,7 @@ def read_itemsets(
     if isinstance(source, str | os.PathLike) and is_packed(Path(source)):
         result = _load_packed(Path(source), format, separator, roles, limits)
     elif isinstance(source, str | os.PathLike):
-        paths, format = _find_files(source, format)
+        paths, format = find_files(source, format)
         if format == "text":
             result = _read_text(source, paths, roles, separator, limits)
         else:
@@ -195,16 +180,7 @@ def read_itemsets(
     return result
 
 
-@dataclasses.dataclass(frozen=True)
-class Roles:
-    """Names of the columns that were asked for."""
-
-    itemset: str | None
-    item: str | None
-    weight: str | None
-
-
-def _result(packed: PackedItemsets, source: str, rows_without_itemset: int = 0) -> ReadItemsets:
+def make_result(packed: PackedItemsets, source: str, rows_without_itemset: int = 0) -> ReadItemsets:
     fields = {field.name: getattr(packed, field.name) for field in dataclasses.fields(packed)}
     return ReadItemsets(**fields, source=source, rows_without_itemset=rows_without_itemset)
 
@@ -222,7 +198,7 @@ def _load_packed(
     least = int(np.diff(packed.offsets).min(initial=limits.min_length))
     as_it_is = packed.counts.min(initial=limits.min_count) >= limits.min_count
     if as_it_is and least >= limits.min_length and limits[2:6] == Limits()[2:6]:
-        return _result(packed, str(path))
+        return make_result(packed, str(path))
     packed.verify()
     again = pack_codes(
         packed.labels,
@@ -231,55 +207,7 @@ def _load_packed(
         limits,
         packed.weights,
     )
-    return _result(again, str(path))
-
-
-def _find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str]:
-    """List the files of a path, a folder or a pattern, and their one format."""
-    path = Path(source)
-    if path.is_dir():
-        paths = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-    elif not path.exists() and glob.has_magic(str(path)):
-        paths = sorted(map(Path, glob.glob(str(path))))
-    else:
-        return [path], _known_format(path, format)
-    if not paths:
-        raise DataError(f"{path}: there is no file; name a file, a folder or a pattern of files")
-    formats = {_known_format(p, format): p for p in paths}
-    names = {p.name: p for p in paths}
-    for p in paths:
-        if p.suffix.lower() in _ALL_COMPRESSIONS and p.stem in names:
-            raise InputError(
-                f"{path}: holds {p.stem} and {p.name}, which look like the same rows; read one of "
-                "them, by a pattern"
-            )
-    if len(formats) > 1:
-        (one, first), (other, second) = list(formats.items())[:2]
-        raise InputError(
-            f"{path}: {first.name} is {one} and {second.name} is {other}; read files of one "
-            "format, by a pattern such as '*.parquet'"
-        )
-    return paths, next(iter(formats))
-
-
-def _known_format(path: Path, format: str | None) -> str:
-    suffix = path.suffix.lower()
-    compression = suffix if suffix in _ALL_COMPRESSIONS else ""
-    if format is None:
-        suffix = path.with_suffix("").suffix.lower() if compression else suffix
-        format = _FORMAT_OF_SUFFIX.get(suffix)
-        if format is None:
-            raise InputError(
-                f"{path}: suffix {suffix!r} does not tell the format; give it: {_FORMAT_CHOICE}"
-            )
-    elif format not in FORMATS:
-        raise InputError(f"format is {format!r}; give one of {_FORMAT_CHOICE}")
-    if compression and compression not in _COMPRESSIONS.get(format, ()):
-        raise InputError(f"{path}: {format} cannot be read from {compression}; decompress it first")
-    return format
-
-
-_FORMAT_CHOICE = ", ".join(FORMATS)
+    return make_result(again, str(path))
 
 
 def _read_object(source: Any, roles: Roles, limits: Limits) -> ReadItemsets:
@@ -290,7 +218,7 @@ def _read_object(source: Any, roles: Roles, limits: Limits) -> ReadItemsets:
     if package == "scipy":
         return _pack_matrix(source, roles, limits)
     if package in ("polars", "pandas", "pyarrow"):
-        polars = _import_polars(name)
+        polars = import_polars(name)
         identifiers: set[str] = set()
         if package == "pandas":
             source, identifiers = _from_pandas(name, source, roles)
@@ -302,26 +230,16 @@ def _read_object(source: Any, roles: Roles, limits: Limits) -> ReadItemsets:
             from .columns import new_categories
 
             scan = source.lazy()
-            with _polars_errors(name):
-                columns = _choose_columns(name, scan.collect_schema(), roles)
-                frame = _select(scan, columns, (new_categories(), new_categories())).collect()
+            with polars_errors(name):
+                columns = choose_columns(name, scan.collect_schema(), roles)
+                frame = select(scan, columns, (new_categories(), new_categories())).collect()
                 return _pack_frame(
                     name, frame, columns, limits, identifiers=columns.item in identifiers
                 )
     if dataclasses.astuple(roles) != (None, None, None):
         raise InputError(f"columns are asked for, but source is a {kind.__name__}, which has none")
     packed = pack_itemsets(source, **limits._asdict())
-    return _result(packed, f"a {kind.__name__}")
-
-
-def _import_polars(what: str) -> Any:
-    try:
-        import polars
-    except ImportError as error:
-        raise MissingExtraError(
-            f'reading {what} needs polars: pip install "itembed_gpu[data]"'
-        ) from error
-    return polars
+    return make_result(packed, f"a {kind.__name__}")
 
 
 def _from_pandas(name: str, frame: Any, roles: Roles) -> tuple[Any, set[str]]:
@@ -415,7 +333,7 @@ def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
         weights,
         Dropped(zero_items=num_zero),
     )
-    return _result(packed, f"a sparse matrix of {matrix.shape[0]:,} x {matrix.shape[1]:,}")
+    return make_result(packed, f"a sparse matrix of {matrix.shape[0]:,} x {matrix.shape[1]:,}")
 
 
 # Text
@@ -425,9 +343,9 @@ def _read_text(
     source: Any, paths: list[Path], roles: Roles, separator: str | None, limits: Limits
 ) -> ReadItemsets:
     _refuse_columns(*dataclasses.astuple(roles))
-    itemsets = chain.from_iterable(_text_itemsets(path, separator) for path in paths)
+    itemsets = chain.from_iterable(text_itemsets(path, separator) for path in paths)
     packed = pack_itemsets(itemsets, **limits._asdict())
-    return _result(packed, str(source))
+    return make_result(packed, str(source))
 
 
 def _refuse_columns(*names: str | None) -> None:
@@ -436,114 +354,7 @@ def _refuse_columns(*names: str | None) -> None:
             raise InputError(f"column {name!r} is asked for, but text has no columns")
 
 
-def _text_itemsets(path: Path, separator: str | None) -> Iterator[list[str | None]]:
-    """Split the lines of a text; an item of None is one that is missing."""
-    if separator == "":
-        raise InputError("separator is empty; give at least one character")
-    for line in _lines(path):
-        if separator is None:
-            yield [*line.split()]
-        elif line.strip():
-            yield [part.strip() or None for part in line.split(separator)]
-        else:
-            yield []
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Yield decoded lines; whatever is wrong with the file becomes a DataError."""
-    number = 0
-    try:
-        with _open(path) as file:
-            for number, line in enumerate(file, 1):
-                if b"\0" in line:
-                    raise DataError(
-                        f"{path}, line {number}: a zero byte; is it binary, damaged or UTF-16? "
-                        "Text has to be UTF-8"
-                    )
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                if number == 1 and "\r" in text.rstrip("\r\n"):
-                    raise DataError(
-                        f"{path}: lines end with a carriage return alone; convert the line ends"
-                    )
-                yield text
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}, line {number}: byte {error.start + 1} (0x{error.object[error.start]:02x}) "
-            "is not UTF-8; save the file as UTF-8"
-        ) from error
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: damaged or cut short after line {number}: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if number == 0:
-        raise DataError(f"{path}: the file is empty")
-
-
-def _open(path: Path) -> AbstractContextManager[Iterable[bytes]]:
-    suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return gzip.open(path)
-    if suffix == ".xz":
-        return lzma.open(path)
-    return path.open("rb")
-
-
 # Tables
-
-
-@dataclasses.dataclass(frozen=True)
-class _Columns:
-    """Which column of a table has which role."""
-
-    itemset: str
-    item: str
-    weight: str | None
-    chosen: bool  # not all were named
-    lists: bool  # a row is an itemset
-
-    def roles(self) -> dict[str, str]:
-        """Return the names of the columns, by their roles."""
-        named = {"itemset": self.itemset, "item": self.item, "weight": self.weight}
-        return {role: name for role, name in named.items() if name}
-
-    def __str__(self) -> str:
-        text = f"item column {self.item!r}"
-        if not self.lists:
-            text = f"itemset column {self.itemset!r}, {text}"
-        if self.weight is not None:
-            text += f", weight column {self.weight!r}"
-        return text + (": the first ones, as not all were named" if self.chosen else "")
-
-
-def _choose_columns(name: str, schema: polars.Schema, roles: Roles) -> _Columns:
-    names = list(schema)
-    found = f"its columns are {', '.join(map(repr, names))}"
-    named = [name for name in dataclasses.astuple(roles) if name is not None]
-    for role in named:
-        if role not in names:
-            raise InputError(f"{name}: there is no column {role!r}; {found}")
-        if named.count(role) > 1:
-            raise InputError(f"{name}: column {role!r} is given two roles; {found}")
-    free = [name for name in names if name not in named]
-    lists = [name for name in free if schema[name].is_nested()]
-    item = roles.item
-    if item is None and lists and roles.itemset is None:
-        item = lists[0]
-    if item is not None and schema[item].is_nested():
-        if roles.itemset is not None:
-            raise InputError(
-                f"{name}: item column {item!r} holds lists, of which each is an itemset; leave "
-                f"out itemset={roles.itemset!r}"
-            )
-        return _Columns("", item, roles.weight, roles.item is None, True)
-    chosen = [free.pop(0) if name is None and free else name for name in (roles.itemset, item)]
-    if None in chosen:
-        raise DataError(
-            f"{name}: an itemset and an item column are needed; {found} (is the separator right?)"
-        )
-    return _Columns(
-        str(chosen[0]), str(chosen[1]), roles.weight, chosen != [roles.itemset, roles.item], False
-    )
 
 
 def _read_files(
@@ -554,9 +365,9 @@ def _read_files(
     roles: Roles,
     limits: Limits,
 ) -> ReadItemsets:
-    frame, columns = _collect_files(source, paths, format, separator, roles)
-    if format in _SEPARATORS:
-        frame = frame.with_columns(item=_read_integers(frame["item"], limits))
+    frame, columns = collect_files(source, paths, format, separator, roles)
+    if format in SEPARATORS:
+        frame = frame.with_columns(item=read_integers(frame["item"], limits))
     return _pack_frame(str(source), frame, columns, limits)
 
 
@@ -575,287 +386,15 @@ def read_itemset_ids(
     """
     from .columns import number
 
-    paths, format = _find_files(source, format)
+    paths, format = find_files(source, format)
     if format == "text":
         return None
     roles = Roles(itemset, item, None)
-    frame, columns = _collect_files(source, paths, format, separator, roles)
+    frame, columns = collect_files(source, paths, format, separator, roles)
     return None if columns.lists else number(frame["itemset"])[0]
 
 
-def _collect_files(
-    source: Any, paths: list[Path], format: str, separator: str | None, roles: Roles
-) -> tuple[polars.DataFrame, _Columns]:
-    """Read the columns that have a role from all the files, under the names of their roles."""
-    import polars
-
-    parts, columns = _scan_files(paths, format, separator, roles)
-    try:
-        frame = polars.concat(parts, how="vertical_relaxed").collect()
-    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
-        raise _explain(source, paths, parts, separator, error) from error
-    if separator is not None:
-        _check_rows(paths, separator, frame)
-        frame = _clean_csv(str(source), frame)
-    return frame, columns
-
-
-def _scan_files(
-    paths: list[Path], format: str, separator: str | None, roles: Roles
-) -> tuple[list[polars.LazyFrame], _Columns]:
-    """Open all the files, and choose the same columns of each; nothing is read yet.
-
-    A CSV gets a column beside those of the roles: whether the last field of a row is empty.
-    """
-    _import_polars(format)
-    import polars
-
-    from .columns import new_categories
-
-    separator = _known_separator(format, separator)
-    parts: list[polars.LazyFrame] = []
-    categories = new_categories(), new_categories()
-    known: list[_Columns] = []
-    for path in paths:
-        _check_start(path, is_text=separator is not None and path.suffix.lower() != ".zst")
-        with _polars_errors(path, separator, format):
-            scan = _scan(path, format, separator)
-            schema = scan.collect_schema()
-        known.append(_choose_columns(str(path), schema, roles))
-        columns = known[0]
-        # What was chosen in the first file is what is wanted of the others.
-        roles = Roles(columns.itemset or None, columns.item, columns.weight)
-        if known[-1].lists != columns.lists:
-            raise DataError(
-                f"{path}: column {columns.item!r} is {schema[columns.item]}, other than in "
-                f"{paths[0]}; lists and values cannot be read together"
-            )
-        if format == "ndjson":
-            _check_types(path, schema, columns)
-        part = _select(scan, columns, categories if separator is None else None)
-        if separator is not None:
-            last = list(schema)[-1]
-            part = scan.select(
-                **{role: polars.col(name) for role, name in columns.roles().items()},
-                cut=polars.col(last).is_null(),
-            )
-        parts.append(part)
-        _check_same_types(paths[0], parts[0], path, part, columns)
-    return parts, known[0]
-
-
-def _explain(
-    source: Any,
-    paths: list[Path],
-    parts: list[polars.LazyFrame],
-    separator: str | None,
-    error: BaseException,
-) -> DataError:
-    """Raise the error of the one file that cannot be read, or return that of all."""
-    for path, part in zip(paths, parts, strict=True):
-        with _polars_errors(path, separator):
-            part.collect()
-    return DataError(f"{source}: cannot be read: {_first_line(error)}")
-
-
-def _check_same_types(
-    first: Path, expected: polars.LazyFrame, path: Path, part: polars.LazyFrame, columns: _Columns
-) -> None:
-    """Refuse files whose columns are of types that polars would turn into one another."""
-    import polars
-
-    schema = expected.collect_schema()
-    for role, dtype in part.collect_schema().items():
-        known = schema[role]
-        alike = dtype == known or polars.Null in (dtype, known)
-        if not alike and not (dtype.is_integer() and known.is_integer()) and role != "weight":
-            raise DataError(
-                f"{path}: {role} column {columns.roles()[role]!r} is {dtype}, and in {first} "
-                f"{known}; cast one of them"
-            )
-
-
-def _check_types(path: Path, schema: polars.Schema, columns: _Columns) -> None:
-    """Refuse JSON whose values are of several types: polars would make strings of them all."""
-    import polars
-
-    for role, name in columns.roles().items():
-        key = rf'"{re.escape(name)}"\s*:\s*'
-        if schema[name] == polars.String:
-            right = key + '(?:"|null)'
-        elif schema[name] == polars.List(polars.String):
-            right = key + r'(?:null|\[(?:\s*(?:"(?:[^"\\]|\\.)*"|null)\s*,?)*\])'
-        else:
-            continue
-        if role == "weight":  # which is an error of its own, with its row
-            continue
-        lines = polars.scan_lines(glob.escape(str(path)), row_index_name="row")
-        with _polars_errors(path, None, "ndjson"):
-            others = lines.filter(~polars.col("line").str.contains(right)).collect()
-        for row, line in others.iter_rows():
-            value = json.loads(line).get(name) if line.strip() else None
-            values = value if isinstance(value, list) and columns.lists else [value]
-            for value in values:
-                if value is not None and not isinstance(value, str):
-                    raise DataError(
-                        f"{path}, line {row + 1}: {role} column {name!r} holds "
-                        f"{json.dumps(value)}, and strings elsewhere; write all of them alike"
-                    )
-
-
-def _check_rows(paths: list[Path], separator: str, frame: polars.DataFrame) -> None:
-    """Refuse rows that are cut short: polars fills what they lack with nulls."""
-    import polars
-
-    if not frame["cut"].any():
-        return
-    for path in paths:
-        lines = polars.scan_lines(glob.escape(str(path)))
-        width = len(
-            polars.scan_csv(
-                path, separator=separator, infer_schema=False, glob=False
-            ).collect_schema()
-        )
-        fields = polars.col("line").str.count_matches(separator, literal=True) + 1
-        # A line break in a quoted field makes a line of fewer fields as well.
-        short = (fields < width) & (polars.col("line").str.strip_chars() != "")
-        if lines.select(short.any()).collect().item():
-            _find_bad_line(path, separator)
-
-
-def _select(
-    scan: polars.LazyFrame, columns: _Columns, categories: tuple[Any, Any] | None = None
-) -> polars.LazyFrame:
-    """Take the columns that have a role; their strings as categories, while they are read."""
-    import polars
-
-    scan = scan.select(**{role: polars.col(name) for role, name in columns.roles().items()})
-    if categories is None or columns.lists:
-        return scan
-    schema = scan.collect_schema()
-    strings = dict(zip(("itemset", "item"), categories, strict=True))
-    return scan.with_columns(
-        # By way of strings, as those of two files may be two enumerations.
-        polars.col(role).cast(polars.String).cast(kind)
-        for role, kind in strings.items()
-        if schema[role] in (polars.String, polars.Enum, polars.Categorical)
-    )
-
-
-def _scan(path: Path, format: str, separator: str | None) -> polars.LazyFrame:
-    import polars
-
-    if separator is not None:
-        # All are read as strings: a guess from the first rows may not fit the rest.
-        return polars.scan_csv(path, separator=separator, infer_schema=False, glob=False)
-    if format == "parquet":
-        return polars.scan_parquet(path, glob=False, hive_partitioning=False)
-    if format == "ndjson":
-        # It has no way to say that a name is no pattern.
-        return polars.scan_ndjson(glob.escape(str(path)), infer_schema_length=None)
-    return polars.scan_ipc(path, glob=False)
-
-
-def _known_separator(format: str, separator: str | None) -> str | None:
-    """Return the separator of a CSV, or None for what has none."""
-    if format not in _SEPARATORS:
-        if separator is not None:
-            what = {"parquet": "Parquet", "ndjson": "NDJSON", "arrow": "Arrow"}[format]
-            raise InputError(f"separator is {separator!r}, but {what} has none")
-        return None
-    separator = _SEPARATORS[format] if separator is None else separator
-    if len(separator.encode()) != 1:
-        raise InputError(f"separator is {separator!r}; that of a CSV is one ASCII character")
-    return separator
-
-
-def _check_start(path: Path, is_text: bool) -> None:
-    """Find what cannot be read at all; polars takes binary and UTF-16 for a header."""
-    if is_text:
-        next(_lines(path))
-        return
-    try:
-        with path.open("rb") as file:
-            start = file.read(1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if not start:
-        raise DataError(f"{path}: the file is empty")
-
-
-@contextmanager
-def _polars_errors(
-    path: Path | str, separator: str | None = None, format: str | None = None
-) -> Iterator[None]:
-    """Turn the errors of polars, which may be of many lines, into a DataError of one."""
-    from polars.exceptions import PanicException, PolarsError
-
-    try:
-        yield
-    except (PolarsError, PanicException, OSError) as error:
-        if isinstance(path, Path) and separator is not None:
-            _find_bad_line(path, separator)
-        if isinstance(path, Path) and format == "ndjson":
-            _find_bad_json(path)
-        raise DataError(f"{path}: cannot be read: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _find_bad_line(path: Path, separator: str) -> None:
-    """Raise a DataError with the line that polars, which names none, stumbled over."""
-    rows = csv.reader(_plain_lines(path), delimiter=separator, strict=True)
-    number = 1
-    try:
-        width = len(next(rows))
-        for row in rows:
-            number = rows.line_num  # of the last line, as a quoted field may go over many
-            if row and len(row) != width:
-                raise DataError(
-                    f"{path}, line {number}: {len(row)} field{'s' if len(row) > 1 else ''}, "
-                    f"where the first line names {width} columns"
-                )
-    except csv.Error as error:
-        raise DataError(f"{path}, after line {number}: {error}") from error
-
-
-def _find_bad_json(path: Path) -> None:
-    """Raise a DataError with the line that is no JSON."""
-    for number, line in enumerate(_plain_lines(path), 1):
-        try:
-            if line.strip() and not isinstance(json.loads(line), dict):
-                raise DataError(f"{path}, line {number}: is no object of JSON: {line.strip()[:40]}")
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: is no JSON: {error}") from error
-
-
-def _plain_lines(path: Path) -> Iterator[str]:
-    """Yield decoded lines, whatever the file is compressed with."""
-    if path.suffix.lower() != ".zst":
-        yield from _lines(path)
-        return
-    import polars
-    from polars.exceptions import PolarsError
-
-    try:
-        yield from polars.scan_lines(glob.escape(str(path))).collect()["line"]
-    except PolarsError as error:
-        raise DataError(f"{path}: cannot be read: {_first_line(error)}") from error
-
-
-def _clean_csv(name: str, frame: polars.DataFrame) -> polars.DataFrame:
-    """Make nulls of empty fields, quoted or not, and refuse what is no text."""
-    import polars
-
-    frame = frame.drop("cut")
-    if any(frame.select(polars.all().str.contains("\0", literal=True).any()).row(0)):
-        raise DataError(f"{name}: zero bytes in a field; the file is damaged")
-    return frame.with_columns(polars.all().replace("", None))
-
-
-def _read_integers(items: polars.Series, limits: Limits) -> polars.Series:
+def read_integers(items: polars.Series, limits: Limits) -> polars.Series:
     """Make integers of the items of a CSV, if all are written as integers are.
 
     Known labels decide which they are.
@@ -879,7 +418,7 @@ def _read_integers(items: polars.Series, limits: Limits) -> polars.Series:
 def _pack_frame(
     name: str,
     frame: polars.DataFrame,
-    columns: _Columns,
+    columns: Columns,
     limits: Limits,
     identifiers: bool = False,
 ) -> ReadItemsets:
@@ -892,7 +431,7 @@ def _pack_frame(
     if columns.lists:
         return _pack_lists(name, frame, columns, limits)
     if not identifiers:
-        _check_items(name, columns, frame["item"].dtype)
+        check_items(name, columns, frame["item"].dtype)
     rows, lengths = group_rows(number_itemsets(frame["itemset"]))
     lost = len(frame) - int(lengths.sum())
     labels, items = number(frame["item"], rows)
@@ -901,23 +440,36 @@ def _pack_frame(
     weights = None
     if columns.weight is not None:
         column = frame["weight"] if rows is None else frame["weight"].gather(rows)
-        weights = _weights(name, column, columns.weight, rows, items >= 0)
+        weights = read_weights(name, column, columns.weight, rows, items >= 0)
     packed = pack_codes(labels, items, lengths, limits, weights)
-    return _result(packed, f"{name} ({columns})", lost)
+    return make_result(packed, f"{name} ({columns})", lost)
 
 
 def _pack_lists(
-    name: str, frame: polars.DataFrame, columns: _Columns, limits: Limits
+    name: str, frame: polars.DataFrame, columns: Columns, limits: Limits
 ) -> ReadItemsets:
-    """Pack a table of which each row is an itemset; a missing list is an empty one."""
-    import polars
-
+    """Pack a table of which each row is an itemset."""
     from .columns import number
+
+    items, lengths, weights = explode_lists(name, frame, columns)
+    labels, numbers = number(items)
+    packed = pack_codes(labels, numbers, lengths, limits, weights)
+    return make_result(packed, f"{name} ({columns})")
+
+
+def explode_lists(
+    name: str, frame: polars.DataFrame, columns: Columns, first_row: int = 0
+) -> tuple[polars.Series, Int64Array, npt.NDArray[np.float32] | None]:
+    """Return the items of all lists, the lengths of the lists, and the weights, if any.
+
+    A missing list is an empty one.
+    """
+    import polars
 
     if isinstance(frame["item"].dtype, polars.Struct):
         raise DataError(f"{name}: item column {columns.item!r} is a struct; name a list or a value")
     frame = frame.with_columns(polars.col(polars.Array).arr.to_list())
-    _check_items(name, columns, frame["item"].dtype.inner)  # type: ignore[attr-defined]
+    check_items(name, columns, frame["item"].dtype.inner)  # type: ignore[attr-defined]
     lengths = frame["item"].list.len().fill_null(0).cast(polars.Int64)
     items = frame["item"].explode(empty_as_null=False, keep_nulls=False)
     weights = None
@@ -930,18 +482,18 @@ def _pack_lists(
         num_weight = frame["weight"].list.len().fill_null(0).cast(polars.Int64)
         for row in (lengths != num_weight).arg_true()[:1].to_list():
             raise DataError(
-                f"{name}: row {row + 1} has {lengths[row]} items in column {columns.item!r} and "
-                f"{num_weight[row]} weights in column {columns.weight!r}; give one each"
+                f"{name}: row {first_row + row + 1} has {lengths[row]} items in column "
+                f"{columns.item!r} and {num_weight[row]} weights in column {columns.weight!r}; "
+                "give one each"
             )
         column = frame["weight"].explode(empty_as_null=False, keep_nulls=False)
-        owners = np.repeat(np.arange(len(frame)), lengths.to_numpy())
-        weights = _weights(name, column, columns.weight, owners, items.is_not_null().to_numpy())
-    labels, numbers = number(items)
-    packed = pack_codes(labels, numbers, lengths.to_numpy().copy(), limits, weights)
-    return _result(packed, f"{name} ({columns})")
+        owners = np.repeat(np.arange(len(frame)) + first_row, lengths.to_numpy())
+        used = items.is_not_null().to_numpy()
+        weights = read_weights(name, column, columns.weight, owners, used)
+    return items, lengths.to_numpy().copy(), weights
 
 
-def _check_items(name: str, columns: _Columns, dtype: polars.DataType) -> None:
+def check_items(name: str, columns: Columns, dtype: polars.DataType) -> None:
     """Refuse items that would not be found again, as numbers that are rounded."""
     if dtype.is_float() or dtype.is_nested() or str(dtype) in ("Boolean", "Binary"):
         raise DataError(
@@ -949,7 +501,7 @@ def _check_items(name: str, columns: _Columns, dtype: polars.DataType) -> None:
         )
 
 
-def _weights(
+def read_weights(
     name: str,
     column: polars.Series,
     column_name: str,

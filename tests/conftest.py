@@ -14,6 +14,12 @@ from itembed_gpu.errors import DeviceError
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
 
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes minutes, which else a worker would be left alone with."""
+    items.sort(key=lambda item: item.name != "test_the_same_under_sanitizers")
+
+
 # Small, and compiled once for all the tests that do not need another one.
 DIM = 12
 NUM_NEGATIVE = 3

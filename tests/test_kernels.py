@@ -17,7 +17,7 @@ from numba import njit
 
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask, cuda, kernels
 from itembed_gpu.geometry import Geometry
-from itembed_gpu.objective import REJECT_ITEMSET
+from itembed_gpu.objective import ALWAYS, REJECT_ITEMSET
 from itembed_gpu.rng import philox_words, u64
 from itembed_gpu.schedule import epoch_order
 from itembed_gpu.steps import FAST_MATH, train_positions
@@ -43,11 +43,27 @@ def oracle(
     )  # fmt: skip
 
 
+def in_general(objective, num_left, num_right):
+    """Give values that change nothing to options that are not used.
+
+    The routine is compiled for each set of options, which takes ten seconds.
+    """
+    neutral = {
+        "corrections": np.zeros(num_right, np.float32),
+        "l2": np.float32(0),
+        "left_keep": np.full(num_left, ALWAYS, np.uint32),
+        "right_keep": np.full(num_right, ALWAYS, np.uint32),
+    }
+    return objective._replace(
+        **{name: value for name, value in neutral.items() if getattr(objective, name) is None}
+    )
+
+
 def run_oracle(problem, left, right, rates, epoch=0, caps=None, states=None):
     """Train an epoch on the CPU, at the same learning rates."""
     no_caps = tuple(np.full(len(table), np.inf, np.float32) for table in (left, right))
     order = epoch_order(problem.seed, 0, epoch, problem.num_slot)
-    objective = problem.objective
+    objective = in_general(problem.objective, len(left), len(right))
     if states:
         objective = objective._replace(left_state=states[0], right_state=states[1])
     return oracle(

@@ -43,8 +43,9 @@ def compile_for(chip, instances, form="CUBIN", *options):
 
 # The compute capabilities that the compiler knows, from the oldest supported on.
 KNOWN = [chip for chip in call(nvrtc.nvrtcGetSupportedArchs) if chip >= kernels.MIN_CHIP]
-EVERYTHING = [chip for chip in KNOWN if chip in (75, 80, 90, 100)]
-NEWER = [chip for chip in KNOWN if chip > 100]
+# Of each way to update rows, the oldest chip: a minute each.
+EVERYTHING = [chip for chip in KNOWN if chip in (75, kernels.VECTOR_ATOMICS)]
+OTHERS = [chip for chip in KNOWN if chip == 80 or chip > kernels.VECTOR_ATOMICS]
 
 
 def check_compiles(chip, instances):
@@ -65,12 +66,12 @@ def test_every_instance_compiles(chip):
 
 
 def test_the_chips_that_people_have_are_among_them():
-    assert EVERYTHING == [75, 80, 90, 100]
-    assert NEWER
+    assert EVERYTHING == [75, 90]
+    assert {80, 100} < set(OTHERS)
 
 
-@pytest.mark.parametrize("chip", NEWER)
-def test_the_defaults_compile_for_newer_chips(chip):
+@pytest.mark.parametrize("chip", OTHERS)
+def test_the_defaults_compile_for_other_chips(chip):
     check_compiles(chip, kernels.DEFAULTS)
 
 
