@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +16,16 @@ Command = Callable[..., Any]
 # The names of other modules, which need not be imported for --help.
 FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
 _DUPLICATES = ("keep", "drop", "sum")
+
+
+def _read_size(context: Any, parameter: Any, value: str | None) -> int | None:
+    """Read a number of bytes: 1048576, 1024K, 1M or 0.5G."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", value, re.IGNORECASE)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no size; give one such as 500M or 2G")
+    return int(float(found[1]) * 1024.0 ** " KMGT".index(found[2].upper() or " "))
 
 
 def reading_options(command: Command) -> Command:
@@ -104,6 +115,13 @@ def _limit_options(command: Command) -> Command:
 @reading_options
 @click.option("--weight", metavar="COLUMN", help="Column of weights [none].")
 @_limit_options
+@click.option(
+    "--memory",
+    callback=_read_size,
+    metavar="SIZE",
+    help="Memory for the data, such as 500M or 2G; what does not fit in it goes by way of the disk "
+    "[half of what is free].",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def pack(file: str, output: Path, as_json: bool, **options: Any) -> None:
     """Pack the itemsets of FILE into DIR, from which training starts at once.
@@ -114,16 +132,15 @@ def pack(file: str, output: Path, as_json: bool, **options: Any) -> None:
     \b
     Examples:
       itembed-gpu pack sales.parquet --itemset invoice --item product -o sales.itemsets
-      itembed-gpu pack "sales/2024-*.csv" -o sales.itemsets --min-count 5
+      itembed-gpu pack "sales/2024-*.csv" -o sales.itemsets --min-count 5 --memory 1G
       itembed-gpu train sales.itemsets -o model
     """
     import dataclasses
 
-    from .readers import read_itemsets
+    from .spilling import pack_files
 
     began = perf_counter()
-    packed = read_itemsets(file, **options)
-    packed.save(output)
+    packed = pack_files(file, output, **options)
     seconds = perf_counter() - began
     if as_json:
         report = {

@@ -15,10 +15,10 @@ apart by hashes of 128 bits: two of a billion are taken for one with a chance of
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -63,6 +63,7 @@ from .readers import (
     explode_lists,
     make_result,
     read_integers,
+    read_itemsets,
     read_weights,
 )
 from .spills import Column, Groups, Runs, WeightsArray, WorkFolder
@@ -126,7 +127,7 @@ def pack_files(
     Returns
     -------
     packed: ReadItemsets
-        What was packed, as `PackedItemsets.load` opens it.
+        What was packed.
 
     Raises
     ------
@@ -143,12 +144,21 @@ def pack_files(
     limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
     source, path = Path(source), Path(path)
     KIND.next_generation(path)  # before a read that may be long
-    if is_packed(source):
-        raise InputError(f"source: {source} is packed already; read_itemsets applies limits to it")
-    available = _free_memory() // 2 if memory is None else memory
-    memory = checks.integer("memory", available, _LEAST_MEMORY)
-    paths, format = find_files(source, format)
+    if memory is None:
+        memory = max(_free_memory() // 2, _LEAST_MEMORY)
+    memory = checks.integer("memory", memory, _LEAST_MEMORY)
     roles = Roles(itemset, item, weight)
+    if is_packed(source) or _fits(*find_files(source, format), memory):
+        packed = read_itemsets(
+            source,
+            format=format,
+            separator=separator,
+            **dataclasses.asdict(roles),
+            **limits._asdict(),
+        )
+        packed.save(path)
+        return packed
+    paths, format = find_files(source, format)
     with _disk_errors(path), WorkFolder(path) as work:
         if format == "text":
             reading = _read_text(paths, roles, separator, work, limits, memory)
@@ -166,37 +176,26 @@ def pack_files(
     return make_result(PackedItemsets.load(path), name, reading.rows_without_itemset)
 
 
-def fits(source: str | os.PathLike[str], format: str | None, memory: int | None) -> bool:
+def _fits(paths: list[Path], format: str, memory: int) -> bool:
     """Whether files are so small that they can be read at once."""
-    paths, format = find_files(source, format)
-    return _estimate(paths, format) <= (_free_memory() // 2 if memory is None else memory)
+    return _estimate(paths, format) <= memory
 
 
 def _free_memory() -> int:
-    """Bytes that can be had: what the machine has free, or what its control group allows."""
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not on Windows
-        free = 4 << 30
-    with_cache = _proc_available()
-    free = max(free, with_cache or 0)
-    group = Path("/sys/fs/cgroup")
-    try:
-        most = int((group / "memory.max").read_text())
-        free = min(free, most - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):  # there is no group, or no limit
-        pass
-    return max(free, 2 * _LEAST_MEMORY)
-
-
-def _proc_available() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
-    except (OSError, ValueError):
-        pass
-    return None
+    """Bytes that can be had: what the machine has, or what the control group allows."""
+    free = 4 << 30  # where nothing says it
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) << 10 for line in lines if "MemAvailable" in line)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            name = "memory.limit_in_bytes" if controllers else "memory.max"
+            most = Path(f"/sys/fs/cgroup/{'memory' if controllers else ''}/{group}/{name}")
+            if controllers in ("", "memory"):
+                with contextlib.suppress(OSError, ValueError):  # it may say "max"
+                    free = min(free, int(most.read_text()))
+    return free
 
 
 def _estimate(paths: list[Path], format: str) -> int:
@@ -215,7 +214,7 @@ def _count_partitions(paths: list[Path], format: str, memory: int) -> int:
     return min(max(8, 1 << wanted.bit_length()), _MOST_PARTITIONS)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import itembed_gpu
-from itembed_gpu import item2vec, objective, readers
+from itembed_gpu import item2vec, objective, readers, spilling
 from itembed_gpu.embeddings import Embeddings
 from itembed_gpu.evaluation_cli import BY_EPOCH
 from itembed_gpu.item2vec import Item2Vec
@@ -790,6 +790,25 @@ class TestData:
         text.with_name("more.txt").write_text("tea cup\n")
         result = run("pack", tmp_path / "*.txt", "-o", tmp_path / "data", "--json")
         assert json.loads(result.stdout)["itemsets"] == 81
+
+    @pytest.mark.parametrize(
+        ("size", "memory"), [("1M", 1 << 20), ("1.5g", 3 << 29), ("2097152", 1 << 21)]
+    )
+    def test_pack_in_so_much_memory(self, table, tmp_path, monkeypatch, size, memory):
+        given = []
+        monkeypatch.setattr(spilling, "_fits", lambda *arguments: given.append(arguments[2]))
+        columns = ["--itemset", "basket", "--item", "code"]
+        result = run("pack", table, "-o", tmp_path / "data", *columns, "--memory", size)
+        assert result.exit_code == 0, result.output
+        assert "Packed 36 occurrences of 4 items in 2 itemsets" in result.stdout
+        assert given == [memory]
+
+    def test_a_memory_that_is_no_size(self, table, tmp_path):
+        for size in ("much", "1X", "-1M"):
+            result = run("pack", table, "-o", tmp_path / "data", "--memory", size)
+            assert_fails(result, 2, "give one such as 500M")
+        result = run("pack", table, "-o", tmp_path / "data", "--memory", "1K")
+        assert_fails(result, 1, "memory is 1024")
 
     def test_verify(self, text, tmp_path):
         run("pack", text, "-o", tmp_path / "data")

@@ -16,6 +16,11 @@ from itembed_gpu import DataError, InputError, pack_files, read_itemsets, spilli
 MEMORY = 1 << 20
 
 
+@pytest.fixture(autouse=True)
+def _nothing_fits(monkeypatch):
+    monkeypatch.setattr(spilling, "_fits", lambda *_: False)
+
+
 def rows_of(num_row=20_000, num_itemset=3_000, num_item=500, seed=0):
     """A long table in any order of rows, with some of everything missing."""
     generator = np.random.default_rng(seed)
@@ -219,8 +224,6 @@ def test_what_was_packed_before_is_replaced_and_other_folders_are_not(tmp_path):
     (tmp_path / "other" / "diary").write_text("")
     with pytest.raises(InputError, match="diary"):
         pack_files(source, tmp_path / "other")
-    with pytest.raises(InputError, match="packed already"):
-        pack_files(tmp_path / "packed", tmp_path / "again")
     with pytest.raises(InputError, match="memory"):
         pack_files(source, tmp_path / "packed", memory=5)
 
@@ -256,7 +259,26 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
     assert used[1] < used[0] + (3 << 20) < 800_000 * 44
 
 
-def test_the_guess_of_what_fits(tmp_path):
+def test_files_that_fit_are_read_at_once(tmp_path, monkeypatch):
     source = write(rows_of(), tmp_path / "rows.csv")
-    assert spilling.fits(source, None, None)
-    assert not spilling.fits(source, None, 1000)
+    monkeypatch.undo()
+    read = []
+
+    def read_all(*arguments, **options):
+        read.append(arguments)
+        return read_itemsets(*arguments, **options)
+
+    monkeypatch.setattr(spilling, "read_itemsets", read_all)
+    pack_files(source, tmp_path / "once", memory=1 << 26)
+    assert len(read) == 1
+    pack_files(tmp_path / "once", tmp_path / "again", min_count=2)
+    assert len(read) == 2
+    monkeypatch.setattr(spilling, "_estimate", lambda *_: 1 << 27)
+    pack_files(source, tmp_path / "spilled", memory=1 << 26)
+    assert len(read) == 2
+    for path in (tmp_path / "once").glob("*-*"):
+        assert (tmp_path / "spilled" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_what_is_free_is_known():
+    assert 1 << 26 < spilling._free_memory() < 1 << 50
