@@ -6,7 +6,7 @@ back trains ranges of batches. Nothing above this line asks which device it runs
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -74,6 +74,14 @@ class Problem:
         """First position of a batch in the epoch's order."""
         return int(batch_start(self.num_slot, self.num_batch, batch, self.group))
 
+    def count_pairs(self, first_batch: int, num_batch: int) -> int:
+        """Count the pairs of consecutive batches of an epoch."""
+        return self.batch_start(first_batch + num_batch) - self.batch_start(first_batch)
+
+    def over(self, pairs: Pairs, *, num_batch: int, seed: int) -> Problem:
+        """Return the same problem over other pairs: of a window."""
+        return replace(self, pairs=pairs, num_batch=num_batch, seed=seed)
+
 
 class Tally(NamedTuple):
     """What was trained.
@@ -119,10 +127,25 @@ class BoundTask(Protocol):
     def prepare(self) -> None:
         """Do what takes time before the first pair: compile, copy. May be left to `run`."""
 
+    def load(self) -> None:
+        """Copy what is its own, and not the tables, while another one of them is trained.
+
+        May be called on any thread, before `prepare` or `run`, or not at all.
+        """
+
+    def follow(self, before: Any) -> None:
+        """Take over what another one, of the same tables and options, has learned of the device.
+
+        Nothing of the other may be under way.
+        """
+
     def run(
         self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
     ) -> None:
         """Train len(rates) consecutive batches of an epoch, each at its learning rate."""
+
+    def count_pairs(self, stream: int, epoch: int, first_batch: int, num_batch: int) -> int:
+        """Count the pairs of consecutive batches of an epoch."""
 
     def read_tally(self, wait: bool) -> Tally:
         """Return what was trained since the last call.

@@ -18,6 +18,10 @@ from .errors import InputError
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
+OffsetsArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+
+# Entries looked at together, where there may be too many for a copy of them all.
+_BLOCK = 1 << 20
 
 
 def integer(name: str, value: Any, minimum: int = 0) -> int:
@@ -84,7 +88,15 @@ def items(name: str, value: npt.ArrayLike, num_label: int) -> Int32Array:
 
 
 def offsets(name: str, value: npt.ArrayLike, num_item: int) -> Int64Array:
-    """Check boundaries in packed items: within 0 ... num_item, and never decreasing."""
+    """Check boundaries as `mapped_offsets` does, and return them as int64."""
+    return mapped_offsets(name, value, num_item).astype(np.int64, copy=False)
+
+
+def mapped_offsets(name: str, value: npt.ArrayLike, num_item: int) -> OffsetsArray:
+    """Check boundaries in packed items: within 0 ... num_item, and never decreasing.
+
+    int32 and int64 are not copied; others become int64.
+    """
     given = vector(name, value, "iu", "integers")
     if len(given) == 0:
         raise InputError(f"{name} is empty; pass the start of each itemset and the end of the last")
@@ -95,31 +107,39 @@ def offsets(name: str, value: npt.ArrayLike, num_item: int) -> Int64Array:
             f"{name} goes from {low} to {high}; "
             f"pass offsets from 0 to {num_item}, the number of items"
         )
-    array = np.ascontiguousarray(given, dtype=np.int64)
-    steps = np.diff(array)
-    if steps.size and steps.min() < 0:
-        i = int(steps.argmin())
-        raise InputError(
-            f"{name} falls from {array[i]} to {array[i + 1]} at position {i + 1}; "
-            "pass offsets that never decrease"
-        )
+    wide = given.dtype if given.dtype in (np.int32, np.int64) else np.int64
+    array: OffsetsArray = np.ascontiguousarray(given, dtype=wide)
+    for start in range(0, len(array), _BLOCK):
+        steps = np.diff(array[start : start + _BLOCK + 1])
+        if steps.size and steps.min() < 0:
+            i = start + int(steps.argmin())
+            raise InputError(
+                f"{name} falls from {array[i]} to {array[i + 1]} at position {i + 1}; "
+                "pass offsets that never decrease"
+            )
     return array
 
 
-def long_enough(name: str, value: Int64Array, min_length: int, cure: str) -> None:
+def long_enough(name: str, value: OffsetsArray, min_length: int, cure: str) -> None:
     """Check that offsets bound at least one itemset, and none that is too short.
 
     The cure is an argument of `prune_itemsets`.
     """
-    lengths = np.diff(value)
-    if len(lengths) == 0:
+    num_itemset = len(value) - 1
+    if num_itemset == 0:
         raise InputError(f"{name} has one entry; pass at least two, the bounds of one itemset")
-    short = int(np.count_nonzero(lengths < min_length))
+    short, first = 0, (0, 0)
+    for start in range(0, num_itemset, _BLOCK):
+        lengths = np.diff(value[start : start + _BLOCK + 1])
+        here = int(np.count_nonzero(lengths < min_length))
+        if here and not short:
+            i = int(np.argmax(lengths < min_length))
+            first = start + i, int(lengths[i])
+        short += here
     if short:
-        i = int(np.argmax(lengths < min_length))
         raise InputError(
-            f"{name}: {short} of {len(lengths)} itemsets have fewer than {min_length} items, "
-            f"the first is itemset {i} with {lengths[i]}; "
+            f"{name}: {short} of {num_itemset} itemsets have fewer than {min_length} items, "
+            f"the first is itemset {first[0]} with {first[1]}; "
             f"drop them with prune_itemsets(..., {cure})"
         )
 

@@ -278,6 +278,15 @@ class CpuTask:
             if not interrupts:
                 self._note_speed(stop - start, num_threads, time.perf_counter() - began)
 
+    def load(self) -> None:
+        """Nothing to do: its arrays are used where they are."""
+
+    def follow(self, before: CpuTask) -> None:
+        self._pairs_per_second = before._pairs_per_second
+
+    def count_pairs(self, stream: int, epoch: int, first_batch: int, num_batch: int) -> int:
+        return self._problem.count_pairs(first_batch, num_batch)
+
     def _epoch_order(self, stream: int, epoch: int) -> npt.NDArray[np.uint64]:
         if self._order_key != (stream, epoch):
             self._order = epoch_order(self._problem.seed, stream, epoch, self._problem.num_slot)

@@ -16,7 +16,7 @@ import logging
 import math
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -295,6 +295,18 @@ def _to_device(array: npt.NDArray[Any]) -> Any:
     return copy
 
 
+def _to_device_pinned(array: npt.NDArray[Any], stream: Any) -> Any:
+    """Do the same by way of pinned memory, from which a stream copies beside others."""
+    cupy = _cupy()
+    memory = cupy.cuda.alloc_pinned_memory(max(1, array.nbytes))
+    pinned = np.frombuffer(memory, dtype=array.dtype, count=array.size).reshape(array.shape)
+    pinned[...] = array
+    copy = cupy.empty(array.shape, dtype=array.dtype)
+    copy.set(pinned, stream=stream)
+    stream.synchronize()  # before the pinned memory goes
+    return copy
+
+
 def _copy_rows(to: Any, source: Any, kind: str) -> None:
     """Copy a table between host and device, where rows may be padded."""
     cupy = _cupy()
@@ -552,6 +564,25 @@ class CudaTask:
                     self._work[f"{side}_state"] = state.array.data.ptr
             self._ready = True
 
+    def load(self) -> None:
+        """Copy the pairs, by a stream of its own, while others train in theirs."""
+        with _device(self._chip.index, self._note):
+            if not self._packed:
+                self._check_memory()
+                stream = _cupy().cuda.Stream(non_blocking=True)
+                with stream:
+                    self._copy_pairs(functools.partial(_to_device_pinned, stream=stream))
+                    stream.synchronize()
+        _ = self._hits
+
+    def follow(self, before: CudaTask) -> None:
+        before._wait()
+        self._slots, before._slots = before._slots, []
+        self._pairs_per_second = before._pairs_per_second
+
+    def count_pairs(self, stream: int, epoch: int, first_batch: int, num_batch: int) -> int:
+        return self._problem.count_pairs(first_batch, num_batch)
+
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays of the pairs and of the objective by their names in the work.
 
@@ -595,14 +626,14 @@ class CudaTask:
             f"needs {_size(total)} ({parts}): {cure} fit. {self._note}"
         )
 
-    def _copy_pairs(self) -> None:
+    def _copy_pairs(self, copy: Callable[[npt.NDArray[Any]], Any] = _to_device) -> None:
         problem, work = self._problem, self._work
         # Views of one array may begin together, and differ in length.
         copies: dict[tuple[int, int], Any] = {}
         for name, array in self._arrays().items():
             key = checks.address(array), array.nbytes
             if key not in copies:
-                copies[key] = _to_device(array)
+                copies[key] = copy(array)
             work[name] = copies[key].data.ptr
         self._packed = list(copies.values())
         work["guide_shift"] = problem.pairs.shift

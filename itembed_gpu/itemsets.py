@@ -24,13 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from . import checks
-from .checks import Int32Array, Int64Array
+from .checks import Int32Array, Int64Array, OffsetsArray
 from .errors import DataError, InputError
 
 __all__ = ["Dropped", "PackedItemsets", "pack_itemsets", "prune_itemsets"]
 
 BoolArray = npt.NDArray[np.bool_]
-OffsetsArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 WeightsArray = npt.NDArray[np.float32]
 
 _DUPLICATES = ("keep", "drop", "sum")

@@ -19,7 +19,6 @@ from numba import njit
 from numba.extending import register_jitable
 
 from . import checks
-from .errors import InputError
 from .rng import ORDER_SLOT, philox_words, resolve_seed, u64
 
 NUM_ROUND = 3
@@ -116,18 +115,7 @@ def batch_at(num_slot: Any, num_batch: Any, position: Any, group: Any) -> Any:
 def count_slots(
     left_offsets: checks.Int64Array, right_offsets: checks.Int64Array
 ) -> checks.Int64Array:
-    """Number the left x right pairs of all itemsets: the first of each, and how many in all.
-
-    Raises
-    ------
-    InputError
-        There are not as many itemsets on both sides.
-    """
-    if len(left_offsets) != len(right_offsets):
-        raise InputError(
-            f"left_offsets bounds {len(left_offsets) - 1} itemsets and right_offsets "
-            f"{len(right_offsets) - 1}; pass as many on both sides"
-        )
+    """Number the left x right pairs of all itemsets: the first of each, and how many in all."""
     slots = np.zeros(len(left_offsets), dtype=np.int64)
     np.cumsum(np.diff(left_offsets) * np.diff(right_offsets), out=slots[1:])
     return slots

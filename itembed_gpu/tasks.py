@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from . import checks
-from .backend import Backend, Problem, Tally
+from .backend import Backend, BoundTask, Problem, Tally
 from .devices import Device, select_backend
 from .errors import DivergenceError, InputError
+from .itemsets import count_codes
 from .objective import Options, check_num_negative, make_objective
 from .rng import MAX_STREAM, resolve_seed
-from .schedule import count_slots, guide_shift, slot_guide
-from .steps import Pairs
+from .windows import Side, Source, WindowedTask, Windows
 
 Float64Array = npt.NDArray[np.float64]
 Accumulators = tuple[Any, Any]
@@ -273,6 +273,7 @@ class _PackedTask(_FusedTask):
             "num_negative",
             "negative_sharing",
             "batch_size",
+            "window_size",
             "seed",
             "device",
             "num_pair",
@@ -283,8 +284,7 @@ class _PackedTask(_FusedTask):
 
     def __init__(
         self,
-        pairs: Pairs,
-        neighbour: bool,
+        source: Source,
         tables: dict[str, Any],
         *,
         num_negative: int,
@@ -293,6 +293,7 @@ class _PackedTask(_FusedTask):
         accumulators: Accumulators | None,
         learning_rate_scale: float,
         batch_size: int,
+        window_size: int | None,
         seed: int | None,
         device: Device,
         num_threads: int | None,
@@ -307,8 +308,11 @@ class _PackedTask(_FusedTask):
                 f"pass one of {', '.join(map(str, NEGATIVE_SHARING))}"
             )
         self.batch_size = checks.integer("batch_size", batch_size, 1)
+        self.window_size = (
+            None if window_size is None else checks.integer("window_size", window_size, 1)
+        )
         self.seed = resolve_seed(seed)
-        num_itemset = len(pairs.slot_offsets) - 1
+        num_itemset = source.num_itemset
         backend = select_backend(device, num_threads, tables)
         (left_name, syn_left), (right_name, syn_right) = tables.items()
         checks.same_or_apart(left_name, syn_left, right_name, syn_right)
@@ -322,8 +326,8 @@ class _PackedTask(_FusedTask):
             accumulators, options.optimizer, backend, (syn_left, syn_right), same
         )
         left_counts, right_counts = (
-            np.bincount(items, minlength=len(table))
-            for items, table in ((pairs.left_items, syn_left), (pairs.right_items, syn_right))
+            count_codes(side.items, len(table))[0]
+            for side, table in zip(source.sides, (syn_left, syn_right), strict=True)
         )
         objective = make_objective(
             options,
@@ -337,9 +341,11 @@ class _PackedTask(_FusedTask):
                 f"{right_name} has 1 row, and reject_positive leaves no negative; "
                 "pass more rows, or reject_positive=False"
             )
+        # Of windows, each has its own pairs; here are those of none.
+        windowed = self.window_size is not None
         problem = Problem(
-            pairs=pairs,
-            neighbour=neighbour,
+            pairs=source.pairs(0, 0) if windowed else source.pairs(),
+            neighbour=source.right is None,
             syn_left=syn_left,
             syn_right=syn_right,
             num_negative=self.num_negative,
@@ -349,16 +355,23 @@ class _PackedTask(_FusedTask):
             objective=objective,
         )
         self.device = backend.name
-        self.num_pair = problem.num_slot
+        self._source = source
         self._problem = problem
-        if problem.num_slot * (problem.num_batch + 1) >= 1 << 63:
+        self._bound: BoundTask
+        if self.window_size is None:
+            self.num_pair = problem.num_slot
+            self._bound = backend.bind(problem)
+        else:
+            windows = Windows(source, self.window_size, self.batch_size, self.seed)
+            self.num_pair = int(windows.num_pair.sum())
+            self._bound = WindowedTask(problem, source, windows, backend)
+        if self.num_pair * (problem.num_batch + 1) >= 1 << 63:
             raise InputError(
-                f"batch_size is {batch_size}, for {problem.num_slot} pairs in {num_itemset} "
+                f"batch_size is {batch_size}, for {self.num_pair} pairs in {num_itemset} "
                 "itemsets; pass a larger one, or fewer itemsets"
             )
         self._num_done = 0
         self._num_unchecked = 0
-        self._bound = backend.bind(problem)
 
     def __len__(self) -> int:
         return self._problem.num_batch
@@ -371,7 +384,7 @@ class _PackedTask(_FusedTask):
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}(num_itemset={len(self._problem.pairs.slot_offsets) - 1}, "
+            f"{type(self).__name__}(num_itemset={self._source.num_itemset}, "
             f"num_pair={self.num_pair}, num_dimension={self._problem.syn_left.shape[1]}, "
             f"num_negative={self.num_negative}, negative_sharing={self.negative_sharing}, "
             f"batch_size={self.batch_size}, "
@@ -390,12 +403,12 @@ class _PackedTask(_FusedTask):
         while len(rates):
             epoch, batch = divmod(self._num_done, num_batch)
             now = rates[: num_batch - batch]
-            start, stop = (self._problem.batch_start(b) for b in (batch, batch + len(now)))
+            count = self._bound.count_pairs(stream, epoch, batch, len(now))
             # Counted first: what is interrupted has been trained in part.
             self._num_done += len(now)
-            self._num_unchecked += stop - start
+            self._num_unchecked += count
             self._bound.run(stream, epoch, batch, now)
-            num_pair += stop - start
+            num_pair += count
             rates = rates[len(now) :]
         return num_pair
 
@@ -441,7 +454,7 @@ class _PackedTask(_FusedTask):
         if not self._bound.is_finite():
             self._bound.discard()
             cure = "with a lower learning rate" + (
-                " or smaller weights" if self._has_weights() else ""
+                " or smaller weights" if self._source.has_weights else ""
             )
             if self._bound.in_place:
                 cure = f"Start again from fresh tables {cure}"
@@ -459,7 +472,6 @@ class _PackedTask(_FusedTask):
         arrays = {"left": problem.syn_left, "right": problem.syn_right}
         if self.accumulators is not None:
             arrays |= dict(zip(("left_state", "right_state"), self.accumulators, strict=True))
-        pairs = problem.pairs
         options = {
             option.name: getattr(self.options, option.name)
             for option in fields(self.options)
@@ -474,19 +486,16 @@ class _PackedTask(_FusedTask):
             "negative_sharing": self.negative_sharing,
             "seed": self.seed,
             "learning_rate_scale": self.learning_rate_scale,
+            "window_size": self.window_size,
             **options,
         }
-        packed = [pairs.left_items, pairs.left_offsets, pairs.right_items, pairs.right_offsets]
+        packed = [array for side in self._source.sides for array in (side.items, side.offsets)]
         if self.options.noise_weights is not None:
             packed.append(np.asarray(self.options.noise_weights))
         return [Leaf(arrays, packed, settings, self._num_done, self._go_to)]
 
     def _go_to(self, num_done: int) -> None:
         self._num_done = num_done
-
-    def _has_weights(self) -> bool:
-        pairs = self._problem.pairs
-        return bool(len(pairs.left_weights) or len(pairs.right_weights))
 
     def synchronize(self) -> None:
         """Make the caller's tables hold what has been trained.
@@ -549,18 +558,18 @@ def _side(
     weights: npt.ArrayLike | None,
     num_label: int,
     min_length: int,
-) -> tuple[checks.Int32Array, checks.Int64Array, checks.Float32Array]:
-    """Check packed itemsets, and cut off what lies before the first and after the last one."""
-    checked_items = checks.items(f"{prefix}items", items, num_label)
-    bounds = checks.offsets(f"{prefix}offsets", offsets, len(checked_items))
+) -> Side:
+    """Check packed itemsets; what no itemset holds is not looked at."""
+    given = checks.vector(f"{prefix}items", items, "iu", "integers")
+    bounds = checks.mapped_offsets(f"{prefix}offsets", offsets, len(given))
     cure = "mask=... the same on both sides" if prefix else "min_length=2"
     checks.long_enough(f"{prefix}offsets", bounds, min_length, cure)
     used = slice(int(bounds[0]), int(bounds[-1]))
-    if weights is None:
-        checked_weights = np.empty(0, dtype=np.float32)
-    else:
-        checked_weights = checks.weights(f"{prefix}weights", weights, len(checked_items))[used]
-    return checked_items[used], bounds - bounds[0], checked_weights
+    checked_items = checks.items(f"{prefix}items", given[used], num_label)
+    checked_weights = np.empty(0, dtype=np.float32)
+    if weights is not None:
+        checked_weights = checks.weights(f"{prefix}weights", weights, len(given))[used]
+    return Side(checked_items, bounds, checked_weights)
 
 
 class UnsupervisedTask(_PackedTask):
@@ -636,6 +645,11 @@ class UnsupervisedTask(_PackedTask):
     batch_size : int, optional
         Itemsets a batch, on average: the unit of `len(task)` and of the
         learning rate's steps.
+    window_size : int, optional
+        Train in windows of about so many items, which are whole batches: an epoch goes
+        through the windows in a random order, and in each through its items in a random
+        order. Two of them are in memory at once (and on the device), which is all that is
+        copied of itemsets that are mapped from the disk. By default all is one window.
     seed : int, optional
         Seed of the random stream: it fixes the pairs and the negatives, and on
         one thread the result to the last bit. By default one is drawn, and kept
@@ -690,6 +704,7 @@ class UnsupervisedTask(_PackedTask):
         accumulators: Accumulators | None = None,
         learning_rate_scale: float = 1.0,
         batch_size: int = 64,
+        window_size: int | None = None,
         seed: int | None = None,
         device: Device = None,
         num_threads: int | None = None,
@@ -700,10 +715,8 @@ class UnsupervisedTask(_PackedTask):
             raise InputError(
                 f"syn0 has shape {syn0.shape} and syn1 {syn1.shape}; pass tables of the same shape"
             )
-        side = _side("", items, offsets, weights, len(syn0), 2)
         super().__init__(
-            Pairs(*side, *side, slot_offsets=side[1], guide=slot_guide(side[1], 0), shift=0),
-            True,
+            Source(_side("", items, offsets, weights, len(syn0), 2)),
             {"syn0": syn0, "syn1": syn1},
             num_negative=num_negative,
             negative_sharing=negative_sharing,
@@ -723,6 +736,7 @@ class UnsupervisedTask(_PackedTask):
             accumulators=accumulators,
             learning_rate_scale=learning_rate_scale,
             batch_size=batch_size,
+            window_size=window_size,
             seed=seed,
             device=device,
             num_threads=num_threads,
@@ -771,7 +785,7 @@ class SupervisedTask(_PackedTask):
         As for `UnsupervisedTask`; the itemset is that of the right items.
     update_left, update_right, l2, optimizer, accumulators
         As for `UnsupervisedTask`, with `left_syn` for `syn0`.
-    learning_rate_scale, batch_size, seed, device, num_threads
+    learning_rate_scale, batch_size, window_size, seed, device, num_threads
         As for `UnsupervisedTask`.
 
     Raises
@@ -813,6 +827,7 @@ class SupervisedTask(_PackedTask):
         accumulators: Accumulators | None = None,
         learning_rate_scale: float = 1.0,
         batch_size: int = 64,
+        window_size: int | None = None,
         seed: int | None = None,
         device: Device = None,
         num_threads: int | None = None,
@@ -822,14 +837,13 @@ class SupervisedTask(_PackedTask):
         checks.same_dimension("left_syn", left_syn, "right_syn", right_syn)
         left = _side("left_", left_items, left_offsets, left_weights, len(left_syn), 1)
         right = _side("right_", right_items, right_offsets, right_weights, len(right_syn), 1)
-        slot_offsets = count_slots(left[1], right[1])
-        if pooling == "mean":  # each right item is one slot
-            slot_offsets = right[1]
-        shift = guide_shift(slot_offsets)
-        guide = slot_guide(slot_offsets, shift)
+        if len(left.offsets) != len(right.offsets):
+            raise InputError(
+                f"left_offsets bounds {len(left.offsets) - 1} itemsets and right_offsets "
+                f"{len(right.offsets) - 1}; pass as many on both sides"
+            )
         super().__init__(
-            Pairs(*left, *right, slot_offsets=slot_offsets, guide=guide, shift=shift),
-            False,
+            Source(left, right, pooled=pooling == "mean"),
             {"left_syn": left_syn, "right_syn": right_syn},
             num_negative=num_negative,
             negative_sharing=negative_sharing,
@@ -849,6 +863,7 @@ class SupervisedTask(_PackedTask):
             accumulators=accumulators,
             learning_rate_scale=learning_rate_scale,
             batch_size=batch_size,
+            window_size=window_size,
             seed=seed,
             device=device,
             num_threads=num_threads,

@@ -28,6 +28,7 @@ STAIR = [
     "objective",
     "steps",
     "backend",
+    "windows",
     "interrupts",
     "cpu",
     "kernels",

@@ -75,7 +75,7 @@ class ndarray:
     def get(self):
         return self._values.copy()
 
-    def set(self, values):
+    def set(self, values, stream=None):
         assert values.flags.c_contiguous
         assert values.dtype == self.dtype
         self._values[...] = values
@@ -93,6 +93,24 @@ class Event:
 
     def record(self, stream=None):
         self.at = time.perf_counter()
+
+    def synchronize(self):
+        pass
+
+
+class Stream:
+    """One beside the current one."""
+
+    ptr = 1
+
+    def __init__(self, non_blocking=False):
+        assert non_blocking
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
 
     def synchronize(self):
         pass
@@ -141,6 +159,7 @@ class FakeCupy:
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             Device=lambda index: _Device(stream),
             Event=Event,
+            Stream=Stream,
             get_current_stream=lambda: stream,
             get_elapsed_time=lambda a, b: (b.at - a.at) * 1e3,
             alloc_pinned_memory=lambda size: np.zeros(size + 64, dtype=np.uint8),
