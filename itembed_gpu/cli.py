@@ -72,6 +72,7 @@ _DEFAULTS: dict[str, Any] = {
     "epochs": 10,
     "negative": 5,
     "negative_sharing": 1,
+    "window_size": None,
     "learning_rate": 0.025,
     "min_count": 1,
     "min_length": 2,
@@ -210,6 +211,13 @@ def _training_options(command: _Command) -> _Command:
             type=click.Choice(_SHARING),
             help="Pairs that share a set of negatives: faster with more "
             f"{_default('negative_sharing')}.",
+        ),
+        click.option(
+            "--window-size",
+            type=positive,
+            metavar="ITEMS",
+            help="Train in windows of so many occurrences: for packed itemsets that are larger "
+            f"than memory, or than the card {_default('window_size')}.",
         ),
         click.option(
             "--negative",

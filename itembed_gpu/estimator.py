@@ -24,6 +24,7 @@ from .cpu import is_finite
 from .devices import Device, select_backend
 from .embeddings import Embeddings, _json_copy
 from .errors import DataError, InputError
+from .grouping import count_codes
 from .itemsets import Limits, PackedItemsets, pack_codes, pack_itemsets
 from .objective import noise_weights
 from .packed import Packed, choose_sets
@@ -424,6 +425,20 @@ def find_rows(embeddings: Embeddings, labels: Iterable[Any]) -> Int64Array:
     return np.array([embeddings.index(x) if x in embeddings else -1 for x in labels], np.int64)
 
 
+def _is_ready(packed: PackedItemsets, found: Int64Array, min_count: int, min_length: int) -> bool:
+    """Whether nothing is to be dropped, and labels come the most frequent first."""
+    frequent = found.min(initial=min_count) >= max(min_count, 1)
+    in_order = bool((found[1:] <= found[:-1]).all())
+    shortest = min(
+        (
+            int(np.diff(packed.offsets[start : start + CHUNK + 1]).min(initial=min_length))
+            for start in range(0, packed.num_itemset, CHUNK)
+        ),
+        default=min_length,
+    )
+    return bool(frequent and in_order and shortest >= min_length)
+
+
 def with_new_labels(
     packed: PackedItemsets, old: Embeddings, min_count: int, min_length: int
 ) -> tuple[list[Any], Int64Array, PackedItemsets]:
@@ -451,7 +466,10 @@ def with_new_labels(
     itemsets : PackedItemsets
         What remains, with rows as its indices, and an account of all that was dropped.
     """
-    found = np.bincount(packed.indices, minlength=packed.num_label)
+    found, _ = count_codes(np.asarray(packed.indices), packed.num_label)
+    if not len(old) and _is_ready(packed, found, min_count, min_length):
+        # It may be mapped from the disk, and larger than memory.
+        return list(packed.labels), found, dataclasses.replace(packed, counts=found)
     rare = (find_rows(old, packed.labels) < 0) & (found < min_count)
     codes = np.where(rare[packed.indices], -1, packed.indices).astype(np.int32)
     kept = pack_codes(

@@ -88,6 +88,32 @@ def gather_runs(values, starts, lengths, order):
 
 
 @njit(cache=True)
+def count_codes(codes, num_code):
+    """Count the occurrences of each code, and of -1."""
+    counts = np.zeros(num_code, dtype=np.int64)
+    missing = 0
+    for code in codes:
+        if code < 0:
+            missing += 1
+        else:
+            counts[code] += 1
+    return counts, missing
+
+
+@njit(cache=True)
+def relabel(codes, rank):
+    """Put the rank of each code in its place, -1 staying -1, and count the -1 there are then."""
+    missing = 0
+    for place in range(len(codes)):
+        code = codes[place]
+        if code >= 0:
+            code = rank[code]
+            codes[place] = code
+        missing += code < 0
+    return missing
+
+
+@njit(cache=True)
 def count_rows(itemsets, num_itemset):
     """Count the rows of each itemset, and tell whether they are in order already."""
     lengths = np.zeros(num_itemset, dtype=np.int64)

@@ -94,6 +94,8 @@ class Item2Vec(Estimator):
         Those of `train`.
     optimizer, pooling, loss, l2, reject_positive, reject_itemset, negative_sharing, batch_size
         As for `UnsupervisedTask`.
+    window_size : int, optional
+        As for `UnsupervisedTask`: for itemsets that are larger than memory.
     history_exponent : float, optional
         The vector of an itemset is the mean of its items' rows, each weighted by its
         count to the power of minus this; above 0, frequent items say less. 0 is the
@@ -171,6 +173,7 @@ class Item2Vec(Estimator):
         reject_itemset: bool = False,
         negative_sharing: int = 1,
         batch_size: int = 64,
+        window_size: int | None = None,
         history_exponent: float | None = None,
         fold_in: int = 0,
         popularity: float = 0.0,
@@ -197,6 +200,7 @@ class Item2Vec(Estimator):
         self.reject_itemset = reject_itemset
         self.negative_sharing = negative_sharing
         self.batch_size = batch_size
+        self.window_size = window_size
         self.history_exponent = history_exponent
         self.fold_in = fold_in
         self.popularity = popularity
@@ -385,6 +389,7 @@ class Item2Vec(Estimator):
             subsample=self.sample,
             accumulators=self._accumulators(start, len(labels)),
             pooling=self.pooling,
+            window_size=self.window_size,
             **self._task_options(counts, seed),
         )
         self.history_ = self._train(task, epochs, **checkpoints)

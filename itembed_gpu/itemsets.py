@@ -26,6 +26,7 @@ import numpy.typing as npt
 from . import checks
 from .checks import Int32Array, Int64Array, OffsetsArray
 from .errors import DataError, InputError
+from .grouping import count_codes, cut_itemsets, merge_duplicates, relabel
 
 __all__ = ["Dropped", "PackedItemsets", "pack_itemsets", "prune_itemsets"]
 
@@ -39,9 +40,6 @@ _PLAIN = frozenset([list, tuple, set, frozenset, dict])
 
 # Itemsets looked at together.
 _PIECE = 1 << 10
-
-# Items worked on at once where NumPy would make temporary int64 copies.
-_BLOCK = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -534,8 +532,6 @@ def drop_duplicates(
     if limits.duplicates == "sum":
         weights = np.ones(len(codes), np.float32) if weights is None else weights.copy()
     none_items = int(np.count_nonzero(codes < 0))
-    from .grouping import merge_duplicates  # with Numba, which takes a while to import
-
     merge_duplicates(codes, lengths, num_code, weights if limits.duplicates == "sum" else None)
     return weights, int(np.count_nonzero(codes < 0)) - none_items
 
@@ -564,11 +560,14 @@ class Cutter:
         ``codes`` is overwritten.
         """
         most = self._limits.max_length
-        for block in _blocks(codes):
-            block[...] = self._rank[block]  # -1 reads the last entry, which is -1
-        keep = codes >= 0
-        left = lengths if keep.all() else _lengths_left(keep, lengths)
+        missing = relabel(codes, self._rank)
         dropped = self.dropped
+        if not missing and (most is None or lengths.max(initial=0) <= most):
+            chosen, long = _selection(lengths, None, self._limits.min_length)
+            if long.all():
+                return codes, lengths, weights
+        keep = codes >= 0
+        left = _lengths_left(keep, lengths) if missing else lengths
         if most is not None and left.max(initial=0) > most:
             over = left > most
             dropped = dataclasses.replace(
@@ -576,8 +575,6 @@ class Cutter:
                 long_itemsets=dropped.long_itemsets + int(np.count_nonzero(over)),
                 cut_items=dropped.cut_items + int((left[over] - most).sum()),
             )
-            from .grouping import cut_itemsets
-
             cut_itemsets(keep, lengths, left, most, self._generator.random(int(left[over].sum())))
             left = np.minimum(left, most)
         chosen, long = _selection(left, None, self._limits.min_length)
@@ -599,8 +596,8 @@ class Catalog(NamedTuple):
         In their order.
     counts: int64, num_label
         Occurrences of each.
-    rank: int32, num_code + 1
-        Index of each code, -1 if it does not stay; and a last -1, for -1 to read.
+    rank: int32, num_code
+        Index of each code, -1 if it does not stay.
     dropped: Dropped
         The rare labels.
 
@@ -626,7 +623,7 @@ def choose_labels(labels: Sequence[Any], counts: Int64Array, limits: Limits) -> 
 
     """
     order, known_counts, rare = _choose_labels(labels, counts, limits)
-    rank = np.full(len(labels) + 1, -1, np.int32)
+    rank = np.full(len(labels), -1, np.int32)
     chosen_labels = order >= 0
     rank[order[chosen_labels]] = np.flatnonzero(chosen_labels).astype(np.int32)
     known = limits.labels
@@ -936,21 +933,6 @@ def _offsets(lengths: Int64Array) -> OffsetsArray:
     offsets: OffsetsArray = np.zeros(len(lengths) + 1, offsets_dtype(int(lengths.sum())))
     np.cumsum(lengths, dtype=offsets.dtype, out=offsets[1:])
     return offsets
-
-
-def _blocks(codes: Int32Array, size: int = _BLOCK) -> Iterator[Int32Array]:
-    """Cut an array into views of a moderate size."""
-    for start in range(0, len(codes), size):
-        yield codes[start : start + size]
-
-
-def count_codes(codes: Int32Array, num_label: int) -> tuple[Int64Array, int]:
-    """Count the occurrences of each code, and of -1."""
-    counts = np.zeros(num_label + 1, np.int64)
-    # A block is no shorter than the counts that are added for it.
-    for block in _blocks(codes, max(_BLOCK, num_label)):
-        counts += np.bincount(block + 1, minlength=num_label + 1)
-    return counts[1:], int(counts[0])
 
 
 def _add_itemsets(

@@ -43,7 +43,7 @@ from .data_files import (
     text_itemsets,
 )
 from .errors import DataError, InputError
-from .grouping import gather_runs, number_keys, renumber_more, scatter_rows
+from .grouping import count_codes, gather_runs, number_keys, renumber_more, scatter_rows
 from .itemsets import (
     Cutter,
     Dropped,
@@ -51,7 +51,6 @@ from .itemsets import (
     Numbering,
     PackedItemsets,
     choose_labels,
-    count_codes,
     drop_duplicates,
     make_limits,
     offsets_dtype,
@@ -535,7 +534,7 @@ def _write(
     rank = catalog.rank
     if order is not None:
         rank = np.full(len(catalog.rank), -1, np.int32)
-        rank[order] = catalog.rank[:-1]
+        rank[order] = catalog.rank
     cutter = Cutter(rank, limits)
     indices = work.column("indices", np.int32)
     offsets = work.column("sizes", np.int64)

@@ -17,7 +17,7 @@ from . import checks
 from .backend import Backend, BoundTask, Problem, Tally
 from .devices import Device, select_backend
 from .errors import DivergenceError, InputError
-from .itemsets import count_codes
+from .grouping import count_codes
 from .objective import Options, check_num_negative, make_objective
 from .rng import MAX_STREAM, resolve_seed
 from .windows import Side, Source, WindowedTask, Windows

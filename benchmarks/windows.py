@@ -1,0 +1,141 @@
+"""What training in windows costs: held-out loss and speed, against all at once.
+
+    python benchmarks/windows.py                     # 5 million rows, 3 seeds: about 8 minutes
+    python benchmarks/windows.py --rows 200000       # does it run?
+
+A catalog of `synthetic.py` is packed, saved and mapped. The last tenth of the itemsets is held
+out: the loss is that of each of their items with another one of its itemset, and of negatives,
+the same for all that is compared. Writes ``windows.md`` beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from machine import machine  # these lie beside this file
+from synthetic import MEAN_LENGTH, SHARD, make_catalog
+
+import itembed_gpu as ig
+
+HERE = Path(__file__).parent
+NUM_ITEM, DIM, NUM_NEGATIVE, EPOCHS, RATE = 20_000, 64, 5, 5, 0.05
+# Windows an epoch: of one, nothing but the order of the pairs differs.
+COUNTS = (4, 16, 64)
+SEEDS = (1, 2, 3)
+
+
+def make_packed(rows: int, folder: Path) -> ig.PackedItemsets:
+    """Pack a catalog's itemsets, and open them from the disk."""
+    catalog = make_catalog(NUM_ITEM)
+    shards = [catalog.shard(n) for n in range(-(-rows // (SHARD * MEAN_LENGTH)))]
+    itemsets = [
+        items[offsets[i] : offsets[i + 1]]
+        for items, offsets in shards
+        for i in range(min(len(offsets) - 1, rows // MEAN_LENGTH))
+    ]
+    ig.pack_itemsets([itemset.tolist() for itemset in itemsets]).save(folder / "data.itemsets")
+    return ig.PackedItemsets.load(folder / "data.itemsets")
+
+
+def held_out_pairs(packed: ig.PackedItemsets, first: int) -> tuple[np.ndarray, ...]:
+    """Items, others of their itemsets, and negatives, from an itemset on."""
+    generator = np.random.default_rng(0)
+    offsets = packed.offsets[first:].astype(np.int64)
+    lengths = np.repeat(np.diff(offsets), np.diff(offsets))
+    starts = np.repeat(offsets[:-1], np.diff(offsets))
+    places = np.arange(offsets[0], offsets[-1])
+    others = starts + (places - starts + generator.integers(1, lengths)) % lengths
+    negatives = generator.integers(0, packed.num_label, (len(places), NUM_NEGATIVE))
+    return packed.indices[places], packed.indices[others], negatives
+
+
+def loss_of(syn0: np.ndarray, syn1: np.ndarray, pairs: tuple[np.ndarray, ...]) -> float:
+    """Mean loss of pairs, each with its negatives."""
+    total, size = 0.0, 50_000
+    items, others, negatives = pairs
+    for start in range(0, len(items), size):
+        part = slice(start, start + size)
+        vectors = syn0[items[part]]
+        positive = (vectors * syn1[others[part]]).sum(axis=1)
+        negative = np.einsum("nd,nkd->nk", vectors, syn1[negatives[part]])
+        total += np.logaddexp(0, -positive).sum() + np.logaddexp(0, negative).sum()
+    return float(total / len(items))
+
+
+def train_one(
+    packed: ig.PackedItemsets, first: int, window_size: int | None, seed: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Train on the itemsets before the held-out ones; return tables, and pairs a second."""
+    syn0 = ig.initialize_syn(packed.num_label, DIM, seed=seed)
+    syn1 = ig.initialize_syn(packed.num_label, DIM, "zero")
+    task = ig.UnsupervisedTask(
+        packed.indices, packed.offsets[: first + 1], syn0, syn1, num_negative=NUM_NEGATIVE,
+        seed=seed, window_size=window_size,
+    )  # fmt: skip
+    task.do_batch(0.0)  # compiled before
+    began = time.perf_counter()
+    history = ig.train(task, num_epoch=EPOCHS, initial_learning_rate=RATE, progress=False)
+    return syn0, syn1, history.num_pair / (time.perf_counter() - began)
+
+
+def measure(packed: ig.PackedItemsets) -> dict[int, list[tuple[float, float]]]:
+    """Loss and speed of each seed, by the number of windows."""
+    first = packed.num_itemset * 9 // 10
+    pairs = held_out_pairs(packed, first)
+    num_item = int(packed.offsets[first])
+    results: dict[int, list[tuple[float, float]]] = {}
+    for seed in SEEDS:
+        for count in (0, *COUNTS):
+            size = -(-num_item // count) if count else None
+            syn0, syn1, speed = train_one(packed, first, size, seed)
+            results.setdefault(count, []).append((loss_of(syn0, syn1, pairs), speed))
+            print(seed, count, results[count][-1], flush=True)
+    return results
+
+
+def make_report(results: dict[int, list[tuple[float, float]]], rows: int, num_item: int) -> str:
+    base = np.array(results[0])
+    lines = [
+        "# Training in windows",
+        "",
+        f"`python benchmarks/windows.py --rows {rows}`: {num_item:,} occurrences of {NUM_ITEM:,} "
+        f"items, D={DIM}, {NUM_NEGATIVE} negatives, {EPOCHS} epochs from {RATE}, {len(SEEDS)} "
+        f"seeds. Mapped from the disk. {machine()}.",
+        "",
+        "| windows | held-out loss | against all at once (target: 0.5 %) | spread of the seeds "
+        "| speed against all at once |",
+        "|---|---|---|---|---|",
+    ]
+    for count, values in results.items():
+        loss, speed = np.array(values).T
+        change = 100 * (loss.mean() / base[:, 0].mean() - 1)
+        spread = 100 * np.ptp(loss) / loss.mean()
+        ratio = np.median(speed / base[:, 1])
+        name = count or "all at once"
+        lines.append(
+            f"| {name} | {loss.mean():.4f} | {change:+.2f} % | {spread:.2f} % | {ratio:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        packed = make_packed(options.rows, Path(name))
+        results = measure(packed)
+        report = make_report(results, options.rows, packed.num_item)
+    (options.out / "windows.md").write_text(report, encoding="utf-8")
+    print(report)
+
+
+if __name__ == "__main__":
+    main()
