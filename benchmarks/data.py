@@ -1,6 +1,6 @@
 """How fast itemsets are read, packed, kept and trained: rows a second, and memory.
 
-    python benchmarks/data.py                   # 50 million rows: about 10 minutes
+    python benchmarks/data.py                   # 50 million rows: about 15 minutes
     python benchmarks/data.py --rows 1000000    # does it run?
 
 Each reading is a process of its own, on a catalog of `synthetic.py` (100,000 items, string
@@ -30,6 +30,9 @@ HERE = Path(__file__).parent
 NUM_ITEM = 100_000
 # Lists of Python objects take some 100 bytes a row.
 LIST_ROWS = 5_000_000
+SPILL_MEMORY = 256 << 20
+# A checkpoint holds both tables.
+CHECKPOINT_ITEMS, CHECKPOINT_DIM, CHECKPOINT_PAIRS = 1_000_000, 128, 100_000_000
 
 
 # --- what is measured: each prepares a source, and returns what reads it ------------
@@ -50,6 +53,19 @@ def parquet(folder: Path) -> Callable[[], int]:
 
 def parquet_unsorted(folder: Path) -> Callable[[], int]:
     return ours(folder / "shuffled")
+
+
+def spilled(folder: Path) -> Callable[[], int]:
+    from itembed_gpu import pack_files, spilling
+
+    spilling._fits = lambda *_: False  # whatever the machine has
+    path = folder / "spilled.itemsets"
+
+    def read() -> int:
+        packed = pack_files(folder / "shuffled", path, memory=SPILL_MEMORY)
+        return int(packed.dropped.items_read)
+
+    return read
 
 
 def csv(folder: Path) -> Callable[[], int]:
@@ -125,6 +141,7 @@ def lists_itembed(folder: Path) -> Callable[[], int]:
 READERS: dict[str, tuple[str, Callable[[Path], Callable[[], int]], float | None]] = {
     "parquet": ("Parquet, sorted by basket", parquet, 10e6),
     "parquet_unsorted": ("Parquet, shuffled", parquet_unsorted, 4e6),
+    "spilled": ("the same by way of the disk, in 256 MiB", spilled, None),
     "csv": ("CSV", csv, None),
     "polars": ("polars.DataFrame", polars_frame, None),
     "pandas": ("pandas.DataFrame", pandas_frame, None),
@@ -197,14 +214,40 @@ def end_to_end(folder: Path) -> dict[str, float]:
     return seconds
 
 
+def checkpoints(folder: Path, share: float) -> dict[str, float]:
+    """Seconds of an epoch without and with a checkpoint at its end, the write included."""
+    import itembed_gpu
+
+    num_pair = int(CHECKPOINT_PAIRS * share)
+    generator = np.random.default_rng(0)
+    items = (CHECKPOINT_ITEMS * generator.random(num_pair) ** 3).astype(np.int32)
+    offsets = np.arange(0, num_pair + 1, 10)
+    tables = [
+        itembed_gpu.initialize_syn(CHECKPOINT_ITEMS, CHECKPOINT_DIM, seed=seed) for seed in (1, 2)
+    ]
+    task = itembed_gpu.UnsupervisedTask(items, offsets, *tables, seed=1)
+    task.do_batch(0.0)  # compiled before
+    seconds = {}
+    for name, options in (
+        (f"an epoch of {num_pair:,} pairs, {CHECKPOINT_ITEMS:,} x {CHECKPOINT_DIM}", {}),
+        ("the same with a checkpoint (target: 5 % more)", {"checkpoint": folder / "large"}),
+    ):
+        began = time.perf_counter()
+        itembed_gpu.train(task, num_epoch=1, progress=False, **options)
+        seconds[name] = time.perf_counter() - began
+    return seconds
+
+
 # --- what is written ----------------------------------------------------------------
 
 
-def make_report(results: dict[str, dict[str, float]], phases: dict[str, float], rows: int) -> str:
+def make_report(
+    results: dict[str, dict[str, float]], phases: dict[str, float], asked: int, rows: int
+) -> str:
     lines = [
         "# Reading, packing and keeping itemsets",
         "",
-        f"`python benchmarks/data.py --rows {rows}`: a long table of {rows:,} rows, string items "
+        f"`python benchmarks/data.py --rows {asked}`: a long table of {rows:,} rows, string items "
         f"of a catalog of {NUM_ITEM:,} (lists: the first {LIST_ROWS:,} rows at most); the best of "
         f"three, each source in a process of its own. {machine()}.",
         "",
@@ -267,7 +310,8 @@ def main() -> None:
         write(folder / "csv", catalog, options.rows, "csv", False)
         results = run_all(folder)
         phases = end_to_end(folder)
-    report = make_report(results, phases, rows)
+        phases |= checkpoints(folder, min(1.0, options.rows / 50_000_000))
+    report = make_report(results, phases, options.rows, rows)
     (options.out / "data.md").write_text(report, encoding="utf-8")
     plot(options.out / "data.png", results)
     print(report)

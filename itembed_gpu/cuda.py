@@ -620,7 +620,11 @@ class CudaTask:
         num_row = sum(table.shape[0] for table in tables if table.num_byte)
         room = free - (total - needs["tables"])
         dim = room // (4 * num_row) // 4 * 4 if num_row else 0
-        cure = f"a dimension of {dim} would" if dim > 0 else "fewer labels, or a window_size, may"
+        cure = (
+            f"a dimension of {dim} would"
+            if dim > 0
+            else "a window_size, fewer itemsets or labels may"
+        )
         raise DeviceError(
             f"cuda:{self._chip.index} ({self._chip.name}) has {_size(free)} free, and the task "
             f"needs {_size(total)} ({parts}): {cure} fit. {self._note}"

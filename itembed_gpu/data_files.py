@@ -14,8 +14,9 @@ import lzma
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from .errors import DataError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
     import polars
+
+Locate = Callable[[int], tuple[str, int]]
 
 FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
 _FORMAT_OF_SUFFIX = {
@@ -221,8 +224,16 @@ def import_polars(what: str) -> Any:
 
 def collect_files(
     source: Any, paths: list[Path], format: str, separator: str | None, roles: Roles
-) -> tuple[polars.DataFrame, Columns]:
-    """Read the columns that have a role from all the files, under the names of their roles."""
+) -> tuple[polars.DataFrame, Columns, Locate]:
+    """Read the columns that have a role from all the files, under the names of their roles.
+
+    Returns
+    -------
+    frame, columns
+        What was read.
+    locate : function
+        It says of which file a row is, and which row there.
+    """
     separator = known_separator(format, separator)
     import_polars(format)
     import polars
@@ -236,7 +247,19 @@ def collect_files(
         if frame["cut"].any():
             check_rows(paths, separator)
         frame = clean_csv(str(source), frame)
-    return frame, columns
+    return frame, columns, partial(locate_row, paths, parts)
+
+
+def locate_row(paths: list[Path], parts: list[polars.LazyFrame], row: int) -> tuple[str, int]:
+    """Return the file of a row of several files, and the row's number there."""
+    import polars
+
+    for path, part in zip(paths, parts, strict=True):
+        num_row = part.select(polars.len()).collect().item()
+        if row < num_row:
+            return str(path), row
+        row -= num_row
+    return str(paths[-1]), row
 
 
 def scan_files(
@@ -402,9 +425,13 @@ def _check_same_types(
         known = schema[role]
         alike = dtype == known or polars.Null in (dtype, known)
         if not alike and not (dtype.is_integer() and known.is_integer()) and role != "weight":
+            here, there = (
+                "String" if isinstance(kind, polars.Categorical) else kind
+                for kind in (dtype, known)
+            )
             raise DataError(
-                f"{path}: {role} column {columns.roles()[role]!r} is {dtype}, and in {first} "
-                f"{known}; cast one of them"
+                f"{path}: {role} column {columns.roles()[role]!r} is {here}, and in {first} "
+                f"{there}; cast one of them"
             )
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,17 +158,35 @@ class Kind:
 
     def verify(self, path: Path, index: dict[str, Any], name: str) -> None:
         """Raise a `DataError` that names the first block that differs from its checksum."""
-        size, expected = index["block"], index["files"][name]["crc32"]
+        size = index["block"]
         try:
             with path.open("rb") as file:
-                for number, block in enumerate(iter(lambda: file.read(size), b"")):
-                    if number >= len(expected) or zlib.crc32(block) != expected[number]:
-                        raise DataError(
-                            f"{path}: bytes {number * size} to {number * size + len(block) - 1} "
-                            f"were altered after they were saved; {self.cure}"
-                        )
+                self._compare(iter(lambda: file.read(size), b""), path, index, name)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); {self.cure}") from error
+
+    def verify_map(self, mapped: mmap.mmap, path: Path, index: dict[str, Any], name: str) -> None:
+        """Do the same with a file that is mapped, and may have been replaced since."""
+        size, expected = index["block"], index["files"][name]["size"]
+        # Of the file, as it is now: to read what it has not any more would end the process.
+        if not len(mapped) == mapped.size() == expected:
+            raise DataError(
+                f"{path}: has {mapped.size()} bytes where {self.index} records {expected}; it was "
+                f"truncated or altered: {self.cure}"
+            )
+        blocks = (mapped[start : start + size] for start in range(0, expected, size))
+        self._compare(blocks, path, index, name)
+
+    def _compare(
+        self, blocks: Iterable[bytes], path: Path, index: dict[str, Any], name: str
+    ) -> None:
+        size, expected = index["block"], index["files"][name]["crc32"]
+        for number, block in enumerate(blocks):
+            if number >= len(expected) or zlib.crc32(block) != expected[number]:
+                raise DataError(
+                    f"{path}: bytes {number * size} to {number * size + len(block) - 1} "
+                    f"were altered after they were saved; {self.cure}"
+                )
 
     def next_generation(self, folder: Path) -> int:
         """Return the number of the next save, once it is sure to destroy nothing of others."""

@@ -165,7 +165,7 @@ def _map(path: Path, index: dict[str, Any], name: str) -> npt.NDArray[Any]:
     def check() -> None:
         nonlocal done
         if not done:
-            KIND.verify(path, index, name)
+            KIND.verify_map(array._mmap, path, index, name)  # type: ignore[attr-defined]
             done = True
 
     mapped.check = check

@@ -24,6 +24,7 @@ from .data_files import (
     FORMATS,
     SEPARATORS,
     Columns,
+    Locate,
     Roles,
     choose_columns,
     collect_files,
@@ -365,10 +366,10 @@ def _read_files(
     roles: Roles,
     limits: Limits,
 ) -> ReadItemsets:
-    frame, columns = collect_files(source, paths, format, separator, roles)
+    frame, columns, locate = collect_files(source, paths, format, separator, roles)
     if format in SEPARATORS:
         frame = frame.with_columns(item=read_integers(frame["item"], limits))
-    return _pack_frame(str(source), frame, columns, limits)
+    return _pack_frame(str(source), frame, columns, limits, locate=locate)
 
 
 def read_itemset_ids(
@@ -390,7 +391,7 @@ def read_itemset_ids(
     if format == "text":
         return None
     roles = Roles(itemset, item, None)
-    frame, columns = collect_files(source, paths, format, separator, roles)
+    frame, columns, _ = collect_files(source, paths, format, separator, roles)
     return None if columns.lists else number(frame["itemset"])[0]
 
 
@@ -421,6 +422,7 @@ def _pack_frame(
     columns: Columns,
     limits: Limits,
     identifiers: bool = False,
+    locate: Locate | None = None,
 ) -> ReadItemsets:
     """Pack the rows of each itemset, in the order of its first row.
 
@@ -440,7 +442,7 @@ def _pack_frame(
     weights = None
     if columns.weight is not None:
         column = frame["weight"] if rows is None else frame["weight"].gather(rows)
-        weights = read_weights(name, column, columns.weight, rows, items >= 0)
+        weights = read_weights(name, column, columns.weight, rows, items >= 0, locate)
     packed = pack_codes(labels, items, lengths, limits, weights)
     return make_result(packed, f"{name} ({columns})", lost)
 
@@ -507,6 +509,7 @@ def read_weights(
     column_name: str,
     rows: npt.NDArray[np.int64] | None,
     used: npt.NDArray[np.bool_],
+    locate: Locate | None = None,
 ) -> npt.NDArray[np.float32]:
     """Read weights, which came from these rows; only used ones have to be good."""
     import polars
@@ -515,7 +518,9 @@ def read_weights(
         numbers = column.cast(polars.Float64, strict=False).fill_null(np.nan)
         weights = numbers.to_numpy().astype(np.float32)
     for bad in np.flatnonzero(used & ~np.isfinite(weights))[:1].tolist():
-        row = bad if rows is None else rows[bad]
+        row = bad if rows is None else int(rows[bad])
+        if locate is not None:
+            name, row = locate(row)
         raise DataError(
             f"{name}: weight column {column_name!r} holds {column[bad]!r} in row {row + 1}; "
             "weights are finite numbers"

@@ -39,6 +39,7 @@ from .data_files import (
     find_files,
     import_polars,
     known_separator,
+    locate_row,
     scan_files,
     text_itemsets,
 )
@@ -403,7 +404,14 @@ def _spill_rows(
     weights = None
     if columns.weight is not None:
         rows = np.arange(row, row + len(batch))
-        weights = read_weights(name, batch["weight"], columns.weight, rows, used & (codes >= 0))
+        weights = read_weights(
+            name,
+            batch["weight"],
+            columns.weight,
+            rows,
+            used & (codes >= 0),
+            partial(locate_row, table.paths, table.parts),
+        )
     if not known.all():
         keys, starts, lengths = keys.filter(known), starts[known], lengths[known]
         codes = codes[used]

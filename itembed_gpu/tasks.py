@@ -561,6 +561,8 @@ def _side(
 ) -> Side:
     """Check packed itemsets; what no itemset holds is not looked at."""
     given = checks.vector(f"{prefix}items", items, "iu", "integers")
+    if len(given) == 0:
+        raise InputError(f"{prefix}items is empty; pass at least one itemset")
     bounds = checks.mapped_offsets(f"{prefix}offsets", offsets, len(given))
     cure = "mask=... the same on both sides" if prefix else "min_length=2"
     checks.long_enough(f"{prefix}offsets", bounds, min_length, cure)

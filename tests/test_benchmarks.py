@@ -752,3 +752,26 @@ def test_settings_are_read_as_values():
 def test_names_in_the_picture_are_kept_apart():
     places = quality.keep_apart([0.1, 0.5, 0.51, 0.99, 0.995], 0.04)
     assert places == pytest.approx([0.1, 0.5, 0.54, 0.96, 1.0])
+
+
+# --- windows ----------------------------------------------------------------
+
+
+def test_windows_are_compared_with_all_at_once(tmp_path, monkeypatch):
+    import windows
+
+    for name, value in {
+        "NUM_ITEM": 50, "DIM": 12, "NUM_NEGATIVE": 3, "EPOCHS": 1, "COUNTS": (2,), "SEEDS": (1, 2),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(windows, name, value)
+    packed = windows.make_packed(3000, tmp_path)
+    assert packed.num_itemset == 300
+    items, others, negatives = windows.held_out_pairs(packed, 270)
+    assert len(items) == len(others) == len(negatives) == packed.num_item - packed.offsets[270]
+    results = windows.measure(packed)
+    assert {count: len(values) for count, values in results.items()} == {0: 2, 2: 2}
+    # Four logits of tables of zeros have a loss of 4 log 2: less was learned, or more.
+    assert all(1 < loss < 3 for values in results.values() for loss, _ in values)
+    text = windows.make_report(results, 3000, packed.num_item)
+    assert text.count("\n| ") == 3
+    assert "| all at once |" in text

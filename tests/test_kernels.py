@@ -6,9 +6,6 @@ rounding, since a tile of threads adds up a dot product in an order of its own.
 
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -372,31 +369,3 @@ def test_lossy_updates_are_the_same_where_there_is_one_tile(one_tile):
     for syn0, syn1 in results[1:]:
         np.testing.assert_allclose(syn0, results[0][0], **TOLERANCE)
         np.testing.assert_allclose(syn1, results[0][1], **TOLERANCE)
-
-
-# --- sanitizers -------------------------------------------------------------
-
-
-@pytest.mark.skipif(SANITIZED, reason="this is the run that it starts")
-def test_the_same_under_sanitizers():
-    runtime = subprocess.run(
-        ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    if not Path(runtime).is_absolute():
-        pytest.skip("g++ has no AddressSanitizer")
-    environment = {
-        **os.environ,
-        "ITEMBED_GPU_SANITIZE": "1",
-        "LD_PRELOAD": runtime,
-        # Python and Numba leak on purpose; CPython's own allocator would hide overruns.
-        "ASAN_OPTIONS": "detect_leaks=0",
-        "PYTHONMALLOC": "malloc",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__],
-        env=environment,
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -108,13 +109,13 @@ def test_training_from_disk_is_training_from_memory(saved):
 
 def test_nothing_is_read_before_it_is_used(saved, monkeypatch):
     read = []
-    verify = Kind.verify
+    compare = Kind._compare
 
-    def watched(self, path, index, name):
+    def watched(self, blocks, path, index, name):
         read.append(name)
-        verify(self, path, index, name)
+        compare(self, blocks, path, index, name)
 
-    monkeypatch.setattr(Kind, "verify", watched)
+    monkeypatch.setattr(Kind, "_compare", watched)
     loaded = PackedItemsets.load(saved)
     assert read == ["labels"]
     trained(loaded)
@@ -122,6 +123,13 @@ def test_nothing_is_read_before_it_is_used(saved, monkeypatch):
     assert read == ["labels", "indices", "offsets"]  # once each
     loaded.verify()
     assert sorted(read) == ["counts", "indices", "labels", "offsets", "weights"]
+
+
+def test_what_was_saved_over_is_still_there_for_who_has_it_open(saved):
+    loaded = PackedItemsets.load(saved)
+    pack_itemsets([["new", "newer"]]).save(saved)
+    loaded.verify()
+    assert np.array_equal(trained(loaded), trained(pack_itemsets(BASKETS)))
 
 
 # --- damage -----------------------------------------------------------------
@@ -147,6 +155,13 @@ def test_an_altered_block_is_named_and_never_trained_on(saved, name):
             trained(loaded)
         with pytest.raises(DataError, match="altered"):
             Item2Vec(vector_size=8, epochs=1).fit(loaded)
+
+
+def test_a_file_that_is_cut_while_it_is_open(saved):
+    loaded = PackedItemsets.load(saved)
+    os.truncate(saved / "indices-000001.npy", 40)
+    with pytest.raises(DataError, match=r"indices-000001.npy: has 40 bytes where"):
+        trained(loaded)
 
 
 def test_the_block_is_that_which_was_altered(tmp_path):

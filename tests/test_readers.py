@@ -330,6 +330,12 @@ BAD_FILES = {
     "cut.parquet": (parquet_bytes()[:-9], "PAR1"),
     "cut_start.parquet": (parquet_bytes()[999:], "cannot be read"),
     "long_row.csv": (b"b,i\n1,2\n1,2,3\n", "line 3: 3 fields.*2 columns"),
+    "short_row.csv": (b"b,i,w\n1,2,3\n1\n2,4,5\n", "line 3: 1 field, where.*3 columns"),
+    "short_row.csv.gz": (gzip.compress(b"b,i\n1,2\n1\n"), "line 3: 1 field"),
+    "torn.ndjson": (b'{"b":1,"i":2}\n{"b":1,"i":\n{"b":2,"i":3}\n', "line 2: is no JSON"),
+    "mixed.ndjson": (b'{"b":1,"i":"a"}\n{"b":1,"i":2}\n', "line 2: item column 'i' holds 2,"),
+    "mixed_lists.ndjson": (b'{"i":["a", "b"]}\n{"i":["c", 2]}\n', "line 2: item column.* 2, and"),
+    "mixed_ids.ndjson": (b'{"b":"1","i":3}\n{"b":1,"i":2}\n', "line 2: itemset column 'b'"),
     "open_quote.csv": (b'b,i\n1,2\n1,"3\n4,5\n', "after line 2: unexpected end"),
 }
 
@@ -485,6 +491,15 @@ def test_rows_in_any_order(keys, items):
     assert_same(read_itemsets(frame), group(rows))
 
 
+def test_known_labels_say_what_the_items_of_a_csv_are(tmp_path):
+    path = write_text(tmp_path / "a.csv", "b,i\n1,8\n1,9\n")
+    assert read_itemsets(path, labels=["8"]).labels == ["8", "9"]
+    assert read_itemsets(path, labels=[8]).labels == [8, 9]
+    path = write_text(tmp_path / "a.csv", "b,i\n1,8\n1,x\n")
+    with pytest.raises(InputError, match="labels holds 8, but 'x' is an item"):
+        read_itemsets(path, labels=[8])
+
+
 class TestFrames:
     def test_types_of_labels(self):
         from datetime import date, datetime
@@ -500,6 +515,38 @@ class TestFrames:
             column = polars.Series(labels, dtype=polars.Object if type(labels[0]) is UUID else None)
             frame = polars.DataFrame({"b": [1, 1], "i": column})
             assert_same(read_itemsets(frame), [labels])
+
+    def test_times_that_python_cannot_tell_apart(self):
+        times = polars.Series([1_000, 1_001]).cast(polars.Datetime("ns"))
+        with pytest.raises(DataError, match="nothing finer than a microsecond"):
+            read_itemsets(polars.DataFrame({"b": [1, 1], "i": times}))
+        times = polars.Series([1_000, 2_000]).cast(polars.Datetime("ns"))
+        assert read_itemsets(polars.DataFrame({"b": [1, 1], "i": times})).num_label == 2
+
+    def test_integers_of_128_bits(self):
+        column = polars.Series([2**100, 5, 2**100], dtype=polars.Int128)
+        assert_same(
+            read_itemsets(polars.DataFrame({"b": [1, 1, 2], "i": column})), [[2**100, 5], [2**100]]
+        )
+
+    @pytest.mark.parametrize("library", ["pandas", "pyarrow"])
+    def test_uuids(self, library):
+        from uuid import UUID
+
+        module = pytest.importorskip(library)
+        values = [UUID(int=3), UUID(int=1), UUID(int=3)]
+        if library == "pandas":
+            frame = module.DataFrame({"b": [1, 1, 2], "i": values})
+        else:
+            column = module.array([value.bytes for value in values], module.uuid())
+            frame = module.table({"b": [1, 1, 2], "i": column})
+        assert_same(read_itemsets(frame, itemset="b", item="i"), [values[:2], values[2:]])
+
+    def test_pandas_columns_of_several_types(self):
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame({"b": [1, 1, 2], "i": ["x", 2, "y"]})
+        with pytest.raises(DataError, match=r"'i' holds 'x', of str, in row 1 and 2, of int, in"):
+            read_itemsets(frame, itemset="b", item="i")
 
     def test_enumerations_and_categories_are_strings(self):
         for dtype in (polars.Categorical, polars.Enum(["z", "b", "a"])):
@@ -566,6 +613,14 @@ class TestSparse:
         with pytest.raises(DataError, match="row 1 of the matrix holds nan in column 3"):
             read_itemsets(matrix, weight="values")
 
+    def test_a_matrix_of_very_many_columns(self):
+        items = np.array([10**12, 5, 10**12])
+        matrix = self.sparse.coo_array((np.ones(3), ([0, 0, 1], items)), shape=(2, 10**12 + 1))
+        for form in ("coo", "csr"):
+            packed = read_itemsets(matrix.asformat(form))
+            assert sorted(packed.labels) == [5, 10**12]
+            assert packed.counts.tolist() == [2, 1]
+
     def test_it_has_no_columns_to_name(self):
         with pytest.raises(InputError, match="sparse matrix, which has none"):
             read_itemsets(self.sparse.csr_array(np.eye(2)), item="x")
@@ -592,6 +647,57 @@ class TestSeveralFiles:
         (tmp_path / "b.parquet").write_bytes(whole[: len(whole) // 2])
         with pytest.raises(DataError, match=r"b.parquet: cannot be read"):
             read_itemsets(tmp_path)
+
+    def test_the_columns_of_the_first_are_those_of_all(self, tmp_path):
+        # In b.csv, the first two columns without a role are others.
+        write_text(tmp_path / "a.csv", "b,i,x\n1,2,9\n")
+        write_text(tmp_path / "b.csv", "x,i,b\n9,3,1\n")
+        assert unpack(read_itemsets(tmp_path)) == [[2, 3]]
+        write_text(tmp_path / "b.csv", "x,b\n9,1\n")
+        with pytest.raises(InputError, match=r"b.csv: there is no column 'i'"):
+            read_itemsets(tmp_path)
+
+    def test_columns_of_other_types_are_refused(self, tmp_path):
+        polars.DataFrame({"b": [1], "i": [2]}).write_parquet(tmp_path / "a.parquet")
+        polars.DataFrame({"b": [1], "i": ["2"]}).write_parquet(tmp_path / "b.parquet")
+        with pytest.raises(
+            DataError, match=r"b.parquet: item column 'i' is String, and in .*a.parquet Int64"
+        ):
+            read_itemsets(tmp_path)
+        # Integers of any width are integers.
+        narrow = polars.DataFrame(
+            {"b": [1], "i": [3]}, schema={"b": polars.Int64, "i": polars.Int8}
+        )
+        narrow.write_parquet(tmp_path / "b.parquet")
+        assert unpack(read_itemsets(tmp_path)) == [[2, 3]]
+
+    def test_enumerations_of_two_files(self, tmp_path):
+        for name, categories in (("a", ["x", "y"]), ("b", ["y", "z"])):
+            frame = polars.DataFrame({"b": [1, 1], "i": categories})
+            frame.cast({"i": polars.Enum(categories)}).write_parquet(tmp_path / f"{name}.parquet")
+        assert unpack(read_itemsets(tmp_path)) == [["x", "y", "y", "z"]]
+
+    def test_the_same_file_twice(self, tmp_path):
+        write_text(tmp_path / "a.csv", "b,i\n1,2\n")
+        write_text(tmp_path / "a.csv.gz", "b,i\n1,2\n")
+        with pytest.raises(InputError, match=r"a.csv and a.csv.gz, which look like the same"):
+            read_itemsets(tmp_path)
+
+    def test_the_file_of_a_bad_weight_is_named(self, tmp_path):
+        write_text(tmp_path / "a.csv", "b,i,w\n1,2,3\n")
+        write_text(tmp_path / "b.csv", "b,i,w\n1,2,3\n1,2,x\n")
+        with pytest.raises(DataError, match=r"b.csv: weight column 'w' holds 'x' in row 2"):
+            read_itemsets(tmp_path, weight="w")
+
+    @pytest.mark.parametrize("suffix", ["ndjson", "arrow", "parquet", "csv"])
+    def test_a_name_is_no_pattern_where_there_is_such_a_file(self, tmp_path, suffix):
+        for name, item in (("a*[1]", 1), ("ab1", 2)):
+            frame, path = polars.DataFrame({"b": [1], "i": [item]}), tmp_path / f"{name}.{suffix}"
+            {
+                "ndjson": frame.write_ndjson, "arrow": frame.write_ipc,
+                "parquet": frame.write_parquet, "csv": frame.write_csv,
+            }[suffix](path)  # fmt: skip
+        assert unpack(read_itemsets(tmp_path / f"a*[1].{suffix}")) == [[1]]
 
     def test_text(self, tmp_path):
         write_text(tmp_path / "a.txt", "x y\n")
