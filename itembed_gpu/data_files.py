@@ -375,7 +375,8 @@ def explain(
     """Raise the error of the one file that cannot be read, or return that of all."""
     for path, part in zip(paths, parts, strict=True):
         with polars_errors(path, separator):
-            part.collect()
+            for _ in part.collect_batches(lazy=True, engine="streaming"):
+                pass
     return DataError(f"{source}: cannot be read: {first_line(error)}")
 
 

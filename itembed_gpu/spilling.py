@@ -187,14 +187,18 @@ def _free_memory() -> int:
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) << 10 for line in lines if "MemAvailable" in line)
+    limits = []
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, controllers, group = line.split(":", 2)
             name = "memory.limit_in_bytes" if controllers else "memory.max"
-            most = Path(f"/sys/fs/cgroup/{'memory' if controllers else ''}/{group}/{name}")
+            root = Path("/sys/fs/cgroup") / ("memory" if controllers else "")
             if controllers in ("", "memory"):
-                with contextlib.suppress(OSError, ValueError):  # it may say "max"
-                    free = min(free, int(most.read_text()))
+                # A container may see its own group as the root.
+                limits += [root / name, root / group.lstrip("/") / name]
+    for limit in limits:
+        with contextlib.suppress(OSError, ValueError):  # it may not be there, or say "max"
+            free = min(free, int(limit.read_text()))
     return free
 
 
@@ -331,6 +335,8 @@ class _Numbers:
         return self._renumber(column, codes.cast(polars.Int64).fill_null(-1).to_numpy(), "_others")
 
     def _renumber(self, column: polars.Series, codes: npt.NDArray[Any], name: str) -> Int32Array:
+        import polars
+
         codes = codes.astype(np.int64, copy=False)
         found, most = getattr(self, name), int(codes.max(initial=0))
         if most >= len(found):
@@ -340,7 +346,11 @@ class _Numbers:
         numbers: Int32Array
         numbers, first_rows = renumber_more(codes, found, self.count)
         if len(first_rows):
-            self._labels.append(column.gather(first_rows).rechunk())
+            labels = column.gather(first_rows)
+            if labels.dtype == polars.String:
+                # A copy: else those of the whole batch stay in memory.
+                labels = polars.Series(labels.name, labels.to_list(), dtype=polars.String)
+            self._labels.append(labels)
             self.count += len(first_rows)
         return numbers
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from .backend import Backend, BoundTask, Problem, Tally
 from .checks import Float32Array, Int32Array, Int64Array
+from .interrupts import deferred_interrupt
 from .rng import philox_words
 from .schedule import batch_start, count_slots, guide_shift, slot_guide
 from .steps import Pairs
@@ -214,18 +215,21 @@ class WindowedTask:
     def _enter(self, window: int, then: int) -> None:
         """Go on with a window, and begin to read the one after it."""
         if window != self._window:
-            ahead, self._ahead = self._ahead, None
-            before = self._bound
-            if ahead is not None and ahead.window == window:
-                bound = ahead.result()
-            else:
-                bound = self._bind(window)
-            # Nothing of the one before is under way any more when its arrays go.
-            self._tally = self._tally.plus(before.read_tally(True))
-            bound.follow(before)
-            self._bound, self._window = bound, window
+            self._switch(window)
         if self._ahead is None and then != window:
             self._ahead = _Ahead(then, self._bind)
+
+    def _switch(self, window: int) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.window == window:
+            bound = ahead.result()
+        else:
+            bound = self._bind(window)
+        with deferred_interrupt():
+            # Nothing of the one before is under way any more when its arrays go.
+            self._tally = self._tally.plus(self._bound.read_tally(True))
+            bound.follow(self._bound)
+            self._bound, self._window = bound, window
 
     def run(
         self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
