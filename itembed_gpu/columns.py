@@ -75,19 +75,23 @@ def number_itemsets(column: polars.Series) -> Int32Array:
 
     Where equal values are adjacent, only the first of each run is looked at.
     """
+    starts = run_starts(column)
+    if 2 * len(starts) > len(column):
+        return number(column)[1]
+    _, numbers = number(column.gather(starts))
+    return np.repeat(numbers, np.diff(starts, append=len(column)))
+
+
+def run_starts(column: polars.Series) -> Int64Array:
+    """Row of the first of each run of equal values; missing ones are equal."""
     if len(column) == 0:
-        return np.empty(0, np.int32)
+        return np.empty(0, np.int64)
     if column.dtype.is_integer() and not column.null_count():
         values = column.to_numpy()
         starts = np.flatnonzero(values[1:] != values[:-1]) + 1
     else:
         starts = np.flatnonzero(column.ne_missing(column.shift(1)).to_numpy())
-    if len(starts) == 0 or starts[0] != 0:
-        starts = np.insert(starts, 0, 0)
-    if 2 * len(starts) > len(column):
-        return number(column)[1]
-    _, numbers = number(column.gather(starts))
-    return np.repeat(numbers, np.diff(starts, append=len(column)))
+    return starts if len(starts) and starts[0] == 0 else np.insert(starts, 0, 0)
 
 
 def new_categories() -> polars.Categorical:

@@ -127,7 +127,7 @@ def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list
     if not paths:
         raise DataError(f"{path}: there is no file; name a file, a folder or a pattern of files")
     formats = {_known_format(p, format): p for p in paths}
-    names = {p.name: p for p in paths}
+    names = {p.name for p in paths}
     for p in paths:
         if p.suffix.lower() in _ALL_COMPRESSIONS and p.stem in names:
             raise InputError(
@@ -470,11 +470,7 @@ def check_rows(paths: list[Path], separator: str) -> None:
 
     for path in paths:
         lines = polars.scan_lines(glob.escape(str(path)))
-        width = len(
-            polars.scan_csv(
-                path, separator=separator, infer_schema=False, glob=False
-            ).collect_schema()
-        )
+        width = len(_scan(path, "csv", separator).collect_schema())
         fields = polars.col("line").str.count_matches(separator, literal=True) + 1
         # A line break in a quoted field makes a line of fewer fields as well.
         short = (fields < width) & (polars.col("line").str.strip_chars() != "")

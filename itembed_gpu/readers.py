@@ -343,14 +343,15 @@ def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
 def _read_text(
     source: Any, paths: list[Path], roles: Roles, separator: str | None, limits: Limits
 ) -> ReadItemsets:
-    _refuse_columns(*dataclasses.astuple(roles))
+    refuse_columns(roles)
     itemsets = chain.from_iterable(text_itemsets(path, separator) for path in paths)
     packed = pack_itemsets(itemsets, **limits._asdict())
     return make_result(packed, str(source))
 
 
-def _refuse_columns(*names: str | None) -> None:
-    for name in names:
+def refuse_columns(roles: Roles) -> None:
+    """Refuse names of columns, for text."""
+    for name in dataclasses.astuple(roles):
         if name is not None:
             raise InputError(f"column {name!r} is asked for, but text has no columns")
 

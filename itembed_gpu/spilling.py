@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from . import checks
 from .checks import Int32Array, Int64Array
-from .columns import new_categories
+from .columns import label_values, new_categories, run_starts
 from .data_files import (
     Columns,
     Roles,
@@ -43,7 +43,7 @@ from .data_files import (
     scan_files,
     text_itemsets,
 )
-from .errors import DataError, InputError
+from .errors import DataError
 from .grouping import count_codes, gather_runs, number_keys, renumber_more, scatter_rows
 from .itemsets import (
     Cutter,
@@ -65,6 +65,7 @@ from .readers import (
     read_integers,
     read_itemsets,
     read_weights,
+    refuse_columns,
 )
 from .spills import Column, Groups, Runs, WeightsArray, WorkFolder
 
@@ -148,7 +149,8 @@ def pack_files(
         memory = max(_free_memory() // 2, _LEAST_MEMORY)
     memory = checks.integer("memory", memory, _LEAST_MEMORY)
     roles = Roles(itemset, item, weight)
-    if is_packed(source) or _fits(*find_files(source, format), memory):
+    files = None if is_packed(source) else find_files(source, format)
+    if files is None or _fits(*files, memory):
         packed = read_itemsets(
             source,
             format=format,
@@ -158,7 +160,7 @@ def pack_files(
         )
         packed.save(path)
         return packed
-    paths, format = find_files(source, format)
+    paths, format = files
     with _disk_errors(path), WorkFolder(path) as work:
         if format == "text":
             reading = _read_text(paths, roles, separator, work, limits, memory)
@@ -365,8 +367,6 @@ def _read_table(
     table: _Table, work: WorkFolder, limits: Limits, memory: int, num_partition: int
 ) -> _Reading:
     """Read tables, and bring the rows of each itemset together."""
-    from .columns import label_values
-
     numbers, columns = _Numbers(), table.columns
     weighted = columns.weight is not None
     groups = Groups(work, weighted or limits.duplicates == "sum")
@@ -404,9 +404,7 @@ def _spill_rows(
     keys = batch["itemset"]
     if keys.dtype.is_float():
         keys = keys.fill_nan(None)
-    starts = np.flatnonzero(keys.ne_missing(keys.shift(1)).to_numpy())
-    if len(batch) and (len(starts) == 0 or starts[0] != 0):  # the first one is missing
-        starts = np.insert(starts, 0, 0)
+    starts = run_starts(keys)
     lengths = np.diff(starts, append=len(batch))
     keys = keys.gather(starts)
     known = keys.is_not_null().to_numpy()
@@ -457,9 +455,7 @@ def _read_text(
     memory: int,
 ) -> _Reading:
     """Read text, of which each line is an itemset."""
-    for name in dataclasses.astuple(roles):
-        if name is not None:
-            raise InputError(f"column {name!r} is asked for, but text has no columns")
+    refuse_columns(roles)
     index = Numbering()
     groups = Groups(work, limits.duplicates == "sum")
     tally, row = _Counts(), 0

@@ -166,10 +166,6 @@ class Groups:
         self._weights = work.column("codes-weights", np.float32) if weights else None
         self._parts: list[_Part] = []
 
-    @property
-    def num_itemset(self) -> int:
-        return self._firsts.size
-
     def add(
         self,
         firsts: Int64Array,
