@@ -33,6 +33,10 @@ MAX_LOAD = 1.6
 MAX_LEFT_LOAD = 0.8
 # What the rows of a table may reach on average.
 MEAN_LOAD = 0.8
+# The same where rows hold themselves back, as by Adagrad. Measured on a GPU, catalogs of 50
+# to 20,000 items, rate 0.3: held-out losses within 1 % of sequential ones at 4, and up to 5 %
+# above them at 20.
+ADAPTIVE_MEAN_LOAD = 4.0
 
 ITEMS_AT_ONCE = 1 << 24
 
@@ -81,16 +85,17 @@ def plan_geometry(
     -------
     Geometry
         With W tiles, the mean row of a table has at most ``MEAN_LOAD /
-        learning_rate`` of the W pairs' updates; and row r, with an expected
+        learning_rate`` of the W pairs' updates (ADAPTIVE_MEAN_LOAD); and row r, with an expected
         ``m = W * hits[r]``, is trained with ``min(rate, MAX_LOAD / m)``, or
         MAX_LEFT_LOAD on the left and where both tables are the same. With one
         tile there is nothing to hold back.
     """
     num_tile = max_tile
+    mean_load = ADAPTIVE_MEAN_LOAD if adaptive else MEAN_LOAD
     for hits in (left_hits, right_hits):
         load = learning_rate * float(hits.mean())
-        if load * max_tile > MEAN_LOAD:
-            num_tile = min(num_tile, int(MEAN_LOAD / load))
+        if load * max_tile > mean_load:
+            num_tile = min(num_tile, int(mean_load / load))
     num_tile = max(1, num_tile)
     if num_tile == 1 or adaptive:
         return Geometry(num_tile, None, None)
@@ -179,9 +184,12 @@ def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array |
     right_sums = set_sums(right_sizes, pairs.right_offsets)
     left_sums = set_sums(left_sizes, pairs.left_offsets)
     if objective.flags & MEAN:
-        # A pair has one left side, of which each item has its share.
+        # A pair has one left side, of which each item has its share; a step by Adagrad is
+        # as large for any share.
         sums = np.repeat(left_sums, left_lengths)
         shares = np.divide(left_sizes, sums, out=np.zeros_like(sums), where=sums > 0)
+        if objective.left_state is not None:
+            shares = np.ceil(shares)
         return shares * np.repeat(right_sums, left_lengths), right_sizes
     if problem.neighbour:
         # Each item picks one of the others, and is picked by one on average.

@@ -190,7 +190,12 @@ def damping(rate, caps, row):
 
 @njit(forceinline=True)
 def adaptive_rate(rate, total, caps, row):
-    """Learning rate of a row by Adagrad, whose accumulator holds the total: at most its cap."""
+    """Learning rate of a row by Adagrad, whose accumulator holds the total: at most its cap.
+
+    0 where no gradient has been more than 0 yet: the row has learned nothing for l2 to hold back.
+    """
+    if total == ZERO:
+        return ZERO
     factor = rate / np.sqrt(total + EPSILON)
     if caps is not None:
         factor = min(max(factor, -caps[row]), caps[row])
@@ -216,7 +221,7 @@ def step_factor(rate, caps, state, row, squares):
 def shrinkage(factor, decay):
     """Share of a row that its decay takes away, where its gradient is multiplied by factor.
 
-    Never all of it: by Adagrad the factor of a row whose gradients were 0 so far is huge.
+    Never all of it: by Adagrad the factor of a row whose gradients were small so far is huge.
     """
     size = abs(factor) * decay
     return size / (ONE + size)

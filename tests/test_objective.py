@@ -262,7 +262,10 @@ def test_an_option_of_zero_is_no_option(device, options):
         task = unsupervised(device=device, **given_options)
         history = train(task, num_epoch=1, progress=False)
         results.append((*map(np.copy, tables_of(task)), history.loss, history.num_pair))
-    assert all(map(np.array_equal, *results))
+    for without, given_zero in zip(*results, strict=True):
+        # On a GPU the order of additions is not known.
+        atol = 1e-3 if device == "cuda" else 0
+        np.testing.assert_allclose(given_zero, without, rtol=0, atol=atol)
 
 
 # --- the alias table --------------------------------------------------------
@@ -876,7 +879,7 @@ def test_a_mean_of_one_is_a_pair(device):
             items, np.arange(201), *right, *random_tables(NUM_LEFT, NUM_RIGHT), num_negative=K,
             seed=1, num_threads=1, pooling=pooling, device=device,
         )  # fmt: skip
-        train(task, num_epoch=2, initial_learning_rate=0.1, progress=False)
+        train(task, num_epoch=2, initial_learning_rate=0.01 if device == "cuda" else 0.1, progress=False)
         results.append((task.num_pair, *tables_of(task)))
     assert results[0][0] == results[1][0]
     if device == "cuda":
@@ -1022,15 +1025,16 @@ def test_corrections_are_the_logarithms_of_the_expected_negatives():
     np.testing.assert_allclose(log_corrections(None, 4, 8), np.log(2), rtol=1e-6)
 
 
-def test_l2_only_ever_shrinks_rows_that_learn_nothing(device):
+def test_l2_leaves_rows_alone_that_have_learned_nothing(device):
     # The right table is zero: no left row has a gradient, and Adagrad's accumulators stay 0.
+    # Divided by their root, any decay would take all of a row, once for each pair in flight.
     left, right = random_tables(NUM_LEFT, NUM_RIGHT)
     right[:] = 0
-    before = np.abs(left).max()
+    before = left.copy()
     task = make_task(
         "supervised", tables=(left, right), optimizer="adagrad", l2=0.1, update_right=False,
         device=device,
     )  # fmt: skip
     task.do_batch(0.1)
     task.synchronize()
-    assert 0 < np.abs(left).max() <= before
+    assert np.array_equal(left, before)

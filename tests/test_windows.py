@@ -115,7 +115,8 @@ def test_packed_itemsets_from_the_disk(tmp_path, device):
         )  # fmt: skip
         train(task, num_epoch=2, progress=False)
         results.append(syn0)
-    assert np.array_equal(*results)
+    # On a GPU the order of additions is not known.
+    np.testing.assert_allclose(*results, rtol=0, atol=1e-3 if device == "cuda" else 0)
 
 
 def test_tasks_in_turn(device):

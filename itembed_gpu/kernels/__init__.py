@@ -52,6 +52,8 @@ WORK = np.dtype(
         ("rates", np.uintp),
         ("left_caps", np.uintp),
         ("right_caps", np.uintp),
+        ("left_capped", np.uintp),
+        ("right_capped", np.uintp),
         ("thresholds", np.uintp),
         ("aliases", np.uintp),
         ("corrections", np.uintp),

@@ -26,6 +26,7 @@ constexpr int MAX_REDRAW = 16;
 constexpr u64 KEEP_SLOT = 1ull << 62;
 constexpr u64 KEEP_RIGHT_SLOT = KEEP_SLOT + (1ull << 61);
 constexpr int DROPPED = -1;
+constexpr float NO_CAP = 3.4e38f;
 
 // A launch. The host writes it as kernels.WORK, field by field.
 struct Work {
@@ -42,6 +43,8 @@ struct Work {
     const float* rates;       // learning rate of batches first_batch, first_batch + 1, ...
     const float* left_caps;   // highest learning rate of each row; null: no limit
     const float* right_caps;
+    const u32* left_capped;   // a bit a row: whether its cap matters
+    const u32* right_capped;
     const u32* thresholds;     // alias table of the noise
     const int* aliases;
     const float* corrections;  // log(k Q(row))
@@ -157,10 +160,16 @@ __device__ __forceinline__ bool is_sampled(const Work& work, int offset) {
     return ((static_cast<u32>(work.start) + static_cast<u32>(offset)) & work.loss_mask) == 0;
 }
 
-// Learning rate of a row: at most its cap, in size.
-__device__ __forceinline__ float cap_rate(float rate, const float* caps, int row) {
-    if (caps == nullptr) return rate;
-    const float cap = __ldg(caps + row);
+// Highest learning rate of a row. Few rows have one that matters: the bits that say which
+// stay in the caches, where all the caps would not.
+__device__ __forceinline__ float find_cap(const float* caps, const u32* capped, int row) {
+    if (caps == nullptr) return NO_CAP;
+    if ((__ldg(capped + (row >> 5)) >> (row & 31) & 1) == 0) return NO_CAP;
+    return __ldg(caps + row);
+}
+
+// A learning rate, at most a cap in size.
+__device__ __forceinline__ float limit(float rate, float cap) {
     return fminf(fmaxf(rate, -cap), cap);
 }
 

@@ -209,16 +209,16 @@ struct Dropped {
     }
 };
 
-// Learning rate of a row by Adagrad, at most its cap, in size.
-__device__ __forceinline__ float adaptive_rate(float rate, float total, const float* caps,
-                                               int row) {
-    return cap_rate(rate / sqrtf(total + EPSILON), caps, row);
+// Learning rate of a row by Adagrad: such rows hold themselves back, and have no caps. 0
+// where no gradient has been more than 0 yet: there is nothing for l2 to hold back.
+__device__ __forceinline__ float adaptive_rate(float rate, float total) {
+    return total == 0.0f ? 0.0f : rate * rsqrtf(total + EPSILON);
 }
 
 // Share of a row that l2 takes away, where its gradient is multiplied by a rate: never all of it.
 __device__ __forceinline__ float shrinkage(float rate, float decay) {
     const float size = fabsf(rate) * decay;
-    return size / (1.0f + size);
+    return __fdividef(size, 1.0f + size);
 }
 
 // Add to a row's accumulator, if this thread is the tile's first; what it then holds.
@@ -306,9 +306,9 @@ __device__ __forceinline__ void add_to_left(const T& tile, const Work& work, boo
             if constexpr ((OPTIONS & ADAGRAD) != 0) {
                 const float part = squares * share * share;
                 const float total = add_squares(tile, has, work.left_state, item, part);
-                rate = adaptive_rate(pair.rate, T::from(total, 0), work.left_caps, item);
+                rate = adaptive_rate(pair.rate, T::from(total, 0));
             } else {
-                rate = cap_rate(pair.rate, work.left_caps, item);
+                rate = limit(pair.rate, find_cap(work.left_caps, work.left_capped, item));
             }
             if (!has) continue;
             float* const row = work.left_syn + item * work.left_stride;
@@ -323,10 +323,10 @@ __device__ __forceinline__ void add_to_left(const T& tile, const Work& work, boo
             const float part = add_squares(tile, active, work.left_state, pair.left, squares);
             const float total = T::from(part, 0);
             if (!active) return;
-            rate = adaptive_rate(pair.rate, total, work.left_caps, pair.left);
+            rate = adaptive_rate(pair.rate, total);
         } else {
             if (!active) return;
-            rate = cap_rate(pair.rate, work.left_caps, pair.left);
+            rate = limit(pair.rate, find_cap(work.left_caps, work.left_capped, pair.left));
         }
         float* const row = work.left_syn + pair.left * work.left_stride;
         if constexpr ((OPTIONS & L2) != 0) {
@@ -362,6 +362,13 @@ __device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bo
 #pragma unroll
         for (int n = 0; n < TARGETS; ++n) {
             if (n < count) tile.read(work.right_syn + rows[n] * work.right_stride, held[n]);
+        }
+    }
+    float caps[TARGETS];
+    if constexpr ((OPTIONS & (ADAGRAD | FREEZE_RIGHT)) == 0) {
+#pragma unroll
+        for (int n = 0; n < TARGETS; ++n) {
+            if (n < count) caps[n] = find_cap(work.right_caps, work.right_capped, rows[n]);
         }
     }
 #pragma unroll
@@ -406,9 +413,9 @@ __device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bo
         float* const row = work.right_syn + rows[n] * work.right_stride;
         float rate;
         if constexpr ((OPTIONS & ADAGRAD) != 0) {
-            rate = adaptive_rate(pair.rate, totals[n], work.right_caps, rows[n]);
+            rate = adaptive_rate(pair.rate, totals[n]);
         } else {
-            rate = cap_rate(pair.rate, work.right_caps, rows[n]);
+            rate = limit(pair.rate, caps[n]);
         }
         if constexpr (!HELD && T::STORES) tile.read(row, held[0]);
         add_to_row<OPTIONS>(tile, row, held[HELD ? n : 0], rate * pair.weight * gradients[n], u,
@@ -488,12 +495,17 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
     draw_negatives<OPTIONS>(work, GROUP_SLOT + group, first, rows);
     Row local[MOST > 0 ? MOST : 1], origin[MOST > 0 ? MOST : 1];
     float state[MOST > 0 ? MOST : 1] = {}, old_state[MOST > 0 ? MOST : 1] = {};
+    float caps[MOST > 0 ? MOST : 1] = {};
 #pragma unroll
     for (int n = 0; n < MOST; ++n) {
         if (n >= count) continue;
         tile.read(work.right_syn + rows[n + SKIP] * work.right_stride, origin[n]);
         local[n] = origin[n];
-        if constexpr (ADAPTS) old_state[n] = state[n] = __ldcg(work.right_state + rows[n + SKIP]);
+        if constexpr (ADAPTS) {
+            old_state[n] = state[n] = __ldcg(work.right_state + rows[n + SKIP]);
+        } else {
+            caps[n] = find_cap(work.right_caps, work.right_capped, rows[n + SKIP]);
+        }
     }
     float loss = 0.0f;
     for (int from = 0; from < longest; from += work.take) {
@@ -558,9 +570,9 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
                     float rate;
                     if constexpr (ADAPTS) {
                         state[n] += squares * scaled * scaled;
-                        rate = adaptive_rate(pair.rate, state[n], work.right_caps, rows[n + SKIP]);
+                        rate = adaptive_rate(pair.rate, state[n]);
                     } else {
-                        rate = cap_rate(pair.rate, work.right_caps, rows[n + SKIP]);
+                        rate = limit(pair.rate, caps[n]);
                     }
                     if constexpr ((OPTIONS & L2) != 0) {
                         const Row now = local[n];
@@ -570,8 +582,9 @@ __device__ __forceinline__ float train_group_chunk(const T& tile, const Work& wo
                 }
                 if (WITH_POSITIVE && active) {
                     const float rate =
-                        ADAPTS ? adaptive_rate(pair.rate, total, work.right_caps, pair.targets[0])
-                               : cap_rate(pair.rate, work.right_caps, pair.targets[0]);
+                        ADAPTS ? adaptive_rate(pair.rate, total)
+                               : limit(pair.rate, find_cap(work.right_caps, work.right_capped,
+                                                           pair.targets[0]));
                     add_to_row<OPTIONS>(tile, right, v, rate * pair.weight * gradient, u,
                                         shrinkage(rate, fabsf(pair.weight) * work.l2));
                 }

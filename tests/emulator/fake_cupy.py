@@ -138,6 +138,7 @@ class FakeCupy:
                 "minor": 0,
                 "multiProcessorCount": 1,
                 "totalGlobalMem": 1 << 30,
+                "l2CacheSize": 1 << 25,
             },
             memGetInfo=lambda: (self.free, 1 << 30),
             memcpy2DAsync=self._memcpy2d,

@@ -70,6 +70,7 @@ inline unsigned __umulhi(unsigned a, unsigned b) {
 }
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 [[noreturn]] inline void __trap() { std::abort(); }
 
 constexpr int LANES = 32;
