@@ -1,17 +1,21 @@
 """Whether threads, devices and shared negatives change what is learned.
 
-    python benchmarks/parity.py DATA [--cuda]   # about 10 minutes on two cores
+    python benchmarks/parity.py DATA                # everything: about 20 minutes on two cores
+    python benchmarks/parity.py DATA --run GPU      # one line alone, on a machine that has one
 
-Trains the settings of ours in ``quality.py`` on one thread, on all threads and, with
-``--cuda``, on a GPU, with ten seeds each, and then with negatives shared by more and more
-pairs. Writes ``parity.md`` beside this file: the mean of each metric, its standard error, and
-how far it is from the first line of its table.
+Trains the settings of ours in ``quality.py`` on one thread, on all threads and on a GPU where
+there is one, with ten seeds each, and then with negatives shared by more and more pairs. What
+was measured goes into ``results/parity.json``, run by run, and ``parity.md`` is made of all of
+it: the mean of each metric, its standard error, and how far it is from the first line of its
+table.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,75 +23,104 @@ import numpy as np
 from datasets import LABELLING, RANKING
 from machine import machine
 from peers import Watch
-from quality import METRICS, SETTINGS, SYSTEMS, evaluate
+from quality import METRICS, SETTINGS, SYSTEMS, evaluate, find_gpu, write_whole
 
 HERE = Path(__file__).parent
-SHARINGS = (1, 8, 16, 32)
+STORED = HERE / "results" / "parity.json"
+THREADS = os.cpu_count() or 1
+# A GPU trains few pairs at once where a small catalog is hit by many shared negatives.
+COOKING = {"num_negative": 50, "negative_sharing": 1}
 
 
-def measure(
-    folder: Path, dataset: str, seeds: int, device: str, num_threads: int, **options: Any
-) -> np.ndarray:
-    """The data set's first metric, by the plain score, for each seed."""
-    data = {**RANKING, **LABELLING}[dataset](folder)
-    name, k = METRICS[dataset][0]
-    settings = {**SETTINGS[dataset]["ours"], **options}
+@dataclass(frozen=True)
+class Run:
+    """A line of a table: where and how something is trained."""
+
+    table: str
+    dataset: str
+    device: str = "cpu"
+    num_threads: int = THREADS
+    seeds: int = 10
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+DEVICES = "Cooking: devices"
+RUNS = {
+    "one thread": Run(DEVICES, "cooking", num_threads=1, options=COOKING),
+    "all threads": Run(DEVICES, "cooking", options=COOKING),
+    "GPU": Run(DEVICES, "cooking", device="cuda", options=COOKING),
+    **{
+        f"{title}, shared by {sharing}": Run(
+            f"{title}: negatives shared by so many pairs, at equal epochs",
+            dataset,
+            seeds=seeds,
+            options={"negative_sharing": sharing},
+        )
+        for title, dataset, seeds in (("Cooking", "cooking", 3), ("Gowalla", "gowalla", 1))
+        for sharing in (1, 8, 16, 32)
+    },
+}
+
+
+def measure(folder: Path, run: Run) -> dict[str, Any]:
+    """The data set's first metric, by the plain score, for each seed; and where it ran."""
+    data = {**RANKING, **LABELLING}[run.dataset](folder)
+    name, k = METRICS[run.dataset][0]
+    settings = {**SETTINGS[run.dataset]["ours"], **run.options}
     values = []
-    for seed in range(seeds):
-        scorers = SYSTEMS["ours"](data, seed, Watch(num_threads, device), **settings)
+    watch = Watch(run.num_threads, run.device)
+    for seed in range(run.seeds):
+        scorers = SYSTEMS["ours"](data, seed, watch, **settings)
         values.append(evaluate(scorers["dot"], data)[f"{name}@{k}"])
-    return np.array(values)
+    return {"values": values, "on": watch.ran_on, "machine": machine()}
 
 
-def table(title: str, results: dict[str, np.ndarray]) -> list[str]:
+def make_table(title: str, stored: dict[str, Any]) -> list[str]:
     """A table of means, standard errors, and differences from the first."""
-    first = next(iter(results.values())).mean()
-    lines = ["", f"## {title}", "", "| | mean | standard error | seeds | against the first |"]
-    lines.append("|---|---|---|---|---|")
-    for name, values in results.items():
+    lines: list[str] = []
+    first = None
+    for name, run in RUNS.items():
+        if run.table != title or name not in stored:
+            continue
+        values = np.array(stored[name]["values"])
+        if first is None:
+            first = values.mean()
+            metric, k = METRICS[run.dataset][0]
+            head = f"| {metric}@{k} | mean | standard error | seeds | against the first | on |"
+            lines += ["", f"## {title}", "", head, "|---|---|---|---|---|---|"]
         error = f"{values.std(ddof=1) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
         change = f"{values.mean() / first - 1:+.1%}"
-        lines.append(f"| {name} | {values.mean():.4f} | {error} | {len(values)} | {change} |")
+        cells = (name, f"{values.mean():.4f}", error, len(values), change)
+        cells = (*cells, f"{stored[name]['on']}; {stored[name]['machine']}")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("data", type=Path)
-    parser.add_argument("--cuda", action="store_true")
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--run", nargs="+", choices=RUNS, default=list(RUNS))
     options = parser.parse_args()
-    threads = os.cpu_count() or 1
-    runs = {"one thread": ("cpu", 1), f"{threads} threads": ("cpu", threads)}
-    if options.cuda:
-        runs["GPU"] = ("cuda", threads)
+    stored = json.loads(STORED.read_text(encoding="utf-8")) if STORED.exists() else {}
+    for name in options.run:
+        run = RUNS[name]
+        if run.device == "cuda" and not find_gpu():
+            print(f"{name}: skipped, there is none", flush=True)
+            continue
+        stored[name] = measure(options.data, run)
+        print(name, stored[name]["values"], flush=True)
+        write_whole(STORED, json.dumps(stored, indent=1) + "\n")
     lines = [
         "# What threads, devices and shared negatives change",
         "",
-        f"`python benchmarks/parity.py DATA`, settings of `quality.py`. {machine()}.",
+        "`python benchmarks/parity.py DATA`, settings of `quality.py`; between devices with 50 "
+        "negatives that are not shared.",
     ]
-    lines += table(
-        "Cooking, P@1: devices",
-        {
-            name: measure(options.data, "cooking", options.seeds, *where)
-            for name, where in runs.items()
-        },
-    )
-    device = runs[f"{threads} threads"]
-    for dataset, seeds in (("cooking", 3), ("gowalla", 1)):
-        name, k = METRICS[dataset][0]
-        lines += table(
-            f"{dataset.title()}, {name}@{k}: negatives shared by so many pairs, at equal epochs",
-            {
-                str(sharing): measure(
-                    options.data, dataset, seeds, *device, negative_sharing=sharing
-                )
-                for sharing in SHARINGS
-            },
-        )
-    text = "\n".join(lines) + "\n"
-    (HERE / "parity.md").write_text(text, encoding="utf-8")
-    print(text)
+    for title in dict.fromkeys(run.table for run in RUNS.values()):
+        lines += make_table(title, stored)
+    write_whole(HERE / "parity.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

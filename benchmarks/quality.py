@@ -38,12 +38,15 @@ from numba import njit
 from ours import ours
 from peers import PEERS, LeftOut, Peer, Scorer, Scorers, Watch, find_missing
 
-from itembed_gpu import metrics
+from itembed_gpu import available_backends, metrics
 
 HERE = Path(__file__).parent
 
 DATASETS: dict[str, Callable[[Path], Dataset]] = {**RANKING, **LABELLING}
-SYSTEMS: dict[str, Peer] = {"ours": ours, "ours, large": ours, **PEERS}
+ON_GPU = ("ours, GPU", "ours, large, GPU")
+SYSTEMS: dict[str, Peer] = {
+    "ours": ours, "ours, large": ours, **dict.fromkeys(ON_GPU, ours), **PEERS
+}  # fmt: skip
 DETERMINISTIC = {"popularity", "item-kNN", "EASE", "logistic regression"}
 
 TITLES = {
@@ -350,7 +353,7 @@ def run_once(system: str, data: Dataset, seed: int, plan: Plan, watched: bool) -
 
     watch = Watch(
         plan.num_threads,
-        plan.device,
+        "cuda" if system in ON_GPU else plan.device,
         seen=see if watched else None,
         clock=time.process_time if plan.cpu_time else time.perf_counter,
     )
@@ -688,10 +691,17 @@ def run_all(
             if system not in SETTINGS[name]:
                 continue
             missing = find_missing(system)
+            if system in ON_GPU and not find_gpu():
+                missing = ["GPU"]
             if missing:
                 print(f"{name}, {system}: skipped, there is no {', '.join(missing)}", flush=True)
                 continue
             yield run_system(system, data, plan)
+
+
+def find_gpu() -> bool:
+    """Whether there is a GPU to train on."""
+    return any(backend.name == "cuda" and backend.available for backend in available_backends())
 
 
 def read_setting(text: str) -> tuple[str, Any]:
