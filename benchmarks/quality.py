@@ -74,6 +74,16 @@ POOLED = {
     "dim": 128,
     "num_negative": 20,
 }
+# With many negatives, noise close to uniform, and l2: for rankings of large catalogs.
+POOLED_UNIFORMLY = {
+    **POOLED,
+    "learning_rate": 0.6,
+    "dim": 256,
+    "num_epoch": 30,
+    "num_negative": 100,
+    "noise_exponent": 0.25,
+    "l2": 0.001,
+}
 LABELS = {
     "pooling": "mean",
     "optimizer": "adagrad",
@@ -114,6 +124,19 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "l2": 0.001,
             "popularity": -0.2,
             "history_power": -0.5,
+        },
+        "ours, GPU": {**POOLED_UNIFORMLY, "dim": 128, "num_epoch": 20},
+        "ours, large, GPU": {
+            **POOLED_UNIFORMLY,
+            "itemset_weight": 0.4,
+            "itemsets": {
+                "optimizer": "adagrad",
+                "learning_rate": 0.4,
+                "dim": 128,
+                "num_epoch": 40,
+                "num_negative": 100,
+                "l2": 0.002,
+            },
         },
         "popularity": {},
         "item-kNN": {"num_neighbour": 1000},

@@ -64,8 +64,7 @@ NUM_TALLY = 3
 # Bytes that a launch takes for its learning rates and its tally.
 SLOT_BYTES = 4 * MAX_BATCHES + 8 * NUM_TALLY
 # Share of the L2 cache that the rows of pairs in flight may take, where the tables do not fit:
-# what is added to a row that has left it reads the row again. Measured on an H200, D of 32 to
-# 512: 2,112 pairs of D = 128 are 20 % faster than the 4,224 that it can hold.
+# what is added to a row that has left it reads the row again (benchmarks/in_flight.py).
 CACHE_SHARE = 1 / 8
 # Blocks a multiprocessor, at most, that look for numbers that are not finite.
 BLOCKS_TO_CHECK = 16
@@ -686,7 +685,9 @@ class CudaTask:
         if size > self._chip.cache and problem.group == 1 and not problem.objective.flags & MEAN:
             rows = 1 + min(problem.num_negative + 1, CHUNK)
             room = CACHE_SHARE * self._chip.cache / (rows * self._left.shape[1] * 4)
-            num_tile = min(num_tile, max(1, int(room)))
+            # As many on each multiprocessor: the last ones to end are waited for.
+            once = self._chip.num_multiprocessor * THREADS_PER_BLOCK // self.instance.threads
+            num_tile = min(num_tile, max(1, int(room / once)) * once)
         return num_tile
 
     def _plan(self, rate: float) -> None:

@@ -4,6 +4,7 @@ It runs on an emulated device, whose kernels are the real ones (see `emulator`).
 every backend does is in test_behaviour.py, and runs on a GPU too where there is one.
 """
 
+import dataclasses
 import gc
 
 import numpy as np
@@ -471,6 +472,34 @@ def test_a_rate_that_was_too_high_does_not_slow_what_follows(emulated, monkeypat
     assert task._bound.geometry.num_tile == 1
     task.do_batch(0.025)
     assert task._bound.geometry.num_tile == expected > 1
+
+
+def test_no_more_pairs_are_in_flight_than_there_are(emulated, monkeypatch):
+    monkeypatch.setattr(cuda.CudaTask, "_count_tiles", lambda self, kernel: 4000)
+    items, offsets = random_itemsets(num_itemset=10)
+    for sharing in (1, 8):
+        task = unsupervised(items, offsets, device=DEVICE, negative_sharing=sharing)
+        task.do_batch(1e-6)
+        assert task._bound.geometry.num_tile == -(-len(items) // sharing)
+        # Nor are rows held back for pairs that are never in flight together.
+        assert task._bound.geometry.left_caps is None
+        task.synchronize()
+
+
+@pytest.mark.parametrize("options", [{}, {"negative_sharing": 8}, {"pooling": "mean"}])
+def test_rows_in_flight_have_room_in_the_cache(emulated, options):
+    task = unsupervised(*random_itemsets(num_itemset=2_000), device=DEVICE, **options)
+    bound = task._bound
+    once = kernels.THREADS_PER_BLOCK // bound.instance.threads
+    most = -(-task.num_pair // task.negative_sharing)
+    assert bound._limit_tiles(10**6) == most  # the tables fit
+    # Of rows of 12 floats, the left one, the positive and 3 negatives.
+    room = 3.5 * once * 5 * 12 * 4
+    bound._chip = dataclasses.replace(bound._chip, cache=int(room / cuda.CACHE_SHARE))
+    bound._left.shape = (10**6, DIM)
+    assert bound._limit_tiles(10**6) == (most if options else 3 * once)
+    bound._chip = dataclasses.replace(bound._chip, cache=1)
+    assert bound._limit_tiles(10**6) == (most if options else once)
 
 
 @pytest.mark.parametrize("countdown", [0, 1])

@@ -226,7 +226,7 @@ def test_caps_hold_rows_back_as_in_the_oracle(one_tile, threads, sharing, same):
     rates = learning_rates(problem) * np.float32(-1)
     run_oracle(problem, left, right, rates, caps=caps)
     task._bound.prepare()
-    task._bound._set_geometry(Geometry(1, *caps), 1.0)
+    task._bound._set_geometry(Geometry(1, *caps), float(np.abs(rates).max()))
     task._bound.run(0, 0, 0, rates)
     task.synchronize()
     np.testing.assert_allclose(problem.syn_left, left, **TOLERANCE)
