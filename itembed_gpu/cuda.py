@@ -315,7 +315,7 @@ def _to_device_pinned(array: npt.NDArray[Any], stream: Any) -> Any:
 
 
 def _copy_caps(caps: npt.NDArray[np.float32] | None, rate: float) -> tuple[Any, Any] | None:
-    """Copy the caps of a table's rows, and a bit a row: whether learning rates up to this pass it."""
+    """Copy the caps of a table's rows, and a bit a row: whether any rate up to this is above it."""
     if caps is None:
         return None
     bits = np.packbits(caps < rate, bitorder="little")

@@ -879,7 +879,12 @@ def test_a_mean_of_one_is_a_pair(device):
             items, np.arange(201), *right, *random_tables(NUM_LEFT, NUM_RIGHT), num_negative=K,
             seed=1, num_threads=1, pooling=pooling, device=device,
         )  # fmt: skip
-        train(task, num_epoch=2, initial_learning_rate=0.01 if device == "cuda" else 0.1, progress=False)
+        train(
+            task,
+            num_epoch=2,
+            initial_learning_rate=0.01 if device == "cuda" else 0.1,
+            progress=False,
+        )
         results.append((task.num_pair, *tables_of(task)))
     assert results[0][0] == results[1][0]
     if device == "cuda":
