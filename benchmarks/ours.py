@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,7 @@ def ours(
     learning_rate: float = 0.05,
     popularity: float = 0.0,
     history_power: float = 0.0,
-    itemset_weight: float = 0.0,
-    itemsets: dict[str, Any] | None = None,
+    beside: Sequence[dict[str, Any]] = (),
     **options: Any,
 ) -> Scorers:
     """Skip-gram with negative sampling, by this package.
@@ -37,11 +37,9 @@ def ours(
         helps rare items.
     history_power : float
         An item of a query counts as its count to this power; at -0.5, frequent ones weigh less.
-    itemset_weight : float
-        Where it is not 0, an `itemset_task` is trained as well, with tables of its own, and
-        so many times its score is added: that of the itemset that a query's history is.
-    itemsets : dict
-        Settings of that task: of its own, as here.
+    beside : sequence of dict
+        Models that are trained as well, each with tables of its own, and whose scores are
+        added: what `Beside` takes.
     **options
         Those of the task.
     """
@@ -52,10 +50,9 @@ def ours(
     if options.get("optimizer") == "adagrad":
         right[:] = 0  # its first steps are as large as any
     task = make_task(data, left, right, options, seed, watch)
-    beside = Itemsets(data, seed, watch, **(itemsets or {})) if itemset_weight else None
-    if beside:
-        compile_before(beside.task)
-    compile_before(task)
+    others = [Beside(data, seed, watch, **settings) for settings in beside]
+    for each in (task, *(other.task for other in others)):
+        compile_before(each)
     watch.ran_on = name_device(task) or watch.ran_on
     watch.restart()
 
@@ -67,13 +64,12 @@ def ours(
         if popularity or history_power:
             scorer = weighted(data, left, right, popularity, history_power)
             scorers["dot, weighted"] = without_unseen(data, scorer)
-        if beside:
-            both = beside.add_to(data, scorers["dot"], itemset_weight)
-            scorers["dot, with itemsets"] = without_unseen(data, both)
+        if others:
+            scorers["dot, all added"] = without_unseen(data, add_up(scorers["dot"], others))
         return scorers
 
-    if beside:
-        beside.train()
+    for other in others:
+        other.train()
     # Tables that lie on a GPU are copied back for each callback: none where nobody looks.
     looks = [lambda state: watch.look(state.record.epoch + 1, make)] if watch.seen else []
     itembed_gpu.train(
@@ -136,37 +132,60 @@ def name_device(task: Any) -> str | None:
     return cuda.find_chip(int(index or 0)).name if kind == "cuda" else None
 
 
-class Itemsets:
-    """A row for each itemset, and one for each item: the score of what is in training itself."""
+class Beside:
+    """A model whose score is added to another one's.
+
+    Parameters
+    ----------
+    kind : {"items", "itemsets"}
+        Whether it has a row for each item, as the other one, or for each itemset (see
+        `itembed_gpu.itemset_task`), of which a query's history is one.
+    weight : float
+        What its score is multiplied by.
+    dim, num_epoch, learning_rate, **options
+        As for `ours`.
+    """
 
     def __init__(
         self,
         data: Ranking,
         seed: int,
         watch: Watch,
-        dim: int = 64,
-        num_epoch: int = 10,
-        learning_rate: float = 0.05,
+        *,
+        kind: str,
+        weight: float,
+        dim: int,
+        num_epoch: int,
+        learning_rate: float,
         **options: Any,
     ) -> None:
-        self.rows = itembed_gpu.initialize_syn(
-            len(data.train), dim, seed=3_000 + seed, device="cpu"
-        )
-        self.table = np.zeros((data.num_item, dim), np.float32)
-        options = {**options, **where(seed, watch)}
-        train = data.train
-        self.task = itembed_gpu.itemset_task(
-            train.items, train.offsets, self.rows, self.table, **options
-        )
-        self._settings = {"num_epoch": num_epoch, "initial_learning_rate": learning_rate}
+        self._data, self._kind, self._weight = data, kind, weight
+        num_left = len(data.train) if kind == "itemsets" else data.num_item
+        self.left = itembed_gpu.initialize_syn(num_left, dim, seed=3_000 + seed, device="cpu")
+        self.right = np.zeros((data.num_item, dim), np.float32)
+        if kind == "itemsets":
+            train = data.train
+            self.task = itembed_gpu.itemset_task(
+                train.items, train.offsets, self.left, self.right, **options, **where(seed, watch)
+            )
+        else:
+            self.task = make_task(data, self.left, self.right, options, seed, watch)
+        self._epochs = {"num_epoch": num_epoch, "initial_learning_rate": learning_rate}
 
     def train(self) -> None:
-        itembed_gpu.train(self.task, progress=False, **self._settings)
+        itembed_gpu.train(self.task, progress=False, **self._epochs)
 
-    def add_to(self, data: Ranking, scorer: Factors, weight: float) -> Factors:
-        """The sum of both scores: one dot product of longer rows."""
-        queries = np.hstack([scorer.queries, weight * self.rows[data.users]])
-        return Factors(queries, np.hstack([scorer.table, self.table]))
+    def queries(self) -> np.ndarray:
+        """A row for each query, times the weight."""
+        if self._kind == "itemsets":
+            return self._weight * self.left[self._data.users]
+        return self._weight * mean_rows(self._data.history, self.left)
+
+
+def add_up(scorer: Factors, others: list[Beside]) -> Factors:
+    """The sum of scores: one dot product of longer rows."""
+    queries = np.hstack([scorer.queries, *(other.queries() for other in others)])
+    return Factors(queries, np.hstack([scorer.table, *(other.right for other in others)]))
 
 
 def weighted(

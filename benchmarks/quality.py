@@ -43,10 +43,9 @@ from itembed_gpu import available_backends, metrics
 HERE = Path(__file__).parent
 
 DATASETS: dict[str, Callable[[Path], Dataset]] = {**RANKING, **LABELLING}
-ON_GPU = ("ours, GPU", "ours, large, GPU")
-SYSTEMS: dict[str, Peer] = {
-    "ours": ours, "ours, large": ours, **dict.fromkeys(ON_GPU, ours), **PEERS
-}  # fmt: skip
+ON_GPU = ("ours, GPU", "ours, added up, GPU")
+OURS = ("ours", "ours, large", "ours, added up", *ON_GPU)
+SYSTEMS: dict[str, Peer] = {**dict.fromkeys(OURS, ours), **PEERS}
 DETERMINISTIC = {"popularity", "item-kNN", "EASE", "logistic regression"}
 
 TITLES = {
@@ -74,15 +73,43 @@ POOLED = {
     "dim": 128,
     "num_negative": 20,
 }
-# With many negatives, noise close to uniform, and l2: for rankings of large catalogs.
+# For large catalogs: with many negatives, noise close to uniform, and l2.
 POOLED_UNIFORMLY = {
     **POOLED,
     "learning_rate": 0.6,
-    "dim": 256,
     "num_epoch": 30,
     "num_negative": 100,
     "noise_exponent": 0.25,
     "l2": 0.001,
+}
+# Models of items one by one, and of whole itemsets, whose scores are added.
+ADDED_UP = {
+    **POOLED_UNIFORMLY,
+    "beside": [
+        {
+            "kind": "items",
+            "weight": 0.6,
+            "optimizer": "adagrad",
+            "learning_rate": 0.4,
+            "dim": 128,
+            "num_epoch": 60,
+            "num_negative": 100,
+            "negative_sharing": 16,
+            "l2": 0.001,
+        },
+        {
+            "kind": "itemsets",
+            "weight": 0.5,
+            "optimizer": "adagrad",
+            "learning_rate": 0.4,
+            "dim": 128,
+            "num_epoch": 40,
+            "num_negative": 100,
+            "negative_sharing": 8,
+            "noise_exponent": 0.25,
+            "l2": 0.002,
+        },
+    ],
 }
 LABELS = {
     "pooling": "mean",
@@ -125,19 +152,9 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "popularity": -0.2,
             "history_power": -0.5,
         },
-        "ours, GPU": {**POOLED_UNIFORMLY, "dim": 128, "num_epoch": 20},
-        "ours, large, GPU": {
-            **POOLED_UNIFORMLY,
-            "itemset_weight": 0.4,
-            "itemsets": {
-                "optimizer": "adagrad",
-                "learning_rate": 0.4,
-                "dim": 128,
-                "num_epoch": 40,
-                "num_negative": 100,
-                "l2": 0.002,
-            },
-        },
+        "ours, added up": ADDED_UP,
+        "ours, GPU": {**POOLED_UNIFORMLY, "num_epoch": 20},
+        "ours, added up, GPU": ADDED_UP,
         "popularity": {},
         "item-kNN": {"num_neighbour": 1000},
         "EASE": {"l2": 200.0},

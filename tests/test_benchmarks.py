@@ -19,6 +19,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import datasets  # noqa: E402
 import gpu  # noqa: E402
+import in_flight  # noqa: E402
 import oracle  # noqa: E402
 import ours  # noqa: E402
 import peers  # noqa: E402
@@ -215,6 +216,19 @@ def test_libraries_that_are_missing_are_said_to_be(tmp_path, monkeypatch, capsys
     assert reference["verdict"] == "left out"
     assert "itembed cannot be imported" in reference["measured"]
     assert "No picture was drawn" in (tmp_path / "gpu.md").read_text(encoding="utf-8")
+
+
+def test_pairs_in_flight_have_a_line_each():
+    rows = [
+        {"dim": 64, "zipf": zipf, "in_flight": n, "speed": n * 1e6, "of_copy": 0.5}
+        for n in (2_000, 1_000)
+        for zipf in (False, True)
+    ]
+    lines = in_flight.make_report(rows[:-1], "Here.").splitlines()
+    assert lines[-2:] == [
+        "| 64 | 2,000 | 3.6 | 2,000, 0.500 | 2,000, 0.500 |",
+        "| 64 | 1,000 | 1.8 | 1,000, 0.500 |  |",
+    ]
 
 
 def test_without_a_gpu_it_says_why(monkeypatch, capsys):
@@ -528,6 +542,24 @@ def test_items_of_a_query_weigh_by_their_counts(ranking):
     assert scorer.scores(slice(2, 3))[0] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["items", "itemsets"])
+def test_scores_of_models_are_added(ranking, kind):
+    pytest.importorskip("scipy")
+    users = np.arange(len(ranking.truth))[::-1] % len(ranking.train)
+    data = dataclasses.replace(ranking, users=users)
+    settings = {"dim": 3, "num_epoch": 20, "learning_rate": 0.2}
+    other = ours.Beside(data, 0, peers.Watch(), kind=kind, weight=0.5, **settings)
+    other.train()
+    queries, table = np.random.default_rng(0).normal(size=(2, 13, 4)).astype(np.float32)
+    scorer = peers.Factors(queries[: len(ranking.truth)], table)
+    added = ours.add_up(scorer, [other, other])
+    own = other.left[users] if kind == "itemsets" else peers.mean_rows(data.history, other.left)
+    every = slice(0, len(users))
+    expected = scorer.scores(every) + 2 * 0.5 * own @ other.right.T
+    assert np.abs(own @ other.right.T).max() > 0.1
+    np.testing.assert_allclose(added.scores(every), expected, atol=1e-5)
+
+
 def test_shuffled_sentences_hold_the_same_words_in_another_order(ranking):
     corpus = peers.ShuffledCorpus(ranking.train, 0)
     first, second = list(corpus), list(corpus)
@@ -546,7 +578,13 @@ TINY_SETTINGS = {
     "itembed": {"dim": 4, "num_epoch": 200, "learning_rate": 0.2},
     "Word2Vec": {"dim": 4, "num_epoch": 100, "learning_rate": 0.2, "noise_exponent": 0.0},
     "ours": {"dim": 4, "num_epoch": 200, "learning_rate": 0.2},
-}
+    "ours, added up": {
+        "dim": 4, "num_epoch": 200, "learning_rate": 0.2,
+        "beside": [
+            {"kind": "items", "weight": 1.0, "dim": 4, "num_epoch": 9, "learning_rate": 0.2}
+        ],
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("system", TINY_SETTINGS)
@@ -739,6 +777,13 @@ def test_every_system_of_the_table_of_settings_exists():
         assert set(settings) <= set(quality.SYSTEMS)
     for dataset, _, _, values in quality.PUBLISHED:
         assert len(values) == len(quality.METRICS[dataset])
+
+
+def test_systems_on_a_gpu_are_skipped_without_one(monkeypatch, capsys):
+    monkeypatch.setattr(quality, "find_gpu", lambda: False)
+    runs = quality.run_all(["gowalla"], list(quality.ON_GPU), lambda name: None, quality.Plan())
+    assert list(runs) == []
+    assert "ours, GPU: skipped, there is no GPU" in capsys.readouterr().out
 
 
 def test_settings_are_read_as_values():
