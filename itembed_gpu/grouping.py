@@ -101,6 +101,31 @@ def count_codes(codes, num_code):
 
 
 @njit(cache=True)
+def count_first(codes, num_code):
+    """Count the occurrences of each code, none of which is missing, and list them as they come."""
+    counts = np.zeros(num_code, dtype=np.int64)
+    order = np.empty(min(len(codes), num_code), dtype=np.int64)
+    num_found = 0
+    for code in codes:
+        if counts[code] == 0:
+            order[num_found] = code
+            num_found += 1
+        counts[code] += 1
+    return counts, order[:num_found].copy()
+
+
+@njit(cache=True)
+def rank_codes(codes, rank):
+    """Return the rank of each code, none of which is missing, and count those of rank -1."""
+    ranks = np.empty(len(codes), dtype=np.int32)
+    missing = 0
+    for place in range(len(codes)):
+        ranks[place] = rank[codes[place]]
+        missing += ranks[place] < 0
+    return ranks, missing
+
+
+@njit(cache=True)
 def relabel(codes, rank):
     """Put the rank of each code in its place, -1 staying -1, and count the -1 there are then."""
     missing = 0

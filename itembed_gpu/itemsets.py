@@ -26,7 +26,15 @@ import numpy.typing as npt
 from . import checks
 from .checks import Int32Array, Int64Array, OffsetsArray
 from .errors import DataError, InputError
-from .grouping import count_codes, cut_itemsets, merge_duplicates, relabel
+from .grouping import (
+    count_codes,
+    count_first,
+    cut_itemsets,
+    merge_duplicates,
+    rank_codes,
+    relabel,
+    renumber,
+)
 
 __all__ = ["Dropped", "PackedItemsets", "pack_itemsets", "prune_itemsets"]
 
@@ -508,11 +516,65 @@ def pack_codes(
     dropped = dataclasses.replace(dropped, duplicate_items=duplicates, none_items=gone - duplicates)
     catalog = choose_labels(labels, counts, limits)
     cutter = Cutter(catalog.rank, limits)
-    codes, left, weights = cutter.cut(codes, lengths, weights)
+    return _pack(catalog, cutter, *cutter.cut(codes, lengths, weights), dropped)
+
+
+def pack_columns(
+    labels: Int64Array | None,
+    columns: npt.NDArray[Any],
+    lengths: Int64Array,
+    num_column: int,
+    limits: Limits = _NO_LIMITS,
+    weights: WeightsArray | None = None,
+    dropped: Dropped = _NOTHING,
+) -> PackedItemsets:
+    """Pack the columns of a matrix, of which no entry is missing: what `pack_codes` does for codes.
+
+    Parameters
+    ----------
+    labels: int64, num_column, optional
+        Label of each column; by default its number. Those as frequent as each other are kept in
+        the order in which they first come.
+    columns: int, num_item
+        Columns of all itemsets, one itemset after the other; they stay as they are.
+    lengths, limits, weights, dropped
+        As for `pack_codes`.
+    num_column: int
+        A bound above the columns.
+
+    """
+    if limits.duplicates != "keep":
+        numbers, firsts = renumber(columns, num_column)
+        named = columns[firsts] if labels is None else labels[columns[firsts]]
+        return pack_codes(named.tolist(), numbers, lengths, limits, weights, dropped)
+    # Without a copy that is numbered as columns first come: it is the half of the time.
+    counts, order = count_first(columns, num_column)
+    named = order if labels is None else labels[order]
+    catalog = choose_labels(named.tolist(), counts[order], limits)
+    rank = np.full(num_column, -1, np.int32)
+    rank[order] = catalog.rank
+    cutter = Cutter(rank, limits)
+    ranks, missing = rank_codes(columns, rank)
+    dropped = dataclasses.replace(
+        dropped,
+        itemsets_read=len(lengths),
+        items_read=len(columns) + dropped.zero_items,
+    )
+    return _pack(catalog, cutter, *cutter.leave_out(ranks, missing, lengths, weights), dropped)
+
+
+def _pack(
+    catalog: Catalog,
+    cutter: Cutter,
+    indices: Int32Array,
+    lengths: Int64Array,
+    weights: WeightsArray | None,
+    dropped: Dropped,
+) -> PackedItemsets:
     return PackedItemsets(
         labels=catalog.labels,
-        indices=codes,
-        offsets=_offsets(left),
+        indices=indices,
+        offsets=_offsets(lengths),
         weights=weights,
         counts=catalog.counts,
         dropped=dropped.plus(catalog.dropped).plus(cutter.dropped),
@@ -559,8 +621,13 @@ class Cutter:
 
         ``codes`` is overwritten.
         """
+        return self.leave_out(codes, relabel(codes, self._rank), lengths, weights)
+
+    def leave_out(
+        self, codes: Int32Array, missing: int, lengths: Int64Array, weights: WeightsArray | None
+    ) -> tuple[Int32Array, Int64Array, WeightsArray | None]:
+        """Leave out what is to go of indices, so many of which are -1."""
         most = self._limits.max_length
-        missing = relabel(codes, self._rank)
         dropped = self.dropped
         if not missing and (most is None or lengths.max(initial=0) <= most):
             chosen, long = _selection(lengths, None, self._limits.min_length)

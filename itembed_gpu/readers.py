@@ -35,7 +35,15 @@ from .data_files import (
     text_itemsets,
 )
 from .errors import DataError, InputError
-from .itemsets import Dropped, Limits, PackedItemsets, make_limits, pack_codes, pack_itemsets
+from .itemsets import (
+    Dropped,
+    Limits,
+    PackedItemsets,
+    make_limits,
+    pack_codes,
+    pack_columns,
+    pack_itemsets,
+)
 from .packed_files import is_packed
 
 if TYPE_CHECKING:
@@ -286,7 +294,6 @@ def _from_objects(name: str, key: Any, column: Any, wanted: bool) -> Any:
 def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
     """Pack the rows of a sparse matrix; entries that are stored twice are two items."""
     from .columns import group_rows
-    from .grouping import renumber
 
     if roles.itemset is not None or roles.item is not None or roles.weight not in (None, VALUES):
         raise InputError(
@@ -320,19 +327,12 @@ def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
                 f"source: row {row} of the matrix holds {values[entry]} in column "
                 f"{codes[entry]}; weights are finite numbers"
             )
-    # Renumbered as they first come, as from any other source.
-    if matrix.shape[1] > MAX_SPARSE * (len(codes) + 1):
-        places, num_place = np.unique(codes, return_inverse=True)[1], len(codes)
-    else:
-        places, num_place = codes, matrix.shape[1]
-    numbers, first_entries = renumber(places, num_place)
-    packed = pack_codes(
-        codes[first_entries].tolist(),
-        numbers,
-        lengths,
-        limits,
-        weights,
-        Dropped(zero_items=num_zero),
+    labels, places, num_place = None, codes, matrix.shape[1]
+    if num_place > MAX_SPARSE * (len(codes) + 1):
+        labels, places = np.unique(codes, return_inverse=True)
+        num_place = len(labels)
+    packed = pack_columns(
+        labels, places, lengths, num_place, limits, weights, Dropped(zero_items=num_zero)
     )
     return make_result(packed, f"a sparse matrix of {matrix.shape[0]:,} x {matrix.shape[1]:,}")
 
