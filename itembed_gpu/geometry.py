@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .backend import Problem
+from .grouping import count_codes
 from .objective import FREEZE_LEFT, FREEZE_RIGHT, MEAN, noise_shares
 from .packed import set_sums
 
@@ -163,10 +164,13 @@ def _sum_up(
     items: npt.NDArray[Any], sizes: Float64Array | None, num_label: int = 0
 ) -> Float64Array:
     """Sum the sizes of each label's items, some at a time: NumPy makes wider copies of them."""
+    if sizes is None:
+        counts: npt.NDArray[np.int64] = count_codes(items, num_label)[0]
+        return counts.astype(np.float64)
     total = np.zeros(num_label)
     for start in range(0, len(items), ITEMS_AT_ONCE):
         part = slice(start, start + ITEMS_AT_ONCE)
-        total += np.bincount(items[part], None if sizes is None else sizes[part], num_label)
+        total += np.bincount(items[part], sizes[part], num_label)
     return total
 
 

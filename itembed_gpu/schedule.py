@@ -150,10 +150,11 @@ def slot_guide(slot_offsets: npt.NDArray[np.int64], shift: int) -> npt.NDArray[n
     dtype = np.int32 if num_itemset <= np.iinfo(np.int32).max else np.int64
     itemsets = np.arange(num_itemset, dtype=dtype)
     if shift == 0:
-        guide = np.repeat(itemsets, np.diff(slot_offsets))
-    else:
-        first_slots = np.arange(0, int(slot_offsets[-1]), 1 << shift, dtype=np.int64)
-        guide = (np.searchsorted(slot_offsets, first_slots, side="right") - 1).astype(dtype)
+        lengths = np.diff(slot_offsets)
+        lengths[-1:] += 1
+        return np.repeat(itemsets, lengths)
+    first_slots = np.arange(0, int(slot_offsets[-1]), 1 << shift, dtype=np.int64)
+    guide = (np.searchsorted(slot_offsets, first_slots, side="right") - 1).astype(dtype)
     return np.append(guide, itemsets[-1:])
 
 
