@@ -65,7 +65,9 @@ def ours(
             scorer = weighted(data, left, right, popularity, history_power)
             scorers["dot, weighted"] = without_unseen(data, scorer)
         if others:
-            scorers["dot, all added"] = without_unseen(data, add_up(scorers["dot"], others))
+            both = add_up(scorers["dot"], others)
+            both.bias = frequency_bias(data, popularity)
+            scorers["dot, all added"] = without_unseen(data, both)
         return scorers
 
     for other in others:
@@ -194,4 +196,10 @@ def weighted(
     """The dot product, with frequent items of queries, and of the catalog, weighted."""
     counts = np.bincount(data.train.items, minlength=data.num_item).clip(1)
     queries = mean_rows(data.history, left, counts**history_power)
-    return Factors(queries, right, (popularity * np.log(counts)).astype(np.float32))
+    return Factors(queries, right, frequency_bias(data, popularity))
+
+
+def frequency_bias(data: Ranking, popularity: float) -> np.ndarray:
+    """So many times the logarithm of each item's count."""
+    counts = np.bincount(data.train.items, minlength=data.num_item).clip(1)
+    return (popularity * np.log(counts)).astype(np.float32)

@@ -85,10 +85,12 @@ POOLED_UNIFORMLY = {
 # Models of items one by one, and of whole itemsets, whose scores are added.
 ADDED_UP = {
     **POOLED_UNIFORMLY,
+    "dim": 256,
+    "popularity": -0.2,
     "beside": [
         {
             "kind": "items",
-            "weight": 0.6,
+            "weight": 1.0,
             "optimizer": "adagrad",
             "learning_rate": 0.4,
             "dim": 128,
@@ -99,7 +101,7 @@ ADDED_UP = {
         },
         {
             "kind": "itemsets",
-            "weight": 0.5,
+            "weight": 0.4,
             "optimizer": "adagrad",
             "learning_rate": 0.4,
             "dim": 128,
