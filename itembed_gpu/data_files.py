@@ -267,19 +267,14 @@ def scan_files(
     format: str,
     separator: str | None,
     roles: Roles,
-    categories: bool = True,
 ) -> tuple[list[polars.LazyFrame], Columns]:
     """Open all the files, and choose the same columns of each; nothing is read yet.
 
     A CSV gets a column beside those of the roles: whether the last field of a row is empty.
-    Elsewhere, strings become categories while they are read, if that is wanted.
     """
     import polars
 
-    from .columns import new_categories
-
     parts: list[polars.LazyFrame] = []
-    kinds = (new_categories(), new_categories()) if categories and separator is None else None
     known: list[Columns] = []
     for path in paths:
         _check_start(path, is_text=separator is not None and path.suffix.lower() != ".zst")
@@ -297,7 +292,7 @@ def scan_files(
             )
         if format == "ndjson":
             _check_types(path, schema, columns)
-        part = select(scan, columns, kinds)
+        part = select(scan, columns)
         if separator is not None:
             last = list(schema)[-1]
             part = scan.select(
@@ -309,22 +304,18 @@ def scan_files(
     return parts, known[0]
 
 
-def select(
-    scan: polars.LazyFrame, columns: Columns, categories: tuple[Any, Any] | None = None
-) -> polars.LazyFrame:
-    """Take the columns that have a role; their strings as categories, while they are read."""
+def select(scan: polars.LazyFrame, columns: Columns) -> polars.LazyFrame:
+    """Take the columns that have a role; categories as strings, as each file numbers its own."""
     import polars
 
     scan = scan.select(**{role: polars.col(name) for role, name in columns.roles().items()})
     if columns.lists:
         return scan
     schema = scan.collect_schema()
-    strings = dict(zip(("itemset", "item"), categories or [polars.String] * 2, strict=True))
     return scan.with_columns(
-        # By way of strings, as those of two files may be two enumerations.
-        polars.col(role).cast(polars.String).cast(kind)
-        for role, kind in strings.items()
-        if schema[role] in (polars.String, polars.Enum, polars.Categorical)
+        polars.col(role).cast(polars.String)
+        for role in ("itemset", "item")
+        if schema.get(role) in (polars.Enum, polars.Categorical)
     )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+# Hashes that are looked up together.
+HASHES_AT_ONCE = 64
 
-@njit(cache=True)
+
+@njit(cache=True, nogil=True)
 def renumber_more(codes, found, count):
     """Number codes as they first come, after those that were found before.
 
@@ -41,13 +44,13 @@ def renumber_more(codes, found, count):
     return numbers, first_rows[:num_new].copy()
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def renumber(codes, num_code):
     """Number codes as they first come, and list the rows in which they do."""
     return renumber_more(codes, np.full(num_code, -1, dtype=np.int32), 0)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def number_keys(high, low):
     """Number keys of 128 bits as they first come, by a hash table with linear probing."""
     size = 16
@@ -72,7 +75,69 @@ def number_keys(high, low):
     return numbers, count
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def find_hash(table, key):
+    """Return the place of a hash in a table of (hash, number + 1), or the free place for it."""
+    mask = len(table) - 1
+    place = np.int64(key & np.uint64(mask))
+    while table[place, 1] != 0 and table[place, 0] != key:
+        place = (place + 1) & mask
+    return place
+
+
+@njit(cache=True, nogil=True)
+def make_hash_table(keys, size):
+    """Make a table of different hashes, which are numbered in their order."""
+    table = np.zeros((size, 2), dtype=np.uint64)
+    for number in range(len(keys)):
+        place = find_hash(table, keys[number])
+        table[place, 0] = keys[number]
+        table[place, 1] = number + 1
+    return table
+
+
+@njit(cache=True, nogil=True)
+def number_hashes(hashes):
+    """Number hashes of 64 bits as they first come, and list the rows in which they do."""
+    size = 1 << 12
+    table = np.zeros((size, 2), dtype=np.uint64)
+    numbers = np.empty(len(hashes), dtype=np.int32)
+    keys = np.empty(size, dtype=np.uint64)
+    first_rows = np.empty(size, dtype=np.int64)
+    count = 0
+    near = np.empty((HASHES_AT_ONCE, 2), dtype=np.uint64)
+    for start in range(0, len(hashes), HASHES_AT_ONCE):
+        stop = min(start + HASHES_AT_ONCE, len(hashes))
+        # Read before any is needed: the memory answers them together.
+        for row in range(start, stop):
+            place = np.int64(hashes[row] & np.uint64(size - 1))
+            near[row - start, 0] = table[place, 0]
+            near[row - start, 1] = table[place, 1]
+        for row in range(start, stop):
+            key = hashes[row]
+            if near[row - start, 1] != 0 and near[row - start, 0] == key:
+                numbers[row] = np.int64(near[row - start, 1]) - 1
+                continue
+            place = find_hash(table, key)
+            if table[place, 1] == 0:
+                if 2 * count >= size:
+                    size *= 4
+                    table = make_hash_table(keys[:count], size)
+                    place = find_hash(table, key)
+                    keys = np.concatenate((keys[:count], np.empty(size - count, np.uint64)))
+                    first_rows = np.concatenate(
+                        (first_rows[:count], np.empty(size - count, np.int64))
+                    )
+                keys[count] = key
+                first_rows[count] = row
+                count += 1
+                table[place, 0] = key
+                table[place, 1] = count
+            numbers[row] = np.int64(table[place, 1]) - 1
+    return numbers, first_rows[:count].copy()
+
+
+@njit(cache=True, nogil=True)
 def gather_runs(values, starts, lengths, order):
     """Copy runs of values, one after the other in this order."""
     total = np.int64(0)
@@ -87,7 +152,7 @@ def gather_runs(values, starts, lengths, order):
     return gathered
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def count_codes(codes, num_code):
     """Count the occurrences of each code, and of -1."""
     counts = np.zeros(num_code, dtype=np.int64)
@@ -100,7 +165,7 @@ def count_codes(codes, num_code):
     return counts, missing
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def count_first(codes, num_code):
     """Count the occurrences of each code, none of which is missing, and list them as they come."""
     counts = np.zeros(num_code, dtype=np.int64)
@@ -114,7 +179,7 @@ def count_first(codes, num_code):
     return counts, order[:num_found].copy()
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def rank_codes(codes, rank):
     """Return the rank of each code, none of which is missing, and count those of rank -1."""
     ranks = np.empty(len(codes), dtype=np.int32)
@@ -125,7 +190,7 @@ def rank_codes(codes, rank):
     return ranks, missing
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def relabel(codes, rank):
     """Put the rank of each code in its place, -1 staying -1, and count the -1 there are then."""
     missing = 0
@@ -138,7 +203,7 @@ def relabel(codes, rank):
     return missing
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def count_rows(itemsets, num_itemset):
     """Count the rows of each itemset, and tell whether they are in order already."""
     lengths = np.zeros(num_itemset, dtype=np.int64)
@@ -151,7 +216,7 @@ def count_rows(itemsets, num_itemset):
     return lengths, in_order
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def scatter_rows(itemsets, lengths):
     """List the rows, itemset by itemset; those of none are left out."""
     places = np.cumsum(lengths) - lengths
@@ -164,7 +229,7 @@ def scatter_rows(itemsets, lengths):
     return rows
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def merge_duplicates(codes, lengths, num_code, weights):
     """Turn items that their itemset has already into -1, and add up their weights, if any."""
     latest = np.full(num_code, -1, dtype=np.int64)  # where a code was last kept
@@ -184,7 +249,7 @@ def merge_duplicates(codes, lengths, num_code, weights):
         start += length
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def cut_itemsets(keep, lengths, left, most, draws):
     """Leave so many of the kept items of each itemset, all choices being as likely.
 

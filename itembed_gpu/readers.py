@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,12 +237,10 @@ def _read_object(source: Any, roles: Roles, limits: Limits) -> ReadItemsets:
             identifiers = {field.name for field in fields if "arrow.uuid" in str(field.type)}
             source = polars.from_arrow(source)
         if isinstance(source, polars.DataFrame | polars.LazyFrame):
-            from .columns import new_categories
-
             scan = source.lazy()
             with polars_errors(name):
                 columns = choose_columns(name, scan.collect_schema(), roles)
-                frame = select(scan, columns, (new_categories(), new_categories())).collect()
+                frame = select(scan, columns).collect()
                 return _pack_frame(
                     name, frame, columns, limits, identifiers=columns.item in identifiers
                 )
@@ -429,15 +428,17 @@ def _pack_frame(
 
     Items of bytes are UUIDs if `identifiers` says so.
     """
-    from .columns import group_rows, number, number_itemsets
+    from .columns import encode, group_rows, number, number_itemsets
 
     if columns.lists:
         return _pack_lists(name, frame, columns, limits)
     if not identifiers:
         check_items(name, columns, frame["item"].dtype)
-    rows, lengths = group_rows(number_itemsets(frame["itemset"]))
+    with ThreadPoolExecutor(1) as pool:  # beside the itemsets
+        coded = pool.submit(encode, frame["item"])
+        rows, lengths = group_rows(number_itemsets(frame["itemset"]))
     lost = len(frame) - int(lengths.sum())
-    labels, items = number(frame["item"], rows)
+    labels, items = number(frame["item"], rows, coded.result())
     if identifiers:
         labels = [UUID(bytes=label) for label in labels]
     weights = None

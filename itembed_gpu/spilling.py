@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 __all__ = ["pack_files"]
 
 # Bytes of memory for each byte of a file, roughly, where all of it is read at once.
-_GROWTH = {"text": 2, "csv": 3, "tsv": 3, "parquet": 12, "ndjson": 2, "arrow": 4}
+_GROWTH = {"text": 2, "csv": 3, "tsv": 3, "parquet": 16, "ndjson": 2, "arrow": 4}
 _COMPRESSED_GROWTH = 8
 # What is needed for a row while it is grouped, in bytes.
 _ROW_BYTES = 128
@@ -168,9 +168,7 @@ def pack_files(
         else:
             separator = known_separator(format, separator)
             import_polars(format)
-            table = _Table(
-                source, paths, separator, *scan_files(paths, format, separator, roles, False)
-            )
+            table = _Table(source, paths, separator, *scan_files(paths, format, separator, roles))
             num_partition = _count_partitions(paths, format, memory)
             reading = _read_table(table, work, limits, memory, num_partition)
             name = f"{source} ({table.columns})"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from itembed_gpu import columns
 from itembed_gpu.errors import DataError, InputError, MissingExtraError
 from itembed_gpu.itemsets import pack_itemsets
 from itembed_gpu.readers import FORMATS, read_itemsets
@@ -703,3 +704,33 @@ class TestSeveralFiles:
         write_text(tmp_path / "a.txt", "x y\n")
         write_text(tmp_path / "b.txt.gz", "y z\n")
         assert_same(read_itemsets(tmp_path / "*.txt*"), [["x", "y"], ["y", "z"]])
+
+
+# --- strings ----------------------------------------------------------------
+
+
+def test_many_strings_and_none_are_numbered_as_they_come():
+    # More than a hash table begins with, in several chunks, and missing ones.
+    values = [f"item {n % 30_011}" if n % 7 else None for n in range(100_000)]
+    half = len(values) // 2
+    column = polars.concat([polars.Series(values[:half]), polars.Series(values[half:])])
+    labels, numbers = columns.number(column)
+    expected = list(dict.fromkeys(value for value in values if value is not None))
+    assert labels == expected
+    assert [None if n < 0 else labels[n] for n in numbers.tolist()] == values
+    rows = np.arange(len(values))[::-1].copy()
+    again, reversed_numbers = columns.number(column, rows, columns.encode(column))
+    assert again == list(dict.fromkeys(v for v in values[::-1] if v is not None))
+    assert [None if n < 0 else again[n] for n in reversed_numbers.tolist()] == values[::-1]
+
+
+def test_strings_of_one_hash_are_told_apart(monkeypatch):
+    values = ["a", "b", None, "a", "c"]
+
+    def same(column, *seeds):
+        return polars.Series([7] * len(column), dtype=polars.UInt64)
+
+    monkeypatch.setattr(polars.Series, "hash", same)
+    labels, numbers = columns.number(polars.Series(values))
+    assert labels == ["a", "b", "c"]
+    assert numbers.tolist() == [0, 1, -1, 0, 2]
