@@ -5,7 +5,8 @@
 
 A catalog of `synthetic.py` is packed, saved and mapped. The last tenth of the itemsets is held
 out: the loss is that of each of their items with another one of its itemset, and of negatives,
-the same for all that is compared. Writes ``windows.md`` beside this file.
+the same for all that is compared. Writes ``windows.md`` beside this file, or with --device cuda
+``windows_gpu.md``.
 """
 
 from __future__ import annotations
@@ -67,14 +68,14 @@ def loss_of(syn0: np.ndarray, syn1: np.ndarray, pairs: tuple[np.ndarray, ...]) -
 
 
 def train_one(
-    packed: ig.PackedItemsets, first: int, window_size: int | None, seed: int
+    packed: ig.PackedItemsets, first: int, window_size: int | None, seed: int, device: str
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Train on the itemsets before the held-out ones; return tables, and pairs a second."""
     syn0 = ig.initialize_syn(packed.num_label, DIM, seed=seed)
     syn1 = ig.initialize_syn(packed.num_label, DIM, "zero")
     task = ig.UnsupervisedTask(
         packed.indices, packed.offsets[: first + 1], syn0, syn1, num_negative=NUM_NEGATIVE,
-        seed=seed, window_size=window_size,
+        seed=seed, window_size=window_size, device=device,
     )  # fmt: skip
     task.do_batch(0.0)  # compiled before
     began = time.perf_counter()
@@ -82,7 +83,7 @@ def train_one(
     return syn0, syn1, history.num_pair / (time.perf_counter() - began)
 
 
-def measure(packed: ig.PackedItemsets) -> dict[int, list[tuple[float, float]]]:
+def measure(packed: ig.PackedItemsets, device: str) -> dict[int, list[tuple[float, float]]]:
     """Loss and speed of each seed, by the number of windows."""
     first = packed.num_itemset * 9 // 10
     pairs = held_out_pairs(packed, first)
@@ -91,20 +92,27 @@ def measure(packed: ig.PackedItemsets) -> dict[int, list[tuple[float, float]]]:
     for seed in SEEDS:
         for count in (0, *COUNTS):
             size = -(-num_item // count) if count else None
-            syn0, syn1, speed = train_one(packed, first, size, seed)
+            syn0, syn1, speed = train_one(packed, first, size, seed, device)
             results.setdefault(count, []).append((loss_of(syn0, syn1, pairs), speed))
             print(seed, count, results[count][-1], flush=True)
     return results
 
 
-def make_report(results: dict[int, list[tuple[float, float]]], rows: int, num_item: int) -> str:
+def where(device: str) -> str:
+    """What a device is."""
+    return next(b.detail for b in ig.available_backends() if b.name == device.partition(":")[0])
+
+
+def make_report(
+    results: dict[int, list[tuple[float, float]]], rows: int, num_item: int, device: str
+) -> str:
     base = np.array(results[0])
     lines = [
         "# Training in windows",
         "",
-        f"`python benchmarks/windows.py --rows {rows}`: {num_item:,} occurrences of {NUM_ITEM:,} "
-        f"items, D={DIM}, {NUM_NEGATIVE} negatives, {EPOCHS} epochs from {RATE}, {len(SEEDS)} "
-        f"seeds. Mapped from the disk. {machine()}.",
+        f"`python benchmarks/windows.py --rows {rows} --device {device}`: {num_item:,} "
+        f"occurrences of {NUM_ITEM:,} items, D={DIM}, {NUM_NEGATIVE} negatives, {EPOCHS} epochs from {RATE}, {len(SEEDS)} "
+        f"seeds. Mapped from the disk. On {where(device)}; {machine()}.",
         "",
         "| windows | held-out loss | against all at once (target: 0.5 %) | spread of the seeds "
         "| speed against all at once |",
@@ -127,13 +135,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--device", default="cpu", help="where to train")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         packed = make_packed(options.rows, Path(name))
-        results = measure(packed)
-        report = make_report(results, options.rows, packed.num_item)
-    (options.out / "windows.md").write_text(report, encoding="utf-8")
+        results = measure(packed, options.device)
+        report = make_report(results, options.rows, packed.num_item, options.device)
+    name = "windows.md" if options.device == "cpu" else "windows_gpu.md"
+    (options.out / name).write_text(report, encoding="utf-8")
     print(report)
 
 

@@ -813,10 +813,10 @@ def test_windows_are_compared_with_all_at_once(tmp_path, monkeypatch):
     assert packed.num_itemset == 300
     items, others, negatives = windows.held_out_pairs(packed, 270)
     assert len(items) == len(others) == len(negatives) == packed.num_item - packed.offsets[270]
-    results = windows.measure(packed)
+    results = windows.measure(packed, "cpu")
     assert {count: len(values) for count, values in results.items()} == {0: 2, 2: 2}
     # Four logits of tables of zeros have a loss of 4 log 2: less was learned, or more.
     assert all(1 < loss < 3 for values in results.values() for loss, _ in values)
-    text = windows.make_report(results, 3000, packed.num_item)
+    text = windows.make_report(results, 3000, packed.num_item, "cpu")
     assert text.count("\n| ") == 3
     assert "| all at once |" in text
