@@ -111,8 +111,8 @@ def make_report(
         "# Training in windows",
         "",
         f"`python benchmarks/windows.py --rows {rows} --device {device}`: {num_item:,} "
-        f"occurrences of {NUM_ITEM:,} items, D={DIM}, {NUM_NEGATIVE} negatives, {EPOCHS} epochs from {RATE}, {len(SEEDS)} "
-        f"seeds. Mapped from the disk. On {where(device)}; {machine()}.",
+        f"occurrences of {NUM_ITEM:,} items, D={DIM}, {NUM_NEGATIVE} negatives, {EPOCHS} epochs "
+        f"from {RATE}, {len(SEEDS)} seeds. Mapped from the disk. On {where(device)}; {machine()}.",
         "",
         "| windows | held-out loss | against all at once (target: 0.5 %) | spread of the seeds "
         "| speed against all at once |",
