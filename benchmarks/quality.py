@@ -656,10 +656,20 @@ def plot_dataset(panel: Any, dataset: str, rows: list[Row]) -> None:
         plot_others(panel, sorted(others))
 
 
+def color_of(system: str) -> Any:
+    """A colour of its own; black for a system that is not known any more."""
+    from matplotlib import colormaps
+
+    if system not in SYSTEMS:
+        return "k"
+    place = list(SYSTEMS).index(system)
+    return colormaps["tab20"](2 * place % 20 + place // 10 % 2)  # strong ones first, then pale
+
+
 def plot_row(panel: Any, row: Row) -> None:
     """One score of a system: a curve and its end, a point, or a line where it takes no time."""
     look: dict[str, Any] = {
-        "color": f"C{list(SYSTEMS).index(row['system'])}" if row["system"] in SYSTEMS else "k",
+        "color": color_of(row["system"]),
         "linestyle": {"cosine": "--", "dot, weighted": "-."}.get(row["score"], "-"),
         "label": f"{name_of(row)}: {row['mean']:.3f}",
     }
