@@ -364,13 +364,6 @@ __device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bo
             if (n < count) tile.read(work.right_syn + rows[n] * work.right_stride, held[n]);
         }
     }
-    float caps[TARGETS];
-    if constexpr ((OPTIONS & (ADAGRAD | FREEZE_RIGHT)) == 0) {
-#pragma unroll
-        for (int n = 0; n < TARGETS; ++n) {
-            if (n < count) caps[n] = find_cap(work.right_caps, work.right_capped, rows[n]);
-        }
-    }
 #pragma unroll
     for (int n = 0; n < TARGETS; ++n) {
         if (n >= count) continue;
@@ -415,7 +408,7 @@ __device__ __forceinline__ float train_chunk(const T& tile, const Work& work, bo
         if constexpr ((OPTIONS & ADAGRAD) != 0) {
             rate = adaptive_rate(pair.rate, totals[n]);
         } else {
-            rate = limit(pair.rate, caps[n]);
+            rate = limit(pair.rate, find_cap(work.right_caps, work.right_capped, rows[n]));
         }
         if constexpr (!HELD && T::STORES) tile.read(row, held[0]);
         add_to_row<OPTIONS>(tile, row, held[HELD ? n : 0], rate * pair.weight * gradients[n], u,
