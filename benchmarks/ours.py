@@ -194,12 +194,15 @@ def weighted(
     data: Ranking, left: np.ndarray, right: np.ndarray, popularity: float, history_power: float
 ) -> Factors:
     """The dot product, with frequent items of queries, and of the catalog, weighted."""
-    counts = np.bincount(data.train.items, minlength=data.num_item).clip(1)
-    queries = mean_rows(data.history, left, counts**history_power)
+    queries = mean_rows(data.history, left, count_items(data) ** history_power)
     return Factors(queries, right, frequency_bias(data, popularity))
 
 
 def frequency_bias(data: Ranking, popularity: float) -> np.ndarray:
     """So many times the logarithm of each item's count."""
-    counts = np.bincount(data.train.items, minlength=data.num_item).clip(1)
-    return (popularity * np.log(counts)).astype(np.float32)
+    return (popularity * np.log(count_items(data))).astype(np.float32)
+
+
+def count_items(data: Ranking) -> np.ndarray:
+    """Occurrences of each item; 1 where there is none."""
+    return np.bincount(data.train.items, minlength=data.num_item).clip(1)

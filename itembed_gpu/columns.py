@@ -1,8 +1,8 @@
 """Numbers the values of columns, and brings the rows of an itemset together.
 
-A column is numbered in two steps: polars, which knows types, gives equal values equal codes;
-then one pass over the codes renumbers them as they first come. Rows that are not adjacent are
-brought together by counting, in two passes, and not by sorting.
+A column is numbered in two steps: polars, which knows types, gives equal values equal codes (of
+strings, hashes that are checked); then one pass over the codes renumbers them as they first come.
+Rows that are not adjacent are brought together by counting, in two passes, and not by sorting.
 """
 
 from __future__ import annotations

@@ -180,26 +180,16 @@ def count_first(codes, num_code):
 
 
 @njit(cache=True, nogil=True)
-def rank_codes(codes, rank):
-    """Return the rank of each code, none of which is missing, and count those of rank -1."""
-    ranks = np.empty(len(codes), dtype=np.int32)
-    missing = 0
-    for place in range(len(codes)):
-        ranks[place] = rank[codes[place]]
-        missing += ranks[place] < 0
-    return ranks, missing
+def relabel(codes, rank, ranks):
+    """Write the rank of each code, -1 staying -1, and count the -1 there are then.
 
-
-@njit(cache=True, nogil=True)
-def relabel(codes, rank):
-    """Put the rank of each code in its place, -1 staying -1, and count the -1 there are then."""
+    ``ranks`` may be the codes themselves.
+    """
     missing = 0
     for place in range(len(codes)):
         code = codes[place]
-        if code >= 0:
-            code = rank[code]
-            codes[place] = code
-        missing += code < 0
+        ranks[place] = rank[code] if code >= 0 else -1
+        missing += ranks[place] < 0
     return missing
 
 

@@ -31,7 +31,6 @@ from .grouping import (
     count_first,
     cut_itemsets,
     merge_duplicates,
-    rank_codes,
     relabel,
     renumber,
 )
@@ -506,11 +505,7 @@ def pack_codes(
         Packed itemsets.
 
     """
-    dropped = dataclasses.replace(
-        dropped,
-        itemsets_read=len(lengths),
-        items_read=len(codes) + dropped.zero_items,
-    )
+    dropped = _count_read(dropped, codes, lengths)
     weights, duplicates = drop_duplicates(codes, lengths, len(labels), limits, weights)
     counts, gone = count_codes(codes, len(labels))
     dropped = dataclasses.replace(dropped, duplicate_items=duplicates, none_items=gone - duplicates)
@@ -554,13 +549,14 @@ def pack_columns(
     rank = np.full(num_column, -1, np.int32)
     rank[order] = catalog.rank
     cutter = Cutter(rank, limits)
-    ranks, missing = rank_codes(columns, rank)
-    dropped = dataclasses.replace(
-        dropped,
-        itemsets_read=len(lengths),
-        items_read=len(columns) + dropped.zero_items,
+    cut = cutter.cut(columns, lengths, weights, np.empty(len(columns), np.int32))
+    return _pack(catalog, cutter, *cut, _count_read(dropped, columns, lengths))
+
+
+def _count_read(dropped: Dropped, codes: npt.NDArray[Any], lengths: Int64Array) -> Dropped:
+    return dataclasses.replace(
+        dropped, itemsets_read=len(lengths), items_read=len(codes) + dropped.zero_items
     )
-    return _pack(catalog, cutter, *cutter.leave_out(ranks, missing, lengths, weights), dropped)
 
 
 def _pack(
@@ -615,25 +611,25 @@ class Cutter:
         self.dropped = Dropped()
 
     def cut(
-        self, codes: Int32Array, lengths: Int64Array, weights: WeightsArray | None
+        self,
+        codes: npt.NDArray[Any],
+        lengths: Int64Array,
+        weights: WeightsArray | None,
+        indices: Int32Array | None = None,
     ) -> tuple[Int32Array, Int64Array, WeightsArray | None]:
         """Turn the codes of more itemsets into indices, and leave out what is to go.
 
-        ``codes`` is overwritten.
+        ``codes`` is overwritten, unless there is an array for the indices.
         """
-        return self.leave_out(codes, relabel(codes, self._rank), lengths, weights)
-
-    def leave_out(
-        self, codes: Int32Array, missing: int, lengths: Int64Array, weights: WeightsArray | None
-    ) -> tuple[Int32Array, Int64Array, WeightsArray | None]:
-        """Leave out what is to go of indices, so many of which are -1."""
+        indices = codes if indices is None else indices
+        missing = relabel(codes, self._rank, indices)
         most = self._limits.max_length
         dropped = self.dropped
         if not missing and (most is None or lengths.max(initial=0) <= most):
             chosen, long = _selection(lengths, None, self._limits.min_length)
             if long.all():
-                return codes, lengths, weights
-        keep = codes >= 0
+                return indices, lengths, weights
+        keep = indices >= 0
         left = _lengths_left(keep, lengths) if missing else lengths
         if most is not None and left.max(initial=0) > most:
             over = left > most
@@ -649,9 +645,9 @@ class Cutter:
         if self.dropped.short_items > dropped.short_items:
             keep &= np.repeat(long, lengths)
         if not keep.all():
-            codes = codes[keep]
+            indices = indices[keep]
             weights = None if weights is None else weights[keep]
-        return codes, left[long], weights
+        return indices, left[long], weights
 
 
 class Catalog(NamedTuple):
