@@ -112,9 +112,9 @@ def time_training(num_label: int, dim: int, repeat: int) -> dict[str, list[float
 
 def time_generator(repeat: int) -> float:
     """Nanoseconds a pair of the epoch's order and the draws of a slot, with nothing else."""
-    from itembed_gpu.rng import fill_draws, u64
-    from itembed_gpu.schedule import epoch_order, fill_slots
-    from itembed_gpu.steps import BLOCK
+    from itembed_gpu.backends.cpu.sgns import BLOCK
+    from itembed_gpu.objective.rng import fill_draws, u64
+    from itembed_gpu.objective.schedule import epoch_order, fill_slots
 
     @njit
     def draw_all(order, num_slot, seed):
@@ -245,7 +245,7 @@ def time_progress(repeat: int) -> float:
 
 def time_loss(repeat: int) -> float:
     """Nanoseconds a pair of the running loss, which is computed for a sample."""
-    from itembed_gpu.steps import LOSS_STRIDE, log_loss
+    from itembed_gpu.backends.cpu.sgns import LOSS_STRIDE, log_loss
 
     @njit
     def add_up(logits):
@@ -494,7 +494,7 @@ def measure_quality(online_retail: Path | None, num_seed: int) -> None:
 
 def read_baskets(path: Path | None) -> list[list]:
     if path is None:
-        from itembed_gpu.example import load_example
+        from itembed_gpu.data.example import load_example
 
         return [list(basket) for basket in load_example()]
     import lzma

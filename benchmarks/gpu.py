@@ -39,7 +39,9 @@ import oracle  # these two lie beside this file
 from machine import machine
 
 import itembed_gpu
-from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask, cuda, kernels
+from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask
+from itembed_gpu.backends.cuda import instances
+from itembed_gpu.backends.cuda import task as cuda
 
 HERE = Path(__file__).parent
 
@@ -191,7 +193,7 @@ def one_at_a_time(scale: Scale) -> list[Cell]:
         {"supervised": True},
         *({"dim": dim} for dim in scale.dims),
         *({"num_label": num_label} for num_label in scale.catalogs),
-        *({"threads": threads} for threads in kernels.THREADS_PER_PAIR),
+        *({"threads": threads} for threads in instances.THREADS_PER_PAIR),
         {"lossy": True},
     ]
     return list(dict.fromkeys(both(tuple(dataclasses.replace(default, **c) for c in changes))))
@@ -203,7 +205,7 @@ def all_combinations(scale: Scale) -> list[Cell]:
         scale.dims,
         scale.catalogs,
         (True, False),
-        (None, *kernels.THREADS_PER_PAIR),
+        (None, *instances.THREADS_PER_PAIR),
         (False, True),
         (1, *scale.sharings),
         (False, True),
@@ -311,8 +313,8 @@ class OnGpu:
     def spilled(self) -> dict[str, int]:
         """Bytes of local memory that each default kernel uses a thread."""
         found = {}
-        for instance in kernels.DEFAULTS:
-            if self.chip.capability < kernels.VECTOR_ATOMICS:
+        for instance in instances.DEFAULTS:
+            if self.chip.capability < instances.VECTOR_ATOMICS:
                 instance = instance._replace(update="add")
             kernel = cuda._kernel(self.index, instance, instance.name)
             found[instance.name] = int(kernel.local_size_bytes)

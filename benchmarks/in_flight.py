@@ -17,7 +17,8 @@ from typing import Any
 
 import gpu  # it lies beside this file
 
-from itembed_gpu import DeviceError, cuda
+from itembed_gpu import DeviceError
+from itembed_gpu.backends.cuda import task as cuda
 
 HERE = Path(__file__).parent
 DIMS = (32, 64, 128, 256, 512)

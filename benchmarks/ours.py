@@ -10,7 +10,7 @@ from datasets import Dataset, Labelling, Ranking
 from peers import Factors, Scorers, Watch, at_least_two, mean_rows, read_both_ways
 
 import itembed_gpu
-from itembed_gpu import cuda
+from itembed_gpu.backends.cuda import task as cuda
 
 # Below any score, and finite.
 LAST = np.float32(-1e30)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from machine import machine  # it lies beside this file
 
-from itembed_gpu import ranking
+from itembed_gpu.ranking import top_n as ranking
 
 HERE = Path(__file__).parent
 

@@ -15,7 +15,7 @@ the updates of the others. Two models of it:
 * Delayed: every update is added W pairs after it was computed. Rows are twice as
   old on average, as on a device that starts a pair whenever another one ends.
 
-W and the caps of the rows' learning rates are those of `itembed_gpu.geometry`, whose
+W and the caps of the rows' learning rates are those of `in_flight`, whose
 rule is what is tested here; for comparison, W = 16,384 without a limit and without
 caps, and with rows stored over each other instead of added.
 
@@ -38,8 +38,8 @@ from machine import machine  # it lies beside this file
 from numba import njit
 
 import itembed_gpu
-import itembed_gpu.geometry
-from itembed_gpu.geometry import Geometry, plan_geometry
+from itembed_gpu.backends.cuda import in_flight
+from itembed_gpu.backends.cuda.in_flight import Geometry, plan_geometry
 
 HERE = Path(__file__).parent
 
@@ -524,7 +524,7 @@ def explore(catalog: Catalog) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for values in EXPLORED:
         constants = dict(zip(("MEAN_LOAD", "MAX_LEFT_LOAD", "MAX_LOAD"), values, strict=True))
-        with mock.patch.multiple(itembed_gpu.geometry, **constants):
+        with mock.patch.multiple(in_flight, **constants):
             device = planned(catalog, MAX_TILES[-1])
         name = ", ".join(f"{name} {value}" for name, value in constants.items())
         devices = {
@@ -541,8 +541,8 @@ def table(outcomes: list[Outcome]) -> list[str]:
 
 
 def constants() -> str:
-    names = [name for name in vars(itembed_gpu.geometry) if name.endswith("_LOAD")]
-    return ", ".join(f"{name} = {getattr(itembed_gpu.geometry, name)}" for name in names)
+    names = [name for name in vars(in_flight) if name.endswith("_LOAD")]
+    return ", ".join(f"{name} = {getattr(in_flight, name)}" for name in names)
 
 
 def write_tables(sections: dict[str, list[Outcome]]) -> None:

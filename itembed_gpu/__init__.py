@@ -12,17 +12,17 @@ __version__ = "0.1.0"
 # Each name is imported at its first use (PEP 562): Numba alone takes a quarter of
 # a second, which `--help` or a reader of saved embeddings need not wait for.
 _NAMES = {
-    "callbacks": (
+    "training.callbacks": (
         "EarlyStopping",
         "Evaluator",
     ),
-    "classifier": ("SupervisedClassifier",),
-    "devices": (
+    "models.classifier": ("SupervisedClassifier",),
+    "backends.devices": (
         "BackendInfo",
         "Cuda",
         "available_backends",
     ),
-    "embeddings": ("Embeddings",),
+    "models.embeddings": ("Embeddings",),
     "errors": (
         "DataError",
         "DeviceError",
@@ -32,15 +32,15 @@ _NAMES = {
         "MissingExtraError",
         "UnknownLabelError",
     ),
-    "example": ("load_example",),
-    "item2vec": ("Item2Vec",),
-    "itemsets": (
+    "data.example": ("load_example",),
+    "models.item2vec": ("Item2Vec",),
+    "data.itemsets": (
         "Dropped",
         "PackedItemsets",
         "pack_itemsets",
         "prune_itemsets",
     ),
-    "lowlevel": (
+    "training.lowlevel": (
         "do_step",
         "do_supervised_batch",
         "do_supervised_steps",
@@ -48,40 +48,40 @@ _NAMES = {
         "do_unsupervised_steps",
         "expit",
     ),
-    "objective": ("Options",),
-    "plots": (
+    "objective.options": ("Options",),
+    "models.plots": (
         "ItemMap",
         "plot_history",
         "plot_map",
     ),
-    "ranking": (
+    "ranking.top_n": (
         "pool_rows",
         "top_n",
     ),
-    "readers": (
+    "data.readers": (
         "ReadItemsets",
         "read_itemsets",
     ),
-    "schedule": ("index_batch_stream",),
-    "spilling": ("pack_files",),
-    "tables": (
+    "objective.schedule": ("index_batch_stream",),
+    "data.out_of_memory": ("pack_files",),
+    "training.tables": (
         "extend_syn",
         "initialize_syn",
     ),
-    "tasks": (
+    "training.tasks": (
         "CompoundTask",
         "SupervisedTask",
         "Task",
         "UnsupervisedTask",
         "itemset_task",
     ),
-    "training": (
+    "training.loop": (
         "EpochRecord",
         "History",
         "TrainState",
         "train",
     ),
-    "vectors": (
+    "ranking.vectors": (
         "norm",
         "normalize",
         "softmax",
@@ -92,26 +92,38 @@ _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names
 __all__ = sorted(_MODULE_OF)
 
 if TYPE_CHECKING:
-    from .callbacks import (
-        EarlyStopping as EarlyStopping,
-    )
-    from .callbacks import (
-        Evaluator as Evaluator,
-    )
-    from .classifier import (
-        SupervisedClassifier as SupervisedClassifier,
-    )
-    from .devices import (
+    from .backends.devices import (
         BackendInfo as BackendInfo,
     )
-    from .devices import (
+    from .backends.devices import (
         Cuda as Cuda,
     )
-    from .devices import (
+    from .backends.devices import (
         available_backends as available_backends,
     )
-    from .embeddings import (
-        Embeddings as Embeddings,
+    from .data.example import (
+        load_example as load_example,
+    )
+    from .data.itemsets import (
+        Dropped as Dropped,
+    )
+    from .data.itemsets import (
+        PackedItemsets as PackedItemsets,
+    )
+    from .data.itemsets import (
+        pack_itemsets as pack_itemsets,
+    )
+    from .data.itemsets import (
+        prune_itemsets as prune_itemsets,
+    )
+    from .data.out_of_memory import (
+        pack_files as pack_files,
+    )
+    from .data.readers import (
+        ReadItemsets as ReadItemsets,
+    )
+    from .data.readers import (
+        read_itemsets as read_itemsets,
     )
     from .errors import (
         DataError as DataError,
@@ -134,113 +146,101 @@ if TYPE_CHECKING:
     from .errors import (
         UnknownLabelError as UnknownLabelError,
     )
-    from .example import (
-        load_example as load_example,
+    from .models.classifier import (
+        SupervisedClassifier as SupervisedClassifier,
     )
-    from .item2vec import (
+    from .models.embeddings import (
+        Embeddings as Embeddings,
+    )
+    from .models.item2vec import (
         Item2Vec as Item2Vec,
     )
-    from .itemsets import (
-        Dropped as Dropped,
-    )
-    from .itemsets import (
-        PackedItemsets as PackedItemsets,
-    )
-    from .itemsets import (
-        pack_itemsets as pack_itemsets,
-    )
-    from .itemsets import (
-        prune_itemsets as prune_itemsets,
-    )
-    from .lowlevel import (
-        do_step as do_step,
-    )
-    from .lowlevel import (
-        do_supervised_batch as do_supervised_batch,
-    )
-    from .lowlevel import (
-        do_supervised_steps as do_supervised_steps,
-    )
-    from .lowlevel import (
-        do_unsupervised_batch as do_unsupervised_batch,
-    )
-    from .lowlevel import (
-        do_unsupervised_steps as do_unsupervised_steps,
-    )
-    from .lowlevel import (
-        expit as expit,
-    )
-    from .objective import (
-        Options as Options,
-    )
-    from .plots import (
+    from .models.plots import (
         ItemMap as ItemMap,
     )
-    from .plots import (
+    from .models.plots import (
         plot_history as plot_history,
     )
-    from .plots import (
+    from .models.plots import (
         plot_map as plot_map,
     )
-    from .ranking import (
-        pool_rows as pool_rows,
+    from .objective.options import (
+        Options as Options,
     )
-    from .ranking import (
-        top_n as top_n,
-    )
-    from .readers import (
-        ReadItemsets as ReadItemsets,
-    )
-    from .readers import (
-        read_itemsets as read_itemsets,
-    )
-    from .schedule import (
+    from .objective.schedule import (
         index_batch_stream as index_batch_stream,
     )
-    from .spilling import (
-        pack_files as pack_files,
+    from .ranking.top_n import (
+        pool_rows as pool_rows,
     )
-    from .tables import (
-        extend_syn as extend_syn,
+    from .ranking.top_n import (
+        top_n as top_n,
     )
-    from .tables import (
-        initialize_syn as initialize_syn,
-    )
-    from .tasks import (
-        CompoundTask as CompoundTask,
-    )
-    from .tasks import (
-        SupervisedTask as SupervisedTask,
-    )
-    from .tasks import (
-        Task as Task,
-    )
-    from .tasks import (
-        UnsupervisedTask as UnsupervisedTask,
-    )
-    from .tasks import (
-        itemset_task as itemset_task,
-    )
-    from .training import (
-        EpochRecord as EpochRecord,
-    )
-    from .training import (
-        History as History,
-    )
-    from .training import (
-        TrainState as TrainState,
-    )
-    from .training import (
-        train as train,
-    )
-    from .vectors import (
+    from .ranking.vectors import (
         norm as norm,
     )
-    from .vectors import (
+    from .ranking.vectors import (
         normalize as normalize,
     )
-    from .vectors import (
+    from .ranking.vectors import (
         softmax as softmax,
+    )
+    from .training.callbacks import (
+        EarlyStopping as EarlyStopping,
+    )
+    from .training.callbacks import (
+        Evaluator as Evaluator,
+    )
+    from .training.loop import (
+        EpochRecord as EpochRecord,
+    )
+    from .training.loop import (
+        History as History,
+    )
+    from .training.loop import (
+        TrainState as TrainState,
+    )
+    from .training.loop import (
+        train as train,
+    )
+    from .training.lowlevel import (
+        do_step as do_step,
+    )
+    from .training.lowlevel import (
+        do_supervised_batch as do_supervised_batch,
+    )
+    from .training.lowlevel import (
+        do_supervised_steps as do_supervised_steps,
+    )
+    from .training.lowlevel import (
+        do_unsupervised_batch as do_unsupervised_batch,
+    )
+    from .training.lowlevel import (
+        do_unsupervised_steps as do_unsupervised_steps,
+    )
+    from .training.lowlevel import (
+        expit as expit,
+    )
+    from .training.tables import (
+        extend_syn as extend_syn,
+    )
+    from .training.tables import (
+        initialize_syn as initialize_syn,
+    )
+    from .training.tasks import (
+        CompoundTask as CompoundTask,
+    )
+    from .training.tasks import (
+        SupervisedTask as SupervisedTask,
+    )
+    from .training.tasks import (
+        Task as Task,
+    )
+    from .training.tasks import (
+        UnsupervisedTask as UnsupervisedTask,
+    )
+    from .training.tasks import (
+        itemset_task as itemset_task,
     )
 
 

@@ -23,16 +23,8 @@ import numpy.typing as npt
 from . import checks
 from .checks import Int64Array
 from .errors import InputError
-from .packed import (
-    BoolArray,
-    Packed,
-    as_offsets,
-    choose_sets,
-    distinct_items,
-    set_keys,
-    set_sums,
-)
-from .ranking import packed_rows, split_packed, top_n
+from .ranking.top_n import packed_rows, split_packed, top_n
+from .sets import BoolArray, Packed, as_offsets, choose_sets, distinct_items, set_keys, set_sums
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 GivenPacked: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]

@@ -1,6 +1,8 @@
-"""The package's shape: imports run one way, and importing is cheap."""
+"""The package's shape: imports run one way, two wings stay apart, and importing is cheap."""
 
 import ast
+import importlib.machinery
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,92 +12,80 @@ import pytest
 import itembed_gpu
 
 PACKAGE = Path(itembed_gpu.__file__).parent
+ROOT = PACKAGE.parent
 
-# Each may import those before it.
-STAIR = [
-    "errors",
-    "checks",
-    "packed",
-    "rng",
-    "vectors",
-    "storage",
-    "folders",
-    "packed_files",
-    "grouping",
-    "itemsets",
-    "columns",
-    "schedule",
-    "objective",
-    "steps",
-    "backend",
-    "interrupts",
-    "windows",
-    "cpu",
-    "kernels",
-    "geometry",
-    "cuda",
-    "devices",
-    "ranking",
-    "metrics",
-    "tables",
-    "lowlevel",
-    "tasks",
-    "checkpoints",
-    "training",
-    "callbacks",
-    "embeddings",
-    "estimator",
-    "item2vec",
-    "classifier",
-    "plots",
-    "data_files",
-    "readers",
-    "spills",
-    "spilling",
-    "example",
-    "__init__",
-    "evaluation_cli",
-    "data_cli",
-    "cli",
-]
+# What each wing is made of; they do not know each other, and meet in `models`.
+DATA_WING = {"disk", "data"}
+TRAINING_WING = {"objective", "kernels", "backends", "ranking", "training"}
+# Checkpoints are folders that change as a whole.
+KNOWN_ACROSS = {("training", "disk")}
+FOUNDATION = {"errors", "checks", "interrupts", "sets"}
 
 
-def imported(path):
-    """Modules of this package that a file imports, at any depth of its code."""
-    modules = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            modules |= {node.module} if node.module else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            parts = (node.module or "").split(".")
-            if parts[0] == "itembed_gpu":
-                modules.add(parts[1] if len(parts) > 1 else "__init__")
-    return {"__init__" if module == "__version__" else module for module in modules}
+def load_script(name):
+    loader = importlib.machinery.SourceFileLoader(name, str(ROOT / "scripts" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
 
 
-def test_every_module_is_on_the_stair():
-    modules = {path.stem for path in PACKAGE.glob("*.py")}
-    modules |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert modules == set(STAIR)
+imports = load_script("imports")
+GRAPH = imports.import_graph(ROOT)
 
 
-def path_of(module):
-    folder = PACKAGE / module / "__init__.py"
-    return folder if folder.exists() else PACKAGE / f"{module}.py"
+def test_parts_import_each_other_one_way():
+    chain = imports.longest_chain(GRAPH)  # raises where there is a circle
+    assert len(GRAPH) <= 18
+    assert len(chain) <= 9
+    assert sum(map(len, GRAPH.values())) <= 70
 
 
-def test_imports_run_one_way():
-    for rank, module in enumerate(STAIR):
-        above = imported(path_of(module)) - set(STAIR[:rank])
-        assert not above, f"{module} imports {above}"
+def test_modules_import_each_other_one_way():
+    modules = imports.modules_of(PACKAGE)
+    graph = {}
+    for name, path in modules.items():
+        # A name is of a module, or of what lies in it.
+        targets = {
+            target if target in modules else target.rpartition(".")[0]
+            for target in imports.imported(path, name)
+        }
+        graph[name] = targets - {name}
+    imports.longest_chain(graph)
+
+
+def test_the_wings_do_not_know_each_other():
+    wings = DATA_WING, TRAINING_WING
+    for wing, other in (wings, wings[::-1]):
+        for part in wing:
+            assert {(part, target) for target in GRAPH[part] & other} <= KNOWN_ACROSS
+            assert GRAPH[part] <= DATA_WING | TRAINING_WING | FOUNDATION
+    for part in FOUNDATION:
+        assert GRAPH[part] <= FOUNDATION
+
+
+def test_relative_imports_of_every_level_are_seen(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        "from . import beside\nfrom .. import above\nfrom ..other.deep import name\n"
+        "from itembed_gpu import top\nimport itembed_gpu.metrics\nimport numpy\n"
+        "def late():\n    from ...errors import Error\n"
+    )
+    assert imports.imported(path, "a.b.module") == {
+        "a.b.beside", "a.above", "a.other.deep.name", "top", "metrics", "errors.Error",
+    }  # fmt: skip
+
+
+def test_circles_are_found():
+    with pytest.raises(ValueError, match="circle: a, b"):
+        imports.longest_chain({"a": {"b"}, "b": {"a"}})
 
 
 def test_only_one_module_tells_devices_apart():
-    for module in STAIR:
-        text = path_of(module).read_text(encoding="utf-8")
-        if module not in ("devices", "cli", "cuda"):
+    for name, path in imports.modules_of(PACKAGE).items():
+        text = path.read_text(encoding="utf-8")
+        if name not in ("backends.devices", "cli.main") and not name.startswith("backends.cuda"):
             assert "CpuBackend(" not in text
-        if module != "cuda":
+        if not name.startswith("backends.cuda"):
             assert "import cupy" not in text
 
 
@@ -124,6 +114,14 @@ print(compiled)
     assert done.stdout.split("\n")[:3] == ["[]", "[]", "[]"]
 
 
+def test_the_options_need_no_numba():
+    script = "import sys, itembed_gpu.objective.options; print('numba' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
 def test_public_names_are_those_that_type_checkers_see():
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     seen = {
@@ -140,7 +138,7 @@ def test_public_names_are_found_and_others_are_not():
         assert getattr(itembed_gpu, name).__name__ == name
         assert name in dir(itembed_gpu)
     # No module is called like a public name, or importing it would take its place.
-    assert not {path.stem for path in PACKAGE.glob("*.py")} & set(itembed_gpu.__all__)
+    assert not set(GRAPH) & set(itembed_gpu.__all__)
     with pytest.raises(AttributeError, match="no attribute 'do_nothing'"):
         _ = itembed_gpu.do_nothing
 
@@ -149,17 +147,7 @@ def test_the_package_is_typed():
     assert (PACKAGE / "py.typed").exists()
 
 
-ROOT = PACKAGE.parent
-
-
 def test_ci_runs_the_test_command_of_the_readme():
     command = 'python -m pip install -e ".[cli,test]" && scripts/test'
     assert f"\n{command}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"\n{command}\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-
-
-def test_the_map_for_contributors_is_complete():
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    missing = [name for name in STAIR if f"`{name}.py`" not in text and f"`{name}/`" not in text]
-    missing.remove("__init__")
-    assert missing == []

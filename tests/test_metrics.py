@@ -34,7 +34,7 @@ from itembed_gpu.metrics import (
     precision,
     recall,
 )
-from itembed_gpu.ranking import pool_rows, top_n
+from itembed_gpu.ranking.top_n import pool_rows, top_n
 
 
 def pack(sets):

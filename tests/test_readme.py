@@ -118,7 +118,7 @@ def parse(command):
     """Let click read a command line to its last word, without running it."""
     import click
 
-    from itembed_gpu.cli import main
+    from itembed_gpu.cli.main import main
 
     name, *words = command
     if name not in main.commands:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from itembed_gpu import kernels
+from itembed_gpu.backends.cuda import instances
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
@@ -46,7 +46,7 @@ def run_compiler(*arguments):
 @functools.cache
 def header():
     """Compile what all programs begin with, which is most of them, or find it compiled."""
-    text = f'#include "{HERE / "shim.h"}"\n{kernels.source()}\n'
+    text = f'#include "{HERE / "shim.h"}"\n{instances.source()}\n'
     key = " ".join(flags()) + (HERE / "shim.h").read_text() + text
     place = folder() / f"header-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
     if not place.exists():

@@ -1,4 +1,4 @@
-"""As much of CuPy as `itembed_gpu.cuda` uses, over host memory and emulated kernels.
+"""As much of CuPy as `itembed_gpu.backends.cuda.task` uses, over host memory and emulated kernels.
 
 It holds what the tests look at or want to go wrong: `Device.free` (bytes), `fail`
 (an exception for the next call of a kind), `log` (what was copied and launched).
@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from itembed_gpu import kernels
+from itembed_gpu.backends.cuda import instances
 
 from . import EmulatedKernel
 
@@ -213,7 +213,7 @@ class FakeCupy:
         return SimpleNamespace(free_bytes=lambda: 0)
 
     def RawModule(self, *, code, options, name_expressions):
-        assert code == kernels.source()
+        assert code == instances.source()
 
         def get_function(name):
             self._may_fail("compile")

@@ -1,0 +1,1 @@
+"""Numba on the cores of this machine."""

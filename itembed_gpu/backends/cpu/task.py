@@ -1,0 +1,341 @@
+"""The CPU backend: Numba on all cores, Hogwild over pairs.
+
+Threads train disjoint ranges of positions and share the tables without locks
+(Niu et al., "Hogwild!", NIPS 2011). They are plain threads running compiled code
+that does not hold the GIL, started for each call: Numba's own parallel runtime
+aborts when used from two threads at once, or after a fork, and a thread costs
+far less to start than the work it gets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from ...interrupts import deferred_interrupt
+from ...objective import arrays as objective
+from ...objective import rng, schedule
+from ...objective.options import REJECT_ITEMSET
+from ...objective.rng import u64
+from ...objective.schedule import epoch_order
+from ..protocol import Problem, Tally
+from . import sgns as steps
+from .sgns import BLOCK, FAST_MATH, train_positions
+
+# A compiled call does not return before it is done, so this is how long Ctrl-C waits.
+SECONDS_PER_CALL = 0.05
+# Calls a thread makes in one `run`: enough to even out threads of unequal speed.
+CALLS_PER_THREAD = 2
+# With less work than this, a thread is not worth starting.
+SECONDS_PER_THREAD = 5e-4
+# A cautious guess, in row elements a second, until a call has been timed.
+FIRST_SPEED = 2e8
+# What one reading may change: a pause of the machine must not look like its speed.
+SPEED_CHANGE = 2.0
+
+VALUES_PER_CHECK = 1 << 16
+
+
+@functools.cache
+def _sources() -> int:
+    """Checksum of the code that gets inlined into the kernel.
+
+    Numba's disk cache is renewed when this file changes, but it does not watch
+    the modules that this one calls.
+    """
+    checksum = 0
+    for module in (objective, rng, schedule, steps):
+        checksum = zlib.crc32(inspect.getsource(module).encode(), checksum)
+    return checksum
+
+
+@functools.cache
+def make_kernel(
+    dim: int,
+    num_negative: int,
+    neighbour: bool,
+    group: int | None,
+    flags: int = 0,
+    keep: bool = True,
+) -> Any:
+    """Return `train_positions` with constants compiled in, its code kept on disk or not."""
+    sources = _sources()
+    rejects_itemset = True if flags & REJECT_ITEMSET else None
+
+    def kernel(
+        pairs,
+        syn_left,
+        syn_right,
+        objective,
+        max_bag,
+        seed,
+        stream,
+        epoch,
+        order,
+        start,
+        stop,
+        num_batch,
+        first,
+        rates,
+    ):
+        # Closure constants are part of the cache's key; this one has no other use.
+        _ = sources
+        return train_positions(
+            pairs,
+            neighbour,
+            syn_left,
+            syn_right,
+            None,
+            None,
+            objective,
+            max_bag,
+            seed,
+            stream,
+            epoch,
+            order,
+            start,
+            stop,
+            num_batch,
+            first,
+            rates,
+            dim,
+            num_negative,
+            group,
+            flags,
+            rejects_itemset,
+        )
+
+    options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
+    if keep:
+        with contextlib.suppress(RuntimeError):  # Numba finds no folder to keep it in
+            return njit(cache=True, **options)(kernel)
+    return njit(**options)(kernel)
+
+
+def is_finite(table: npt.NDArray[np.float32]) -> bool:
+    """Whether a C-contiguous float32 table holds finite numbers only."""
+    values = table.reshape(-1)
+    with np.errstate(invalid="ignore"):
+        for start in range(0, len(values), VALUES_PER_CHECK):
+            # Both are nan where a value is; much faster than a table of booleans.
+            part = values[start : start + VALUES_PER_CHECK]
+            if not (np.isfinite(part.min()) and np.isfinite(part.max())):
+                return False
+    return True
+
+
+def _share(
+    function: Callable[[int], Tally], values: Iterable[int], num_threads: int
+) -> list[Tally]:
+    """Call a function with each value, on this thread and some more, and return what it returns.
+
+    Plain threads, because those of `concurrent.futures` cannot be had any more
+    once the main thread has ended, while others still train.
+    """
+    remaining = iter(values)
+    lock = threading.Lock()
+    results: list[Tally] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while not errors:
+                with lock:
+                    value = next(remaining)
+                results.append(function(value))
+        except StopIteration:
+            pass
+        except BaseException as error:
+            errors.append(error)
+
+    started: list[threading.Thread] = []
+    try:
+        for n in range(1, num_threads):
+            thread = threading.Thread(target=work, name=f"itembed_gpu-{n}")
+            thread.start()
+            started.append(thread)
+        work()
+    finally:
+        # Nothing may write to the tables any more once this returns.
+        for thread in started:
+            thread.join()
+    if errors:
+        raise errors[0]
+    return results
+
+
+class CpuTask:
+    """A problem bound to the cores of this machine (see `backend.BoundTask`)."""
+
+    in_place = True
+
+    def __init__(self, problem: Problem, num_threads: int) -> None:
+        self._problem = problem
+        self._num_threads = num_threads
+        dim = int(problem.syn_left.shape[1])
+        group = problem.group if problem.group > 1 else None
+        flags = problem.objective.flags
+        self._constants = (dim, problem.num_negative, problem.neighbour, group, flags)
+        self._max_bag = problem.max_bag
+        self._kernel = make_kernel(*self._constants)
+        self._compiled = False
+        self._order_key: tuple[int, int] | None = None
+        self._order = np.empty(0, dtype=np.uint64)
+        self._pairs_per_second = FIRST_SPEED / (dim * (problem.num_negative + 2))
+        self._tally = Tally()
+
+    @property
+    def _pairs_per_call(self) -> int:
+        blocks = int(self._pairs_per_second * SECONDS_PER_CALL / BLOCK)
+        return BLOCK * max(1, blocks)
+
+    @property
+    def min_pairs(self) -> int:
+        if self._num_threads == 1:
+            return 1
+        return int(4 * self._num_threads * SECONDS_PER_THREAD * self._pairs_per_second)
+
+    @property
+    def max_pairs(self) -> int:
+        return self._pairs_per_call * CALLS_PER_THREAD * self._num_threads
+
+    def prepare(self) -> None:
+        if not self._compiled:
+            # A range of no positions: it has nothing to train.
+            rates = np.zeros(1, dtype=np.float32)
+            try:
+                self._train(0, 0, 0, rates)(0, 0)
+            except OSError:  # the disk is full, or the like
+                self._kernel = make_kernel(*self._constants, keep=False)
+                self._train(0, 0, 0, rates)(0, 0)
+            self._compiled = True
+
+    def _train(
+        self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
+    ) -> Callable[[int, int], Tally]:
+        """Return a function that trains a range of positions."""
+        problem = self._problem
+        order = self._epoch_order(stream, epoch)
+
+        def train(start: int, stop: int) -> Tally:
+            tally = self._kernel(
+                problem.pairs,
+                problem.syn_left,
+                problem.syn_right,
+                # The flags are compiled in: two objectives that differ in them alone
+                # are of one type.
+                problem.objective._replace(flags=0),
+                self._max_bag,
+                u64(problem.seed),
+                u64(stream),
+                u64(epoch),
+                order,
+                start,
+                stop,
+                problem.num_batch,
+                first_batch,
+                rates,
+            )
+            return Tally(*tally)
+
+        return train
+
+    def run(
+        self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
+    ) -> None:
+        self.prepare()
+        problem = self._problem
+        train = self._train(stream, epoch, first_batch, rates)
+        start = problem.batch_start(first_batch)
+        stop = problem.batch_start(first_batch + len(rates))
+        if start == stop:  # with fewer groups than batches
+            return
+        seconds = (stop - start) / self._pairs_per_second
+        num_threads = min(self._num_threads, max(1, int(seconds / SECONDS_PER_THREAD)))
+        # Calls begin where a group does: a multiple of every group.
+        size = BLOCK * -(-(stop - start) // (BLOCK * num_threads))
+        size = max(BLOCK, min(self._pairs_per_call, size))
+        starts = range(start, stop, size)
+
+        with deferred_interrupt() as interrupts:
+
+            def train_some(position: int) -> Tally:
+                # What is left undone after Ctrl-C is left quickly.
+                return Tally() if interrupts else train(position, min(position + size, stop))
+
+            began = time.perf_counter()
+            for tally in _share(train_some, starts, num_threads):
+                self._tally = self._tally.plus(tally)
+            if not interrupts:
+                self._note_speed(stop - start, num_threads, time.perf_counter() - began)
+
+    def load(self) -> None:
+        """Nothing to do: its arrays are used where they are."""
+
+    def follow(self, before: CpuTask) -> None:
+        self._pairs_per_second = before._pairs_per_second
+
+    def count_pairs(self, stream: int, epoch: int, first_batch: int, num_batch: int) -> int:
+        return self._problem.count_pairs(first_batch, num_batch)
+
+    def _epoch_order(self, stream: int, epoch: int) -> npt.NDArray[np.uint64]:
+        if self._order_key != (stream, epoch):
+            self._order = epoch_order(self._problem.seed, stream, epoch, self._problem.num_slot)
+            self._order_key = (stream, epoch)
+        return self._order
+
+    def _note_speed(self, num_pair: int, num_threads: int, seconds: float) -> None:
+        speed, known = num_pair / num_threads / max(seconds, 1e-9), self._pairs_per_second
+        self._pairs_per_second = min(max(speed, known / SPEED_CHANGE), known * SPEED_CHANGE)
+
+    def read_tally(self, wait: bool) -> Tally:
+        result, self._tally = self._tally, Tally()
+        return result
+
+    def is_finite(self) -> bool:
+        problem, objective = self._problem, self._problem.objective
+        states = objective.left_state, objective.right_state
+        tables = [problem.syn_left, problem.syn_right, *(s for s in states if s is not None)]
+        return all(map(is_finite, tables))
+
+    def synchronize(self) -> None:
+        """Nothing to do: the caller's arrays are trained in place."""
+
+    def discard(self) -> None:
+        """Nothing to do, likewise."""
+
+
+class CpuBackend:
+    """Numba on the cores of this machine (see `backend.Backend`).
+
+    Parameters
+    ----------
+    num_threads : int, optional
+        Number of threads; by default ``NUMBA_NUM_THREADS``, which is the number
+        of cores this process may use unless the environment says otherwise.
+    """
+
+    name = "cpu"
+
+    def __init__(self, num_threads: int | None = None) -> None:
+        self.num_threads = num_threads or int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+
+    def bind(self, problem: Problem) -> CpuTask:
+        return CpuTask(problem, self.num_threads)
+
+    def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        return np.zeros((num_row, dim), dtype=dtype)
+
+    def to_device(self, table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return table

@@ -1,0 +1,179 @@
+"""What a backend is: the tiny protocol between tasks and devices.
+
+A task describes its work once, as a `Problem`; a backend binds it, and what comes
+back trains ranges of batches. Nothing above this line asks which device it runs on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import checks
+from ..objective.arrays import PLAIN, Objective
+from ..objective.options import MEAN
+from ..objective.schedule import batch_start
+from .cpu.sgns import Pairs
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A validated task, as a backend sees it.
+
+    Attributes
+    ----------
+    pairs : Pairs
+        Packed itemsets of both sides.
+    neighbour : bool
+        Whether the right item is a random other item of the itemset
+        (unsupervised), or slots enumerate left x right pairs (supervised).
+    syn_left, syn_right : float32, (num_left, dim) and (num_right, dim)
+        Tables to train in place; they may be the same.
+    num_negative : int
+        Negatives a pair.
+    num_batch : int
+        Batches an epoch.
+    seed : int
+        Key of the random stream.
+    group : int
+        Consecutive pairs that share one set of negatives.
+    objective : Objective
+        Noise, corrections and options.
+    """
+
+    pairs: Pairs
+    neighbour: bool
+    syn_left: Any
+    syn_right: Any
+    num_negative: int
+    num_batch: int
+    seed: int
+    group: int = 1
+    objective: Objective = PLAIN
+
+    @property
+    def max_bag(self) -> int | None:
+        """Length of the longest left itemset, where the left side is a mean."""
+        if not self.objective.flags & MEAN:
+            return None
+        return int(np.diff(self.pairs.left_offsets).max(initial=0))
+
+    @property
+    def num_slot(self) -> int:
+        """Number of slots, which is the number of pairs of an epoch."""
+        return int(self.pairs.slot_offsets[-1])
+
+    @property
+    def same_table(self) -> bool:
+        """Whether both sides train one table."""
+        return checks.same_table(self.syn_left, self.syn_right)
+
+    def batch_start(self, batch: int) -> int:
+        """First position of a batch in the epoch's order."""
+        return int(batch_start(self.num_slot, self.num_batch, batch, self.group))
+
+    def count_pairs(self, first_batch: int, num_batch: int) -> int:
+        """Count the pairs of consecutive batches of an epoch."""
+        return self.batch_start(first_batch + num_batch) - self.batch_start(first_batch)
+
+    def over(self, pairs: Pairs, *, num_batch: int, seed: int) -> Problem:
+        """Return the same problem over other pairs: of a window."""
+        return replace(self, pairs=pairs, num_batch=num_batch, seed=seed)
+
+
+class Tally(NamedTuple):
+    """What was trained.
+
+    Attributes
+    ----------
+    loss : float
+        Sum of the losses of the pairs in the sample.
+    num_sample : int
+        Pairs in the sample.
+    num_dropped : int
+        Pairs that were left out, because an item of theirs was not kept.
+    """
+
+    loss: float = 0.0
+    num_sample: int = 0
+    num_dropped: int = 0
+
+    def plus(self, other: Tally) -> Tally:
+        """Add up two."""
+        return Tally(
+            self.loss + other.loss,
+            self.num_sample + other.num_sample,
+            self.num_dropped + other.num_dropped,
+        )
+
+
+class BoundTask(Protocol):
+    """A problem on a device."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the caller's arrays are what is trained, and not a copy."""
+
+    @property
+    def min_pairs(self) -> int:
+        """Pairs that a call should train, at least, for its overhead to be small."""
+
+    @property
+    def max_pairs(self) -> int:
+        """Pairs that a call may train, at most, to return within about 0.1 s."""
+
+    def prepare(self) -> None:
+        """Do what takes time before the first pair: compile, copy. May be left to `run`."""
+
+    def load(self) -> None:
+        """Copy what is its own, and not the tables, while another one of them is trained.
+
+        May be called on any thread, before `prepare` or `run`, or not at all.
+        """
+
+    def follow(self, before: Any) -> None:
+        """Take over what another one, of the same tables and options, has learned of the device.
+
+        Nothing of the other may be under way.
+        """
+
+    def run(
+        self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
+    ) -> None:
+        """Train len(rates) consecutive batches of an epoch, each at its learning rate."""
+
+    def count_pairs(self, stream: int, epoch: int, first_batch: int, num_batch: int) -> int:
+        """Count the pairs of consecutive batches of an epoch."""
+
+    def read_tally(self, wait: bool) -> Tally:
+        """Return what was trained since the last call.
+
+        Without `wait`, of that what can be had at once.
+        """
+
+    def is_finite(self) -> bool:
+        """Whether both tables hold finite numbers only."""
+
+    def synchronize(self) -> None:
+        """Make the caller's arrays hold what has been trained."""
+
+    def discard(self) -> None:
+        """Forget what the caller's arrays do not hold yet."""
+
+
+class Backend(Protocol):
+    """A kind of device."""
+
+    name: str
+
+    def bind(self, problem: Problem) -> BoundTask:
+        """Prepare a problem for training."""
+
+    def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> Any:
+        """Return a table of zeros, of the device's own kind."""
+
+    def to_device(self, table: npt.NDArray[Any]) -> Any:
+        """Return a table of the device's own kind with the same values."""

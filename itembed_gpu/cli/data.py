@@ -1,0 +1,180 @@
+"""The command line for data: ``pack``, ``verify``, and what trainings leave to go on from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+# The names of other modules, which need not be imported for --help.
+FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
+_DUPLICATES = ("keep", "drop", "sum")
+
+
+def _read_size(context: Any, parameter: Any, value: str | None) -> int | None:
+    """Read a number of bytes: 1048576, 1024K, 1M or 0.5G."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", value, re.IGNORECASE)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no size; give one such as 500M or 2G")
+    return int(float(found[1]) * 1024.0 ** " KMGT".index(found[2].upper() or " "))
+
+
+def reading_options(command: Command) -> Command:
+    """Add the options that are the arguments of `read_itemsets`, but for weights."""
+    for option in (
+        click.option("--separator", help="Between items [whitespace], or between fields [comma]."),
+        click.option("--item", metavar="COLUMN", help="Column that says which item [the next]."),
+        click.option(
+            "--itemset", metavar="COLUMN", help="Column that says which itemset [the first]."
+        ),
+        click.option(
+            "--format", type=click.Choice(FORMATS), help="Format of FILE [as its suffix says]."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def checkpoint_options(command: Command) -> Command:
+    """Add the options that keep a training from being lost."""
+    for option in (
+        click.option(
+            "--resume", is_flag=True, help="Go on from the checkpoint in DIR, if there is one."
+        ),
+        click.option(
+            "--checkpoint-every",
+            type=click.IntRange(min=1),
+            metavar="N",
+            default=1,
+            help="Epochs from one checkpoint to the next [1].",
+        ),
+        click.option(
+            "--checkpoint",
+            metavar="DIR",
+            type=click.Path(readable=False, path_type=Path),
+            help="Folder to write checkpoints to, also at Ctrl-C and SIGTERM [none].",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _limit_options(command: Command) -> Command:
+    """Add the options that say what of the itemsets is packed, as `read_itemsets` calls them."""
+    positive = click.IntRange(min=1)
+    for option in (
+        click.option(
+            "--seed", type=click.IntRange(min=0), default=0, help="Seed of --max-length [0]."
+        ),
+        click.option(
+            "--duplicates",
+            type=click.Choice(_DUPLICATES),
+            default=_DUPLICATES[0],
+            help="What becomes of an item that its itemset has already: one item more, left out, "
+            "or its weight added to that of the first [keep].",
+        ),
+        click.option(
+            "--max-length",
+            type=positive,
+            help="Keep so many items of a longer itemset, drawn at random [all].",
+        ),
+        click.option(
+            "--min-length",
+            type=click.IntRange(min=0),
+            default=2,
+            help="Drop itemsets of fewer items [2].",
+        ),
+        click.option("--max-items", type=positive, help="Keep the most frequent items [all]."),
+        click.option(
+            "--min-count", type=positive, default=1, help="Drop items that occur less often [1]."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("file", type=click.Path(readable=False))
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    required=True,
+    type=click.Path(readable=False, path_type=Path),
+    help="Folder to save in.",
+)
+@reading_options
+@click.option("--weight", metavar="COLUMN", help="Column of weights [none].")
+@_limit_options
+@click.option(
+    "--memory",
+    callback=_read_size,
+    metavar="SIZE",
+    help="Memory for the data, such as 500M or 2G; what does not fit in it goes by way of the disk "
+    "[half of what is free].",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def pack(file: str, output: Path, as_json: bool, **options: Any) -> None:
+    """Pack the itemsets of FILE into DIR, from which training starts at once.
+
+    FILE is a file, a folder or a pattern of files, as for `itembed-gpu train`, which takes DIR in
+    the place of FILE.
+
+    \b
+    Examples:
+      itembed-gpu pack sales.parquet --itemset invoice --item product -o sales.itemsets
+      itembed-gpu pack "sales/2024-*.csv" -o sales.itemsets --min-count 5 --memory 1G
+      itembed-gpu train sales.itemsets -o model
+    """
+    import dataclasses
+
+    from ..data.out_of_memory import pack_files
+
+    began = perf_counter()
+    packed = pack_files(file, output, **options)
+    seconds = perf_counter() - began
+    if as_json:
+        report = {
+            "source": packed.source,
+            "items": packed.num_label,
+            "itemsets": packed.num_itemset,
+            "occurrences": packed.num_item,
+            "rows_without_itemset": packed.rows_without_itemset,
+            "dropped": dataclasses.asdict(packed.dropped),
+            "seconds": round(seconds, 3),
+            "output": str(output),
+        }
+        click.echo(json.dumps(report, indent=2))
+        return
+    click.echo(f"Read {packed.source}: {packed.account}.")
+    click.echo(
+        f"Packed {packed.num_item:,} occurrences of {packed.num_label:,} items in "
+        f"{packed.num_itemset:,} itemsets, in {seconds:.1f} s: {output}"
+    )
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(readable=False, path_type=Path))
+def verify(folder: Path) -> None:
+    """Compare packed itemsets with their checksums.
+
+    DIR is a folder that `itembed-gpu pack` wrote. If a part of it was altered or lost, the error
+    says which.
+
+    \b
+    Example:
+      itembed-gpu verify sales.itemsets
+    """
+    from ..disk.itemsets import verify_packed
+
+    size = verify_packed(folder)
+    click.echo(f"{folder}: {size:,} bytes, as they were saved")

@@ -1,0 +1,252 @@
+"""Questions to a model, for the command line: what is hidden, what is asked, what was found."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from ..data.itemsets import PackedItemsets
+    from ..data.readers import ReadItemsets
+    from ..metrics import Evaluation, Split
+    from ..models.estimator import KnownItemsets, Unknown
+    from ..models.item2vec import Item2Vec
+    from ..training.callbacks import EarlyStopping
+    from ..training.loop import TrainState
+
+# What is held out has one hidden item an itemset: recall is then the hit rate, and MAP the MRR.
+BY_EPOCH = ("hit_rate@10", "ndcg@10", "mrr@10")
+STOP_BY = "ndcg@10"
+HIDING_SEED = 0
+
+
+@dataclasses.dataclass
+class Asked:
+    """Queries to a model.
+
+    `unknown` is what of each file the model does not know, and `account` what became of
+    the rest; `stopping` is what ends training by these queries, if anything does.
+    """
+
+    split: Split
+    unknown: dict[str, Unknown]
+    account: dict[str, int]
+    stopping: EarlyStopping | None = None
+
+
+def hold_out(
+    model: Item2Vec, packed: ReadItemsets, settings: dict[str, Any], progress: bool
+) -> tuple[PackedItemsets, Asked]:
+    """Take the last itemsets from those to train on, and let the model be measured by them."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from ..data.itemsets import Limits, pack_codes
+    from ..models.embeddings import Embeddings
+    from ..models.estimator import only_known
+    from ..training.callbacks import EarlyStopping, Evaluator
+
+    num_itemset = packed.num_itemset
+    num_held = round(settings["share"] * num_itemset)
+    if not 0 < num_held < num_itemset:
+        raise DataError(
+            f"--share {settings['share']} holds out {num_held} of {num_itemset} itemsets; "
+            "give one that holds some out, and leaves some"
+        )
+    is_held = np.arange(num_itemset) >= num_itemset - num_held
+    kept = packed.prune(mask=~is_held)
+    # Numbered as `fit` will number them, so that what measures in between knows the rows.
+    part = pack_codes(
+        kept.labels,
+        kept.indices.copy(),
+        np.diff(kept.offsets).astype(np.int64),
+        Limits(min_length=2),
+        kept.weights,
+    )
+    lookup = Embeddings(part.labels, np.zeros((part.num_label, 1)))
+    known = only_known(packed.prune(mask=is_held), lookup)
+    asked = Asked(_hide_one(known, len(lookup), HIDING_SEED), {packed.source: known.unknown}, {})
+    _check_queries(asked, "the itemsets held out")
+    asked.account = _account(asked.split) | {"held_out_itemsets": num_held}
+
+    def by_epoch(state: TrainState) -> dict[str, float]:
+        now = type(model)(**model.get_params())
+        task = state.task
+        now.embeddings_ = Embeddings(part.labels, task.syn0, context=task.syn1, counts=part.counts)
+        evaluation = measure(now, asked.split, [10])
+        return {name: evaluation[name] for name in BY_EPOCH}
+
+    # Beside the progress bar, which has the standard error as well.
+    report = functools.partial(tqdm.write, file=sys.stderr) if progress else None
+    callbacks: list[Any] = [Evaluator(by_epoch, every=settings["every"], report=report)]
+    if settings["patience"] is not None:
+        asked.stopping = EarlyStopping(STOP_BY, settings["patience"])
+        callbacks.append(asked.stopping)
+    model.set_params(callbacks=callbacks)
+    return part, asked
+
+
+def _hide_one(known: KnownItemsets, num_row: int, seed: int) -> Split:
+    """Hide an item of each itemset: a split that holds out all of them."""
+    import numpy as np
+
+    from ..metrics import leave_one_out
+
+    # What a model was trained on is not at hand: one itemset of all its items stands for that.
+    items = np.concatenate([np.arange(num_row, dtype=np.int32), known.rows])
+    offsets = np.concatenate([[0], num_row + known.offsets])
+    return leave_one_out(items, offsets, share=len(known) / (len(known) + 1), seed=seed)
+
+
+def measure(model: Item2Vec, split: Split, cutoffs: Sequence[int]) -> Evaluation:
+    """Rank all items for each query as `Item2Vec.recommend` does; relevant ones lose ties."""
+    from ..metrics import evaluate_rankings
+    from ..models.estimator import KnownItemsets, Unknown, log_shares, rank
+
+    history = KnownItemsets(*split.history, None, Unknown(0, 0, 0, 0))
+    vectors, table, bias = model._scored(history, model.history_exponent_)
+    rows, _ = rank(
+        vectors,
+        table,
+        max(cutoffs),
+        history.used,
+        log_shares(model.counts_),
+        bias=bias,
+        exclude=split.history,
+        losers=split.truth,
+        num_threads=model.workers,
+    )
+    return evaluate_rankings(rows, split.truth, cutoffs, model.counts_, len(model.labels_))
+
+
+def held_out_report(model: Item2Vec, asked: Asked, evaluation: Evaluation) -> dict[str, Any]:
+    by_epoch = [
+        {"epoch": record.epoch + 1, **numbers(record.metrics)}
+        for record in model.history_.epochs
+        if record.metrics
+    ]
+    stopping = asked.stopping
+    return {
+        "protocol": "leave-one-out",
+        **asked.account,
+        "unknown_items": sum(unknown.items for unknown in asked.unknown.values()),
+        "best_epoch": None if stopping is None else stopping.best_epoch + 1,
+        "stopped": model.history_.stopped,
+        "by_epoch": by_epoch,
+        "metrics": numbers(evaluation.as_dict()),
+    }
+
+
+def _known(model: Item2Vec, packed: PackedItemsets) -> KnownItemsets:
+    """Find the rows of items, also of those that the model has as another type."""
+    from ..models.estimator import only_known
+
+    # One "X1" in a CSV makes strings of all its numbers.
+    written = {str(label): label for label in model.labels_}
+    labels = [
+        label if label in model.embeddings_ else written.get(str(label), label)
+        for label in packed.labels
+    ]
+    return only_known(dataclasses.replace(packed, labels=labels), model.embeddings_)
+
+
+def queries(
+    model: Item2Vec, file: Path, reading: dict[str, Any], protocol: str, seed: int
+) -> Asked:
+    """Hide an item of each itemset of a file."""
+    from ..data.readers import read_itemsets
+    from ..metrics import leave_last_out
+
+    packed = read_itemsets(file, **reading)
+    known = _known(model, packed)
+    if protocol == "leave-one-out":
+        split = _hide_one(known, len(model.labels_), seed)
+    else:
+        split = leave_last_out(known.rows, known.offsets)
+    asked = Asked(split, {packed.source: known.unknown}, _account(split))
+    _check_queries(asked, str(file))
+    return asked
+
+
+def given_queries(model: Item2Vec, file: Path, truth: Path, reading: dict[str, Any]) -> Asked:
+    """Ask with the itemsets of one file for the items of those of another."""
+    from ..data.readers import read_itemsets
+    from ..metrics import given_split
+
+    seen, sought = (read_itemsets(path, **reading, min_length=0) for path in (file, truth))
+    seen_ids, sought_ids = (_itemset_ids(path, reading) for path in (file, truth))
+    unmatched = 0
+    if seen_ids is None or sought_ids is None:
+        if seen.num_itemset != sought.num_itemset:
+            raise DataError(
+                f"{file} has {seen.num_itemset:,} itemsets and {truth} {sought.num_itemset:,}; "
+                "give text files with as many lines, or tables with the same itemsets"
+            )
+    else:
+        sought, unmatched = _in_order(sought, sought_ids, seen_ids)
+    known = [_known(model, packed) for packed in (seen, sought)]
+    split = given_split(*((rows.rows, rows.offsets) for rows in known))
+    account = _account(split) | {"unmatched_itemsets": unmatched}
+    unknown = {
+        packed.source: rows.unknown for packed, rows in zip((seen, sought), known, strict=True)
+    }
+    asked = Asked(split, unknown, account)
+    _check_queries(asked, str(truth))
+    return asked
+
+
+def _itemset_ids(file: Path, reading: dict[str, Any]) -> list[str] | None:
+    """Return what the itemsets of a table are called, in the order in which they are read."""
+    from ..data.readers import read_itemset_ids
+
+    ids = read_itemset_ids(file, **reading)
+    return None if ids is None else [str(value) for value in ids]
+
+
+def _in_order(packed: ReadItemsets, ids: list[str], wanted: list[str]) -> tuple[ReadItemsets, int]:
+    """Return the itemsets of these ids, empty where there is none, and how many were not wanted."""
+    import numpy as np
+
+    place = {name: number for number, name in enumerate(ids)}
+    none = packed.indices[:0]
+    parts = [
+        packed.indices[slice(*packed.offsets[place[name] : place[name] + 2])]
+        if name in place
+        else none
+        for name in wanted
+    ]
+    offsets = np.cumsum([0, *map(len, parts)])
+    chosen = dataclasses.replace(packed, indices=np.concatenate(parts), offsets=offsets)
+    return chosen, len(place.keys() - set(wanted))
+
+
+def _account(split: Split) -> dict[str, int]:
+    """What became of the itemsets, of what is known of them."""
+    offsets = split.truth[1]
+    queries = int((offsets[1:] > offsets[:-1]).sum())
+    return {
+        "queries": queries,
+        "nothing_to_find": split.num_query - queries,
+        "short_itemsets": split.counts.short_itemsets,
+        "already_in_history": split.counts.known_items,
+    }
+
+
+def _check_queries(asked: Asked, where: str) -> None:
+    if not len(asked.split.truth[0]):
+        unknown = "; ".join(map(str, asked.unknown.values()))
+        raise DataError(f"{where}: there is nothing to find that the model knows ({unknown})")
+
+
+def numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """Round for JSON, which knows no nan."""
+    return {
+        name: (round(value, 6) if math.isfinite(value) else None) for name, value in values.items()
+    }

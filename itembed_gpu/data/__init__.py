@@ -1,0 +1,1 @@
+"""Itemsets: packed from objects, tables and files."""

@@ -1,0 +1,510 @@
+"""Finds and opens the files that itemsets are read from, and says what is wrong with them.
+
+Text is read line by line; tables with polars, which is imported only when there is one to read.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import glob
+import gzip
+import json
+import lzma
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    import polars
+
+Locate = Callable[[int], tuple[str, int]]
+
+FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
+_FORMAT_OF_SUFFIX = {
+    ".txt": "text",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".arrow": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
+}
+_COMPRESSIONS = {
+    "text": (".gz", ".xz"),
+    "csv": (".gz", ".zst"),
+    "tsv": (".gz", ".zst"),
+    "ndjson": (".gz", ".zst"),
+}
+_ALL_COMPRESSIONS = (".gz", ".xz", ".zst", ".bz2", ".zip")
+SEPARATORS = {"csv": ",", "tsv": "\t"}
+_FORMAT_CHOICE = ", ".join(FORMATS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """Names of the columns that were asked for."""
+
+    itemset: str | None
+    item: str | None
+    weight: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Which column of a table has which role."""
+
+    itemset: str
+    item: str
+    weight: str | None
+    chosen: bool  # not all were named
+    lists: bool  # a row is an itemset
+
+    def roles(self) -> dict[str, str]:
+        """Return the names of the columns, by their roles."""
+        named = {"itemset": self.itemset, "item": self.item, "weight": self.weight}
+        return {role: name for role, name in named.items() if name}
+
+    def __str__(self) -> str:
+        text = f"item column {self.item!r}"
+        if not self.lists:
+            text = f"itemset column {self.itemset!r}, {text}"
+        if self.weight is not None:
+            text += f", weight column {self.weight!r}"
+        return text + (": the first ones, as not all were named" if self.chosen else "")
+
+
+def choose_columns(name: str, schema: polars.Schema, roles: Roles) -> Columns:
+    names = list(schema)
+    found = f"its columns are {', '.join(map(repr, names))}"
+    named = [name for name in dataclasses.astuple(roles) if name is not None]
+    for role in named:
+        if role not in names:
+            raise InputError(f"{name}: there is no column {role!r}; {found}")
+        if named.count(role) > 1:
+            raise InputError(f"{name}: column {role!r} is given two roles; {found}")
+    free = [name for name in names if name not in named]
+    lists = [name for name in free if schema[name].is_nested()]
+    item = roles.item
+    if item is None and lists and roles.itemset is None:
+        item = lists[0]
+    if item is not None and schema[item].is_nested():
+        if roles.itemset is not None:
+            raise InputError(
+                f"{name}: item column {item!r} holds lists, of which each is an itemset; leave "
+                f"out itemset={roles.itemset!r}"
+            )
+        return Columns("", item, roles.weight, roles.item is None, True)
+    chosen = [free.pop(0) if name is None and free else name for name in (roles.itemset, item)]
+    if None in chosen:
+        raise DataError(
+            f"{name}: an itemset and an item column are needed; {found} (is the separator right?)"
+        )
+    return Columns(
+        str(chosen[0]), str(chosen[1]), roles.weight, chosen != [roles.itemset, roles.item], False
+    )
+
+
+def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str]:
+    """List the files of a path, a folder or a pattern, and their one format."""
+    path = Path(source)
+    if path.is_dir():
+        paths = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    elif not path.exists() and glob.has_magic(str(path)):
+        paths = sorted(map(Path, glob.glob(str(path))))
+    else:
+        return [path], _known_format(path, format)
+    if not paths:
+        raise DataError(f"{path}: there is no file; name a file, a folder or a pattern of files")
+    formats = {_known_format(p, format): p for p in paths}
+    names = {p.name for p in paths}
+    for p in paths:
+        if p.suffix.lower() in _ALL_COMPRESSIONS and p.stem in names:
+            raise InputError(
+                f"{path}: holds {p.stem} and {p.name}, which look like the same rows; read one of "
+                "them, by a pattern"
+            )
+    if len(formats) > 1:
+        (one, first), (other, second) = list(formats.items())[:2]
+        raise InputError(
+            f"{path}: {first.name} is {one} and {second.name} is {other}; read files of one "
+            "format, by a pattern such as '*.parquet'"
+        )
+    return paths, next(iter(formats))
+
+
+def _known_format(path: Path, format: str | None) -> str:
+    suffix = path.suffix.lower()
+    compression = suffix if suffix in _ALL_COMPRESSIONS else ""
+    if format is None:
+        suffix = path.with_suffix("").suffix.lower() if compression else suffix
+        format = _FORMAT_OF_SUFFIX.get(suffix)
+        if format is None:
+            raise InputError(
+                f"{path}: suffix {suffix!r} does not tell the format; give it: {_FORMAT_CHOICE}"
+            )
+    elif format not in FORMATS:
+        raise InputError(f"format is {format!r}; give one of {_FORMAT_CHOICE}")
+    if compression and compression not in _COMPRESSIONS.get(format, ()):
+        raise InputError(f"{path}: {format} cannot be read from {compression}; decompress it first")
+    return format
+
+
+def text_itemsets(path: Path, separator: str | None) -> Iterator[list[str | None]]:
+    """Split the lines of a text; an item of None is one that is missing."""
+    if separator == "":
+        raise InputError("separator is empty; give at least one character")
+    for line in _lines(path):
+        if separator is None:
+            yield [*line.split()]
+        elif line.strip():
+            yield [part.strip() or None for part in line.split(separator)]
+        else:
+            yield []
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield decoded lines; whatever is wrong with the file becomes a DataError."""
+    number = 0
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, 1):
+                if b"\0" in line:
+                    raise DataError(
+                        f"{path}, line {number}: a zero byte; is it binary, damaged or UTF-16? "
+                        "Text has to be UTF-8"
+                    )
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if number == 1 and "\r" in text.rstrip("\r\n"):
+                    raise DataError(
+                        f"{path}: lines end with a carriage return alone; convert the line ends"
+                    )
+                yield text
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}, line {number}: byte {error.start + 1} (0x{error.object[error.start]:02x}) "
+            "is not UTF-8; save the file as UTF-8"
+        ) from error
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged or cut short after line {number}: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if number == 0:
+        raise DataError(f"{path}: the file is empty")
+
+
+def _open(path: Path) -> AbstractContextManager[Iterable[bytes]]:
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return gzip.open(path)
+    if suffix == ".xz":
+        return lzma.open(path)
+    return path.open("rb")
+
+
+def import_polars(what: str) -> Any:
+    try:
+        import polars
+    except ImportError as error:
+        raise MissingExtraError(
+            f'reading {what} needs polars: pip install "itembed_gpu[data]"'
+        ) from error
+    return polars
+
+
+def collect_files(
+    source: Any, paths: list[Path], format: str, separator: str | None, roles: Roles
+) -> tuple[polars.DataFrame, Columns, Locate]:
+    """Read the columns that have a role from all the files, under the names of their roles.
+
+    Returns
+    -------
+    frame, columns
+        What was read.
+    locate : function
+        It says of which file a row is, and which row there.
+    """
+    separator = known_separator(format, separator)
+    import_polars(format)
+    import polars
+
+    parts, columns = scan_files(paths, format, separator, roles)
+    try:
+        frame = polars.concat(parts, how="vertical_relaxed").collect()
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
+        raise explain(source, paths, parts, separator, error) from error
+    if separator is not None:
+        if frame["cut"].any():
+            check_rows(paths, separator)
+        frame = clean_csv(str(source), frame)
+    return frame, columns, partial(locate_row, paths, parts)
+
+
+def locate_row(paths: list[Path], parts: list[polars.LazyFrame], row: int) -> tuple[str, int]:
+    """Return the file of a row of several files, and the row's number there."""
+    import polars
+
+    for path, part in zip(paths, parts, strict=True):
+        num_row = part.select(polars.len()).collect().item()
+        if row < num_row:
+            return str(path), row
+        row -= num_row
+    return str(paths[-1]), row
+
+
+def scan_files(
+    paths: list[Path],
+    format: str,
+    separator: str | None,
+    roles: Roles,
+) -> tuple[list[polars.LazyFrame], Columns]:
+    """Open all the files, and choose the same columns of each; nothing is read yet.
+
+    A CSV gets a column beside those of the roles: whether the last field of a row is empty.
+    """
+    import polars
+
+    parts: list[polars.LazyFrame] = []
+    known: list[Columns] = []
+    for path in paths:
+        _check_start(path, is_text=separator is not None and path.suffix.lower() != ".zst")
+        with polars_errors(path, separator, format):
+            scan = _scan(path, format, separator)
+            schema = scan.collect_schema()
+        known.append(choose_columns(str(path), schema, roles))
+        columns = known[0]
+        # What was chosen in the first file is what is wanted of the others.
+        roles = Roles(columns.itemset or None, columns.item, columns.weight)
+        if known[-1].lists != columns.lists:
+            raise DataError(
+                f"{path}: column {columns.item!r} is {schema[columns.item]}, other than in "
+                f"{paths[0]}; lists and values cannot be read together"
+            )
+        if format == "ndjson":
+            _check_types(path, schema, columns)
+        part = select(scan, columns)
+        if separator is not None:
+            last = list(schema)[-1]
+            part = scan.select(
+                **{role: polars.col(name) for role, name in columns.roles().items()},
+                cut=polars.col(last).is_null(),
+            )
+        parts.append(part)
+        _check_same_types(paths[0], parts[0], path, part, columns)
+    return parts, known[0]
+
+
+def select(scan: polars.LazyFrame, columns: Columns) -> polars.LazyFrame:
+    """Take the columns that have a role; categories as strings, as each file numbers its own."""
+    import polars
+
+    scan = scan.select(**{role: polars.col(name) for role, name in columns.roles().items()})
+    if columns.lists:
+        return scan
+    schema = scan.collect_schema()
+    return scan.with_columns(
+        polars.col(role).cast(polars.String)
+        for role in ("itemset", "item")
+        if schema.get(role) in (polars.Enum, polars.Categorical)
+    )
+
+
+def _scan(path: Path, format: str, separator: str | None) -> polars.LazyFrame:
+    import polars
+
+    if separator is not None:
+        # All are read as strings: a guess from the first rows may not fit the rest.
+        return polars.scan_csv(path, separator=separator, infer_schema=False, glob=False)
+    if format == "parquet":
+        return polars.scan_parquet(path, glob=False, hive_partitioning=False)
+    if format == "ndjson":
+        # It has no way to say that a name is no pattern.
+        return polars.scan_ndjson(glob.escape(str(path)), infer_schema_length=None)
+    return polars.scan_ipc(path, glob=False)
+
+
+def known_separator(format: str, separator: str | None) -> str | None:
+    """Return the separator of a CSV, or None for what has none."""
+    if format not in SEPARATORS:
+        if separator is not None:
+            what = {"parquet": "Parquet", "ndjson": "NDJSON", "arrow": "Arrow"}[format]
+            raise InputError(f"separator is {separator!r}, but {what} has none")
+        return None
+    separator = SEPARATORS[format] if separator is None else separator
+    if len(separator.encode()) != 1:
+        raise InputError(f"separator is {separator!r}; that of a CSV is one ASCII character")
+    return separator
+
+
+def clean_csv(name: str, frame: polars.DataFrame) -> polars.DataFrame:
+    """Make nulls of empty fields, quoted or not, and refuse what is no text."""
+    import polars
+
+    frame = frame.drop("cut")
+    if any(frame.select(polars.all().str.contains("\0", literal=True).any()).row(0)):
+        raise DataError(f"{name}: zero bytes in a field; the file is damaged")
+    return frame.with_columns(polars.all().replace("", None))
+
+
+def explain(
+    source: Any,
+    paths: list[Path],
+    parts: list[polars.LazyFrame],
+    separator: str | None,
+    error: BaseException,
+) -> DataError:
+    """Raise the error of the one file that cannot be read, or return that of all."""
+    for path, part in zip(paths, parts, strict=True):
+        with polars_errors(path, separator):
+            for _ in part.collect_batches(lazy=True, engine="streaming"):
+                pass
+    return DataError(f"{source}: cannot be read: {first_line(error)}")
+
+
+@contextmanager
+def polars_errors(
+    path: Path | str, separator: str | None = None, format: str | None = None
+) -> Iterator[None]:
+    """Turn the errors of polars, which may be of many lines, into a DataError of one."""
+    from polars.exceptions import PanicException, PolarsError
+
+    try:
+        yield
+    except (PolarsError, PanicException, OSError) as error:
+        if isinstance(path, Path) and separator is not None:
+            _find_bad_line(path, separator)
+        if isinstance(path, Path) and format == "ndjson":
+            _find_bad_json(path)
+        raise DataError(f"{path}: cannot be read: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _check_start(path: Path, is_text: bool) -> None:
+    """Find what cannot be read at all; polars takes binary and UTF-16 for a header."""
+    if is_text:
+        next(_lines(path))
+        return
+    try:
+        with path.open("rb") as file:
+            start = file.read(1)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not start:
+        raise DataError(f"{path}: the file is empty")
+
+
+def _check_same_types(
+    first: Path, expected: polars.LazyFrame, path: Path, part: polars.LazyFrame, columns: Columns
+) -> None:
+    """Refuse files whose columns are of types that polars would turn into one another."""
+    import polars
+
+    schema = expected.collect_schema()
+    for role, dtype in part.collect_schema().items():
+        known = schema[role]
+        alike = dtype == known or polars.Null in (dtype, known)
+        if not alike and not (dtype.is_integer() and known.is_integer()) and role != "weight":
+            here, there = (
+                "String" if isinstance(kind, polars.Categorical) else kind
+                for kind in (dtype, known)
+            )
+            raise DataError(
+                f"{path}: {role} column {columns.roles()[role]!r} is {here}, and in {first} "
+                f"{there}; cast one of them"
+            )
+
+
+def _check_types(path: Path, schema: polars.Schema, columns: Columns) -> None:
+    """Refuse JSON whose values are of several types: polars would make strings of them all."""
+    import polars
+
+    for role, name in columns.roles().items():
+        key = rf'"{re.escape(name)}"\s*:\s*'
+        if schema[name] == polars.String:
+            right = key + '(?:"|null)'
+        elif schema[name] == polars.List(polars.String):
+            right = key + r'(?:null|\[(?:\s*(?:"(?:[^"\\]|\\.)*"|null)\s*,?)*\])'
+        else:
+            continue
+        if role == "weight":  # which is an error of its own, with its row
+            continue
+        lines = polars.scan_lines(glob.escape(str(path)), row_index_name="row")
+        with polars_errors(path, None, "ndjson"):
+            others = lines.filter(~polars.col("line").str.contains(right)).collect()
+        for row, line in others.iter_rows():
+            value = json.loads(line).get(name) if line.strip() else None
+            values = value if isinstance(value, list) and columns.lists else [value]
+            for value in values:
+                if value is not None and not isinstance(value, str):
+                    raise DataError(
+                        f"{path}, line {row + 1}: {role} column {name!r} holds "
+                        f"{json.dumps(value)}, and strings elsewhere; write all of them alike"
+                    )
+
+
+def check_rows(paths: list[Path], separator: str) -> None:
+    """Refuse rows that are cut short: polars fills what they lack with nulls."""
+    import polars
+
+    for path in paths:
+        lines = polars.scan_lines(glob.escape(str(path)))
+        width = len(_scan(path, "csv", separator).collect_schema())
+        fields = polars.col("line").str.count_matches(separator, literal=True) + 1
+        # A line break in a quoted field makes a line of fewer fields as well.
+        short = (fields < width) & (polars.col("line").str.strip_chars() != "")
+        if lines.select(short.any()).collect().item():
+            _find_bad_line(path, separator)
+
+
+def _find_bad_line(path: Path, separator: str) -> None:
+    """Raise a DataError with the line that polars, which names none, stumbled over."""
+    rows = csv.reader(_plain_lines(path), delimiter=separator, strict=True)
+    number = 1
+    try:
+        width = len(next(rows))
+        for row in rows:
+            number = rows.line_num  # of the last line, as a quoted field may go over many
+            if row and len(row) != width:
+                raise DataError(
+                    f"{path}, line {number}: {len(row)} field{'s' if len(row) > 1 else ''}, "
+                    f"where the first line names {width} columns"
+                )
+    except csv.Error as error:
+        raise DataError(f"{path}, after line {number}: {error}") from error
+
+
+def _find_bad_json(path: Path) -> None:
+    """Raise a DataError with the line that is no JSON."""
+    for number, line in enumerate(_plain_lines(path), 1):
+        try:
+            if line.strip() and not isinstance(json.loads(line), dict):
+                raise DataError(f"{path}, line {number}: is no object of JSON: {line.strip()[:40]}")
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: is no JSON: {error}") from error
+
+
+def _plain_lines(path: Path) -> Iterator[str]:
+    """Yield decoded lines, whatever the file is compressed with."""
+    if path.suffix.lower() != ".zst":
+        yield from _lines(path)
+        return
+    import polars
+    from polars.exceptions import PolarsError
+
+    try:
+        yield from polars.scan_lines(glob.escape(str(path))).collect()["line"]
+    except PolarsError as error:
+        raise DataError(f"{path}: cannot be read: {first_line(error)}") from error

@@ -1,0 +1,249 @@
+"""Loops over numbered items and their itemsets, in Numba: reading and packing stand on them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+# Hashes that are looked up together.
+HASHES_AT_ONCE = 64
+
+
+@njit(cache=True, nogil=True)
+def renumber_more(codes, found, count):
+    """Number codes as they first come, after those that were found before.
+
+    Parameters
+    ----------
+    codes : int, num_row
+        Codes; negative ones have no number, and get -1.
+    found : int32, num_code
+        Number of each code, -1 if it did not come yet: updated in place.
+    count : int
+        Numbers that are taken.
+
+    Returns
+    -------
+    numbers : int32, num_row
+    first_rows : int64, num_new
+        Row of each new number.
+    """
+    numbers = np.empty(len(codes), dtype=np.int32)
+    first_rows = np.empty(min(len(codes), len(found)), dtype=np.int64)
+    num_new = 0
+    for row in range(len(codes)):
+        code = codes[row]
+        if code < 0:
+            numbers[row] = -1
+            continue
+        if found[code] < 0:
+            found[code] = count + num_new
+            first_rows[num_new] = row
+            num_new += 1
+        numbers[row] = found[code]
+    return numbers, first_rows[:num_new].copy()
+
+
+@njit(cache=True, nogil=True)
+def renumber(codes, num_code):
+    """Number codes as they first come, and list the rows in which they do."""
+    return renumber_more(codes, np.full(num_code, -1, dtype=np.int32), 0)
+
+
+@njit(cache=True, nogil=True)
+def number_keys(high, low):
+    """Number keys of 128 bits as they first come, by a hash table with linear probing."""
+    size = 16
+    while size < 2 * len(low):
+        size *= 2
+    table = np.full(size, -1, dtype=np.int32)  # first row of what lies there
+    numbers = np.empty(len(low), dtype=np.int32)
+    count = 0
+    for row in range(len(low)):
+        place = np.int64(high[row] & np.uint64(size - 1))
+        while table[place] >= 0:
+            first = table[place]
+            if low[first] == low[row] and high[first] == high[row]:
+                break
+            place = (place + 1) & (size - 1)
+        if table[place] < 0:
+            table[place] = row
+            numbers[row] = count
+            count += 1
+        else:
+            numbers[row] = numbers[table[place]]
+    return numbers, count
+
+
+@njit(cache=True, nogil=True)
+def find_hash(table, key):
+    """Return the place of a hash in a table of (hash, number + 1), or the free place for it."""
+    mask = len(table) - 1
+    place = np.int64(key & np.uint64(mask))
+    while table[place, 1] != 0 and table[place, 0] != key:
+        place = (place + 1) & mask
+    return place
+
+
+@njit(cache=True, nogil=True)
+def make_hash_table(keys, size):
+    """Make a table of different hashes, which are numbered in their order."""
+    table = np.zeros((size, 2), dtype=np.uint64)
+    for number in range(len(keys)):
+        place = find_hash(table, keys[number])
+        table[place, 0] = keys[number]
+        table[place, 1] = number + 1
+    return table
+
+
+@njit(cache=True, nogil=True)
+def number_hashes(hashes):
+    """Number hashes of 64 bits as they first come, and list the rows in which they do."""
+    size = 1 << 12
+    table = np.zeros((size, 2), dtype=np.uint64)
+    numbers = np.empty(len(hashes), dtype=np.int32)
+    keys = np.empty(size, dtype=np.uint64)
+    first_rows = np.empty(size, dtype=np.int64)
+    count = 0
+    near = np.empty((HASHES_AT_ONCE, 2), dtype=np.uint64)
+    for start in range(0, len(hashes), HASHES_AT_ONCE):
+        stop = min(start + HASHES_AT_ONCE, len(hashes))
+        # Read before any is needed: the memory answers them together.
+        for row in range(start, stop):
+            place = np.int64(hashes[row] & np.uint64(size - 1))
+            near[row - start, 0] = table[place, 0]
+            near[row - start, 1] = table[place, 1]
+        for row in range(start, stop):
+            key = hashes[row]
+            if near[row - start, 1] != 0 and near[row - start, 0] == key:
+                numbers[row] = np.int64(near[row - start, 1]) - 1
+                continue
+            place = find_hash(table, key)
+            if table[place, 1] == 0:
+                if 2 * count >= size:
+                    size *= 4
+                    table = make_hash_table(keys[:count], size)
+                    place = find_hash(table, key)
+                    keys = np.concatenate((keys[:count], np.empty(size - count, np.uint64)))
+                    first_rows = np.concatenate(
+                        (first_rows[:count], np.empty(size - count, np.int64))
+                    )
+                keys[count] = key
+                first_rows[count] = row
+                count += 1
+                table[place, 0] = key
+                table[place, 1] = count
+            numbers[row] = np.int64(table[place, 1]) - 1
+    return numbers, first_rows[:count].copy()
+
+
+@njit(cache=True, nogil=True)
+def gather_runs(values, starts, lengths, order):
+    """Copy runs of values, one after the other in this order."""
+    total = np.int64(0)
+    for run in order:
+        total += lengths[run]
+    gathered = np.empty(total, dtype=values.dtype)
+    place = np.int64(0)
+    for run in order:
+        for n in range(lengths[run]):
+            gathered[place + n] = values[starts[run] + n]
+        place += lengths[run]
+    return gathered
+
+
+@njit(cache=True, nogil=True)
+def count_first(codes, num_code):
+    """Count the occurrences of each code, none of which is missing, and list them as they come."""
+    counts = np.zeros(num_code, dtype=np.int64)
+    order = np.empty(min(len(codes), num_code), dtype=np.int64)
+    num_found = 0
+    for code in codes:
+        if counts[code] == 0:
+            order[num_found] = code
+            num_found += 1
+        counts[code] += 1
+    return counts, order[:num_found].copy()
+
+
+@njit(cache=True, nogil=True)
+def relabel(codes, rank, ranks):
+    """Write the rank of each code, -1 staying -1, and count the -1 there are then.
+
+    ``ranks`` may be the codes themselves.
+    """
+    missing = 0
+    for place in range(len(codes)):
+        code = codes[place]
+        ranks[place] = rank[code] if code >= 0 else -1
+        missing += ranks[place] < 0
+    return missing
+
+
+@njit(cache=True, nogil=True)
+def count_rows(itemsets, num_itemset):
+    """Count the rows of each itemset, and tell whether they are in order already."""
+    lengths = np.zeros(num_itemset, dtype=np.int64)
+    in_order, last = True, np.int32(0)
+    for itemset in itemsets:
+        if itemset >= 0:
+            lengths[itemset] += 1
+        in_order &= itemset >= last
+        last = itemset
+    return lengths, in_order
+
+
+@njit(cache=True, nogil=True)
+def scatter_rows(itemsets, lengths):
+    """List the rows, itemset by itemset; those of none are left out."""
+    places = np.cumsum(lengths) - lengths
+    rows = np.empty(lengths.sum(), dtype=np.int64)
+    for row in range(len(itemsets)):
+        itemset = itemsets[row]
+        if itemset >= 0:
+            rows[places[itemset]] = row
+            places[itemset] += 1
+    return rows
+
+
+@njit(cache=True, nogil=True)
+def merge_duplicates(codes, lengths, num_code, weights):
+    """Turn items that their itemset has already into -1, and add up their weights, if any."""
+    latest = np.full(num_code, -1, dtype=np.int64)  # where a code was last kept
+    start = 0
+    for length in lengths:
+        for position in range(start, start + length):
+            code = codes[position]
+            if code < 0:
+                continue
+            first = latest[code]
+            if first < start:
+                latest[code] = position
+                continue
+            codes[position] = -1
+            if weights is not None:
+                weights[first] += weights[position]
+        start += length
+
+
+@njit(cache=True, nogil=True)
+def cut_itemsets(keep, lengths, left, most, draws):
+    """Leave so many of the kept items of each itemset, all choices being as likely.
+
+    Selection sampling: Knuth, "The art of computer programming", volume 2, algorithm S.
+    """
+    position, drawn = 0, 0
+    for itemset in range(len(lengths)):
+        end = position + lengths[itemset]
+        rest, wanted = left[itemset], most
+        if rest > most:
+            for place in range(position, end):
+                if not keep[place]:
+                    continue
+                if draws[drawn] * rest < wanted:
+                    wanted -= 1
+                else:
+                    keep[place] = False
+                drawn += 1
+                rest -= 1
+        position = end

@@ -1,0 +1,602 @@
+"""Packs files that are larger than memory, by way of the disk.
+
+Two passes, after which the folder is the same as if all had been read at once:
+
+1. Files are read in batches. Items are numbered, and rows are cut into *runs*: rows that follow
+   each other and are of one itemset. Each run is spilled to the partition that the hash of its
+   itemset says, so that an itemset lies in one partition, whatever the order of the rows.
+2. A partition after the other is loaded, its runs are brought together by itemset, and spilled
+   again. Then the partitions, each ordered by first rows, are merged; labels, which are counted
+   by then, get their indices; and what the limits leave is written.
+
+What has to fit in memory is the catalog (its labels), and any one itemset. Itemsets are told
+apart by hashes of 128 bits: two of a billion are taken for one with a chance of 1 in 10^20.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import checks
+from ..checks import Int32Array, Int64Array
+from ..disk.itemsets import KIND, is_packed, write_array, write_files
+from ..errors import DataError
+from ..sets import count_codes
+from .columns import label_values, new_categories, run_starts
+from .files import (
+    Columns,
+    Roles,
+    check_rows,
+    clean_csv,
+    explain,
+    find_files,
+    import_polars,
+    known_separator,
+    locate_row,
+    scan_files,
+    text_itemsets,
+)
+from .itemsets import (
+    Cutter,
+    Dropped,
+    Limits,
+    Numbering,
+    PackedItemsets,
+    choose_labels,
+    drop_duplicates,
+    make_limits,
+    offsets_dtype,
+)
+from .loops import gather_runs, number_keys, renumber_more, scatter_rows
+from .readers import (
+    ReadItemsets,
+    check_items,
+    explode_lists,
+    make_result,
+    read_integers,
+    read_itemsets,
+    read_weights,
+    refuse_columns,
+)
+from .spill_files import Column, Groups, Runs, WeightsArray, WorkFolder
+
+if TYPE_CHECKING:
+    import polars
+
+__all__ = ["pack_files"]
+
+# Bytes of memory for each byte of a file, roughly, where all of it is read at once.
+_GROWTH = {"text": 2, "csv": 3, "tsv": 3, "parquet": 16, "ndjson": 2, "arrow": 4}
+_COMPRESSED_GROWTH = 8
+# What is needed for a row while it is grouped, in bytes.
+_ROW_BYTES = 128
+_LEAST_MEMORY = 1 << 20
+_MOST_BATCH = 1 << 20
+_MOST_PARTITIONS = 4096
+# Integers from 0 to this are their own codes; others are looked up.
+_DENSE = 1 << 24
+
+
+def pack_files(
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    memory: int | None = None,
+    format: str | None = None,
+    itemset: str | None = None,
+    item: str | None = None,
+    weight: str | None = None,
+    separator: str | None = None,
+    min_count: int = 1,
+    min_length: int = 1,
+    max_items: int | None = None,
+    max_length: int | None = None,
+    duplicates: str = "keep",
+    labels: Iterable[Hashable] | None = None,
+    seed: int = 0,
+) -> ReadItemsets:
+    """Pack the itemsets of files into a folder, in bounded memory.
+
+    The folder is the one that `read_itemsets` followed by ``save`` would write, bit for bit.
+    Files that are too large for `memory` are read in batches, and their rows brought together on
+    the disk, in a folder beside `path` that is removed at the end. It takes up to 44 bytes a row,
+    twice.
+
+    Parameters
+    ----------
+    source: path-like
+        A file, a folder or a pattern of files, as for `read_itemsets`.
+    path: path-like
+        Folder to save in, as for `PackedItemsets.save`.
+    memory: int, optional
+        Bytes of memory to use for data, beside the catalog of labels and what Python and the
+        libraries take (some 300 MB). By default half of what is free.
+    format, itemset, item, weight, separator: optional
+        As for `read_itemsets`.
+    min_count, min_length, max_items, max_length, duplicates, labels, seed: optional
+        As for `pack_itemsets`.
+
+    Returns
+    -------
+    packed: ReadItemsets
+        What was packed.
+
+    Raises
+    ------
+    DataError
+        As from `read_itemsets`, or if the disk is full. Nothing half-written stays.
+    InputError
+        As from `read_itemsets`, or if `path` holds something else.
+
+    Examples
+    --------
+    >>> pack_files("sales/*.csv", "sales.itemsets", memory=1 << 30)  # doctest: +SKIP
+
+    """
+    limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
+    source, path = Path(source), Path(path)
+    KIND.next_generation(path)  # before a read that may be long
+    if memory is None:
+        memory = max(_free_memory() // 2, _LEAST_MEMORY)
+    memory = checks.integer("memory", memory, _LEAST_MEMORY)
+    roles = Roles(itemset, item, weight)
+    files = None if is_packed(source) else find_files(source, format)
+    if files is None or _fits(*files, memory):
+        packed = read_itemsets(
+            source,
+            format=format,
+            separator=separator,
+            **dataclasses.asdict(roles),
+            **limits._asdict(),
+        )
+        packed.save(path)
+        return packed
+    paths, format = files
+    with _disk_errors(path), WorkFolder(path) as work:
+        if format == "text":
+            reading = _read_text(paths, roles, separator, work, limits, memory)
+            name = str(source)
+        else:
+            separator = known_separator(format, separator)
+            import_polars(format)
+            table = _Table(source, paths, separator, *scan_files(paths, format, separator, roles))
+            num_partition = _count_partitions(paths, format, memory)
+            reading = _read_table(table, work, limits, memory, num_partition)
+            name = f"{source} ({table.columns})"
+        _write(name, path, reading, limits, memory, work)
+    return make_result(PackedItemsets.load(path), name, reading.rows_without_itemset)
+
+
+def _fits(paths: list[Path], format: str, memory: int) -> bool:
+    """Whether files are so small that they can be read at once."""
+    return _estimate(paths, format) <= memory
+
+
+def _free_memory() -> int:
+    """Bytes that can be had: what the machine has, or what the control group allows."""
+    free = 4 << 30  # where nothing says it
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) << 10 for line in lines if "MemAvailable" in line)
+    limits = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            name = "memory.limit_in_bytes" if controllers else "memory.max"
+            root = Path("/sys/fs/cgroup") / ("memory" if controllers else "")
+            if controllers in ("", "memory"):
+                # A container may see its own group as the root.
+                limits += [root / name, root / group.lstrip("/") / name]
+    for limit in limits:
+        with contextlib.suppress(OSError, ValueError):  # it may not be there, or say "max"
+            free = min(free, int(limit.read_text()))
+    return free
+
+
+def _estimate(paths: list[Path], format: str) -> int:
+    """Guess the memory that it takes to read files at once."""
+    total = 0
+    for path in paths:
+        compressed = path.suffix.lower() in (".gz", ".xz", ".zst")
+        growth = _GROWTH[format] * (_COMPRESSED_GROWTH if compressed else 1)
+        total += path.stat().st_size * growth if path.exists() else 0
+    return total
+
+
+def _count_partitions(paths: list[Path], format: str, memory: int) -> int:
+    """Choose a power of two: partitions of which each fits in memory several times."""
+    wanted = 4 * _estimate(paths, format) // memory
+    return min(max(8, 1 << wanted.bit_length()), _MOST_PARTITIONS)
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be written: {error.strerror or error}; nothing was saved"
+        ) from error
+
+
+# Reading
+
+
+@dataclasses.dataclass
+class _Reading:
+    """What was read, once it is grouped.
+
+    Attributes
+    ----------
+    groups : Groups
+        Itemsets of codes, duplicates handled.
+    labels : list of object, num_code
+        Label of each code.
+    counts : int64, num_code
+        Occurrences of each.
+    order : int64, num_code, or None
+        Codes as they first come; None where their numbers say it.
+    dropped : Dropped
+        The account so far.
+    rows_without_itemset : int
+        Rows that were left out.
+    """
+
+    groups: Groups
+    labels: list[Any]
+    counts: Int64Array
+    order: Int64Array | None
+    dropped: Dropped
+    rows_without_itemset: int = 0
+
+
+class _Table(NamedTuple):
+    """Files that were opened."""
+
+    source: Path
+    paths: list[Path]
+    separator: str | None
+    parts: list[polars.LazyFrame]
+    columns: Columns
+
+    def batches(self, num_row: int) -> Iterator[tuple[int, polars.DataFrame]]:
+        """Read batches of rows, and the number of the first one of each."""
+        import polars
+        from polars.exceptions import PanicException, PolarsError
+
+        frame, row, cut = polars.concat(self.parts, how="vertical_relaxed"), 0, False
+        try:
+            for batch in frame.collect_batches(
+                chunk_size=num_row, maintain_order=True, lazy=True, engine="streaming"
+            ):
+                num_row = len(batch)
+                if self.separator is not None:
+                    cut = cut or bool(batch["cut"].any())
+                    batch = clean_csv(str(self.source), batch)
+                yield row, batch
+                row += num_row
+        except (PolarsError, PanicException) as error:
+            raise explain(self.source, self.paths, self.parts, self.separator, error) from error
+        if cut and self.separator is not None:
+            check_rows(self.paths, self.separator)
+
+
+class _Numbers:
+    """Numbers the values of a column that comes in batches, as they first come."""
+
+    def __init__(self) -> None:
+        import polars
+
+        self._categories = new_categories()
+        # They are forgotten when no column has them any more.
+        self._anchor = polars.Series([""], dtype=self._categories)
+        # Number of each integer, and of each category.
+        self._dense = np.full(1 << 10, -1, np.int32)
+        self._others = np.full(1 << 10, -1, np.int32)
+        self._labels: list[polars.Series] = []
+        self.count = 0
+
+    def number(self, column: polars.Series) -> Int32Array:
+        """Return the numbers of more values; what is missing is -1."""
+        import polars
+
+        if column.dtype in (polars.String, polars.Categorical, polars.Enum):
+            return self._number_strings(column, column.cast(polars.String))
+        values = column.to_physical() if column.dtype.is_temporal() else column
+        if not values.dtype.is_integer():
+            return self._number_strings(column, values.cast(polars.String))
+        small = values.is_between(0, _DENSE - 1).fill_null(True)
+        if small.all():
+            return self._renumber(
+                column, values.cast(polars.Int64).fill_null(-1).to_numpy(), "_dense"
+            )
+        # Integers of any size are told apart by how they are written.
+        numbers = np.empty(len(column), np.int32)
+        rows = small.to_numpy()
+        kept = column.filter(small)
+        numbers[rows] = self.number(kept) if len(kept) else -1
+        kept = column.filter(~small)
+        numbers[~rows] = self._number_strings(kept, values.filter(~small).cast(polars.String))
+        return numbers
+
+    def _number_strings(self, column: polars.Series, strings: polars.Series) -> Int32Array:
+        import polars
+
+        codes = strings.cast(self._categories).to_physical()
+        return self._renumber(column, codes.cast(polars.Int64).fill_null(-1).to_numpy(), "_others")
+
+    def _renumber(self, column: polars.Series, codes: npt.NDArray[Any], name: str) -> Int32Array:
+        import polars
+
+        codes = codes.astype(np.int64, copy=False)
+        found, most = getattr(self, name), int(codes.max(initial=0))
+        if most >= len(found):
+            more = np.full(max(most + 1, 2 * len(found)) - len(found), -1, np.int32)
+            found = np.concatenate([found, more])
+            setattr(self, name, found)
+        numbers: Int32Array
+        numbers, first_rows = renumber_more(codes, found, self.count)
+        if len(first_rows):
+            labels = column.gather(first_rows)
+            if labels.dtype == polars.String:
+                # A copy: else those of the whole batch stay in memory.
+                labels = polars.Series(labels.name, labels.to_list(), dtype=polars.String)
+            self._labels.append(labels)
+            self.count += len(first_rows)
+        return numbers
+
+    def values(self) -> polars.Series | None:
+        """Return the value of each number; None where there is none."""
+        import polars
+
+        return polars.concat(self._labels) if self._labels else None
+
+
+def _read_table(
+    table: _Table, work: WorkFolder, limits: Limits, memory: int, num_partition: int
+) -> _Reading:
+    """Read tables, and bring the rows of each itemset together."""
+    numbers, columns = _Numbers(), table.columns
+    weighted = columns.weight is not None
+    groups = Groups(work, weighted or limits.duplicates == "sum")
+    num_row = min(_MOST_BATCH, max(1 << 12, memory // (8 * _ROW_BYTES)))
+    rows_without_itemset = 0
+    tally = _Counts()
+    if columns.lists:
+        for row, batch in table.batches(num_row):
+            items, lengths, weights = explode_lists(str(table.source), batch, columns, row)
+            firsts = np.arange(row, row + len(batch))
+            tally.add(groups, firsts, lengths, numbers.number(items), weights, limits, False)
+    else:
+        runs = Runs(work, num_partition, weighted)
+        for row, batch in table.batches(num_row):
+            rows_without_itemset += _spill_rows(runs, numbers, table, row, batch)
+        for partition in range(0 if runs.empty else num_partition):
+            _group(runs, partition, groups, tally, limits)
+        runs.close()
+    values = numbers.values()
+    labels: list[Any] = []
+    if values is not None:
+        if table.separator is not None:
+            values = read_integers(values, limits)
+        labels = label_values(values)
+    return tally.finish(groups, labels, rows_without_itemset, in_order=columns.lists)
+
+
+def _spill_rows(
+    runs: Runs, numbers: _Numbers, table: _Table, row: int, batch: polars.DataFrame
+) -> int:
+    """Spill the rows of a batch, by runs, and return how many are of no itemset."""
+    columns, name = table.columns, str(table.source)
+    check_items(name, columns, batch["item"].dtype)
+    codes = numbers.number(batch["item"])
+    keys = batch["itemset"]
+    if keys.dtype.is_float():
+        keys = keys.fill_nan(None)
+    starts = run_starts(keys)
+    lengths = np.diff(starts, append=len(batch))
+    keys = keys.gather(starts)
+    known = keys.is_not_null().to_numpy()
+    used = np.repeat(known, lengths)
+    weights = None
+    if columns.weight is not None:
+        rows = np.arange(row, row + len(batch))
+        weights = read_weights(
+            name,
+            batch["weight"],
+            columns.weight,
+            rows,
+            used & (codes >= 0),
+            partial(locate_row, table.paths, table.parts),
+        )
+    if not known.all():
+        keys, starts, lengths = keys.filter(known), starts[known], lengths[known]
+        codes = codes[used]
+        weights = None if weights is None else weights[used]
+    hashes = (keys.hash(seed=1).to_numpy(), keys.hash(seed=2).to_numpy())
+    runs.add(hashes, starts + row, lengths, codes, weights)
+    return len(batch) - len(codes)
+
+
+def _group(runs: Runs, partition: int, groups: Groups, tally: _Counts, limits: Limits) -> None:
+    """Bring together the runs of each itemset of a partition, and spill the itemsets."""
+    rows, codes, weights = runs.load(partition)
+    itemsets, num_itemset = number_keys(rows["high"].copy(), rows["low"].copy())
+    lengths = rows["length"].copy()
+    starts = np.cumsum(lengths) - lengths
+    order = scatter_rows(itemsets, np.bincount(itemsets, minlength=num_itemset))
+    codes = gather_runs(codes, starts, lengths, order)
+    if weights is not None:
+        weights = gather_runs(weights, starts, lengths, order)
+    sizes = np.zeros(num_itemset, np.int64)
+    np.add.at(sizes, itemsets, lengths)
+    firsts = np.empty(num_itemset, np.int64)
+    firsts[itemsets[::-1]] = rows["first"][::-1]  # the first run of each is written last
+    tally.add(groups, firsts, sizes, codes, weights, limits, True)
+
+
+def _read_text(
+    paths: list[Path],
+    roles: Roles,
+    separator: str | None,
+    work: WorkFolder,
+    limits: Limits,
+    memory: int,
+) -> _Reading:
+    """Read text, of which each line is an itemset."""
+    refuse_columns(roles)
+    index = Numbering()
+    groups = Groups(work, limits.duplicates == "sum")
+    tally, row = _Counts(), 0
+    lines = chain.from_iterable(text_itemsets(path, separator) for path in paths)
+    num_line = min(_MOST_BATCH // 8, max(1 << 8, memory >> 13))
+    while batch := list(islice(lines, num_line)):
+        codes = index.number(chain.from_iterable(batch))
+        lengths = np.fromiter(map(len, batch), np.int64, len(batch))
+        firsts = np.arange(row, row + len(batch))
+        tally.add(groups, firsts, lengths, codes, None, limits, False)
+        row += len(batch)
+    return tally.finish(groups, list(index), 0, in_order=True)
+
+
+class _Counts:
+    """Counts codes as itemsets are spilled, and notes where each first comes."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(0, np.int64)
+        # First row of the first itemset that has the code, and its place there.
+        self._firsts = np.zeros(0, np.int64)
+        self._places = np.zeros(0, np.int64)
+        self._dropped = Dropped()
+
+    def add(
+        self,
+        groups: Groups,
+        firsts: Int64Array,
+        lengths: Int64Array,
+        codes: Int32Array,
+        weights: WeightsArray | None,
+        limits: Limits,
+        new_part: bool,
+    ) -> None:
+        """Handle duplicates, count, and spill."""
+        num_code = max(len(self._counts), int(codes.max(initial=-1)) + 1)
+        self._grow(num_code)
+        weights, num_duplicate = drop_duplicates(codes, lengths, num_code, limits, weights)
+        counts, gone = count_codes(codes, num_code)
+        self._counts += counts
+        if new_part:
+            self._note_firsts(firsts, lengths, codes)
+        self._dropped = self._dropped.plus(
+            Dropped(
+                itemsets_read=len(lengths),
+                items_read=len(codes),
+                none_items=gone - num_duplicate,
+                duplicate_items=num_duplicate,
+            )
+        )
+        groups.add(firsts, lengths, codes, weights, new_part)
+
+    def _grow(self, num_code: int) -> None:
+        more = num_code - len(self._counts)
+        if more:
+            latest = np.full(more, np.iinfo(np.int64).max)
+            self._counts = np.concatenate([self._counts, np.zeros(more, np.int64)])
+            self._firsts = np.concatenate([self._firsts, latest])
+            self._places = np.concatenate([self._places, latest])
+
+    def _note_firsts(self, firsts: Int64Array, lengths: Int64Array, codes: Int32Array) -> None:
+        found = np.full(len(self._counts), -1, np.int32)
+        _, places = renumber_more(codes, found, 0)
+        here = codes[places]
+        rows = firsts[np.searchsorted(np.cumsum(lengths), places, side="right")]
+        earlier = rows < self._firsts[here]
+        self._firsts[here[earlier]] = rows[earlier]
+        self._places[here[earlier]] = places[earlier]
+
+    def finish(
+        self, groups: Groups, labels: list[Any], rows_without_itemset: int, in_order: bool
+    ) -> _Reading:
+        """Return all that was counted."""
+        self._grow(len(labels))
+        order = None if in_order else np.lexsort((self._places, self._firsts))
+        return _Reading(groups, labels, self._counts, order, self._dropped, rows_without_itemset)
+
+
+# Writing
+
+
+def _write(
+    name: str, path: Path, reading: _Reading, limits: Limits, memory: int, work: WorkFolder
+) -> None:
+    """Choose labels, apply the limits to all itemsets, and save them."""
+    labels, counts, order = reading.labels, reading.counts, reading.order
+    if order is not None:
+        labels, counts = [labels[code] for code in order.tolist()], counts[order]
+    catalog = choose_labels(labels, counts, limits)
+    rank = catalog.rank
+    if order is not None:
+        rank = np.full(len(catalog.rank), -1, np.int32)
+        rank[order] = catalog.rank
+    cutter = Cutter(rank, limits)
+    indices = work.column("indices", np.int32)
+    offsets = work.column("sizes", np.int64)
+    weights: Column | None = None
+    for codes, lengths, some in reading.groups.merge(memory // _ROW_BYTES):
+        codes, left, some = cutter.cut(codes, lengths, some)
+        indices.append(codes)
+        offsets.append(left)
+        if some is not None:
+            weights = weights or work.column("final-weights", np.float32)
+            weights.append(some)
+    reading.groups.close()
+    dropped = reading.dropped.plus(catalog.dropped).plus(cutter.dropped)
+    if indices.size == 0:
+        raise DataError(f"{name}: there is no itemset to use: {dropped}")
+    files: dict[str, Callable[[Path], Any]] = {
+        "indices": partial(_save_column, indices),
+        "offsets": partial(_save_offsets, offsets, indices.size),
+        "counts": partial(write_array, array=catalog.counts),
+    }
+    if weights is not None:
+        files["weights"] = partial(_save_column, weights)
+    write_files(path, catalog.labels, files, dataclasses.asdict(dropped))
+
+
+def _write_header(file: Any, size: int, dtype: np.dtype[Any]) -> None:
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
+    )
+
+
+def _save_column(column: Column, path: Path) -> None:
+    """Copy a column to a file of NumPy's, and remove it."""
+    with path.open("wb") as file:
+        _write_header(file, column.size, column.dtype)
+        for start in range(0, column.size, _MOST_BATCH):
+            file.write(column.read(start, min(start + _MOST_BATCH, column.size)).data)
+    column.close()
+
+
+def _save_offsets(sizes: Column, num_item: int, path: Path) -> None:
+    """Write where itemsets of these sizes begin, and the last one ends."""
+    dtype = offsets_dtype(num_item)
+    total = 0
+    with path.open("wb") as file:
+        _write_header(file, sizes.size + 1, dtype)
+        file.write(np.zeros(1, dtype).data)
+        for start in range(0, sizes.size, _MOST_BATCH):
+            ends = total + np.cumsum(sizes.read(start, min(start + _MOST_BATCH, sizes.size)))
+            file.write(ends.astype(dtype).data)
+            total = int(ends[-1])
+    sizes.close()

@@ -1,0 +1,172 @@
+"""How packed itemsets are kept on disk: a folder of arrays, which are mapped and not read.
+
+A saved folder holds::
+
+    itemsets.json           what is current: format, version, what was dropped, and the name,
+                            size and checksums of the files below
+    labels-000002.json      the labels and their types
+    indices-000002.npy      int32, num_item
+    offsets-000002.npy      int32 or int64, num_itemset + 1
+    counts-000002.npy       int64, num_label
+    weights-000002.npy      float32, num_item, where there are any
+
+How it changes as a whole or not at all, `folders` says.
+
+To open a folder takes no time and no memory, however large it is: sizes and headers are compared
+with ``itemsets.json``, and the arrays are mapped. Their blocks' checksums are compared before
+the first use that reads them all anyway: `checks.vector` asks for it, which stands before every
+task, and so does ``PackedItemsets.verify``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from .embeddings import decode_labels, encode_labels
+from .folders import Kind
+
+_DTYPES = {
+    "indices": (np.int32,),
+    "offsets": (np.int32, np.int64),
+    "counts": (np.int64,),
+    "weights": (np.float32,),
+}
+KIND = Kind(
+    index="itemsets.json",
+    format="itembed_gpu.itemsets",
+    version=1,
+    files={"labels": ".json", **dict.fromkeys(_DTYPES, ".npy")},
+    what="packed itemsets",
+    cure="pack again",
+)
+
+
+class Packed(NamedTuple):
+    """What a folder holds; the arrays are mapped."""
+
+    labels: list[Any]
+    arrays: dict[str, npt.NDArray[Any]]
+    dropped: dict[str, int]
+
+
+class CheckedMap(np.memmap):
+    """A mapped array that knows how to compare its file with its checksums, once."""
+
+    check: Callable[[], None] | None = None
+
+    def __array_finalize__(self, obj: Any) -> None:
+        super().__array_finalize__(obj)
+        self.check = getattr(obj, "check", None)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a path is a folder of packed itemsets."""
+    return (path / KIND.index).is_file()
+
+
+def write_packed(
+    folder: Path, labels: list[Any], arrays: dict[str, npt.NDArray[Any]], dropped: dict[str, int]
+) -> None:
+    """Save to a folder, in the place of what was saved there before, if anything was.
+
+    Raises `InputError`, with nothing written, if the labels cannot be saved or the folder is not
+    for saving to, and `DataError`, with nothing changed, if the disk does not take it.
+    """
+    write_files(
+        folder,
+        labels,
+        {name: partial(write_array, array=array) for name, array in arrays.items()},
+        dropped,
+    )
+
+
+def write_files(
+    folder: Path,
+    labels: list[Any],
+    files: dict[str, Callable[[Path], Any]],
+    dropped: dict[str, int],
+) -> None:
+    """Do the same with what writes the file of each array, which need not be in memory."""
+    encoded = encode_labels(labels)
+    KIND.write(
+        folder,
+        {**files, "labels": lambda path: path.write_bytes(encoded)},
+        {"dropped": dropped},
+    )
+
+
+def write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write an array to a file of NumPy's."""
+    with path.open("wb") as file:
+        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def read_packed(folder: Path) -> Packed:
+    """Open a folder: sizes, headers and labels are checked, the rest is mapped.
+
+    Raises `DataError` if something is missing, damaged, or of another version.
+    """
+    index = KIND.read_index(folder)
+    files = {name: KIND.locate(folder, index, name) for name in index["files"]}
+    missing = {"labels", "indices", "offsets", "counts"} - files.keys()
+    if missing:
+        raise DataError(f"{folder / KIND.index}: names no file of {min(missing)}; pack again")
+    KIND.verify(files["labels"], index, "labels")
+    labels = decode_labels(files.pop("labels"))
+    arrays = {name: _map(path, index, name) for name, path in files.items()}
+    num_item, dropped = len(arrays["indices"]), index.get("dropped")
+    fits = (
+        len(arrays["counts"]) == len(labels)
+        and len(arrays["offsets"]) > 0
+        and len(arrays.get("weights", arrays["indices"])) == num_item
+    )
+    if not fits or not isinstance(dropped, dict):
+        raise DataError(f"{folder}: its files do not go together; pack again")
+    return Packed(labels, arrays, dropped)
+
+
+def verify_packed(folder: Path) -> int:
+    """Compare every block of a folder with its checksum.
+
+    Returns
+    -------
+    int
+        Bytes that were read.
+
+    Raises
+    ------
+    DataError
+        A block was altered, or the folder cannot be opened.
+    """
+    read_packed(folder)
+    index = KIND.read_index(folder)
+    for name in index["files"]:
+        KIND.verify(KIND.locate(folder, index, name), index, name)
+    return sum(record["size"] for record in index["files"].values())
+
+
+def _map(path: Path, index: dict[str, Any], name: str) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); pack again") from error
+    if array.ndim != 1 or array.dtype not in _DTYPES[name]:
+        raise DataError(f"{path}: holds {array.dtype} of shape {array.shape}; pack again")
+    mapped = array.view(CheckedMap)
+    done = False
+
+    def check() -> None:
+        nonlocal done
+        if not done:
+            KIND.verify_map(array._mmap, path, index, name)  # type: ignore[attr-defined]
+            done = True
+
+    mapped.check = check
+    return mapped

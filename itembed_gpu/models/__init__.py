@@ -1,0 +1,1 @@
+"""What is learned: embeddings, and estimators around them."""

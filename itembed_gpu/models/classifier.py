@@ -1,0 +1,490 @@
+"""`SupervisedClassifier`: labels from bags of features, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import checks
+from ..backends.devices import Device
+from ..checks import Float32Array, Int64Array
+from ..data.itemsets import PackedItemsets
+from ..errors import InputError
+from ..metrics import precision
+from ..objective.arrays import noise_weights
+from ..objective.rng import resolve_seed
+from ..ranking.top_n import pool_rows
+from ..sets import distinct_items
+from ..training.tables import initialize_syn
+from ..training.tasks import SupervisedTask
+from .embeddings import Embeddings
+from .estimator import (
+    CHUNK,
+    Estimator,
+    ObjectArray,
+    as_packed,
+    find_rows,
+    labels_at,
+    log_shares,
+    only_known,
+    rank,
+    with_new_labels,
+)
+
+WEIGHTINGS = ("none", "idf")
+
+Weights = Iterable[Iterable[float]]
+
+
+class SupervisedClassifier(Estimator):
+    """Labels from features: bags of words and tags, baskets and customers.
+
+    The vector of an example is the weighted mean of the rows of its features; labels are
+    ranked by its dot product with their rows. Features and labels are itemsets in any of
+    the forms that `Item2Vec` takes, the n-th of the one with the n-th of the other, and an
+    example may have any number of both. Bigrams and the like are features of your own making.
+
+    Parameters
+    ----------
+    vector_size : int, optional
+        Dimension of the vectors.
+    epochs : int, optional
+        Number of passes over the examples.
+    negative : int, optional
+        Negative labels a pair.
+    alpha, min_alpha : float, optional
+        Learning rate at the start, and where it falls to.
+    min_count : int, optional
+        Features that occur less often are left out; labels never are.
+    sample : float, optional
+        Subsampling of frequent features and labels: `subsample` of `SupervisedTask`.
+    ns_exponent : float, optional
+        Negatives are drawn in proportion to the counts of labels to this power; 0 is
+        uniform.
+    seed : int, optional
+        It fixes all that is drawn, and on one worker the result to the last bit. By
+        default one is drawn, and kept in `seed_`.
+    device, workers, callbacks, progress
+        As for `Item2Vec`.
+    pooling : {"mean", "pairs"}, optional
+        Whether the mean of the features is trained with each label, as it is used
+        afterwards, or each feature with each label.
+    feature_weighting : {"idf", "none"}, optional
+        "idf" weights each feature by ``log(N / df)``, with N the examples and df those that
+        have the feature (Sparck Jones, "A statistical interpretation of term specificity
+        and its application in retrieval", 1972), over the mean of that over all
+        occurrences in training, so that learning rates keep their meaning. A feature that
+        is in every example then weighs nothing.
+    optimizer, loss, l2, reject_positive, reject_itemset, negative_sharing, batch_size
+        As for `SupervisedTask`.
+
+    Attributes
+    ----------
+    feature_embeddings_, label_embeddings_ : Embeddings
+        Rows of the features and of the labels, the most frequent first, with `counts`.
+    feature_weights_ : float32, num_feature
+        Weight of each feature.
+    labels_ : list of object
+        The labels, the most frequent first.
+    history_ : History
+        Of the training.
+    dropped_features_, dropped_labels_ : Dropped
+        What of the features and of the labels was left out. Examples that have none left
+        of either are dropped, as masked.
+    seed_ : int
+        The seed given, or the one drawn.
+    unknown_ : Unknown
+        What features were unknown in the last prediction.
+
+    Examples
+    --------
+    >>> features = [["red", "round"], ["red", "sweet"], ["yellow", "long"], ["yellow", "soft"]]
+    >>> labels = [["apple"], ["apple"], ["banana"], ["banana"]]
+    >>> model = SupervisedClassifier(vector_size=16, epochs=200, seed=1).fit(features, labels)
+    >>> model.predict([["red", "soft", "round"]])
+    array(['apple'], dtype=object)
+    """
+
+    feature_embeddings_: Embeddings
+    label_embeddings_: Embeddings
+
+    def __init__(
+        self,
+        vector_size: int = 100,
+        epochs: int = 25,
+        negative: int = 10,
+        alpha: float = 0.5,
+        min_alpha: float = 0.0,
+        min_count: int = 1,
+        sample: float = 0.0,
+        ns_exponent: float = 0.0,
+        seed: int | None = None,
+        device: Device = "auto",
+        workers: int | None = None,
+        callbacks: Iterable[Any] = (),
+        *,
+        pooling: str = "mean",
+        feature_weighting: str = "idf",
+        optimizer: str = "sgd",
+        loss: str = "negative-sampling",
+        l2: float = 0.0,
+        reject_positive: bool = True,
+        reject_itemset: bool = False,
+        negative_sharing: int = 1,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> None:
+        self.vector_size = vector_size
+        self.epochs = epochs
+        self.negative = negative
+        self.alpha = alpha
+        self.min_alpha = min_alpha
+        self.min_count = min_count
+        self.sample = sample
+        self.ns_exponent = ns_exponent
+        self.seed = seed
+        self.device = device
+        self.workers = workers
+        self.callbacks = callbacks
+        self.pooling = pooling
+        self.feature_weighting = feature_weighting
+        self.optimizer = optimizer
+        self.loss = loss
+        self.l2 = l2
+        self.reject_positive = reject_positive
+        self.reject_itemset = reject_itemset
+        self.negative_sharing = negative_sharing
+        self.batch_size = batch_size
+        self.progress = progress
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "label_embeddings_")
+
+    @property
+    def labels_(self) -> list[Any]:
+        """The labels, the most frequent first."""
+        return self.label_embeddings_.labels
+
+    # ---------------------------------------------------------------- training
+
+    def fit(self, features: Any, labels: Any, *, weights: Weights | None = None) -> Self:
+        """Learn labels from features, and forget what was learned before.
+
+        If it fails, what was learned before is still there.
+
+        Parameters
+        ----------
+        features, labels : itemsets
+            Features and labels of each example. Examples without either are dropped, and
+            counted.
+        weights : iterable of iterable of float, optional
+            Weight of each feature.
+
+        Returns
+        -------
+        SupervisedClassifier
+            This object.
+
+        Raises
+        ------
+        InputError
+            An argument or a parameter cannot be used, there are not as many of both, or
+            no example is left.
+        DivergenceError
+            Training left the finite numbers.
+        DeviceError
+            The device cannot be had, or failed.
+        """
+        dim = checks.integer("vector_size", self.vector_size, 1)
+        seed = resolve_seed(self.seed)
+        # Masked before they are numbered: what is only in examples left out gets no row.
+        left, right = _both(as_packed("features", features, weights), as_packed("labels", labels))
+        left, right = _both(self._number("features", left, None, dim), right)
+        right = self._number("labels", right, None, dim)
+        shares = self._weights(left)
+        tables = (
+            initialize_syn(left.num_label, dim, seed=seed, device="cpu"),
+            np.zeros((right.num_label, dim), dtype=np.float32),
+        )
+        # Made before training, as they may refuse the labels; they do not copy the tables.
+        embeddings = [
+            Embeddings(side.labels, table, counts=side.counts)
+            for side, table in zip((left, right), tables, strict=True)
+        ]
+        task = SupervisedTask(
+            left.indices,
+            left.offsets,
+            right.indices,
+            right.offsets,
+            *tables,
+            left_weights=_times(shares[left.indices], left.weights),
+            right_weights=right.weights,
+            pooling=self.pooling,
+            subsample=self.sample,
+            **self._task_options(right.counts, seed),
+        )
+        self.history_ = self._train(task, self.epochs)
+        self.feature_embeddings_, self.label_embeddings_ = embeddings
+        self.feature_weights_ = shares
+        self.dropped_features_, self.dropped_labels_ = left.dropped, right.dropped
+        self.seed_ = seed
+        return self
+
+    def _number(
+        self, name: str, itemsets: Any, weights: Weights | None, dim: int
+    ) -> PackedItemsets:
+        """Pack one side: labels, and rows of a table that begins with nothing."""
+        none = np.zeros((0, dim), dtype=np.float32)
+        _, _, packed = with_new_labels(
+            as_packed(name, itemsets, weights),
+            Embeddings([], none, counts=np.zeros(0, dtype=np.int64)),
+            checks.integer("min_count", self.min_count) if name == "features" else 1,
+            min_length=0,
+        )
+        return packed
+
+    def _weights(self, packed: PackedItemsets) -> Float32Array:
+        """Return the weight of each feature."""
+        if self.feature_weighting not in WEIGHTINGS:
+            raise InputError(
+                f"feature_weighting is {self.feature_weighting!r}; "
+                f"pass one of {', '.join(map(repr, WEIGHTINGS))}"
+            )
+        if self.feature_weighting == "none":
+            return np.ones(packed.num_label, dtype=np.float32)
+        items, _ = distinct_items(packed.indices, packed.offsets)
+        examples = np.bincount(items, minlength=packed.num_label)
+        weights = np.log(packed.num_itemset / np.maximum(examples, 1))
+        mean = weights[packed.indices].mean()
+        if mean == 0:
+            raise InputError(
+                "feature_weighting is 'idf', and every feature is in every example; "
+                "pass 'none', or other features"
+            )
+        shares: Float32Array = (weights / mean).astype(np.float32)
+        return shares
+
+    # ------------------------------------------------------------- predictions
+
+    def predict(self, features: Any, n: int = 1, *, weights: Weights | None = None) -> ObjectArray:
+        """Return the best labels of each example.
+
+        Parameters
+        ----------
+        features : itemsets
+            Features of each example, see `predict_scores`.
+        n : int, optional
+            How many labels.
+        weights : iterable of iterable of float, optional
+            Weight of each feature.
+
+        Returns
+        -------
+        object (q,) or (q, n)
+            The best label of each example; for n above 1 a row each, best first, padded
+            with None where there are no more labels.
+
+        Raises
+        ------
+        InputError
+            An argument cannot be used, or the model is not fitted.
+        DeviceError
+            The device cannot be had, or failed.
+        """
+        labels, _ = self.predict_scores(features, n, weights=weights)
+        return labels[:, 0] if n == 1 else labels
+
+    def predict_scores(
+        self,
+        features: Any,
+        n: int = 5,
+        *,
+        probabilities: bool = False,
+        weights: Weights | None = None,
+    ) -> tuple[ObjectArray, Float32Array]:
+        """Return the best labels of each example, and their scores.
+
+        The score of label y is ``v . row[y]``, with the vector v of the example; with
+        negative sampling and an `ns_exponent` other than 0 plus log Q(y), Q the noise.
+        Dot products then estimate log P(y | features) - log Q(y) and a constant (Levy and Goldberg,
+        2014), so that scores rank labels by their probability.
+
+        Features that are unknown are left out; `unknown_` counts them, and a warning is
+        logged. An example without a known feature (or with weights of 0 alone) gets the
+        most frequent labels, and the logarithms of their shares as scores.
+
+        Parameters
+        ----------
+        features : itemsets
+            Features of each example.
+        n : int, optional
+            How many labels.
+        probabilities : bool, optional
+            Whether to return the softmax of the scores over all labels instead: an
+            estimate for one label drawn from those of the example. That ranks all labels
+            once more, and takes memory for some million scores at a time.
+        weights : iterable of iterable of float, optional
+            Weight of each feature.
+
+        Returns
+        -------
+        labels : object (q, n)
+            Best first; None where there are no more labels.
+        scores : float32 (q, n)
+            -inf, or a probability of 0, where the label is None.
+
+        Raises
+        ------
+        InputError
+            An argument cannot be used, or the model is not fitted.
+        DeviceError
+            The device cannot be had, or failed.
+        """
+        rows, scores = self._ranked(features, n, weights, probabilities)
+        return labels_at(self.labels_, rows), scores
+
+    def score(self, features: Any, labels: Any, k: int = 1) -> float:
+        """Return P@k: the share of true labels among the first k that are predicted.
+
+        Labels that are unknown to the model count as missed. Examples without any label
+        are left out.
+
+        Parameters
+        ----------
+        features, labels : itemsets
+            Features and labels of each example.
+        k : int, optional
+            How many predicted labels to look at.
+
+        Returns
+        -------
+        float
+            Mean over the examples, from 0 to 1; higher is better. See
+            `metrics.precision`.
+
+        Raises
+        ------
+        InputError
+            An argument cannot be used, no example has a label, or the model is not
+            fitted.
+        """
+        rows, _ = self._ranked(features, k, None, False)
+        truth = as_packed("labels", labels)
+        if truth.num_itemset != len(rows):
+            raise _unequal(len(rows), truth.num_itemset)
+        if not truth.num_item:
+            raise InputError("labels: no example has one; pass some")
+        known = find_rows(self.label_embeddings_, truth.labels)
+        # Unknown labels are rows that no prediction has.
+        known[known < 0] = len(self.labels_) + np.arange(np.count_nonzero(known < 0))
+        relevant = distinct_items(known[truth.indices].astype(np.int32), truth.offsets)
+        return float(np.nanmean(precision(rows, relevant, k)))
+
+    def _ranked(
+        self, features: Any, n: int, weights: Weights | None, probabilities: bool
+    ) -> tuple[Int64Array, Float32Array]:
+        """Return rows of labels, best first, and their scores or probabilities."""
+        self._check_fitted()
+        known = only_known(as_packed("features", features, weights), self.feature_embeddings_)
+        self._count_unknown(known)
+        shares = _times(self.feature_weights_[known.rows], known.weights)
+        told = np.bincount(known.owners, np.abs(shares), minlength=len(known)) > 0
+        queries = pool_rows(
+            self._place(self.feature_embeddings_.vectors),
+            known.rows,
+            known.offsets,
+            shares,
+            num_threads=self.workers,
+        )
+        table, bias = self._place(self.label_embeddings_.vectors), self._bias()
+        rows, scores = rank(
+            queries,
+            table,
+            n,
+            told,
+            log_shares(self._counts()),
+            bias=bias,
+            num_threads=self.workers,
+        )
+        if probabilities:
+            # The priors of examples that nothing is told of are normalised already.
+            totals = np.where(told, self._log_totals(queries, table, bias), 0.0)
+            # Scores are exact, and totals rounded: a share may come out above 1.
+            scores = np.minimum(np.exp(scores - totals[:, None]), 1.0).astype(np.float32)
+        return rows, scores
+
+    def _counts(self) -> Int64Array:
+        return cast(Int64Array, self.label_embeddings_.counts)
+
+    def _bias(self) -> Float32Array | None:
+        """Return log Q of each label, where dot products lack it."""
+        noise = noise_weights(self._counts(), self.ns_exponent, None)
+        if noise is None or self.loss == "nce":
+            return None
+        bias: Float32Array = np.log(noise / noise.sum()).astype(np.float32)
+        return bias
+
+    def _log_totals(self, queries: Any, table: Any, bias: Float32Array | None) -> npt.NDArray[Any]:
+        """Return log(sum(exp(score))) over all labels, for each query; some queries at a time."""
+        row = None if bias is None else self._place(bias[None])
+        totals = [np.zeros(0, dtype=np.float32)]
+        step = max(1, CHUNK // len(table))
+        for start in range(0, len(queries), step):
+            scores = queries[start : start + step] @ table.T
+            if row is not None:
+                scores += row
+            largest = scores.max(axis=1, keepdims=True)
+            sums = np.exp(scores - largest).sum(axis=1)
+            totals.append(checks.on_host(largest[:, 0] + np.log(sums)))
+        return np.concatenate(totals)
+
+    # --------------------------------------------------------------- to a disk
+
+    def _state(self) -> tuple[list[Any], dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        sides = {"": self.feature_embeddings_, "label_": self.label_embeddings_}
+        tensors: dict[str, npt.NDArray[Any]] = {"feature_weights": self.feature_weights_}
+        for prefix, side in sides.items():
+            tensors[f"{prefix}vectors"] = side.vectors
+            tensors[f"{prefix}counts"] = cast(Int64Array, side.counts)
+        # One list holds both, the features first.
+        labels = self.feature_embeddings_.labels + self.labels_
+        return labels, tensors, {"seed": self.seed_, "num_feature": len(self.feature_weights_)}
+
+    def _restore(
+        self, labels: list[Any], tensors: dict[str, npt.NDArray[Any]], state: dict[str, Any]
+    ) -> None:
+        num_feature = int(state["num_feature"])
+        self.feature_embeddings_ = Embeddings(
+            labels[:num_feature], tensors["vectors"], counts=tensors["counts"]
+        )
+        self.label_embeddings_ = Embeddings(
+            labels[num_feature:], tensors["label_vectors"], counts=tensors["label_counts"]
+        )
+        self.feature_weights_ = tensors["feature_weights"]
+        self.seed_ = int(state["seed"])
+
+
+def _both(left: PackedItemsets, right: PackedItemsets) -> tuple[PackedItemsets, PackedItemsets]:
+    """Keep the examples that have features and labels."""
+    if left.num_itemset != right.num_itemset:
+        raise _unequal(left.num_itemset, right.num_itemset)
+    mask = (np.diff(left.offsets) > 0) & (np.diff(right.offsets) > 0)
+    if not mask.any():
+        raise InputError(
+            f"features and labels: no example has both (features: {left.dropped}; "
+            f"labels: {right.dropped}); pass some, or a lower min_count"
+        )
+    return left.prune(mask=mask), right.prune(mask=mask)
+
+
+def _unequal(num_feature: int, num_label: int) -> InputError:
+    return InputError(
+        f"features has {num_feature} itemsets and labels {num_label}; pass as many of both"
+    )
+
+
+def _times(weights: Float32Array, given: Float32Array | None) -> Float32Array:
+    return weights if given is None else weights * given

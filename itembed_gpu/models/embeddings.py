@@ -1,0 +1,605 @@
+"""`Embeddings`: labels and their vectors, with neighbours, saving and export."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from bisect import bisect_left
+from collections.abc import Hashable, Iterable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any, Self, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..checks import integer, on_host, show, vector
+from ..disk.embeddings import read_folder, write_folder, write_word2vec
+from ..errors import DataError, InputError, UnknownLabelError
+
+Label: TypeAlias = Hashable
+Neighbours: TypeAlias = list[tuple[Any, float]]
+"""(label, cosine) pairs, best first."""
+
+SCORE_BUDGET = 64 * 2**20
+"""Bytes of the block of scores that `Embeddings.similar` fills at a time."""
+
+CHUNK_ELEMENTS = 2**21
+"""Elements of a table that are read, gathered or converted at a time."""
+
+_MANY = (list, np.ndarray)  # what holds labels; a tuple may be a label itself
+
+
+class Embeddings:
+    """Labels and their vectors.
+
+    Parameters
+    ----------
+    labels : iterable of hashable, length n
+        One label a row, in row order, all different. NumPy scalars become
+        plain Python values: integers `int`, strings `str`, `datetime64`
+        a `datetime.date` (units of a day and coarser) or a
+        `datetime.datetime` (finer units; one that a datetime cannot hold
+        exactly is refused). To Python, 1, 1.0 and True are one label.
+    vectors : float (n, D)
+        Input vectors, the rows of ``syn0``. A C-ordered float32 array is kept
+        as it is, not copied, so that training on in place shows through;
+        anything else is converted to that.
+    context : float (n, D), optional
+        Output vectors, the rows of ``syn1``; kept in the same way.
+    counts : int (n,), optional
+        How often each item occurred; becomes int64.
+    metadata : dict, optional
+        Anything that JSON can hold; kept as a JSON copy (tuples become lists).
+
+    Attributes
+    ----------
+    vectors, context : float32 (n, D)
+        `context` may be None.
+    counts : int64 (n,) or None
+    metadata : dict
+
+    Raises
+    ------
+    InputError
+        A label stands twice or cannot be hashed, a shape or dtype does not
+        fit, a value is not finite in float32, a count is negative, or
+        `metadata` is not JSON.
+
+    Examples
+    --------
+    >>> embeddings = Embeddings(["tea", "cup", "saw"], [[1, 0], [1, 1], [0, -1]])
+    >>> embeddings
+    Embeddings(3 x 2: 'tea', 'cup', 'saw')
+    >>> embeddings["cup"]
+    array([1., 1.], dtype=float32)
+    >>> [label for label, score in embeddings.similar("tea", n=2)]
+    ['cup', 'saw']
+    """
+
+    def __init__(
+        self,
+        labels: Iterable[Label],
+        vectors: ArrayLike,
+        *,
+        context: ArrayLike | None = None,
+        counts: ArrayLike | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._labels = _plain_labels(labels)
+        self._rows_by_label = _number(self._labels)
+        self.vectors = _float_table("vectors", vectors, self._labels)
+        self.context = None if context is None else _float_table("context", context, self._labels)
+        if self.context is not None and self.context.shape != self.vectors.shape:
+            raise InputError(
+                f"context: has shape {self.context.shape} where vectors have "
+                f"{self.vectors.shape}; pass tables of one shape"
+            )
+        self.counts = None if counts is None else _count_array(counts, len(self))
+        self.metadata = _json_copy({} if metadata is None else metadata)
+
+    @property
+    def labels(self) -> list[Any]:
+        """The labels in row order; not a copy, so leave it as it is."""
+        return self._labels
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of a vector."""
+        return int(self.vectors.shape[1])
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._labels)
+
+    def __contains__(self, label: Label) -> bool:
+        return _plain(label) in self._rows_by_label
+
+    def __getitem__(self, label: Label | list[Any] | NDArray[Any]) -> NDArray[np.float32]:
+        """The vector of a label, or the vectors of many.
+
+        Parameters
+        ----------
+        label : label, or a list or array of m labels
+
+        Returns
+        -------
+        float32 (D,) or (m, D)
+            The vector of one label is a view: to write to it writes to
+            `vectors`. Those of many labels are a copy.
+
+        Raises
+        ------
+        UnknownLabelError
+            There is no such label.
+        """
+        rows = self._rows(label) if isinstance(label, _MANY) else self.index(label)
+        selected: NDArray[np.float32] = self.vectors[rows]
+        return selected
+
+    def __repr__(self) -> str:
+        labels = [show(label, 24) for label in self._labels[:3]] + ["..."] * (len(self) > 3)
+        extras = [name for name in ("context", "counts") if getattr(self, name) is not None]
+        extras += ["metadata"] if self.metadata else []
+        shown = f": {', '.join(labels)}" if labels else ""
+        shown += f"; with {', '.join(extras)}" if extras else ""
+        return f"Embeddings({len(self):,} x {self.dimension}{shown})"
+
+    def index(self, label: Label) -> int:
+        """The row of a label.
+
+        Raises
+        ------
+        UnknownLabelError
+            There is no such label; the message offers close ones, if any.
+        InputError
+            `label` cannot be hashed, so it cannot be a label.
+        """
+        try:
+            return self._rows_by_label[_plain(label)]
+        except KeyError:
+            raise self._unknown(label) from None
+        except TypeError:
+            raise InputError(
+                f"label: {show(label)} is a {type(label).__name__}, which cannot be a label; "
+                "pass a label, or a list of labels"
+            ) from None
+
+    @overload
+    def similar(
+        self, query: list[Any], n: int = ..., items: Any = ..., exclude: Any = ...
+    ) -> list[Neighbours]: ...
+    @overload
+    def similar(
+        self, query: NDArray[Any], n: int = ..., items: Any = ..., exclude: Any = ...
+    ) -> Neighbours | list[Neighbours]: ...
+    @overload
+    def similar(
+        self, query: Label, n: int = ..., items: Any = ..., exclude: Any = ...
+    ) -> Neighbours: ...
+
+    def similar(
+        self,
+        query: Label | list[Any] | NDArray[Any],
+        n: int = 10,
+        items: Any = None,
+        exclude: Any = None,
+    ) -> Neighbours | list[Neighbours]:
+        """The nearest labels by cosine, exactly.
+
+        Every candidate is compared. Scores are float64 cosines and do not
+        depend on how many queries are asked at once; equal scores stand in row
+        order; a vector of zeros scores 0 with everything.
+
+        Parameters
+        ----------
+        query : label, list of labels, or array
+            A list, or an array of anything but floats, holds labels; an array
+            of floats is one vector (D,) or many (q, D). Everything else, a
+            tuple too, is one label.
+        n : int
+            How many neighbours; fewer come where there are fewer candidates.
+        items : label, or list, set or array of labels, optional
+            The candidates; by default every label.
+        exclude : label, or list, set or array of labels, optional
+            Labels to leave out, from every query. A query label is left out of
+            its own neighbours anyway; nothing is for a query vector.
+
+        Returns
+        -------
+        list of (label, float), or a list of such lists
+            Best first; one list a query where `query` holds many.
+
+        Raises
+        ------
+        UnknownLabelError
+            A label in `query`, `items` or `exclude` is not in the table.
+        InputError
+            `n` is not an integer of at least 1, or a query vector has another
+            length than D or is not finite.
+
+        Notes
+        -----
+        Memory beyond the answer: the query vectors, two numbers a candidate,
+        and `SCORE_BUDGET` bytes of scores, or one row of them where a row
+        takes more.
+        """
+        n = integer("n", n, 1)
+        targets, own, many = self._targets(query)
+        candidates = None if items is None else np.unique(self._rows(_listed(items)))
+        barred = _columns(self._rows([] if exclude is None else _listed(exclude)), candidates)
+        found: list[Neighbours] = []
+        for start, block in self._score_blocks(targets, candidates):
+            block[:, barred] = -np.inf
+            for query_row, scores in enumerate(block, start):
+                if own is not None:
+                    scores[_columns(own[query_row : query_row + 1], candidates)] = -np.inf
+                columns = _shortlist(scores, n, self.dimension)
+                rows = columns if candidates is None else candidates[columns]
+                found.append(self._ranked(targets[query_row], rows, n))
+        return found if many else found[0]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a folder that `load` reads back: labels, arrays and metadata.
+
+        Over a folder saved before, this is atomic: until the new files are all
+        on disk the old ones load, whatever interrupts it. One process at a time
+        may save to a folder; others may load from it meanwhile.
+
+        Labels that are `int`, `str`, `datetime.date`, `datetime.datetime` or
+        `uuid.UUID` keep their type, in one table too.
+
+        Parameters
+        ----------
+        path : path
+            A folder that is new, empty, or was saved before.
+
+        Raises
+        ------
+        InputError
+            Nothing has been written: a label is of another type (a float, a
+            bool, a tuple) or is not valid Unicode, a value is no longer finite,
+            or `path` is a file, or a folder that holds something else.
+        OSError
+            The disk is full, or the like. What was saved before still loads.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Embeddings([7, "x"], [[1, 2], [3, 4]]).save(folder)
+        ...     Embeddings.load(folder).labels
+        [7, 'x']
+        """
+        # Checked again, as training in place may have changed them.
+        tables = {"vectors": self.vectors, "context": self.context}
+        tensors: dict[str, NDArray[Any]] = {
+            name: _finite(name, table) for name, table in tables.items() if table is not None
+        }
+        if self.counts is not None:
+            tensors["counts"] = self.counts
+        write_folder(Path(path), self._labels, tensors, _json_copy(self.metadata))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a folder that `save` wrote.
+
+        Raises
+        ------
+        DataError
+            The folder or one of its files is missing, damaged, truncated, or of
+            a version that this library does not know; the message names it.
+        """
+        labels, tensors, metadata = read_folder(Path(path))
+        context, counts = tensors.get("context"), tensors.get("counts")
+        try:
+            return cls(
+                labels, tensors["vectors"], context=context, counts=counts, metadata=metadata
+            )
+        except InputError as error:
+            raise DataError(f"{path}: {error}") from error
+
+    def to_word2vec(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        binary: bool = False,
+        replace_space: str | None = None,
+    ) -> None:
+        """Write labels and vectors as a word2vec file, as gensim and others read it.
+
+        A word is ``str(label)``, in UTF-8. Text holds nine significant digits, so
+        that float32 comes back exactly. The file appears, or takes the place of
+        an older one, only when it is whole.
+
+        Parameters
+        ----------
+        path : path
+            The file; its folder has to exist.
+        binary : bool
+            The binary format instead of text: smaller, and faster to read.
+        replace_space : str, optional
+            The format ends a word at white space, so a label with white space in
+            it is refused, unless this is given: it takes the place of every white
+            space character, as ``"_"`` in ``REGENCY_CAKESTAND_3_TIER``.
+
+        Raises
+        ------
+        InputError
+            Nothing has been written: a word is empty, has white space or is not
+            valid Unicode, two labels become one word, a value is no longer
+            finite, or `path` is a folder or in none.
+        """
+        vectors = _finite("vectors", self.vectors)
+        write_word2vec(
+            Path(path), self._labels, vectors, binary=binary, replace_space=replace_space
+        )
+
+    # ------------------------------------------------------------------ labels
+
+    def _rows(self, labels: list[Any] | NDArray[Any]) -> NDArray[np.intp]:
+        listed = _plain_labels(labels)
+        try:
+            rows = [self._rows_by_label[label] for label in listed]
+        except (KeyError, TypeError):
+            rows = [self.index(label) for label in listed]  # its error says which label it was
+        return np.array(rows, dtype=np.intp)
+
+    def _unknown(self, label: Label) -> UnknownLabelError:
+        message = f"label: {show(label)} is not among the {len(self):,} labels"
+        label = _plain(label)
+        if isinstance(label, str) and (close := self._close_matches(label)):
+            message += f"; close to it: {', '.join(map(show, close))}"
+        elif self._labels and type(label) not in self._kinds:
+            if isinstance(label, tuple):
+                message += "; a tuple is one label: pass a list for many"
+            else:
+                first = self._labels[0]
+                message += (
+                    f"; it is of type {type(label).__name__}, where the first label, "
+                    f"{show(first)}, is of type {type(first).__name__}"
+                )
+        return UnknownLabelError(message)
+
+    def _close_matches(self, label: str) -> list[str]:
+        """Up to three labels that look like `label`.
+
+        Compared with its neighbours in the alphabet alone, because code that
+        catches the error in a loop must not pay for a search of the table.
+        """
+        import difflib
+
+        if len(label) > 100:
+            return []
+        near = bisect_left(self._alphabet, label.casefold(), key=str.casefold)
+        around = self._alphabet[max(0, near - 32) : near + 32]
+        folded = {known.casefold(): known for known in around}
+        return [folded[close] for close in difflib.get_close_matches(label.casefold(), folded)]
+
+    @functools.cached_property
+    def _kinds(self) -> set[type]:
+        return set(map(type, self._labels))
+
+    @functools.cached_property
+    def _alphabet(self) -> list[str]:
+        return sorted((label for label in self._labels if isinstance(label, str)), key=str.casefold)
+
+    # -------------------------------------------------------------- neighbours
+
+    def _targets(self, query: Any) -> tuple[NDArray[np.float32], NDArray[np.intp] | None, bool]:
+        """Query vectors (q, D), their own rows if given as labels, and whether they are many."""
+        query = on_host(query)
+        if not (isinstance(query, np.ndarray) and query.dtype.kind == "f"):
+            many = isinstance(query, _MANY)
+            own = self._rows(query if many else [query])
+            return self.vectors[own], own, many
+        if query.ndim not in (1, 2) or query.shape[-1] != self.dimension:
+            raise InputError(
+                f"query: has shape {query.shape}; pass vectors of shape "
+                f"({self.dimension},) or (q, {self.dimension})"
+            )
+        return _float32("query", np.atleast_2d(query)), None, query.ndim == 2
+
+    def _score_blocks(
+        self, targets: NDArray[np.float32], candidates: NDArray[np.intp] | None
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Screening scores of the candidates, some queries at a time: (first query, block).
+
+        Every block is a view of one array, which the caller may write to.
+        """
+        # Not kept from call to call: the table may be one that is being trained in place.
+        norms = np.empty(len(self) if candidates is None else len(candidates))
+        for part, vectors in self._chunks(candidates):
+            norms[part] = _row_norms(vectors)
+        # Products of ordinary rows are safe in float32; of extreme ones, only in float64.
+        ordinary = bool(np.all((norms == 0) | ((norms > 1e-15) & (norms < 1e15))))
+        dtype = np.dtype(np.float32 if ordinary else np.float64)
+        inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0).astype(dtype)
+        tile = max(1, SCORE_BUDGET // (dtype.itemsize * max(1, len(norms))))
+        buffer = np.empty((min(tile, len(targets)), len(norms)), dtype)
+        for start in range(0, len(targets), tile):
+            queries = targets[start : start + tile]
+            lengths = _row_norms(queries)[:, None]
+            units = (queries / np.where(lengths > 0, lengths, 1)).astype(dtype)
+            block = buffer[: len(units)]
+            for part, vectors in self._chunks(candidates):
+                np.matmul(units, vectors.astype(dtype, copy=False).T, out=block[:, part])
+                block[:, part] *= inverse[part]
+            yield start, block
+
+    def _ranked(self, target: NDArray[np.float32], rows: NDArray[np.intp], n: int) -> Neighbours:
+        """The best n of `rows`, scored in float64.
+
+        Each row is summed by itself, so that equal vectors score equal wherever
+        they stand, as they need not in a matrix product.
+        """
+        query = target.astype(np.float64)
+        scores = np.empty(len(rows))
+        for part, chunk in self._chunks(rows):
+            vectors = chunk.astype(np.float64)
+            norms = np.sqrt((vectors * vectors).sum(axis=1)) * np.sqrt((query * query).sum())
+            scores[part] = (vectors * query).sum(axis=1) / np.where(norms > 0, norms, 1)
+        scores = np.clip(scores, -1, 1)  # rounding makes a cosine of 1.0000000000000002
+        best = np.argsort(-scores, kind="stable")[:n]
+        labels = [self._labels[row] for row in rows[best].tolist()]
+        return list(zip(labels, scores[best].tolist(), strict=True))
+
+    def _chunks(self, rows: NDArray[np.intp] | None) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """The vectors of these rows, or of all, some at a time: (which of them, vectors)."""
+        length = len(self) if rows is None else len(rows)
+        step = max(1, CHUNK_ELEMENTS // self.dimension)
+        for start in range(0, length, step):
+            part = slice(start, min(start + step, length))
+            yield part, self.vectors[part if rows is None else rows[part]]
+
+
+# ------------------------------------------------------------------ arguments
+
+
+def _listed(labels: Any) -> list[Any] | NDArray[Any]:
+    if isinstance(labels, np.ndarray):
+        return labels
+    return list(labels) if isinstance(labels, (list, set)) else [labels]
+
+
+def _plain_labels(labels: Iterable[Label]) -> list[Any]:
+    if isinstance(labels, np.ndarray):
+        if labels.ndim != 1:
+            raise InputError(f"labels: has shape {labels.shape}; pass one dimension of labels")
+        # tolist() gives plain values, save that moments finer than a microsecond become int.
+        listed = list(labels) if labels.dtype.kind in "mM" else labels.tolist()
+    elif isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
+        raise InputError(f"labels: {show(labels)} is not a sequence of labels; pass a list")
+    else:
+        listed = list(labels)
+    if any(issubclass(kind, np.generic) for kind in set(map(type, listed))):
+        listed = [_plain(label) for label in listed]
+    return listed
+
+
+def _plain(label: Any) -> Any:
+    """The plain Python value of a NumPy scalar; of a moment, a date or a datetime."""
+    if not isinstance(label, np.generic) or isinstance(label, np.timedelta64):
+        return label
+    plain = label.item()
+    if isinstance(label, np.datetime64) and not isinstance(plain, date):  # NaT, or a number
+        plain = label.astype("datetime64[us]").item()
+        if not isinstance(plain, date) or np.datetime64(plain) != label:
+            raise InputError(
+                f"labels: {label!r} does not fit a datetime; round it, or convert it to str"
+            )
+    return plain
+
+
+def _number(labels: list[Any]) -> dict[Any, int]:
+    """The row of each label."""
+    rows: dict[Any, int] = {}
+    for row, label in enumerate(labels):
+        try:
+            first = rows.setdefault(label, row)
+        except TypeError:
+            raise InputError(
+                f"labels: {show(label)} in row {row} is a {type(label).__name__}, which cannot be "
+                "hashed; use str, int or the like"
+            ) from None
+        if first != row:
+            raise InputError(
+                f"labels: {show(labels[first])} in row {first} equals {show(label)} in row {row}; "
+                "give each row a label of its own"
+            )
+    return rows
+
+
+def _float_table(name: str, table: ArrayLike, labels: list[Any]) -> NDArray[np.float32]:
+    try:
+        array = np.asarray(on_host(table))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: {error}; pass a NumPy array") from error
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or array.shape[1] == 0:
+        raise InputError(
+            f"{name}: has shape {array.shape} and dtype {array.dtype}; pass numbers of shape "
+            "(n, D), with D at least 1"
+        )
+    if len(array) != len(labels):
+        raise InputError(
+            f"{name}: has {len(array):,} rows for {len(labels):,} labels; pass one row a label"
+        )
+    return _float32(name, array)
+
+
+def _float32(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what overflows is refused for the infinity it becomes
+        return _finite(name, np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _finite(name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore"):
+        # Not isfinite(array).all(), which would make a table of booleans.
+        finite = array.size == 0 or np.isfinite([array.min(), array.max()]).all()
+    if not finite:
+        row = int(np.isfinite(array).all(axis=1).argmin())
+        raise InputError(
+            f"{name}: row {row} holds a value that is not finite in float32; drop that row, "
+            "or train with a lower learning rate"
+        )
+    return array
+
+
+def _count_array(counts: ArrayLike, length: int) -> NDArray[np.int64]:
+    given = vector("counts", counts, "iu", "integers")
+    array: NDArray[np.int64] = given.astype(np.int64, copy=False)
+    if len(array) != length:
+        raise InputError(f"counts has {len(array):,} entries for {length:,} labels; pass one each")
+    if array.size and array.min() < 0:
+        row = int(np.argmin(array))
+        raise InputError(f"counts: row {row} is {array[row]}; pass counts of at least 0")
+    return array
+
+
+def _json_copy(value: dict[str, Any], name: str = "metadata") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{name}: {show(value)} is not a dict; pass a dict")
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{name}: {error}; keep to dict, list, str, bool, None and finite numbers"
+        ) from error
+    return copy
+
+
+# ----------------------------------------------------------------- neighbours
+
+
+def _columns(rows: NDArray[np.intp], candidates: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    """Where `rows` stand among the sorted candidates, without those that do not."""
+    if candidates is None:
+        return rows
+    first, end = (np.searchsorted(candidates, rows, side) for side in ("left", "right"))
+    return first[first < end]
+
+
+def _row_norms(table: NDArray[np.float32]) -> NDArray[np.float64]:
+    norms: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", table, table)).astype(np.float64)
+    # Squares under- or overflow float32 here; and only float64 tells tiny from zero.
+    extreme = ~((norms > 1e-15) & (norms < 1e15))
+    if extreme.any():
+        rows = table[extreme].astype(np.float64)
+        norms[extreme] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    return norms
+
+
+def _shortlist(scores: NDArray[Any], n: int, dimension: int) -> NDArray[np.intp]:
+    """Columns, ascending, that hold the best n of the scores and whatever may tie with them.
+
+    A screening score is off by less than half the margin: of the rounding unit
+    (eps / 2), D in the dot product, D / 2 in the norm, and a few in the scaling.
+    """
+    cut = -2.0  # below any cosine, above the -inf of what is left out
+    if n < len(scores):
+        margin = (2 * dimension + 8) * float(np.finfo(scores.dtype).eps)
+        cut = max(cut, float(np.partition(scores, -n)[-n]) - margin)
+    return np.flatnonzero(scores >= cut)

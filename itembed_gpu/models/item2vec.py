@@ -1,0 +1,779 @@
+"""`Item2Vec`: packing, training, neighbours and recommendations in one object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import checks
+from ..backends.devices import Device
+from ..checks import Float32Array, Int64Array
+from ..data.itemsets import PackedItemsets
+from ..errors import InputError
+from ..metrics import evaluate, leave_last_out
+from ..objective.rng import resolve_seed
+from ..ranking.top_n import pool_rows, top_n
+from ..training.checkpoints import stored_seed
+from ..training.tables import initialize_syn
+from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
+from .embeddings import Embeddings, _listed
+from .estimator import (
+    Estimator,
+    KnownItemsets,
+    ObjectArray,
+    as_packed,
+    find_rows,
+    labels_at,
+    log_shares,
+    only_known,
+    rank,
+    unit_rows,
+    with_new_labels,
+)
+
+SIMILARITIES = ("dot", "cosine")
+
+# Of the draws that hide items in `Item2Vec.score`.
+SCORE_SEED = 0
+
+Weights = Iterable[Iterable[float]]
+
+
+class _Start(NamedTuple):
+    """What training goes on from."""
+
+    embeddings: Embeddings
+    accumulators: Accumulators | None
+    seed: int
+    num_fit: int
+
+
+class Item2Vec(Estimator):
+    """Item embeddings from itemsets: fit, neighbours, recommendations, and a folder to keep them.
+
+    Names of parameters are those of gensim's `Word2Vec`, names of methods those of
+    implicit and scikit-learn, whose pipelines and searches it fits into.
+
+    Itemsets (baskets, sessions, playlists) are any iterable of iterables of labels, as for
+    `pack_itemsets`; a `PackedItemsets`, as from `pack_itemsets` and `read_itemsets`; a
+    data frame (pandas, polars) of a single column of lists; or a sparse matrix of SciPy,
+    whose rows are the itemsets.
+
+    Parameters
+    ----------
+    vector_size : int, optional
+        Dimension of the vectors.
+    epochs : int, optional
+        Number of passes over the itemsets.
+    negative : int, optional
+        Negatives a pair.
+    alpha, min_alpha : float, optional
+        Learning rate at the start, and where it falls to.
+    min_count : int, optional
+        Labels that occur less often are left out.
+    sample : float, optional
+        Subsampling of frequent items: the threshold, `subsample` of `UnsupervisedTask`; 0
+        for none.
+    ns_exponent : float, optional
+        Negatives are drawn in proportion to counts to this power: 0 is uniform, 0.75
+        word2vec's.
+    seed : int, optional
+        It fixes all that is drawn, and on one worker the result to the last bit. By
+        default one is drawn, and kept in `seed_`.
+    device : {"auto", "cpu", "cuda", "cuda:N"}, Cuda or None, optional
+        Where training, ranking and means are computed: "auto" takes a GPU where there is
+        one, and logs once what it chose; None goes by ``ITEMBED_GPU_DEVICE``, else takes
+        the CPU. Tables are copied to a GPU in each call: ask for many answers at a time.
+    workers : int, optional
+        Threads on the CPU; by default all cores.
+    callbacks : list, optional
+        Those of `train`.
+    optimizer, pooling, loss, l2, reject_positive, reject_itemset, negative_sharing, batch_size
+        As for `UnsupervisedTask`.
+    window_size : int, optional
+        As for `UnsupervisedTask`: for itemsets that are larger than memory.
+    history_exponent : float, optional
+        The vector of an itemset is the mean of its items' rows, each weighted by its
+        count to the power of minus this; above 0, frequent items say less. 0 is the
+        plain mean. By default 0.5, and 0 with ``pooling="mean"``, which trains the plain one.
+    fold_in : int, optional
+        So many epochs of training move that vector on, among rows of `syn1_` that stay as
+        they are; see `transform`.
+    popularity : float, optional
+        So many times the logarithm of an item's count is added to its score by
+        `recommend`. As the dot product estimates log P(item | itemset) - log Q(item), with Q
+        the noise (Levy and Goldberg, "Neural word embedding as implicit matrix
+        factorization", 2014), `ns_exponent` brings scores of dot products back to
+        probabilities.
+    similarity : {"dot", "cosine"}, optional
+        How `recommend` compares the vector of an itemset with the rows of `syn1_`.
+    progress : bool, optional
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    embeddings_ : Embeddings
+        Labels, `vectors` (syn0), `context` (syn1) and `counts`. The rows of a first `fit` are
+        the most frequent labels first.
+    labels_ : list of object
+        Label of each row.
+    syn0_, syn1_ : float32, (num_label, vector_size)
+        Tables of items, and of items as neighbours.
+    counts_ : int64, num_label
+        Occurrences of each label.
+    history_ : History
+        Of the last training.
+    dropped_ : Dropped
+        What of the itemsets of the last training was left out, and why.
+    seed_ : int
+        The seed given, or the one drawn.
+    accumulators_ : pair of float32, num_label, or None
+        Those of Adagrad.
+    num_fit_ : int
+        Calls of `fit` and `partial_fit` that this model is made of.
+    history_exponent_ : float
+        The exponent in use.
+    unknown_ : Unknown
+        What was unknown in the last `transform`, `recommend` or `score`.
+
+    Examples
+    --------
+    >>> model = Item2Vec(vector_size=64, epochs=50, alpha=0.05, min_count=5, seed=1)
+    >>> model.fit(load_example())
+    >>> labels, scores = model.similar_items("REGENCY CAKESTAND 3 TIER", n=3)
+    >>> labels, scores = model.recommend(["REGENCY CAKESTAND 3 TIER"], n=3)
+    """
+
+    embeddings_: Embeddings
+
+    def __init__(
+        self,
+        vector_size: int = 100,
+        epochs: int = 10,
+        negative: int = 5,
+        alpha: float = 0.025,
+        min_alpha: float = 0.0,
+        min_count: int = 1,
+        sample: float = 0.0,
+        ns_exponent: float = 0.0,
+        seed: int | None = None,
+        device: Device = "auto",
+        workers: int | None = None,
+        callbacks: Iterable[Any] = (),
+        *,
+        optimizer: str = "sgd",
+        pooling: str = "pairs",
+        loss: str = "negative-sampling",
+        l2: float = 0.0,
+        reject_positive: bool = False,
+        reject_itemset: bool = False,
+        negative_sharing: int = 1,
+        batch_size: int = 64,
+        window_size: int | None = None,
+        history_exponent: float | None = None,
+        fold_in: int = 0,
+        popularity: float = 0.0,
+        similarity: str = "dot",
+        progress: bool = False,
+    ) -> None:
+        self.vector_size = vector_size
+        self.epochs = epochs
+        self.negative = negative
+        self.alpha = alpha
+        self.min_alpha = min_alpha
+        self.min_count = min_count
+        self.sample = sample
+        self.ns_exponent = ns_exponent
+        self.seed = seed
+        self.device = device
+        self.workers = workers
+        self.callbacks = callbacks
+        self.optimizer = optimizer
+        self.pooling = pooling
+        self.loss = loss
+        self.l2 = l2
+        self.reject_positive = reject_positive
+        self.reject_itemset = reject_itemset
+        self.negative_sharing = negative_sharing
+        self.batch_size = batch_size
+        self.window_size = window_size
+        self.history_exponent = history_exponent
+        self.fold_in = fold_in
+        self.popularity = popularity
+        self.similarity = similarity
+        self.progress = progress
+
+    @property
+    def history_exponent_(self) -> float:
+        """`history_exponent`, or what suits how the vectors of itemsets are trained."""
+        if self.history_exponent is None:
+            return 0.0 if self.pooling == "mean" else 0.5
+        return self.history_exponent
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "embeddings_")
+
+    @property
+    def labels_(self) -> list[Any]:
+        """Label of each row."""
+        return self.embeddings_.labels
+
+    @property
+    def syn0_(self) -> Float32Array:
+        """Table of the items."""
+        return self.embeddings_.vectors
+
+    @property
+    def syn1_(self) -> Float32Array:
+        """Table of the items as neighbours."""
+        return cast(Float32Array, self.embeddings_.context)
+
+    @property
+    def counts_(self) -> Int64Array:
+        """Occurrences of each label."""
+        return cast(Int64Array, self.embeddings_.counts)
+
+    # ---------------------------------------------------------------- training
+
+    def fit(
+        self,
+        itemsets: Any,
+        y: Any = None,
+        *,
+        weights: Weights | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1,
+        resume: bool = False,
+    ) -> Self:
+        """Learn from itemsets, and forget what was learned before.
+
+        If it fails, what was learned before is still there.
+
+        Parameters
+        ----------
+        itemsets : itemsets
+            Labels of each itemset. Those with fewer than 2 items, after rare labels are
+            left out, are dropped; `dropped_` has the account.
+        y : object, optional
+            Ignored; scikit-learn passes it.
+        weights : iterable of iterable of float, optional
+            Weight of each item.
+        checkpoint, checkpoint_every, resume : optional
+            As for `train`: a folder of checkpoints, epochs from one to the next, and whether
+            to go on from what is there. A seed that was drawn is taken from there as well.
+
+        Returns
+        -------
+        Item2Vec
+            This object.
+
+        Raises
+        ------
+        InputError
+            An argument or a parameter cannot be used, or no itemset is left.
+        DivergenceError
+            Training left the finite numbers.
+        DeviceError
+            The device cannot be had, or failed.
+        """
+        start = self._nothing()
+        if checkpoint is not None and resume and self.seed is None:
+            stored = stored_seed(checkpoint)
+            start = start if stored is None else start._replace(seed=stored)
+        return self._learn(
+            start,
+            itemsets,
+            weights,
+            self.epochs,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+        )
+
+    def partial_fit(
+        self,
+        itemsets: Any,
+        y: Any = None,
+        *,
+        weights: Weights | None = None,
+        epochs: int | None = None,
+    ) -> Self:
+        """Go on learning from more itemsets.
+
+        Labels that are known keep their rows, and those move on from where they are; new
+        labels get rows after them. Counts and the accumulators of Adagrad are carried on.
+        The learning rate begins at `alpha` again. Without a `fit` before, this is one. If it
+        fails, the model is as before.
+
+        Parameters
+        ----------
+        itemsets : itemsets
+            The new itemsets alone. `min_count` counts in these, and only of new labels.
+        y : object, optional
+            Ignored.
+        weights : iterable of iterable of float, optional
+            Weight of each item.
+        epochs : int, optional
+            Number of passes over them; by default the parameter.
+
+        Returns
+        -------
+        Item2Vec
+            This object.
+
+        Raises
+        ------
+        InputError
+            As of `fit`; or `vector_size` is not that of the model.
+        DivergenceError, DeviceError
+            As of `fit`.
+        """
+        start = self._so_far() if self.__sklearn_is_fitted__() else self._nothing()
+        return self._learn(start, itemsets, weights, self.epochs if epochs is None else epochs)
+
+    def _nothing(self) -> _Start:
+        dim = checks.integer("vector_size", self.vector_size, 1)
+        table = np.zeros((0, dim), dtype=np.float32)
+        embeddings = Embeddings([], table, context=table, counts=np.zeros(0, dtype=np.int64))
+        return _Start(embeddings, None, resolve_seed(self.seed), 0)
+
+    def _so_far(self) -> _Start:
+        dim = self.embeddings_.dimension
+        if checks.integer("vector_size", self.vector_size, 1) != dim:
+            raise InputError(
+                f"vector_size is {self.vector_size}, and the model has {dim}; "
+                "keep that, or call fit"
+            )
+        return _Start(self.embeddings_, self.accumulators_, self.seed_, self.num_fit_)
+
+    def _learn(
+        self,
+        start: _Start,
+        itemsets: Any,
+        weights: Weights | None,
+        epochs: int,
+        **checkpoints: Any,
+    ) -> Self:
+        """Train copies of tables, with rows for new labels, and keep them if all went well."""
+        old = start.embeddings
+        labels, counts, packed = with_new_labels(
+            as_packed("itemsets", itemsets, weights),
+            old,
+            checks.integer("min_count", self.min_count),
+            min_length=2,
+        )
+        if not packed.num_itemset:
+            raise InputError(
+                f"itemsets: none has two items to learn from ({packed.dropped}); "
+                "pass longer ones, or a lower min_count"
+            )
+        # Each call draws from a stream of its own, and new rows are unlike those of before.
+        seed = (start.seed + start.num_fit) % (1 << 64)
+        new = np.zeros((len(labels) - len(old), old.dimension), dtype=np.float32)
+        syn1 = np.concatenate([cast(Float32Array, old.context), new])
+        if len(new):
+            new = initialize_syn(*new.shape, seed=seed, device="cpu")
+        syn0 = np.concatenate([old.vectors, new])
+        # Made before training, as it may refuse the labels; it does not copy the tables.
+        embeddings = Embeddings(labels, syn0, context=syn1, counts=counts)
+        task = UnsupervisedTask(
+            packed.indices,
+            packed.offsets,
+            syn0,
+            syn1,
+            weights=packed.weights,
+            subsample=self.sample,
+            accumulators=self._accumulators(start, len(labels)),
+            pooling=self.pooling,
+            window_size=self.window_size,
+            **self._task_options(counts, seed),
+        )
+        self.history_ = self._train(task, epochs, **checkpoints)
+        self.embeddings_ = embeddings
+        self.accumulators_ = task.accumulators
+        self.dropped_ = packed.dropped
+        self.seed_, self.num_fit_ = start.seed, start.num_fit + 1
+        return self
+
+    def _accumulators(self, start: _Start, num_label: int) -> Accumulators | None:
+        """Return those to go on from, with zeros for new labels; None for new ones."""
+        if start.accumulators is None or self.optimizer != "adagrad":
+            return None
+        left, right = (
+            np.concatenate([values, np.zeros(num_label - len(values), dtype=np.float32)])
+            for values in start.accumulators
+        )
+        return left, right
+
+    # ------------------------------------------------------ vectors of itemsets
+
+    def transform(
+        self, itemsets: Any, *, weights: Weights | None = None, fold_in: int | None = None
+    ) -> Float32Array:
+        """Return a vector for each itemset, also one never seen.
+
+        It is the weighted mean of the rows of its items, ``sum(w_i * c_i**-h * x_i) /
+        sum(abs(w_i) * c_i**-h)``, with the weights w, counts c and `history_exponent` h.
+        Items that are unknown are left out; `unknown_` counts them, and a warning is
+        logged. Without a known item, the vector is zeros.
+
+        With `fold_in`, the vector is trained from there on: by `itemset_task`, on what it
+        predicts of its own items, with the learning rates and the options of the model and
+        `syn1_` frozen. As each itemset draws negatives by its place, it then depends a
+        little on the others that are asked for at once.
+
+        Parameters
+        ----------
+        itemsets : itemsets
+            Labels of each itemset.
+        weights : iterable of iterable of float, optional
+            Weight of each item.
+        fold_in : int, optional
+            Epochs of that training; by default the parameter.
+
+        Returns
+        -------
+        float32 (num_itemset, vector_size)
+
+        Raises
+        ------
+        InputError
+            An argument cannot be used, or the model is not fitted.
+        DeviceError
+            The device cannot be had, or failed.
+        """
+        known = self._known("itemsets", itemsets, weights)
+        return checks.on_host(  # type: ignore[no-any-return]
+            self._vectors(known, self.history_exponent_, fold_in)
+        )
+
+    def _known(self, name: str, itemsets: Any, weights: Weights | None = None) -> KnownItemsets:
+        self._check_fitted()
+        known = only_known(as_packed(name, itemsets, weights), self.embeddings_)
+        self._count_unknown(known)
+        return known
+
+    def _vectors(
+        self, known: KnownItemsets, history_exponent: float, fold_in: int | None = None
+    ) -> Any:
+        """Return the vector of each itemset, where the device is."""
+        fold_in = checks.integer("fold_in", self.fold_in if fold_in is None else fold_in)
+        exponent = checks.number("history_exponent", history_exponent)
+        weights = np.maximum(self.counts_[known.rows], 1.0) ** -exponent
+        if known.weights is not None:
+            weights = weights * known.weights
+        means = pool_rows(
+            self._place(self.syn0_), known.rows, known.offsets, weights, num_threads=self.workers
+        )
+        return self._fold_in(known, checks.on_host(means), fold_in) if fold_in else means
+
+    def _fold_in(self, known: KnownItemsets, vectors: Float32Array, epochs: int) -> Float32Array:
+        """Train the vectors of itemsets that have items, in a copy."""
+        used = known.used
+        if used.any():
+            # Itemsets without items take no place among the items.
+            bounds = np.concatenate([[0], known.offsets[1:][used]])
+            rows = vectors[used]
+            task = itemset_task(
+                known.rows,
+                bounds,
+                rows,
+                self.syn1_,
+                weights=known.weights,
+                update_right=False,
+                **self._task_options(self.counts_, self.seed_),
+            )
+            self._train(task, epochs, quietly=True)
+            vectors[used] = rows
+        return vectors
+
+    # ----------------------------------------------------------------- answers
+
+    def similar_items(
+        self, item: Any, n: int = 10, filter_items: Any = None, items: Any = None
+    ) -> tuple[ObjectArray, Float32Array]:
+        """Return the items that are nearest by the cosine of their rows of `syn0_`, exactly.
+
+        Parameters
+        ----------
+        item : label, or list or array of labels
+            An item, or many: a list holds many, and anything else, a tuple too, is one.
+        n : int, optional
+            How many neighbours.
+        filter_items : label, or list, set or array of labels, optional
+            Items never returned. An item is no neighbour of itself anyway.
+        items : label, or list, set or array of labels, optional
+            Items that alone may be returned.
+
+        Returns
+        -------
+        labels : object (n,) or (q, n)
+            Of one item, its neighbours, best first; fewer where there are no more. Of
+            many, a row each, padded with None.
+        scores : float32 (n,) or (q, n)
+            Cosines; -inf where the label is None.
+
+        Raises
+        ------
+        UnknownLabelError
+            `item`, or one of `items`, is not among the labels.
+        InputError
+            An argument cannot be used, or the model is not fitted.
+        DeviceError
+            The device cannot be had, or failed.
+
+        Notes
+        -----
+        Memory beyond that of `top_n`: a copy of the table, with rows of length 1.
+        """
+        self._check_fitted()
+        many = isinstance(item, list | np.ndarray)
+        own = np.array([self.embeddings_.index(x) for x in (item if many else [item])], np.int64)
+        unit = unit_rows(self.syn0_)
+        rows, scores = top_n(
+            unit[own],
+            self._place(unit),
+            n,
+            exclude=(own, np.arange(len(own) + 1)),
+            candidates=self._candidates(items, filter_items),
+            num_threads=self.workers,
+        )
+        # Rounding makes a cosine of 1.0000001.
+        return self._answer(rows, np.minimum(scores, np.float32(1)), many)
+
+    def recommend(
+        self,
+        baskets: Any,
+        n: int = 10,
+        filter_already_liked_items: bool = True,
+        filter_items: Any = None,
+        items: Any = None,
+        *,
+        history_exponent: float | None = None,
+        popularity: float | None = None,
+        similarity: str | None = None,
+    ) -> tuple[ObjectArray, Float32Array]:
+        """Return the items that go best with a basket, or with each of many.
+
+        The score of item r is ``v . syn1_[r] + popularity * log(counts[r])``, with the vector v
+        of the basket that `transform` returns; for the similarity "cosine", both are
+        scaled to length 1 first. Unknown items are left out as there. A basket without a
+        known item is answered with the most frequent items, and the logarithms of their
+        shares of all occurrences as scores.
+
+        Parameters
+        ----------
+        baskets : list, tuple, set or array of labels, or itemsets
+            What can be hashed is a label, and what cannot (a list, a set, an array) is a
+            basket: so a list of labels is one basket, and a list of lists many. Packed
+            itemsets, tables and matrices are many.
+        n : int, optional
+            How many items.
+        filter_already_liked_items : bool, optional
+            Whether items of the basket itself are left out.
+        filter_items : label, or list, set or array of labels, optional
+            Items never returned; unknown ones are none anyway.
+        items : label, or list, set or array of labels, optional
+            Items that alone may be returned.
+        history_exponent, popularity, similarity : optional
+            By default the parameters of the model.
+
+        Returns
+        -------
+        labels : object (n,) or (q, n)
+            For one basket, items, best first; fewer where there are no more. For many, a
+            row each, padded with None.
+        scores : float32 (n,) or (q, n)
+            -inf where the label is None.
+
+        Raises
+        ------
+        UnknownLabelError
+            One of `items` is not among the labels.
+        InputError
+            An argument cannot be used, or the model is not fitted.
+        DeviceError
+            The device cannot be had, or failed.
+        """
+        self._check_fitted()
+        many, baskets = self._one_or_many(baskets)
+        known = self._known("baskets", baskets)
+        exponent = self.history_exponent_ if history_exponent is None else history_exponent
+        vectors, table, bias = self._scored(known, exponent, popularity, similarity)
+        rows, scores = rank(
+            vectors,
+            table,
+            n,
+            known.used,
+            log_shares(self.counts_),
+            bias=bias,
+            exclude=(known.rows, known.offsets) if filter_already_liked_items else None,
+            candidates=self._candidates(items, filter_items),
+            num_threads=self.workers,
+        )
+        return self._answer(rows, scores, many)
+
+    def score(self, itemsets: Any, y: Any = None, k: int = 10) -> float:
+        """Return the NDCG@k of finding a hidden item of each itemset again.
+
+        Of each itemset of at least two different known items, one occurrence is drawn
+        (always the same) and that item is hidden. All items but those that remain are
+        ranked as `recommend` does, with the parameters of the model. Unknown items are left
+        out first, and counted in `unknown_`.
+
+        Parameters
+        ----------
+        itemsets : itemsets
+            Itemsets that were held out. Their weights are not used.
+        y : object, optional
+            Ignored.
+        k : int, optional
+            How many of the first items to look at.
+
+        Returns
+        -------
+        float
+            Mean over the itemsets, from 0 to 1; higher is better. See `metrics.ndcg`.
+
+        Raises
+        ------
+        InputError
+            An argument cannot be used, no itemset has two known items, or the model is
+            not fitted.
+        DeviceError
+            The device cannot be had, or failed.
+        """
+        known = self._known("itemsets", itemsets)
+        split = leave_last_out(*_shuffled(known))
+        if not split.num_query:
+            raise InputError(
+                f"itemsets: none of {len(known)} has two different known items; pass others"
+            )
+        history = KnownItemsets(*split.history, None, known.unknown)
+        vectors, table, bias = self._scored(history, self.history_exponent_)
+        evaluation = evaluate(
+            vectors,
+            table,
+            split,
+            k,
+            bias=bias,
+            counts=self.counts_,
+            num_threads=self.workers,
+        )
+        return evaluation[f"ndcg@{k}"]
+
+    def _scored(
+        self,
+        known: KnownItemsets,
+        history_exponent: float,
+        popularity: float | None = None,
+        similarity: str | None = None,
+    ) -> tuple[Any, Any, npt.NDArray[Any] | None]:
+        """Return vectors, a table and a bias, which together make the scores."""
+        popularity = checks.number(
+            "popularity", self.popularity if popularity is None else popularity
+        )
+        similarity = self.similarity if similarity is None else similarity
+        if similarity not in SIMILARITIES:
+            raise InputError(
+                f"similarity is {similarity!r}; pass one of {', '.join(map(repr, SIMILARITIES))}"
+            )
+        vectors, table = self._vectors(known, history_exponent), self.syn1_
+        if similarity == "cosine":
+            vectors, table = unit_rows(checks.on_host(vectors)), unit_rows(table)
+        bias = popularity * np.log(np.maximum(self.counts_, 1))
+        return vectors, self._place(table), bias if popularity else None
+
+    def _one_or_many(self, baskets: Any) -> tuple[bool, Any]:
+        """Tell one basket from many, and return a list of baskets in either case."""
+        is_table = hasattr(baskets, "tocsr") or hasattr(baskets, "columns")
+        if isinstance(baskets, PackedItemsets) or is_table:
+            return True, baskets
+        if isinstance(baskets, str | bytes) or not isinstance(baskets, Iterable):
+            raise InputError(
+                f"baskets is {checks.show(baskets)}; pass a list of labels, or a list of lists"
+            )
+        members = list(baskets)
+        are_labels = list(map(_is_hashable, members))
+        if not any(are_labels) and members:
+            return True, members
+        if not all(are_labels):
+            raise InputError(
+                f"baskets holds labels, as {checks.show(members[are_labels.index(True)])}, and "
+                f"baskets, as {checks.show(members[are_labels.index(False)])}; "
+                "pass a list of labels, or a list of lists"
+            )
+        kinds = set(map(type, self.embeddings_.labels))
+        for member in members:
+            if isinstance(member, tuple | frozenset) and type(member) not in kinds:
+                raise InputError(
+                    f"baskets holds {checks.show(member)}, which is a label, and no label of the "
+                    f"model is a {type(member).__name__}; to pass many baskets, make each a list"
+                )
+        return False, [members]
+
+    def _candidates(self, items: Any, filter_items: Any) -> Int64Array | None:
+        """Return the rows that may be returned; None for all."""
+        if items is None and filter_items is None:
+            return None
+        if items is None:
+            chosen = np.arange(len(self.embeddings_), dtype=np.int64)
+        else:
+            chosen = np.array([self.embeddings_.index(x) for x in _listed(items)], np.int64)
+        if filter_items is not None:
+            chosen = np.setdiff1d(chosen, find_rows(self.embeddings_, _listed(filter_items)))
+        return chosen
+
+    def _answer(
+        self, rows: Int64Array, scores: Float32Array, many: bool
+    ) -> tuple[ObjectArray, Float32Array]:
+        labels = labels_at(self.labels_, rows)
+        if many:
+            return labels, scores
+        found = rows[0] >= 0
+        return labels[0][found], scores[0][found]
+
+    # --------------------------------------------------------------- to a disk
+
+    def _state(self) -> tuple[list[Any], dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        tensors: dict[str, npt.NDArray[Any]] = {
+            # Named as `Embeddings` names them, which reads this folder as well.
+            "vectors": self.syn0_,
+            "context": self.syn1_,
+            "counts": self.counts_,
+        }
+        if self.accumulators_ is not None:
+            tensors["accumulators0"], tensors["accumulators1"] = self.accumulators_
+        return self.labels_, tensors, {"seed": self.seed_, "num_fit": self.num_fit_}
+
+    def _restore(
+        self, labels: list[Any], tensors: dict[str, npt.NDArray[Any]], state: dict[str, Any]
+    ) -> None:
+        self.embeddings_ = Embeddings(
+            labels, tensors["vectors"], context=tensors["context"], counts=tensors["counts"]
+        )
+        self.seed_, self.num_fit_ = int(state["seed"]), int(state["num_fit"])
+        self.accumulators_ = None
+        if "accumulators0" in tensors:
+            self.accumulators_ = tensors["accumulators0"], tensors["accumulators1"]
+
+
+def _shuffled(known: KnownItemsets) -> tuple[npt.NDArray[Any], Int64Array]:
+    """Return packed itemsets, each in a random order that depends on the items alone."""
+    rows, owners = known.rows, known.owners
+    # Sets of strings come in another order in each process.
+    rows = rows[np.lexsort((rows, owners))]
+    draws = np.random.Generator(np.random.Philox(key=SCORE_SEED)).random(len(rows))
+    return rows[np.lexsort((draws, owners))], known.offsets
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

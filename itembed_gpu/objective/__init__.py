@@ -1,0 +1,1 @@
+"""What is trained, whatever the device: options, arrays, random stream, order of an epoch."""

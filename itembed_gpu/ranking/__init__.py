@@ -1,0 +1,1 @@
+"""Exact search by dot product, and means of rows."""

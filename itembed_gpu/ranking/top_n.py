@@ -1,0 +1,857 @@
+"""Exact top-n by dot product, and the mean rows that make its queries, with bounded memory.
+
+All rows are compared with every query, a tile of both at a time. The tile's scores
+are a matrix product in float32; they only screen: a row that may belong to the best
+n, given how far off such a product can be, gets its score computed again, summed in
+float64 in the order of the dimensions and rounded once. So neither tiles nor threads
+nor the device change a result, and equal rows have equal scores.
+
+A product in float32 is off by less than ``D * eps / (1 - D * eps)`` times the product
+of the norms, ``eps = 2**-24``, in whatever order it is summed (N. Higham, Accuracy and
+Stability of Numerical Algorithms, 2002, section 3.1).
+
+A tile holds rows from the whole of the table, at equal distances: after the first one,
+few rows pass the screen, also if the rows are sorted by what makes scores large.
+"""
+
+# mypy: disallow-untyped-decorators=False
+# (Numba's decorators lose the types of what they compile.)
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+from numba.extending import register_jitable
+
+from .. import checks
+from ..backends.cpu.task import _share, is_finite
+from ..checks import Float32Array, Int32Array, Int64Array
+from ..errors import DeviceError, InputError
+from ..sets import Packed, set_keys
+
+Float64Array: TypeAlias = npt.NDArray[np.float64]
+
+# A tile of scores on the CPU: 32 MiB.
+QUERY_TILE = 2048
+ROW_TILE = 4096
+# Scores looked at together.
+BLOCK = 64
+# With fewer scores, or pooled values, than this, a thread is not worth starting.
+SCORES_PER_THREAD = 1 << 18
+VALUES_PER_THREAD = 1 << 16
+
+# On a device a tile is as wide as memory allows, up to 1 GiB of scores.
+DEVICE_QUERY_TILE = 4096
+DEVICE_MAX_SCORES = 1 << 28
+# Bytes at the peak for each score of a tile: a copy, its partition, a mask, positions.
+DEVICE_BYTES_PER_SCORE = 96
+# Values of rows that are gathered at a time.
+GATHER_VALUES = 1 << 24
+
+# Ties are won by the lower number: the row, and more for rows that lose.
+LOSES = 1 << 32
+# Of a place that is still free.
+FREE = 1 << 40
+_ROW_MASK = LOSES - 1
+
+_EPS = float(np.finfo(np.float32).eps)  # twice the rounding error
+_TINY = float(np.finfo(np.float32).tiny)  # more than what underflow takes away
+_LARGEST = float(np.finfo(np.float32).max) / 4
+
+
+def top_n(
+    queries: Any,
+    table: Any,
+    n: int,
+    *,
+    bias: npt.ArrayLike | None = None,
+    exclude: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    candidates: npt.ArrayLike | None = None,
+    losers: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    num_threads: int | None = None,
+) -> tuple[Int64Array, Float32Array]:
+    """Return the n best rows of a table for each query, by dot product, exactly.
+
+    The score of row r is ``queries[q] . table[r] + bias[r]``, summed in float64 in the
+    order of the dimensions and rounded once to float32. It depends on nothing else, so
+    results are the same with any number of threads, on a GPU as on the CPU, and
+    whatever else is asked at once.
+
+    Parameters
+    ----------
+    queries : float32 (q, D)
+        NumPy or CuPy; there may be none.
+    table : float32 (num_row, D)
+        NumPy or CuPy. Where either lies on a GPU, all the work is done there.
+    n : int
+        How many rows, at least 1.
+    bias : float (num_row,), optional
+        Added to the scores of a row.
+    exclude : (int, int), optional
+        Rows never returned, packed ``(items, offsets)``: those of query q are
+        ``items[offsets[q]:offsets[q + 1]]``. They may repeat.
+    candidates : int, one axis, optional
+        Rows that alone may be returned, to any query. They may repeat.
+    losers : (int, int), optional
+        Packed rows that lose every tie, as relevant items have to in an evaluation
+        that must not gain from ties.
+    num_threads : int, optional
+        Threads on the CPU, by default ``NUMBA_NUM_THREADS``. The matrix product has
+        the threads of NumPy's BLAS (``OPENBLAS_NUM_THREADS`` and the like).
+
+    Returns
+    -------
+    rows : int64 (q, n)
+        NumPy, best first; ties by the lower row. Where fewer than n rows can be had
+        the last ones are -1.
+    scores : float32 (q, n)
+        NumPy; -inf where the row is -1.
+
+    Raises
+    ------
+    InputError
+        A shape or dtype does not fit, a row is not one of the table, a value is not
+        finite, or scores could leave the range of float32.
+    DeviceError
+        The GPU is out of memory, or fails; or the environment variable ``CUPY_TF32`` has
+        it multiply with fewer digits than float32.
+
+    Notes
+    -----
+    Memory beyond the answer, the packed rows (sorted, as int64) and two numbers a
+    query: on the CPU 32 MiB of scores and a copy of 4,096 rows; on a GPU a part of
+    what is free. Rows that tie with the n-th best are all computed again, so that a
+    table of nothing but equal rows takes many times as long.
+
+    Examples
+    --------
+    >>> table = np.array([[1, 0], [0, 1], [1, 1], [1, 0]], dtype=np.float32)
+    >>> rows, scores = top_n(table[:1], table, 3)
+    >>> rows
+    array([[0, 2, 3]])
+    >>> scores
+    array([[1., 1., 1.]], dtype=float32)
+    >>> top_n(table[:1], table, 3, exclude=([0], [0, 1]))[0]
+    array([[2, 3, 1]])
+    """
+    queries, table = _float_table("queries", queries), _float_table("table", table)
+    checks.same_dimension("queries", queries, "table", table)
+    num_query, num_row = len(queries), len(table)
+    n = checks.integer("n", n, 1)
+    num_threads = _num_threads(num_threads)
+    problem = _Problem(
+        queries=queries,
+        table=table,
+        bias=None if bias is None else checks.weights("bias", bias, num_row),
+        candidates=None if candidates is None else _candidate_rows(candidates, num_row),
+        exclude=_sorted_rows("exclude", exclude, num_query, num_row),
+        losers=_sorted_rows("losers", losers, num_query, num_row),
+        n=n,
+    )
+    device = _device_of(queries, table)
+    best = _rank_on_cpu(problem, num_threads) if device is None else _rank_on(device, problem)
+    return _padded(*best, n)
+
+
+def pool_rows(
+    table: Any,
+    items: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    *,
+    num_threads: int | None = None,
+) -> Any:
+    """Return the weighted mean of the rows of each itemset.
+
+    It is ``sum(w_i * row_i) / sum(abs(w_i))``, summed in float64; zeros for an itemset
+    that is empty, or has nothing but weights of zero.
+
+    Parameters
+    ----------
+    table : float32 (num_row, D)
+        NumPy or CuPy.
+    items : int (num_item,)
+        Rows of all itemsets, one itemset after the other.
+    offsets : int (num_itemset + 1,)
+        Where each itemset starts, and the last one ends.
+    weights : float (num_item,), optional
+        One weight an item, by default 1; it may be negative.
+    num_threads : int, optional
+        Threads on the CPU, by default ``NUMBA_NUM_THREADS``.
+
+    Returns
+    -------
+    float32 (num_itemset, D)
+        A CuPy array where the table is one.
+
+    Raises
+    ------
+    InputError
+        A shape or dtype does not fit, a row is not one of the table, or a value is
+        not finite.
+    DeviceError
+        The GPU is out of memory, or fails.
+
+    Examples
+    --------
+    >>> table = np.array([[2, 0], [0, 4]], dtype=np.float32)
+    >>> pool_rows(table, [0, 1, 1], [0, 2, 2, 3])
+    array([[1., 2.],
+           [0., 0.],
+           [0., 4.]], dtype=float32)
+    >>> pool_rows(table, [0, 1], [0, 2], weights=[1, -1])
+    array([[ 1., -2.]], dtype=float32)
+    """
+    table = _float_table("table", table)
+    given = checks.vector("items", items, "iu", "integers")
+    bounds = checks.offsets("offsets", offsets, len(given))
+    first, last = bounds[0], bounds[-1]
+    rows = _rows_of("items", given[first:last], len(table))
+    if weights is None:
+        factors = np.empty(0, dtype=np.float32)
+    else:
+        factors = checks.weights("weights", weights, len(given))[first:last]
+    device = _device_of(table)
+    bounds = bounds - first
+    if device is None:
+        pooled = _pool_on_cpu(table, rows, bounds, factors, _num_threads(num_threads))
+        finite = is_finite(pooled) if pooled.size else True
+    else:
+        from ..backends.cuda import task as cuda
+
+        with cuda._device(device):
+            pooled = _pool_with(cuda._cupy(), table, rows, bounds, factors)
+            finite = bool(cuda._cupy().isfinite(pooled).all())
+    if not finite:
+        itemset = int(np.isfinite(checks.on_host(pooled)).all(axis=1).argmin())
+        raise InputError(
+            f"table holds a value that is not finite in a row of itemset {itemset}; "
+            "drop that row, or train with a lower learning rate"
+        )
+    return pooled
+
+
+# ------------------------------------------------------------------ arguments
+
+
+def packed_rows(name: str, value: Any, num_set: int, num_row: int) -> Packed:
+    """Check rows of a table packed by query.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument.
+    value : (int, int)
+        ``(items, offsets)``; items outside the offsets are left out.
+    num_set : int
+        Number of queries.
+    num_row : int
+        Rows of the table.
+
+    Returns
+    -------
+    items : int32 (num_item,)
+    offsets : int64 (num_set + 1,)
+        They begin at 0.
+
+    Raises
+    ------
+    InputError
+        It is no such pair, or holds a row that is not one of the table.
+    """
+    given, bounds = split_packed(name, value)
+    if len(bounds) != num_set + 1:
+        raise InputError(
+            f"{name}: offsets bound {len(bounds) - 1} sets of rows for {num_set} queries; "
+            "pass one for each, which may be empty"
+        )
+    rows = _rows_of(f"{name} (items)", given[bounds[0] : bounds[-1]], num_row)
+    return rows, bounds - bounds[0]
+
+
+def split_packed(name: str, value: Any) -> tuple[npt.NDArray[Any], Int64Array]:
+    """Check that a value is a pair ``(items, offsets)`` of arrays that fit each other."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise InputError(
+            f"{name} is {checks.show(value)}; pass a pair (items, offsets) of packed rows"
+        )
+    items = checks.vector(f"{name} (items)", value[0], "iu", "integers")
+    return items, checks.offsets(f"{name} (offsets)", value[1], len(items))
+
+
+def _rows_of(name: str, given: npt.NDArray[Any], num_row: int) -> Int32Array:
+    """Check rows of a table; there may be none."""
+    if not given.size:
+        return np.empty(0, dtype=np.int32)
+    return checks.items(name, given, num_row)
+
+
+def _float_table(name: str, value: Any) -> Any:
+    """Check a float32 array of two axes, of NumPy or CuPy; it may have no rows."""
+    if not isinstance(value, np.ndarray) and not (
+        checks.on_device(value) and hasattr(value, "get")
+    ):
+        raise InputError(f"{name} is a {type(value).__name__}; pass a NumPy or a CuPy array")
+    if value.ndim != 2 or not value.shape[1]:
+        raise InputError(f"{name} has shape {value.shape}; pass two axes, of (rows, dimension)")
+    if value.dtype != np.float32:
+        raise InputError(f"{name} has dtype {value.dtype}; pass {name}.astype(np.float32)")
+    if len(value) > np.iinfo(np.int32).max:
+        raise InputError(f"{name} has {len(value)} rows; pass at most 2**31 - 1")
+    return value
+
+
+def _candidate_rows(value: npt.ArrayLike, num_row: int) -> Int64Array:
+    given = checks.vector("candidates", value, "iu", "integers")
+    return np.unique(_rows_of("candidates", given, num_row)).astype(np.int64)
+
+
+def _sorted_rows(name: str, value: Any, num_query: int, num_row: int) -> Packed:
+    """Check packed rows, and sort those of each query; of nothing, make empty sets."""
+    if value is None:
+        return np.empty(0, dtype=np.int32), np.zeros(num_query + 1, dtype=np.int64)
+    items, offsets = packed_rows(name, value, num_query, num_row)
+    keys = set_keys(items, offsets)
+    keys.sort()
+    keys &= _ROW_MASK
+    return keys.astype(np.int32), offsets
+
+
+def _num_threads(value: int | None) -> int:
+    if value is None:
+        return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    return checks.integer("num_threads", value, 1)
+
+
+def _device_of(*arrays: Any) -> int | None:
+    """Return the number of the GPU on which the first array lies that is not on the host."""
+    return next((int(a.device.id) for a in arrays if checks.on_device(a)), None)
+
+
+# -------------------------------------------------------------------- problem
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What is asked: checked arguments, the packed rows sorted."""
+
+    queries: Any
+    table: Any
+    bias: Float32Array | None
+    candidates: Int64Array | None
+    exclude: Packed
+    losers: Packed
+    n: int
+
+    @property
+    def num_candidate(self) -> int:
+        return len(self.table) if self.candidates is None else len(self.candidates)
+
+    @property
+    def width(self) -> int:
+        """How many rows a query can have."""
+        return min(self.n, self.num_candidate)
+
+    def tiles(self, num_row: int) -> Iterator[Int64Array]:
+        """Candidates in parts of at most so many, each from the whole range, ascending."""
+        step = max(1, -(-self.num_candidate // num_row))
+        for start in range(min(step, self.num_candidate)):
+            if self.candidates is None:
+                yield np.arange(start, self.num_candidate, step, dtype=np.int64)
+            else:
+                yield np.ascontiguousarray(self.candidates[start::step])
+
+
+def _check_query_norms(norms: Float64Array) -> None:
+    if not np.isfinite(norms).all():
+        row = int(np.isfinite(norms).argmin())
+        raise InputError(f"queries: row {row} holds a value that is not finite; drop that row")
+
+
+def _check_row(row: int) -> None:
+    """Refuse a table for a row with a value that is not finite; -1 is none."""
+    if row >= 0:
+        raise InputError(
+            f"table: row {row} holds a value that is not finite; "
+            "drop that row, or train with a lower learning rate"
+        )
+
+
+def _check_range(query_norm: float, row_norm: float, largest_bias: float) -> None:
+    """Refuse what could overflow float32; squares of its numbers do not overflow float64."""
+    if query_norm * row_norm + largest_bias > _LARGEST:
+        raise InputError(
+            f"queries with norms up to {query_norm:.3g}, table with norms up to {row_norm:.3g} "
+            f"and bias up to {largest_bias:.3g} have scores that may not fit float32; scale them"
+        )
+
+
+def _padded(scores: Float32Array, ties: Int64Array, n: int) -> tuple[Int64Array, Float32Array]:
+    """Sort what was found, and fill the places that are left."""
+    order = np.lexsort((ties, -scores))
+    num_query, width = scores.shape
+    rows_out = np.full((num_query, n), -1, dtype=np.int64)
+    scores_out = np.full((num_query, n), -np.inf, dtype=np.float32)
+    ties = np.take_along_axis(ties, order, axis=1)
+    rows_out[:, :width] = np.where(ties == FREE, -1, ties & _ROW_MASK)
+    scores_out[:, :width] = np.take_along_axis(scores, order, axis=1)
+    return rows_out, scores_out
+
+
+# ------------------------------------------------------------------ on the CPU
+
+
+@functools.cache
+def _kernel(function: Callable[..., Any], keep: bool = True) -> Any:
+    """Compile a function at its first call, and keep its code on disk or not."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    if keep:
+        with contextlib.suppress(RuntimeError):  # Numba finds no folder to keep it in
+            return njit(cache=True, **options)(function)
+    return njit(**options)(function)
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in its compiled form."""
+    try:
+        return _kernel(function)(*args)
+    except OSError:  # its code cannot be kept: the disk is full, or the like
+        return _kernel(function, False)(*args)
+
+
+def _share_range(
+    function: Callable[[int, int], Any], length: int, values_each: int, num_threads: int, least: int
+) -> None:
+    """Call a function with parts of a range, on as many threads as the work is worth."""
+    num_threads = max(1, min(num_threads, length * values_each // least))
+    size = max(1, -(-length // (2 * num_threads if num_threads > 1 else 1)))
+
+    def some(start: int) -> Any:
+        return function(start, min(start + size, length))
+
+    _share(some, range(0, length, size), num_threads)
+
+
+def _rank_on_cpu(problem: _Problem, num_threads: int) -> tuple[Float32Array, Int64Array]:
+    """Return scores and ties of the best rows of each query, a heap each."""
+    # Read-only arrays would be compiled for once more.
+    queries = np.require(problem.queries, requirements=["C", "W"])
+    table, num_query = checks.on_host(problem.table), len(queries)
+    norms = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
+    _check_query_norms(norms)
+    scores = np.full((num_query, problem.width), -np.inf, dtype=np.float32)
+    ties = np.full((num_query, problem.width), FREE, dtype=np.int64)
+    if not num_query:
+        return scores, ties
+    bias, tile_bias = problem.bias, np.empty(0, dtype=np.float32)
+    buffer = np.empty(min(num_query, QUERY_TILE) * min(ROW_TILE, len(table)), dtype=np.float32)
+    for rows in problem.tiles(ROW_TILE):
+        tile = np.empty((len(rows), table.shape[1]), dtype=np.float32)
+        norm, wrong = _call(_copy_tile, table, rows, tile)
+        _check_row(wrong)
+        if bias is not None:
+            tile_bias = bias[rows]
+        largest_bias = float(np.abs(tile_bias).max(initial=0))
+        _check_range(norms.max(), norm, largest_bias)
+        for first in range(0, num_query, QUERY_TILE):
+            block = queries[first : first + QUERY_TILE]
+            screen = buffer[: len(block) * len(rows)].reshape(len(block), len(rows))
+            with np.errstate(all="ignore"):  # some libraries raise flags for no reason
+                np.matmul(block, tile.T, out=screen)
+            _share_range(
+                functools.partial(
+                    _call, _scan, screen, first, queries, norms, tile, tile_bias, rows,
+                    norm, largest_bias, *problem.exclude, *problem.losers, scores, ties,
+                ),
+                len(block),
+                len(rows),
+                num_threads,
+                SCORES_PER_THREAD,
+            )  # fmt: skip
+    return scores, ties
+
+
+@njit(nogil=True, fastmath={"reassoc", "nsz", "contract"})
+def _square(values: Float32Array) -> float:
+    """Sum of squares, in float64, in an order that can be vectorised."""
+    total = 0.0
+    for d in range(len(values)):
+        total += np.float64(values[d]) * np.float64(values[d])
+    return total
+
+
+def _copy_tile(table: Float32Array, rows: Int64Array, tile: Float32Array) -> tuple[float, int]:
+    """Copy rows; return their largest norm, and the first that is not finite, or -1."""
+    largest = 0.0
+    for i in range(len(rows)):
+        row = rows[i]
+        for d in range(tile.shape[1]):
+            tile[i, d] = table[row, d]
+        square = _square(tile[i])
+        if not np.isfinite(square):
+            return largest, row
+        largest = max(largest, square)
+    return np.sqrt(largest), -1
+
+
+@register_jitable
+def _margin(scale: float, largest_bias: float, dim: int) -> float:
+    """How far a screening score may be off, given the product of the norms."""
+    if scale == 0.0:
+        return 0.0
+    return _EPS * ((dim + 4) * scale + 2 * largest_bias) + dim * _TINY
+
+
+@register_jitable
+def _cut(score: float, tie: int, first_row: int, margin: float) -> np.float32:
+    """What a screening score must be above, for the row to come before the n-th best."""
+    if margin == 0.0 and first_row > tie:
+        return np.float32(score)  # scores are exact, and ties are lost
+    # The score itself may have been rounded up, or tie.
+    return np.float32(score - margin - _EPS * abs(score) - _TINY)
+
+
+@register_jitable
+def _next_block(scores: Float32Array, bias: Float32Array, begin: int, cut: np.float32) -> int:
+    """Return where the next block begins that has a score above a limit, or the rest does.
+
+    Without branches inside a block, and with a length that is known when it is
+    compiled, this is vectorised; an unsigned position needs no check for its sign.
+    """
+    while begin + BLOCK <= len(scores):
+        found = np.int32(0)
+        if len(bias):
+            for j in range(BLOCK):
+                place = np.uint64(begin + j)
+                found |= np.int32(scores[place] + bias[place] > cut)
+        else:
+            for j in range(BLOCK):
+                found |= np.int32(scores[np.uint64(begin + j)] > cut)
+        if found:
+            break
+        begin += BLOCK
+    return begin
+
+
+@register_jitable
+def _contains(items: Int32Array, start: int, stop: int, row: int) -> bool:
+    """Whether a row is among some that are sorted."""
+    while start < stop:
+        middle = (start + stop) >> 1
+        if items[middle] < row:
+            start = middle + 1
+        elif items[middle] > row:
+            stop = middle
+        else:
+            return True
+    return False
+
+
+@register_jitable
+def _is_worse(score: Any, tie: int, other_score: Any, other_tie: int) -> bool:
+    """Whether the first comes after the second."""
+    return bool(score < other_score or (score == other_score and tie > other_tie))
+
+
+@register_jitable
+def _replace_worst(scores: Float32Array, ties: Int64Array, score: np.float32, tie: int) -> None:
+    """Put a row in the place of the worst one, which is the root of a heap."""
+    place, length = 0, len(scores)
+    while True:
+        child = 2 * place + 1
+        if child >= length:
+            break
+        other = child + 1
+        if other < length and _is_worse(scores[other], ties[other], scores[child], ties[child]):
+            child = other
+        if not _is_worse(scores[child], ties[child], score, tie):
+            break
+        scores[place], ties[place] = scores[child], ties[child]
+        place = child
+    scores[place], ties[place] = score, tie
+
+
+def _scan(
+    screen: Float32Array,
+    first: int,
+    queries: Float32Array,
+    norms: Float64Array,
+    tile: Float32Array,
+    bias: Float32Array,
+    rows: Int64Array,
+    tile_norm: float,
+    largest_bias: float,
+    exclude: Int32Array,
+    exclude_offsets: Int64Array,
+    losers: Int32Array,
+    loser_offsets: Int64Array,
+    best_scores: Float32Array,
+    best_ties: Int64Array,
+    start: int,
+    stop: int,
+) -> None:
+    """Let the rows of a tile into the heaps of some of the queries that it was scored for."""
+    num_row, dim = tile.shape
+    for i in range(start, stop):
+        query = first + i
+        scores, heap, heap_ties = screen[i], best_scores[query], best_ties[query]
+        margin = _margin(norms[query] * tile_norm, largest_bias, dim)
+        begin = 0
+        while begin < num_row:
+            cut = _cut(heap[0], heap_ties[0], rows[begin], margin)
+            begin = _next_block(scores, bias, begin, cut)
+            end = min(begin + BLOCK, num_row)
+            for j in range(begin, end):
+                rough = scores[j]
+                if len(bias):
+                    rough += bias[j]
+                if not rough > cut:
+                    continue
+                row = rows[j]
+                if _contains(exclude, exclude_offsets[query], exclude_offsets[query + 1], row):
+                    continue
+                total = 0.0
+                for d in range(dim):
+                    total += np.float64(queries[query, d]) * np.float64(tile[j, d])
+                if len(bias):
+                    total += np.float64(bias[j])
+                score, tie = np.float32(total), row
+                if _contains(losers, loser_offsets[query], loser_offsets[query + 1], row):
+                    tie += LOSES
+                if _is_worse(heap[0], heap_ties[0], score, tie):
+                    _replace_worst(heap, heap_ties, score, tie)
+                    cut = _cut(heap[0], heap_ties[0], rows[begin], margin)
+            begin = end
+
+
+def _pool_on_cpu(
+    table: Float32Array,
+    items: Int32Array,
+    offsets: Int64Array,
+    weights: Float32Array,
+    num_threads: int,
+) -> Float32Array:
+    num_itemset = len(offsets) - 1
+    pooled = np.empty((num_itemset, table.shape[1]), dtype=np.float32)
+    if num_itemset:
+        mean_length = len(items) // num_itemset + 1
+        _share_range(
+            functools.partial(_call, _pool, table, items, offsets, weights, pooled),
+            num_itemset,
+            mean_length * table.shape[1],
+            num_threads,
+            VALUES_PER_THREAD,
+        )
+    return pooled
+
+
+def _pool(
+    table: Float32Array,
+    items: Int32Array,
+    offsets: Int64Array,
+    weights: Float32Array,
+    pooled: Float32Array,
+    start: int,
+    stop: int,
+) -> None:
+    """Pool the rows of some of the itemsets."""
+    dim = table.shape[1]
+    sums = np.zeros(dim)
+    for i in range(start, stop):
+        sums[:] = 0.0
+        total = 0.0
+        for position in range(offsets[i], offsets[i + 1]):
+            weight = 1.0
+            if len(weights):
+                weight = np.float64(weights[position])
+            total += abs(weight)
+            row = items[position]
+            for d in range(dim):
+                sums[d] += weight * np.float64(table[row, d])
+        for d in range(dim):
+            pooled[i, d] = sums[d] / total if total > 0.0 else 0.0
+
+
+# ----------------------------------------------------------------- on a device
+
+
+def _rank_on(device: int, problem: _Problem) -> tuple[Float32Array, Int64Array]:
+    """Return scores and ties of the best rows of each query."""
+    from ..backends.cuda import task as cuda
+
+    if os.environ.get("CUPY_TF32", "0") not in ("", "0"):
+        raise DeviceError(
+            "CUPY_TF32 is set, with which products are too rough to screen by; unset it"
+        )
+    cupy = cuda._cupy()
+    with cuda._device(device):
+        free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+        num_score = min(DEVICE_MAX_SCORES, max(1 << 16, free // DEVICE_BYTES_PER_SCORE))
+        return _rank_with(cupy, problem, num_score)
+
+
+def _rank_with(xp: Any, problem: _Problem, num_score: int) -> tuple[Float32Array, Int64Array]:
+    """Rank with the array operations of NumPy or CuPy, so many scores at a time.
+
+    It is what `_rank_on_cpu` does, save that a tile's survivors are sorted into what
+    was found before, where a heap takes them one by one.
+    """
+    queries, table = xp.asarray(problem.queries), xp.asarray(problem.table)
+    bias = None if problem.bias is None else xp.asarray(problem.bias)
+    num_query, width = len(queries), problem.width
+    all_scores = np.full((num_query, width), -np.inf, dtype=np.float32)
+    all_ties = np.full((num_query, width), FREE, dtype=np.int64)
+    height = min(DEVICE_QUERY_TILE, num_query)
+    if not height or not width:
+        return all_scores, all_ties
+    tile_width = max(1, min(num_score // height, 8 * GATHER_VALUES // table.shape[1]))
+    for start in range(0, num_query, height):
+        part = slice(start, start + height)
+        block = _Block(xp, problem, queries[part], start)
+        for rows in problem.tiles(tile_width):
+            block.visit(table, bias, xp.asarray(rows))
+        all_scores[part] = checks.on_host(block.scores)
+        all_ties[part] = checks.on_host(block.ties)
+    return all_scores, all_ties
+
+
+class _Block:
+    """Some queries, and their best rows so far, best first."""
+
+    def __init__(self, xp: Any, problem: _Problem, queries: Any, first: int) -> None:
+        self._xp = xp
+        self._queries = queries
+        self._norms = _row_norms(xp, queries)
+        _check_query_norms(checks.on_host(self._norms))
+        self._exclude = _block_keys(xp, problem.exclude, first, len(queries))
+        self._losers = _block_keys(xp, problem.losers, first, len(queries))
+        self.scores = xp.full((len(queries), problem.width), -np.inf, dtype=np.float32)
+        self.ties = xp.full((len(queries), problem.width), FREE, dtype=np.int64)
+
+    def visit(self, table: Any, bias: Any, rows: Any) -> None:
+        """Compare with a tile: rows of a table, int64, ascending."""
+        xp = self._xp
+        tile = table[rows]
+        tile_bias = None if bias is None else bias[rows]
+        row_norms = _row_norms(xp, tile)
+        norm = float(row_norms.max())
+        if not np.isfinite(norm):
+            _check_row(int(rows[int(xp.isfinite(row_norms).argmin())]))
+        largest_bias = 0.0 if bias is None else float(xp.abs(tile_bias).max())
+        _check_range(float(self._norms.max()), norm, largest_bias)
+        screen = self._queries @ tile.T
+        if bias is not None:
+            screen += tile_bias
+        self._bar(screen, rows)
+        scale = self._norms * norm
+        margin = xp.where(
+            scale > 0, _EPS * ((tile.shape[1] + 4) * scale + 2 * largest_bias), 0.0
+        ) + (scale > 0) * (tile.shape[1] * _TINY)
+        query, column = xp.nonzero(screen > self._cut(screen, margin)[:, None])
+        # Where scores are exact, ties with the n-th best are lost by later rows.
+        late = (margin[query] == 0) & (screen[query, column] <= self.scores[query, -1])
+        may_win = xp.nonzero(~(late & (rows[column] > self.ties[query, -1])))[0]
+        size = max(1, GATHER_VALUES // tile.shape[1])
+        for start in range(0, len(may_win), size):
+            chosen = may_win[start : start + size]
+            self._merge(query[chosen], column[chosen], tile, tile_bias, rows)
+
+    def _bar(self, screen: Any, rows: Any) -> None:
+        """Give the rows that are excluded a score that no row has."""
+        xp = self._xp
+        query, row = self._exclude >> 32, self._exclude & _ROW_MASK
+        column = xp.minimum(xp.searchsorted(rows, row), len(rows) - 1)
+        here = xp.nonzero(rows[column] == row)[0]
+        screen[query[here], column[here]] = -np.inf
+
+    def _cut(self, screen: Any, margin: Any) -> Any:
+        """What a screening score must be above, float32, one a query."""
+        xp, width = self._xp, self.scores.shape[1]
+        cut = _lowered(xp, self.scores[:, -1], margin)
+        if screen.shape[1] > width and not bool(xp.isfinite(self.scores[:, -1]).all()):
+            # Not all have n rows yet: the tile's n-th best, off as well, is a limit too.
+            worst = -xp.partition(-screen, width - 1, axis=1)[:, width - 1]
+            cut = xp.maximum(cut, _lowered(xp, worst, 2 * margin))
+        return cut
+
+    def _merge(self, query: Any, column: Any, tile: Any, bias: Any, rows: Any) -> None:
+        """Compute some scores, and sort them into what was found before."""
+        xp = self._xp
+        left, right = self._queries[query], tile[column]
+        total = xp.zeros(len(query), dtype=np.float64)
+        for d in range(tile.shape[1]):
+            total += left[:, d].astype(np.float64) * right[:, d].astype(np.float64)
+        if bias is not None:
+            total += bias[column].astype(np.float64)
+        row = rows[column]
+        tie = row + LOSES * _is_among(xp, self._losers, (query << 32) | row)
+
+        num_query, width = self.scores.shape
+        numbers = xp.arange(num_query)
+        owners = xp.concatenate([xp.repeat(numbers, width), query])
+        scores = xp.concatenate([self.scores.ravel(), total.astype(np.float32)])
+        ties = xp.concatenate([self.ties.ravel(), tie])
+        # One dtype, as CuPy wants it; float64 holds all of them exactly.
+        keys = [values.astype(np.float64) for values in (ties, -scores, owners)]
+        order = xp.lexsort(xp.stack(keys))
+        begins = xp.searchsorted(owners[order], numbers)
+        best = order[begins[:, None] + xp.arange(width)]
+        self.scores, self.ties = scores[best], ties[best]
+
+
+def _block_keys(xp: Any, packed: Packed, first: int, num_query: int) -> Any:
+    """Return the `set_keys` of some queries, numbered from 0; they are sorted."""
+    items, offsets = packed
+    bounds = offsets[first : first + num_query + 1]
+    return xp.asarray(set_keys(items[bounds[0] : bounds[-1]], bounds))
+
+
+def _is_among(xp: Any, keys: Any, values: Any) -> Any:
+    """Whether each of some values is among sorted keys."""
+    if not len(keys):
+        return xp.zeros(len(values), dtype=bool)
+    return keys[xp.minimum(xp.searchsorted(keys, values), len(keys) - 1)] == values
+
+
+def _row_norms(xp: Any, rows: Any) -> Any:
+    return xp.sqrt(xp.square(rows, dtype=np.float64).sum(axis=1))
+
+
+def _lowered(xp: Any, scores: Any, margin: Any) -> Any:
+    """Return scores less what they and others may be off, float32."""
+    values = scores.astype(np.float64)
+    return (values - margin - _EPS * xp.abs(values) - _TINY).astype(np.float32)
+
+
+def _pool_with(
+    xp: Any, table: Any, items: Int32Array, offsets: Int64Array, weights: Float32Array
+) -> Any:
+    """Pool with the array operations of NumPy or CuPy, some itemsets and items at a time."""
+    num_itemset, dim = len(offsets) - 1, table.shape[1]
+    pooled = xp.empty((num_itemset, dim), dtype=np.float32)
+    size = max(1, GATHER_VALUES // dim)
+    for first in range(0, num_itemset, size):
+        bounds = offsets[first : first + size + 1]
+        sums = xp.zeros((len(bounds) - 1, dim), dtype=np.float64)
+        totals = xp.zeros(len(bounds) - 1, dtype=np.float64)
+        for start in range(int(bounds[0]), int(bounds[-1]), size):
+            stop = min(start + size, int(bounds[-1]))
+            positions = np.arange(start, stop)
+            owners = xp.asarray(np.searchsorted(bounds, positions, side="right") - 1)
+            factors = xp.asarray(weights[start:stop] if len(weights) else np.ones(len(positions)))
+            factors = factors.astype(np.float64)
+            rows = table[xp.asarray(items[start:stop])].astype(np.float64)
+            xp.add.at(sums, owners, factors[:, None] * rows)
+            xp.add.at(totals, owners, xp.abs(factors))
+        totals[totals == 0] = 1  # their sums are zero
+        pooled[first : first + size] = sums / totals[:, None]
+    return pooled

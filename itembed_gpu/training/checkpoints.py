@@ -1,0 +1,349 @@
+"""Checkpoints of a training: written beside it, and gone on from.
+
+A folder (`folders`) holds one file of tensors (the tables, Adagrad's accumulators, and what
+callbacks keep) and in its index the place in the epoch's order, the history, and a description of
+the job, by which a checkpoint of another job is refused.
+
+The tables are copied, and a thread writes the copy while training goes on; at most one write is
+under way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import checks
+from ..backends.protocol import Tally
+from ..disk.folders import Kind
+from ..errors import DataError, InputError
+from .tasks import Leaf, Task
+
+KIND = Kind(
+    index="checkpoint.json",
+    format="itembed_gpu.checkpoint",
+    version=1,
+    files={"tensors": ".safetensors"},
+    what="a checkpoint",
+    cure="train from the beginning, in another folder",
+)
+# Items and offsets at both ends of the packed arrays that tell one job from another.
+_ENDS = 4096
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+@dataclasses.dataclass
+class Place:
+    """How far a training has come.
+
+    Attributes
+    ----------
+    epoch : int
+        Number of the epoch, from 0; as many as there are, once all is done.
+    batch : int
+        Batches of it that are trained.
+    done : list of int
+        Batches that each leaf of the task has trained in all.
+    records : list of dict
+        Those of the epochs that ended.
+    partial : dict
+        What the epoch under way has added up.
+    stopped : bool
+        Whether a callback ended it.
+    """
+
+    epoch: int
+    batch: int
+    done: list[int]
+    records: list[dict[str, Any]]
+    partial: dict[str, Any]
+    stopped: bool = False
+
+    @property
+    def tally(self) -> Tally:
+        """Loss of the epoch under way."""
+        return Tally(*self.partial["tally"])
+
+
+class Checkpoints:
+    """The checkpoints of one call of `train`.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where they are.
+    task : Task
+        What is trained; all of it has to be tasks of this package.
+    every : int
+        Epochs from one to the next.
+    plan : dict
+        Number of epochs and learning rates.
+    callbacks : list
+        Those that have a `state_dict` are kept as well.
+
+    Raises
+    ------
+    InputError
+        The task has parts that are not known, or the folder holds something else.
+    """
+
+    def __init__(
+        self, folder: Any, task: Task, every: int, plan: dict[str, Any], callbacks: list[Any]
+    ) -> None:
+        self.folder = Path(folder)
+        self.every = checks.integer("checkpoint_every", every, 1)
+        self._task = task
+        self._leaves = _leaves_of(task)
+        self._callbacks = [c for c in callbacks if hasattr(c, "state_dict")]
+        self._job = {**plan, "tasks": [_describe(leaf) for leaf in self._leaves]}
+        KIND.next_generation(self.folder)  # refuses what would be lost
+        self._writer: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self.requested: list[int] = []
+
+    # --- going on
+
+    def restore(self, resume: bool) -> Place | None:
+        """Give the tables their values of the checkpoint, and return its place; None without one.
+
+        Raises
+        ------
+        InputError
+            There is one that is not to be gone on from, or it is of another job.
+        DataError
+            It is damaged; the tables are as they were.
+        """
+        if not (self.folder / KIND.index).exists():
+            return None
+        if not resume:
+            raise InputError(
+                f"checkpoint: {self.folder} holds one already; pass resume=True (--resume) to go "
+                "on from it, or another folder"
+            )
+        index = KIND.read_index(self.folder)
+        self._check_job(index.get("job"))
+        path = KIND.locate(self.folder, index, "tensors")
+        KIND.verify(path, index, "tensors")
+        tensors = _read_tensors(path)
+        tables = self._tables()
+        try:
+            place = Place(**index["place"])
+            states = index["callbacks"]
+            values = [tensors[name] for name in tables]
+            fits = len(states) == len(self._callbacks) and len(place.done) == len(self._leaves)
+            if not fits or any(
+                value.shape != table.shape
+                for value, table in zip(values, tables.values(), strict=True)
+            ):
+                raise TypeError("it has other parts")
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.folder}: does not fit this training ({error}); {KIND.cure}"
+            ) from error
+        for table, value in zip(tables.values(), values, strict=True):
+            _assign(table, value)
+        for number, (callback, state) in enumerate(zip(self._callbacks, states, strict=True)):
+            prefix = f"callback-{number}-"
+            arrays = {n.removeprefix(prefix): a for n, a in tensors.items() if n.startswith(prefix)}
+            callback.load_state_dict({**state, **arrays})
+        for leaf, done in zip(self._leaves, place.done, strict=True):
+            leaf.go_to(done)
+        return place
+
+    def _check_job(self, job: Any) -> None:
+        for name, ours in self._job.items():
+            theirs = job.get(name) if isinstance(job, dict) else None
+            if ours == theirs:
+                continue
+            if name == "tasks" and isinstance(theirs, list) and len(ours) == len(theirs):
+                for one, other in zip(ours, theirs, strict=True):
+                    for part in one:
+                        if one[part] != other.get(part):
+                            name, ours, theirs = part, one[part], other.get(part)
+                            break
+            raise InputError(
+                f"checkpoint: {self.folder} is of another job: its {name} is "
+                f"{checks.show(theirs)}, and here it is {checks.show(ours)}; train that job, or "
+                "use another folder"
+            )
+
+    def where(self, epoch: int, batch: int, history: Any, meter: Any, stopped: bool) -> Place:
+        """Describe where training is."""
+        partial = {
+            "num_batch": meter.num_batch,
+            "num_pair": meter.num_pair,
+            "tally": list(meter.tally),
+            "learning_rate": meter.learning_rate if meter.num_batch else None,
+            "seconds": meter.ended - meter.began,
+        }
+        records = [dataclasses.asdict(record) for record in history.epochs]
+        return Place(
+            epoch,
+            batch,
+            [leaf.num_done for leaf in _leaves_of(self._task)],
+            records,
+            partial,
+            stopped,
+        )
+
+    # --- writing
+
+    def write(self, place: Place, *, wait: bool = False) -> None:
+        """Begin to write what the tables hold, which are up to date; with `wait`, end as well.
+
+        Raises
+        ------
+        DataError
+            The disk did not take this one, or the one before.
+        """
+        self.finish()
+        tensors: Tensors = {name: _copied(table) for name, table in self._tables().items()}
+        states = []
+        for number, callback in enumerate(self._callbacks):
+            state = callback.state_dict()
+            arrays = {name: value for name, value in state.items() if hasattr(value, "shape")}
+            tensors |= {f"callback-{number}-{n}": _copied(a) for n, a in arrays.items()}
+            states.append({name: v for name, v in state.items() if name not in arrays})
+        content = {"job": self._job, "place": dataclasses.asdict(place), "callbacks": states}
+
+        def work() -> None:
+            try:
+                KIND.write(
+                    self.folder, {"tensors": lambda path: _write_tensors(path, tensors)}, content
+                )
+            except BaseException as error:
+                self._error = error
+
+        self._writer = threading.Thread(target=work, name="itembed_gpu-checkpoint")
+        self._writer.start()
+        if wait:
+            self.finish()
+
+    def join(self) -> None:
+        """Wait for the write that is under way."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+
+    def finish(self) -> None:
+        """Wait for the write that is under way. Raises what went wrong with it."""
+        self.join()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _tables(self) -> dict[str, Any]:
+        """What is trained, each array once, by names that depend on the task alone."""
+        named: dict[str, Any] = {}
+        known: list[Any] = []
+        for number, leaf in enumerate(self._leaves):
+            for name, table in leaf.arrays.items():
+                if not any(table is other for other in known):
+                    known.append(table)
+                    named[f"task-{number}-{name}"] = table
+        return named
+
+    # --- signals
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Note Ctrl-C and SIGTERM, so that training can end between two batches.
+
+        When the last checkpoint is written, a SIGTERM has the effect that it would have had.
+        Only the main thread hears signals, and handlers of the caller's own are left alone.
+        """
+        old: dict[int, Any] = {}
+        defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        if threading.current_thread() is threading.main_thread():
+            for number, default in defaults.items():
+                if signal.getsignal(number) is default:
+                    old[number] = signal.signal(number, self._note)
+        try:
+            yield
+        finally:
+            for caught, handler in old.items():
+                signal.signal(caught, handler)
+            if signal.SIGTERM in self.requested:
+                signal.raise_signal(signal.SIGTERM)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.requested.append(number)
+
+
+def stored_seed(folder: Any) -> int | None:
+    """Return the seed of the first task of a checkpoint; None where there is no checkpoint.
+
+    For jobs whose seed was drawn: the one that goes on needs the same.
+    """
+    path = Path(folder)
+    if not (path / KIND.index).exists():
+        return None
+    try:
+        return int(KIND.read_index(path)["job"]["tasks"][0]["seed"])
+    except (KeyError, IndexError, TypeError) as error:
+        raise DataError(f"{path / KIND.index}: names no seed; {KIND.cure}") from error
+
+
+def _leaves_of(task: Task) -> list[Leaf]:
+    leaves = task._leaves()
+    if leaves is None:
+        raise InputError(
+            "checkpoint: the task has a part of your own, whose place in its stream is not known; "
+            "train tasks of this package, or leave checkpoint out"
+        )
+    return leaves
+
+
+def _describe(leaf: Leaf) -> dict[str, Any]:
+    """What tells a task from another; of its itemsets, sizes and both ends."""
+    checksum = 0
+    for array in leaf.packed:
+        for part in (array[:_ENDS], array[-_ENDS:]):
+            checksum = zlib.crc32(np.ascontiguousarray(part).tobytes(), checksum)
+    return {**leaf.settings, "checksum of the itemsets": checksum}
+
+
+def _assign(table: Any, value: npt.NDArray[Any]) -> None:
+    if checks.on_device(table):
+        with table.device:
+            table.set(value)
+    else:
+        table[...] = value
+
+
+def _copied(table: Any) -> npt.NDArray[Any]:
+    if checks.on_device(table):
+        with table.device:
+            return table.get()  # type: ignore[no-any-return]
+    copy: npt.NDArray[Any] = np.array(table, order="C")
+    return copy
+
+
+def _write_tensors(path: Path, tensors: Tensors) -> None:
+    from safetensors.numpy import save_file
+
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(tensors, path)
+    path.chmod(mode)  # safetensors makes its files private to their owner, whatever the umask
+
+
+def _read_tensors(path: Path) -> Tensors:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors: Tensors = load_file(path)
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); {KIND.cure}") from error
+    return tensors

@@ -1,0 +1,484 @@
+"""The training loop: epochs, the learning rate, progress, interruption, callbacks."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .. import checks
+from ..backends.protocol import Tally
+from ..errors import DeviceError, DivergenceError, InputError
+from ..objective.schedule import learning_rates
+from .checkpoints import Checkpoints, Place
+from .tasks import Task, Trainable, as_task
+
+logger = logging.getLogger("itembed_gpu")
+
+# The loss on the progress bar forgets at this rate, a call.
+LOSS_MEMORY = 0.9
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch did.
+
+    Attributes
+    ----------
+    epoch : int
+        Its number, from 0.
+    loss : float
+        Mean loss of a pair and its negatives, over a sample of the pairs, each
+        before its own update; nan for a task that does not tell.
+    num_pair : int
+        Pairs trained; 0 for a task that does not tell.
+    seconds : float
+        Time it took, without callbacks.
+    learning_rate : float
+        That of its first batch.
+    num_dropped : int
+        Pairs that subsampling left out; they are not among those trained.
+    metrics : dict of float by str
+        What callbacks found in it, by name: they write here.
+    """
+
+    epoch: int
+    loss: float
+    num_pair: int
+    seconds: float
+    learning_rate: float
+    num_dropped: int = 0
+    # Only the dict's contents change, which are no part of the record's hash.
+    metrics: dict[str, float] = field(default_factory=dict, hash=False)
+
+
+COLUMNS = tuple(column.name for column in fields(EpochRecord) if column.name != "metrics")
+"""Names of `History.as_table` that no metric may have."""
+
+
+@dataclass
+class History:
+    """What a call of `train` did, epoch by epoch.
+
+    Attributes
+    ----------
+    epochs : list of EpochRecord
+        One an epoch; the last one is partial if training was interrupted.
+    interrupted : bool
+        Whether Ctrl-C ended it.
+    stopped : bool
+        Whether a callback ended it.
+    """
+
+    epochs: list[EpochRecord] = field(default_factory=list)
+    interrupted: bool = False
+    stopped: bool = False
+
+    @property
+    def loss(self) -> float:
+        """Loss of the last epoch; nan if there is none."""
+        return self.epochs[-1].loss if self.epochs else math.nan
+
+    @property
+    def num_pair(self) -> int:
+        """Pairs trained in all epochs."""
+        return sum(record.num_pair for record in self.epochs)
+
+    @property
+    def seconds(self) -> float:
+        """Time of all epochs, without callbacks."""
+        return sum(record.seconds for record in self.epochs)
+
+    @property
+    def metric_names(self) -> list[str]:
+        """Names of the metrics of all epochs, in the order in which they came."""
+        return list(dict.fromkeys(name for record in self.epochs for name in record.metrics))
+
+    def as_table(self) -> dict[str, list[Any]]:
+        """Return the epochs as columns, for a data frame.
+
+        Returns
+        -------
+        dict of list by str
+            Columns of one entry an epoch: epoch, loss, num_pair, seconds,
+            learning_rate, num_dropped, and one a metric, with nan where an epoch
+            has none.
+
+        Raises
+        ------
+        InputError
+            A metric is called like another column.
+
+        Examples
+        --------
+        >>> pandas.DataFrame(history.as_table())
+        >>> polars.DataFrame(history.as_table())
+        """
+        table = {name: [getattr(record, name) for record in self.epochs] for name in COLUMNS}
+        for name in self.metric_names:
+            if name in table:
+                raise InputError(
+                    f"metrics holds {name!r}, which is a column already; "
+                    "call the metric something else"
+                )
+            table[name] = [record.metrics.get(name, math.nan) for record in self.epochs]
+        return table
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What a callback is told at the end of an epoch.
+
+    Attributes
+    ----------
+    task : Task
+        The task in training; its tables are up to date, and may be written to.
+    num_epoch : int
+        Epochs that were asked for.
+    record : EpochRecord
+        The epoch that ended; what a callback writes to its `metrics` is kept.
+    history : History
+        All epochs so far, that one included; a new object for each call of `train`.
+    """
+
+    task: Any
+    num_epoch: int
+    record: EpochRecord
+    history: History
+
+
+Callback = Callable[[TrainState], Any]
+
+
+def train(
+    task: Trainable,
+    *,
+    num_epoch: int = 10,
+    initial_learning_rate: float = 0.025,
+    final_learning_rate: float = 0.0,
+    callbacks: Iterable[Any] = (),
+    progress: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 1,
+    resume: bool = False,
+) -> History:
+    """Train a task, with a learning rate that falls linearly from batch to batch.
+
+    Ctrl-C ends it softly: the tables hold what was trained until then, a warning is
+    logged, and `History.interrupted` is set. A second call goes on in the task's
+    random stream.
+
+    NumPy tables that train on a GPU are copied there when it starts, and back when it
+    ends, at the end of each epoch if there are callbacks, and where a callback raises.
+
+    Parameters
+    ----------
+    task : Task
+        Task to train, or any object with `__len__` and `do_batch`.
+    num_epoch : int, optional
+        Number of passes over the whole task.
+    initial_learning_rate : float, optional
+        Learning rate of the first batch.
+    final_learning_rate : float, optional
+        Learning rate that would follow the last batch.
+    callbacks : iterable, optional
+        Functions of a `TrainState`, or objects that have one as `on_epoch_end`.
+        They are called at the end of each epoch, in their order; a true result
+        ends the training. Where an object has an `on_train_end` as well, that is
+        called once, with the state of the last epoch, when all is trained,
+        stopped or interrupted, and the tables hold the result; not where
+        training fails, or trains nothing.
+    progress : bool, optional
+        Whether to show a progress bar on standard error: pairs a second, the
+        learning rate, and the running loss of a sample.
+    checkpoint : path-like, optional
+        Folder to write checkpoints to: after every `checkpoint_every`-th epoch, at the
+        end, and at Ctrl-C or SIGTERM. The tables are copied, and a thread writes the copy
+        while training goes on. A write that is killed leaves the one before. For tasks of
+        this package; callbacks are kept where they have a `state_dict` and a
+        `load_state_dict`, as `EarlyStopping` has.
+    checkpoint_every : int, optional
+        Epochs from one checkpoint to the next.
+    resume : bool, optional
+        Whether to go on from the checkpoint, if there is one: the tables get its values,
+        and random stream, learning rate, epoch and history go on from there. On one thread
+        of the CPU the result is that of a training that was never interrupted, to the last
+        bit. Without it, a folder that has a checkpoint already is refused.
+
+    Returns
+    -------
+    History
+        Loss, pairs and seconds of each epoch.
+
+    Raises
+    ------
+    InputError
+        An argument cannot be used, or the checkpoint is of another job.
+    DataError
+        The checkpoint is damaged, or cannot be written. The tables hold what was trained.
+    DivergenceError
+        Training left the finite numbers. It is found within the epoch, or,
+        where an epoch trains few of the rows, within as many as train them all.
+        Tables that were copied to a GPU are left as they were.
+    DeviceError
+        The device failed. Tables that were copied to it are left as they were.
+    """
+    inner = as_task(task)
+    num_epoch = checks.integer("num_epoch", num_epoch)
+    initial = checks.number("initial_learning_rate", initial_learning_rate)
+    final = checks.number("final_learning_rate", final_learning_rate)
+    if not isinstance(callbacks, Iterable):
+        raise InputError(f"callbacks is a {type(callbacks).__name__}; pass a list of them")
+    callbacks = list(callbacks)
+    hooks = [_as_callback(callback) for callback in callbacks]
+    if len(inner) < 1:
+        raise InputError("task has no batch; pass one with a length of at least 1")
+
+    plan = {
+        "num_epoch": num_epoch,
+        "initial_learning_rate": initial,
+        "final_learning_rate": final,
+    }
+    saver = None
+    if checkpoint is not None:
+        saver = Checkpoints(checkpoint, inner, checkpoint_every, plan, callbacks)
+    elif resume:
+        raise InputError("resume is True and checkpoint is None; pass the folder of checkpoints")
+    with saver.listening() if saver else nullcontext():
+        place = saver.restore(resume) if saver else None
+        bar = _Bar(num_epoch * len(inner), progress)
+        return _train(task, num_epoch, (initial, final), callbacks, hooks, bar, saver, place)
+
+
+def _train(
+    task: Trainable,
+    num_epoch: int,
+    rates: tuple[float, float],
+    callbacks: list[Any],
+    hooks: list[Callback],
+    bar: _Bar,
+    saver: Checkpoints | None,
+    place: Place | None,
+) -> History:
+    inner = as_task(task)
+    history = History()
+    epoch = batch = 0
+    if place is not None:
+        history.epochs = [EpochRecord(**record) for record in place.records]
+        history.stopped = place.stopped
+        epoch, batch = place.epoch, place.batch
+    first = num_epoch if history.stopped else epoch
+    try:
+        with bar.preparing():
+            inner._prepare()
+        if place is None:
+            inner._start_epoch()
+        bar.skip(epoch * len(inner) + batch)
+        for epoch in range(first, num_epoch):
+            meter = _Meter(epoch, None if batch == 0 or place is None else place)
+            try:
+                batch = _train_epoch(inner, epoch, batch, num_epoch, rates, meter, bar, saver)
+                if saver and batch < len(inner):
+                    inner.synchronize()
+                    saver.write(saver.where(epoch, batch, history, meter, False), wait=True)
+                    history.interrupted = True
+                    break
+                batch = 0
+                inner._check_finite(thorough=False)
+                if hooks:
+                    inner.synchronize()
+            finally:
+                if meter.num_batch:
+                    history.epochs.append(meter.record())
+            state = TrainState(task, num_epoch, history.epochs[-1], history)
+            # Every callback hears of every epoch, also where an earlier one stops.
+            with bar.waiting():
+                answers = [bool(hook(state)) for hook in hooks]
+            history.stopped = any(answers)
+            history.interrupted = bool(saver and saver.requested and epoch + 1 < num_epoch)
+            ends = history.stopped or history.interrupted or epoch + 1 == num_epoch
+            if saver and (ends or (epoch + 1) % saver.every == 0):
+                with bar.waiting():
+                    inner._check_finite()
+                    inner.synchronize()
+                    saver.write(
+                        saver.where(epoch + 1, 0, history, _Meter(epoch + 1), history.stopped)
+                    )
+            if history.stopped or history.interrupted:
+                break
+    except KeyboardInterrupt:
+        history.interrupted = True
+    except (DivergenceError, DeviceError):
+        inner._discard()
+        raise
+    except BaseException:
+        inner.synchronize()
+        raise
+    finally:
+        bar.close()
+        if saver:
+            saver.join()
+    inner.synchronize()
+    if saver:
+        saver.finish()
+    if history.interrupted:
+        logger.warning(
+            "interrupted in epoch %d of %d: the tables hold what was trained until now",
+            epoch + 1,
+            num_epoch,
+        )
+    inner._check_finite()
+    if history.epochs:
+        state = TrainState(task, num_epoch, history.epochs[-1], history)
+        for callback in callbacks:
+            if hasattr(callback, "on_train_end"):
+                callback.on_train_end(state)
+    return history
+
+
+def _as_callback(callback: Any) -> Callback:
+    hook = getattr(callback, "on_epoch_end", callback)
+    if not callable(hook):
+        raise InputError(
+            f"callbacks holds a {type(callback).__name__}; "
+            "pass functions, or objects with on_epoch_end"
+        )
+    return hook  # type: ignore[no-any-return]
+
+
+def _train_epoch(
+    task: Task,
+    epoch: int,
+    batch: int,
+    num_epoch: int,
+    ends: tuple[float, float],
+    meter: _Meter,
+    bar: _Bar,
+    saver: Checkpoints | None,
+) -> int:
+    """Train an epoch from a batch on, until its end or a signal; return the batch that is next."""
+    num_batch = len(task)
+    while batch < num_batch and not (saver and saver.requested):
+        count = min(task._batches_per_call, num_batch - batch)
+        rates = learning_rates(*ends, epoch * num_batch + batch, count, num_epoch * num_batch)
+        num_pair = task._train_batches(rates, 0)
+        batch += count
+        # At the end of an epoch all of its losses are waited for.
+        tally = task._read_tally(wait=batch == num_batch)
+        loss, num_sample = tally.loss, tally.num_sample
+        meter.add(float(rates[0]), count, num_pair, tally)
+        bar.update(count, num_pair, float(rates[-1]), loss, num_sample)
+        if not math.isfinite(loss):
+            task._check_finite()
+            raise DivergenceError(
+                "the loss is not finite: training diverged. "
+                "Start again from fresh tables with a lower learning rate or smaller weights"
+            )
+    return batch
+
+
+class _Meter:
+    """Adds up one epoch, or the rest of one that a checkpoint has the beginning of."""
+
+    def __init__(self, epoch: int, place: Place | None = None) -> None:
+        self.epoch = epoch
+        self.num_batch = 0
+        self.num_pair = 0
+        self.tally = Tally()
+        self.learning_rate = math.nan
+        self.began = self.ended = time.perf_counter()
+        if place is not None:
+            self.num_batch, self.num_pair = place.partial["num_batch"], place.partial["num_pair"]
+            self.tally, self.learning_rate = place.tally, place.partial["learning_rate"]
+            self.began -= place.partial["seconds"]
+
+    def add(self, learning_rate: float, num_batch: int, num_pair: int, tally: Tally) -> None:
+        if self.num_batch == 0:
+            self.learning_rate = learning_rate
+        self.num_batch += num_batch
+        self.num_pair += num_pair
+        self.tally = self.tally.plus(tally)
+        self.ended = time.perf_counter()
+
+    def record(self) -> EpochRecord:
+        return EpochRecord(
+            epoch=self.epoch,
+            loss=self.tally.loss / self.tally.num_sample if self.tally.num_sample else math.nan,
+            num_pair=self.num_pair - self.tally.num_dropped,
+            seconds=self.ended - self.began,
+            learning_rate=self.learning_rate,
+            num_dropped=self.tally.num_dropped,
+        )
+
+
+class _Bar:
+    """Progress in batches, with pairs a second, learning rate and running loss beside it."""
+
+    def __init__(self, num_batch: int, visible: bool) -> None:
+        # Imported here: training can be watched, importing need not wait for that.
+        from tqdm import tqdm
+
+        # Given only to hide it: tqdm's own environment variables count as well.
+        hidden = {} if visible else {"disable": True}
+        self._bar = tqdm(total=num_batch, unit="batch", unit_scale=True, **hidden)
+        self._loss = math.nan
+        self._num_pair = 0
+        self._learning_rate = math.nan
+        self._began = self._shown = time.perf_counter()
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Say what takes the time before the first batch, and leave it out of the speed."""
+        self._bar.set_postfix_str("preparing: compiled at the first use, then kept")
+        yield
+        self._bar.set_postfix_str("", refresh=False)
+        self._bar.reset()
+        self._began = self._shown = time.perf_counter()
+
+    def skip(self, num_batch: int) -> None:
+        """Begin where a checkpoint ends."""
+        if num_batch:
+            self._bar.update(num_batch)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Leave the time of the block out of the speed."""
+        began = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - began
+
+    def update(
+        self, num_batch: int, num_pair: int, learning_rate: float, loss: float, num_sample: int
+    ) -> None:
+        if self._bar.disable:
+            return
+        self._num_pair += num_pair
+        self._learning_rate = learning_rate
+        if num_sample:
+            mean = loss / num_sample
+            forget = math.isnan(self._loss)
+            self._loss = mean if forget else LOSS_MEMORY * self._loss + (1 - LOSS_MEMORY) * mean
+        # A line costs more than a small batch: write it as often as the bar is drawn.
+        if time.perf_counter() - self._shown >= self._bar.mininterval:
+            self._show()
+        self._bar.update(num_batch)
+
+    def _show(self) -> None:
+        self._shown = time.perf_counter()
+        line = f"lr {self._learning_rate:.4g}"
+        if self._num_pair:
+            speed = self._num_pair / (self._shown - self._began)
+            line = f"{speed / 1e6:.2f} Mpair/s, {line}"
+        if not math.isnan(self._loss):
+            line += f", loss {self._loss:.3f}"
+        self._bar.set_postfix_str(line, refresh=False)
+
+    def close(self) -> None:
+        if self._bar.n:
+            self._show()
+        self._bar.close()

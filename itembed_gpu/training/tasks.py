@@ -1,0 +1,1076 @@
+"""Tasks: what is trained, from which itemsets, into which tables.
+
+A task checks its input on the host, describes it as a `backend.Problem`, and
+binds it once to a backend. From then on it only keeps count of the batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sized
+from dataclasses import fields
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import checks
+from ..backends.devices import Device, select_backend
+from ..backends.protocol import Backend, BoundTask, Problem, Tally
+from ..errors import DivergenceError, InputError
+from ..objective.arrays import make_objective
+from ..objective.options import MAX_STREAM, Options, check_num_negative
+from ..objective.rng import resolve_seed
+from ..sets import count_codes
+from .windows import Side, Source, WindowedTask, Windows
+
+Float64Array = npt.NDArray[np.float64]
+Accumulators = tuple[Any, Any]
+
+# Sub-tasks take at least so many turns an epoch.
+MIN_TURNS = 16
+
+# Between two checks for numbers that are not finite, at least so many calls' worth of pairs.
+CHECK_CALLS = 4
+
+NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
+
+
+class Leaf(NamedTuple):
+    """What a checkpoint keeps of a task over packed itemsets.
+
+    Attributes
+    ----------
+    arrays : dict of array by str
+        What is trained: tables and accumulators.
+    packed : list of array
+        Its itemsets.
+    settings : dict by str
+        What fixes how it is trained.
+    num_done : int
+        Batches that it has trained.
+    go_to : function
+        Sets that number.
+    """
+
+    arrays: dict[str, Any]
+    packed: list[Any]
+    settings: dict[str, Any]
+    num_done: int
+    go_to: Callable[[int], None]
+
+
+@runtime_checkable
+class Trainable(Sized, Protocol):
+    """What `train` needs of a task: `len` and `do_batch`."""
+
+    def do_batch(self, learning_rate: float) -> None:
+        """Train the next batch."""
+
+
+class Task:
+    """Base class of tasks.
+
+    A task of your own needs `__len__`, the number of batches of an epoch, and
+    `do_batch`. It trains by itself or inside a `CompoundTask`.
+
+    Parameters
+    ----------
+    learning_rate_scale : float
+        Multiplier of the learning rate.
+    """
+
+    def __init__(self, learning_rate_scale: float) -> None:
+        self.learning_rate_scale = checks.number("learning_rate_scale", learning_rate_scale)
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        raise NotImplementedError(f"{type(self).__name__} must define __len__")
+
+    def do_batch(self, learning_rate: float) -> None:
+        """Train the next batch.
+
+        Parameters
+        ----------
+        learning_rate : float
+            Learning rate, before `learning_rate_scale`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define do_batch")
+
+    def synchronize(self) -> None:
+        """Make the caller's tables hold what has been trained."""
+
+    # What `train` and `CompoundTask` ask of a task. The names are private, so that
+    # a task of the caller's own is free to use any public one.
+
+    def _prepare(self) -> None:
+        """Do what takes time before the first batch."""
+
+    def _start_epoch(self) -> None:
+        """Begin with a whole epoch, whatever has been trained before."""
+
+    def _train_batches(self, learning_rates: Float64Array, stream: int) -> int:
+        """Train the next len(learning_rates) batches, as as many calls of `do_batch` would.
+
+        Parameters
+        ----------
+        learning_rates : float64
+            Learning rates, before `learning_rate_scale`.
+        stream : int
+            Random stream of the first leaf of this task.
+
+        Returns
+        -------
+        int
+            Number of pairs trained; 0 if it is not known.
+        """
+        for learning_rate in learning_rates:
+            self.do_batch(float(learning_rate))
+        return 0
+
+    def _host_tables(self) -> list[tuple[int, str]]:
+        """List the NumPy tables that this task trains, by address, and where it does."""
+        return []
+
+    @property
+    def _num_stream(self) -> int:
+        """Number of random streams this task draws from."""
+        return 0
+
+    @property
+    def _batches_per_call(self) -> int:
+        """How many batches take about 0.1 s."""
+        return 1
+
+    @property
+    def _batches_per_turn(self) -> int:
+        """How many batches a compound task trains before the next sub-task has its turn."""
+        return 1
+
+    def _read_tally(self, *, wait: bool = False) -> Tally:
+        """Return what was trained since the last call.
+
+        Without `wait`, of that what can be had at once.
+        """
+        return Tally()
+
+    def _check_finite(self, *, thorough: bool = True) -> None:
+        """Raise a `DivergenceError` if a table holds a number that is not finite.
+
+        Parameters
+        ----------
+        thorough : bool, optional
+            If not, wait until a check costs little beside what was trained
+            since the last one.
+        """
+
+    def _discard(self) -> None:
+        """Forget what the caller's tables do not hold yet."""
+
+    def _leaves(self) -> list[Leaf] | None:
+        """List the tasks over packed itemsets that this one is made of; None if that is not all."""
+        return None
+
+
+class _ForeignTask(Task):
+    """A task of the caller's that does not derive from `Task`."""
+
+    def __init__(self, task: Trainable) -> None:
+        super().__init__(1.0)
+        self._task = task
+
+    def __len__(self) -> int:
+        return len(self._task)
+
+    def do_batch(self, learning_rate: float) -> None:
+        self._task.do_batch(learning_rate)
+
+
+def as_task(task: Trainable) -> Task:
+    """Return a task as it is, and anything with `__len__` and `do_batch` as a task.
+
+    Raises
+    ------
+    InputError
+        It has neither.
+    """
+    if isinstance(task, Task):
+        return task
+    if not isinstance(task, Trainable):
+        raise InputError(
+            f"task is a {type(task).__name__}; pass a Task, or an object with __len__ and do_batch "
+            "(several go one by one, as in CompoundTask(*tasks))"
+        )
+    return _ForeignTask(task)
+
+
+class _FusedTask(Task):
+    """What the tasks of this package have in common: many batches can be one call."""
+
+    def do_batch(self, learning_rate: float) -> None:
+        """Train the next batch: an equal share of the epoch (of each sub-task, where there are).
+
+        Parameters
+        ----------
+        learning_rate : float
+            Learning rate, before `learning_rate_scale`.
+
+        Raises
+        ------
+        InputError
+            The learning rate is not finite.
+        """
+        self.do_batches(np.array([checks.number("learning_rate", learning_rate)]))
+
+    def do_batches(self, learning_rates: npt.ArrayLike) -> int:
+        """Train the next batches in one call, which takes less time than as many calls.
+
+        Parameters
+        ----------
+        learning_rates : float64, num_batch
+            Learning rate of each batch, before `learning_rate_scale`.
+
+        Returns
+        -------
+        int
+            Number of pairs trained, where it is known.
+
+        Raises
+        ------
+        InputError
+            A learning rate is not finite.
+        """
+        return self._run(np.asarray(learning_rates, dtype=np.float64), 0)
+
+    def _train_batches(self, learning_rates: Float64Array, stream: int) -> int:
+        if type(self).do_batch is not _FusedTask.do_batch:
+            # A subclass has its own idea of a batch.
+            return super()._train_batches(learning_rates, stream)
+        return self._run(learning_rates, stream)
+
+    def _run(self, learning_rates: Float64Array, stream: int) -> int:
+        raise NotImplementedError
+
+
+class _PackedTask(_FusedTask):
+    """What the tasks over packed itemsets have in common: a bound problem, and a place in it.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of the random stream: the one given, or the one drawn.
+    device : str
+        Name of the backend.
+    num_pair : int
+        Pairs of an epoch.
+    options : Options
+        Those of the objective.
+    accumulators : tuple of float32, num_left and num_right, or None
+        Accumulators of Adagrad, as given or as made; they are trained like the
+        tables, and belong to what is to be kept to go on from.
+    """
+
+    _bound_names = frozenset(
+        (
+            "num_negative",
+            "negative_sharing",
+            "batch_size",
+            "window_size",
+            "seed",
+            "device",
+            "num_pair",
+            "options",
+            "accumulators",
+        )
+    )
+
+    def __init__(
+        self,
+        source: Source,
+        tables: dict[str, Any],
+        *,
+        num_negative: int,
+        negative_sharing: int,
+        options: Options,
+        accumulators: Accumulators | None,
+        learning_rate_scale: float,
+        batch_size: int,
+        window_size: int | None,
+        seed: int | None,
+        device: Device,
+        num_threads: int | None,
+    ) -> None:
+        super().__init__(learning_rate_scale)
+        self.options = options
+        self.num_negative = check_num_negative(num_negative, options.rejects)
+        self.negative_sharing = checks.integer("negative_sharing", negative_sharing, 1)
+        if self.negative_sharing not in NEGATIVE_SHARING:
+            raise InputError(
+                f"negative_sharing is {negative_sharing}; "
+                f"pass one of {', '.join(map(str, NEGATIVE_SHARING))}"
+            )
+        self.batch_size = checks.integer("batch_size", batch_size, 1)
+        self.window_size = (
+            None if window_size is None else checks.integer("window_size", window_size, 1)
+        )
+        self.seed = resolve_seed(seed)
+        num_itemset = source.num_itemset
+        backend = select_backend(device, num_threads, tables)
+        (left_name, syn_left), (right_name, syn_right) = tables.items()
+        checks.same_or_apart(left_name, syn_left, right_name, syn_right)
+        same = checks.same_table(syn_left, syn_right)
+        if same and options.update_left != options.update_right:
+            raise InputError(
+                f"{left_name} and {right_name} are one table, and only one side of it is to be "
+                "updated; pass two tables, or the same update_left and update_right"
+            )
+        self.accumulators = _make_accumulators(
+            accumulators, options.optimizer, backend, (syn_left, syn_right), same
+        )
+        left_counts, right_counts = (
+            count_codes(side.items, len(table))[0]
+            for side, table in zip(source.sides, (syn_left, syn_right), strict=True)
+        )
+        objective = make_objective(
+            options,
+            left_counts,
+            right_counts,
+            self.num_negative,
+            *(self.accumulators or (None, None)),
+        )
+        if options.rejects and len(syn_right) < 2:
+            raise InputError(
+                f"{right_name} has 1 row, and reject_positive leaves no negative; "
+                "pass more rows, or reject_positive=False"
+            )
+        # Of windows, each has its own pairs; here are those of none.
+        windowed = self.window_size is not None
+        problem = Problem(
+            pairs=source.pairs(0, 0) if windowed else source.pairs(),
+            neighbour=source.right is None,
+            syn_left=syn_left,
+            syn_right=syn_right,
+            num_negative=self.num_negative,
+            num_batch=-(-num_itemset // self.batch_size),
+            seed=self.seed,
+            group=self.negative_sharing,
+            objective=objective,
+        )
+        self.device = backend.name
+        self._source = source
+        self._problem = problem
+        self._bound: BoundTask
+        if self.window_size is None:
+            self.num_pair = problem.num_slot
+            self._bound = backend.bind(problem)
+        else:
+            windows = Windows(source, self.window_size, self.batch_size, self.seed)
+            self.num_pair = int(windows.num_pair.sum())
+            self._bound = WindowedTask(problem, source, windows, backend)
+        if self.num_pair * (problem.num_batch + 1) >= 1 << 63:
+            raise InputError(
+                f"batch_size is {batch_size}, for {self.num_pair} pairs in {num_itemset} "
+                "itemsets; pass a larger one, or fewer itemsets"
+            )
+        self._num_done = 0
+        self._num_unchecked = 0
+
+    def __len__(self) -> int:
+        return self._problem.num_batch
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Silence would be worse: the bound problem would go on with the old value.
+        if name in self._bound_names and name in self.__dict__:
+            raise AttributeError(f"{name} is bound when a task is made; make a new one")
+        super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(num_itemset={self._source.num_itemset}, "
+            f"num_pair={self.num_pair}, num_dimension={self._problem.syn_left.shape[1]}, "
+            f"num_negative={self.num_negative}, negative_sharing={self.negative_sharing}, "
+            f"batch_size={self.batch_size}, "
+            f"seed={self.seed}, device={self.device!r})"
+        )
+
+    def _run(self, learning_rates: Float64Array, stream: int) -> int:
+        with np.errstate(over="ignore"):  # it becomes inf, which is refused
+            rates = (learning_rates * self.learning_rate_scale).astype(np.float32)
+        if not np.isfinite(rates).all():
+            raise InputError(
+                f"learning_rate is {learning_rates}; pass one that is finite in float32"
+            )
+        num_batch = self._problem.num_batch
+        num_pair = 0
+        while len(rates):
+            epoch, batch = divmod(self._num_done, num_batch)
+            now = rates[: num_batch - batch]
+            count = self._bound.count_pairs(stream, epoch, batch, len(now))
+            # Counted first: what is interrupted has been trained in part.
+            self._num_done += len(now)
+            self._num_unchecked += count
+            self._bound.run(stream, epoch, batch, now)
+            num_pair += count
+            rates = rates[len(now) :]
+        return num_pair
+
+    def _prepare(self) -> None:
+        self._bound.prepare()
+
+    def _host_tables(self) -> list[tuple[int, str]]:
+        tables = self._problem.syn_left, self._problem.syn_right
+        return [
+            (checks.address(table), self.device) for table in tables if not checks.on_device(table)
+        ]
+
+    def _start_epoch(self) -> None:
+        num_batch = self._problem.num_batch
+        self._num_done = -(-self._num_done // num_batch) * num_batch
+        self._bound.read_tally(True)
+
+    @property
+    def _num_stream(self) -> int:
+        return 1
+
+    @property
+    def _pairs_per_batch(self) -> int:
+        return -(-self.num_pair // self._problem.num_batch)
+
+    @property
+    def _batches_per_call(self) -> int:
+        return max(1, self._bound.max_pairs // self._pairs_per_batch)
+
+    @property
+    def _batches_per_turn(self) -> int:
+        return max(1, min(self._bound.min_pairs // self._pairs_per_batch, len(self) // MIN_TURNS))
+
+    def _read_tally(self, *, wait: bool = False) -> Tally:
+        return self._bound.read_tally(wait)
+
+    def _check_finite(self, *, thorough: bool = True) -> None:
+        num_row = len(self._problem.syn_left) + len(self._problem.syn_right)
+        enough = max(num_row // (self.num_negative + 2), CHECK_CALLS * self._bound.min_pairs)
+        if self._num_unchecked < (1 if thorough else enough):
+            return
+        self._num_unchecked = 0
+        if not self._bound.is_finite():
+            self._bound.discard()
+            cure = "with a lower learning rate" + (
+                " or smaller weights" if self._source.has_weights else ""
+            )
+            if self._bound.in_place:
+                cure = f"Start again from fresh tables {cure}"
+            else:
+                cure = f"Nothing was written back to yours; start again from them {cure}"
+            raise DivergenceError(
+                f"the tables hold numbers that are not finite: training diverged. {cure}"
+            )
+
+    def _discard(self) -> None:
+        self._bound.discard()
+
+    def _leaves(self) -> list[Leaf] | None:
+        problem = self._problem
+        arrays = {"left": problem.syn_left, "right": problem.syn_right}
+        if self.accumulators is not None:
+            arrays |= dict(zip(("left_state", "right_state"), self.accumulators, strict=True))
+        options = {
+            option.name: getattr(self.options, option.name)
+            for option in fields(self.options)
+            if option.name != "noise_weights"  # an array
+        }
+        settings = {
+            "kind": type(self).__name__,
+            "num_pair": self.num_pair,
+            "num_batch": problem.num_batch,
+            "num_dimension": int(problem.syn_left.shape[1]),
+            "num_negative": self.num_negative,
+            "negative_sharing": self.negative_sharing,
+            "seed": self.seed,
+            "learning_rate_scale": self.learning_rate_scale,
+            "window_size": self.window_size,
+            **options,
+        }
+        packed = [array for side in self._source.sides for array in (side.items, side.offsets)]
+        if self.options.noise_weights is not None:
+            packed.append(np.asarray(self.options.noise_weights))
+        return [Leaf(arrays, packed, settings, self._num_done, self._go_to)]
+
+    def _go_to(self, num_done: int) -> None:
+        self._num_done = num_done
+
+    def synchronize(self) -> None:
+        """Make the caller's tables hold what has been trained.
+
+        Raises
+        ------
+        DivergenceError
+            They would hold numbers that are not finite: they are left as they were.
+        DeviceError
+            The device failed: they are left as they were.
+        """
+        if not self._bound.in_place:
+            self._check_finite()
+        self._bound.synchronize()
+
+
+def _make_accumulators(
+    given: Accumulators | None,
+    optimizer: str,
+    backend: Backend,
+    tables: tuple[Any, Any],
+    same: bool,
+) -> Accumulators | None:
+    """Check accumulators, or make new ones of the kind of the tables, where there are to be any."""
+    if optimizer != "adagrad":
+        if given is not None:
+            raise InputError(
+                f"accumulators are given, and optimizer is {optimizer!r}; "
+                "pass optimizer='adagrad', or leave them out"
+            )
+        return None
+    if given is None:
+        # On the host, where NumPy tables are copied to a device.
+        left, right = (
+            backend.zeros(1, len(table), np.float32)[0]
+            if checks.on_device(table)
+            else np.zeros(len(table), dtype=np.float32)
+            for table in tables
+        )
+        return left, left if same else right
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise InputError("accumulators must be a pair of arrays: for the left and the right rows")
+    left, right = (
+        checks.accumulator(f"accumulators[{side}]", array, table)
+        for side, (array, table) in enumerate(zip(given, tables, strict=True))
+    )
+    checks.same_or_apart("accumulators[0]", left[None], "accumulators[1]", right[None])
+    if checks.same_table(left[None], right[None]) != same:
+        raise InputError(
+            "accumulators must be one array for both sides where the tables are one, "
+            "and two arrays where they are two"
+        )
+    return left, left if same else right
+
+
+def _side(
+    prefix: str,
+    items: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    weights: npt.ArrayLike | None,
+    num_label: int,
+    min_length: int,
+) -> Side:
+    """Check packed itemsets; what no itemset holds is not looked at."""
+    given = checks.vector(f"{prefix}items", items, "iu", "integers")
+    if len(given) == 0:
+        raise InputError(f"{prefix}items is empty; pass at least one itemset")
+    bounds = checks.mapped_offsets(f"{prefix}offsets", offsets, len(given))
+    cure = "mask=... the same on both sides" if prefix else "min_length=2"
+    checks.long_enough(f"{prefix}offsets", bounds, min_length, cure)
+    used = slice(int(bounds[0]), int(bounds[-1]))
+    checked_items = checks.items(f"{prefix}items", given[used], num_label)
+    checked_weights = np.empty(0, dtype=np.float32)
+    if weights is not None:
+        checked_weights = checks.weights(f"{prefix}weights", weights, len(given))[used]
+    return Side(checked_items, bounds, checked_weights)
+
+
+class UnsupervisedTask(_PackedTask):
+    """Learn from co-occurrence: each item with another one, or all the others, of its itemset.
+
+    Tables are trained in place. An epoch trains every item once, in a random
+    order over all itemsets.
+
+    Parameters
+    ----------
+    items : int32, num_item
+        Itemsets, concatenated. Any integer type whose values fit.
+    offsets : int32 or int64, num_itemset + 1
+        Boundaries in `items`; every itemset has at least 2 items.
+    syn0, syn1 : float32, (num_label, num_dimension)
+        Tables of the items and of their neighbours; they may be the same.
+    weights : float32, num_item, optional
+        Weight of each item; the step of a pair is multiplied by both. By
+        default 1; negative weights push items apart.
+    pooling : {"pairs", "mean"}, optional
+        "pairs" trains each item with one random other item of its itemset. "mean"
+        trains it with the mean of all the others, of `syn0`: what it is scored
+        with when a basket is given (CBOW of Mikolov et al., 2013, whose window is the
+        itemset; FISM of Kabbur et al., 2013). It takes as many reads and writes of rows
+        as the itemset has items, for each of them.
+    num_negative : int, optional
+        Negatives a pair, drawn from the rows of `syn1`: uniformly, unless one of
+        the two next arguments says otherwise.
+    negative_sharing : {1, 2, 4, 8, 16, 32}, optional
+        So many consecutive pairs of the epoch's order share one set of
+        negatives, which is faster: rows that are shared are read and written
+        once. A pair still has `num_negative` of them.
+    noise_exponent : float, optional
+        Negatives are drawn in proportion to the counts of the right-hand items
+        to this power. 0 draws every row alike; with anything else, rows that do
+        not occur are never drawn. 0.75 is word2vec's, 1 as they occur; less
+        than 0 prefers rare items.
+    noise_weights : float, num_label, optional
+        Weight of each row of `syn1` among the negatives, instead.
+    subsample : float, optional
+        Threshold t: an occurrence of an item that makes up a share f of all
+        occurrences is kept with probability min(1, sqrt(t / f)), drawn anew in
+        each epoch, and a pair is trained if both of its items are kept (Mikolov
+        et al., 2013). `EpochRecord.num_dropped` counts the others. 0 keeps all.
+    loss : {"negative-sampling", "nce"}, optional
+        "nce" subtracts log(num_negative * Q(b)) from the logit of each target b,
+        where Q is the noise distribution (Gutmann and Hyvarinen, 2010; Mnih and
+        Teh, 2012): logits then estimate logarithms of probabilities.
+    reject_positive : bool, optional
+        Whether a negative that is the pair's own positive is drawn again. Of a
+        set that is shared, it is left out for that pair.
+    reject_itemset : bool, optional
+        The same for a negative that is any item of the pair's itemset, at the
+        cost of a look at all of them.
+    update_left, update_right : bool, optional
+        Whether `syn0` and `syn1` are trained, or only read. With one side frozen
+        the problem is logistic regression: new rows find their place among old ones.
+    l2 : float, optional
+        Strength of the regularisation: each row that a pair touches is divided by
+        ``1 + rate * l2`` times the size of the pair's weights; with Adagrad, the
+        rate is divided as it is for the gradient.
+    optimizer : {"sgd", "adagrad"}, optional
+        "adagrad" trains row r with the learning rate divided by the root of
+        G_r, which adds up the mean squares of the gradients of its updates (Duchi
+        et al., 2011; one number a row, as in PyTorch-BigGraph). Rates of 0.1 to
+        0.5 suit it.
+    accumulators : pair of float32, num_label, optional
+        G of both tables, trained in place; by default they start at 0. Tasks that
+        share a table should share its accumulators: pass those of the one,
+        ``task.accumulators``, to the other.
+    learning_rate_scale : float, optional
+        Multiplier of the learning rate.
+    batch_size : int, optional
+        Itemsets a batch, on average: the unit of `len(task)` and of the
+        learning rate's steps.
+    window_size : int, optional
+        Train in windows of about so many items, which are whole batches: an epoch goes
+        through the windows in a random order, and in each through its items in a random
+        order. Two of them are in memory at once (and on the device), which is all that is
+        copied of itemsets that are mapped from the disk. By default all is one window.
+    seed : int, optional
+        Seed of the random stream: it fixes the pairs and the negatives, and on
+        one thread the result to the last bit. By default one is drawn, and kept
+        in `seed`.
+    device : {"cpu", "cuda", "cuda:N", "auto"} or Cuda, optional
+        Where to train; by default where the tables are if they are CuPy arrays,
+        else what the environment variable ``ITEMBED_GPU_DEVICE`` says, else the
+        CPU. NumPy tables are copied to a GPU by `train`, or by the first
+        `do_batch`, and back when `train` ends or by `synchronize`; until then
+        nothing else should train or change them.
+    num_threads : int, optional
+        Threads on the CPU; by default all cores.
+
+    Raises
+    ------
+    InputError
+        An argument cannot be used.
+    DeviceError
+        The device cannot be had.
+
+    Examples
+    --------
+    >>> labels, indices, offsets = pack_itemsets(itemsets, min_count=10, min_length=2)
+    >>> syn0 = initialize_syn(len(labels), 64)
+    >>> syn1 = initialize_syn(len(labels), 64)
+    >>> train(UnsupervisedTask(indices, offsets, syn0, syn1), num_epoch=100)
+    """
+
+    _bound_names = _PackedTask._bound_names | {"items", "offsets", "syn0", "syn1"}
+
+    def __init__(
+        self,
+        items: npt.ArrayLike,
+        offsets: npt.ArrayLike,
+        syn0: Any,
+        syn1: Any,
+        *,
+        weights: npt.ArrayLike | None = None,
+        pooling: str = "pairs",
+        num_negative: int = 5,
+        negative_sharing: int = 1,
+        noise_exponent: float = 0.0,
+        noise_weights: npt.ArrayLike | None = None,
+        subsample: float = 0.0,
+        loss: str = "negative-sampling",
+        reject_positive: bool = False,
+        reject_itemset: bool = False,
+        update_left: bool = True,
+        update_right: bool = True,
+        l2: float = 0.0,
+        optimizer: str = "sgd",
+        accumulators: Accumulators | None = None,
+        learning_rate_scale: float = 1.0,
+        batch_size: int = 64,
+        window_size: int | None = None,
+        seed: int | None = None,
+        device: Device = None,
+        num_threads: int | None = None,
+    ) -> None:
+        checks.table("syn0", syn0)
+        checks.table("syn1", syn1)
+        if syn0.shape != syn1.shape:
+            raise InputError(
+                f"syn0 has shape {syn0.shape} and syn1 {syn1.shape}; pass tables of the same shape"
+            )
+        super().__init__(
+            Source(_side("", items, offsets, weights, len(syn0), 2)),
+            {"syn0": syn0, "syn1": syn1},
+            num_negative=num_negative,
+            negative_sharing=negative_sharing,
+            options=Options(
+                noise_exponent=noise_exponent,
+                noise_weights=noise_weights,
+                subsample=subsample,
+                loss=loss,
+                reject_positive=reject_positive,
+                reject_itemset=reject_itemset,
+                update_left=update_left,
+                update_right=update_right,
+                l2=l2,
+                optimizer=optimizer,
+                pooling=pooling,
+            ),
+            accumulators=accumulators,
+            learning_rate_scale=learning_rate_scale,
+            batch_size=batch_size,
+            window_size=window_size,
+            seed=seed,
+            device=device,
+            num_threads=num_threads,
+        )
+        self.items = items
+        self.offsets = offsets
+        self._weights = weights
+        self.syn0 = syn0
+        self.syn1 = syn1
+
+    @property
+    def weights(self) -> npt.ArrayLike:
+        """Weight of each item; made here where none were given."""
+        return _weights_or_ones(self._weights, self.items)
+
+
+class SupervisedTask(_PackedTask):
+    """Learn labels from features: every left item with every right item of the same rank.
+
+    Tables are trained in place. An epoch trains every pair once, in a random
+    order over all itemsets.
+
+    Parameters
+    ----------
+    left_items, right_items : int32, num_left_item and num_right_item
+        Itemsets of features and of labels, concatenated.
+    left_offsets, right_offsets : int32 or int64, num_itemset + 1
+        Boundaries in the items; every itemset has at least 1 item, and the n-th
+        on the left goes with the n-th on the right.
+    left_syn, right_syn : float32, (num_left_label, num_dimension) and (num_right_label, ...)
+        Tables of the features and of the labels.
+    left_weights, right_weights : float32, num_left_item and num_right_item, optional
+        Weight of each item.
+    num_negative : int, optional
+        Negatives a pair, drawn from the rows of `right_syn`.
+    pooling : {"pairs", "mean"}, optional
+        "pairs" trains each left item with each right item. "mean" trains the
+        mean of the left items with each right item: u is sum(w_i * x_i) / sum(abs(w_i)),
+        and every left row has its share of u's gradient, w_i / sum(abs(w_i)). An
+        epoch then has as many pairs as there are right items, each weighted by
+        the right item alone.
+    negative_sharing, noise_exponent, noise_weights, subsample, loss
+        As for `UnsupervisedTask`, with `right_syn` for `syn1`. Where left items
+        are pooled, those that are not kept are left out of the mean.
+    reject_positive, reject_itemset
+        As for `UnsupervisedTask`; the itemset is that of the right items.
+    update_left, update_right, l2, optimizer, accumulators
+        As for `UnsupervisedTask`, with `left_syn` for `syn0`.
+    learning_rate_scale, batch_size, window_size, seed, device, num_threads
+        As for `UnsupervisedTask`.
+
+    Raises
+    ------
+    InputError
+        An argument cannot be used.
+    DeviceError
+        The device cannot be had.
+    """
+
+    _bound_names = _PackedTask._bound_names | {
+        f"{side}_{name}" for side in ("left", "right") for name in ("items", "offsets", "syn")
+    }
+
+    def __init__(
+        self,
+        left_items: npt.ArrayLike,
+        left_offsets: npt.ArrayLike,
+        right_items: npt.ArrayLike,
+        right_offsets: npt.ArrayLike,
+        left_syn: Any,
+        right_syn: Any,
+        *,
+        left_weights: npt.ArrayLike | None = None,
+        right_weights: npt.ArrayLike | None = None,
+        pooling: str = "pairs",
+        num_negative: int = 5,
+        negative_sharing: int = 1,
+        noise_exponent: float = 0.0,
+        noise_weights: npt.ArrayLike | None = None,
+        subsample: float = 0.0,
+        loss: str = "negative-sampling",
+        reject_positive: bool = False,
+        reject_itemset: bool = False,
+        update_left: bool = True,
+        update_right: bool = True,
+        l2: float = 0.0,
+        optimizer: str = "sgd",
+        accumulators: Accumulators | None = None,
+        learning_rate_scale: float = 1.0,
+        batch_size: int = 64,
+        window_size: int | None = None,
+        seed: int | None = None,
+        device: Device = None,
+        num_threads: int | None = None,
+    ) -> None:
+        checks.table("left_syn", left_syn)
+        checks.table("right_syn", right_syn)
+        checks.same_dimension("left_syn", left_syn, "right_syn", right_syn)
+        left = _side("left_", left_items, left_offsets, left_weights, len(left_syn), 1)
+        right = _side("right_", right_items, right_offsets, right_weights, len(right_syn), 1)
+        if len(left.offsets) != len(right.offsets):
+            raise InputError(
+                f"left_offsets bounds {len(left.offsets) - 1} itemsets and right_offsets "
+                f"{len(right.offsets) - 1}; pass as many on both sides"
+            )
+        super().__init__(
+            Source(left, right, pooled=pooling == "mean"),
+            {"left_syn": left_syn, "right_syn": right_syn},
+            num_negative=num_negative,
+            negative_sharing=negative_sharing,
+            options=Options(
+                noise_exponent=noise_exponent,
+                noise_weights=noise_weights,
+                subsample=subsample,
+                loss=loss,
+                reject_positive=reject_positive,
+                reject_itemset=reject_itemset,
+                update_left=update_left,
+                update_right=update_right,
+                l2=l2,
+                optimizer=optimizer,
+                pooling=pooling,
+            ),
+            accumulators=accumulators,
+            learning_rate_scale=learning_rate_scale,
+            batch_size=batch_size,
+            window_size=window_size,
+            seed=seed,
+            device=device,
+            num_threads=num_threads,
+        )
+        self.left_items = left_items
+        self.left_offsets = left_offsets
+        self._left_weights = left_weights
+        self.right_items = right_items
+        self.right_offsets = right_offsets
+        self._right_weights = right_weights
+        self.left_syn = left_syn
+        self.right_syn = right_syn
+
+    @property
+    def left_weights(self) -> npt.ArrayLike:
+        """Weight of each left item; made here where none were given."""
+        return _weights_or_ones(self._left_weights, self.left_items)
+
+    @property
+    def right_weights(self) -> npt.ArrayLike:
+        """Weight of each right item; made here where none were given."""
+        return _weights_or_ones(self._right_weights, self.right_items)
+
+
+def itemset_task(
+    items: npt.ArrayLike,
+    offsets: npt.ArrayLike,
+    itemset_syn: Any,
+    syn1: Any,
+    *,
+    weights: npt.ArrayLike | None = None,
+    **options: Any,
+) -> SupervisedTask:
+    """Learn a vector for each itemset: the itemset itself is the feature, its items the labels.
+
+    This is PV-DBOW (Le and Mikolov, "Distributed representations of sentences and
+    documents", ICML 2014, section 2.3): where an itemset is a user, these are user
+    embeddings. Beside an `UnsupervisedTask` on the same `syn1`, both are trained
+    together; with ``update_right=False``, itemsets find their places among items that are
+    trained already.
+
+    Parameters
+    ----------
+    items : int32, num_item
+        Itemsets, concatenated.
+    offsets : int32 or int64, num_itemset + 1
+        Boundaries in `items`; every itemset has at least 1 item.
+    itemset_syn : float32, (num_itemset, num_dimension)
+        Table of the itemsets, one row each.
+    syn1 : float32, (num_label, num_dimension)
+        Table of the items, on the side of the targets.
+    weights : float32, num_item, optional
+        Weight of each item.
+    **options
+        Those of `SupervisedTask`.
+
+    Raises
+    ------
+    InputError
+        An argument cannot be used, or there is not one row for each itemset.
+    DeviceError
+        The device cannot be had.
+
+    Examples
+    --------
+    >>> labels, items, offsets = pack_itemsets(itemsets, min_length=2)
+    >>> syn0, syn1 = initialize_syn(len(labels), 64), initialize_syn(len(labels), 64, "zero")
+    >>> itemset_syn = initialize_syn(len(offsets) - 1, 64)
+    >>> both = CompoundTask(
+    ...     UnsupervisedTask(items, offsets, syn0, syn1),
+    ...     itemset_task(items, offsets, itemset_syn, syn1),
+    ... )
+    >>> train(both)
+    """
+    checks.table("itemset_syn", itemset_syn)
+    num_itemset = len(np.asarray(offsets)) - 1
+    if len(itemset_syn) != num_itemset:
+        raise InputError(
+            f"itemset_syn has {len(itemset_syn)} rows for {num_itemset} itemsets; pass one each"
+        )
+    return SupervisedTask(
+        np.arange(num_itemset, dtype=np.int32),
+        np.arange(num_itemset + 1, dtype=np.int64),
+        items,
+        offsets,
+        itemset_syn,
+        syn1,
+        right_weights=weights,
+        **options,
+    )
+
+
+def _weights_or_ones(weights: npt.ArrayLike | None, items: npt.ArrayLike) -> npt.ArrayLike:
+    return np.ones(np.shape(items), dtype=np.float32) if weights is None else weights
+
+
+class CompoundTask(_FusedTask):
+    """Train several tasks in turn, one batch each.
+
+    Tasks may share tables. The longest makes the epoch; shorter ones start over.
+    Each sub-task draws from a random stream of its own, also where seeds are
+    equal. Where a backend needs more than a batch to be busy, `train` gives
+    sub-tasks turns of several batches, in the same proportion.
+
+    Parameters
+    ----------
+    *tasks : Task
+        Tasks to train jointly.
+    learning_rate_scale : float, optional
+        Multiplier of the learning rate of all of them.
+
+    Raises
+    ------
+    InputError
+        There is no task, or something that is none.
+    """
+
+    def __init__(self, *tasks: Trainable, learning_rate_scale: float = 1.0) -> None:
+        super().__init__(learning_rate_scale)
+        if not tasks:
+            raise InputError("tasks is empty; pass at least one task")
+        self.tasks = tasks
+        self._tasks = [as_task(task) for task in tasks]
+        if self._num_stream > MAX_STREAM:
+            raise InputError(f"tasks holds {self._num_stream} tasks; pass at most {MAX_STREAM}")
+        homes: dict[int, str] = {}
+        for address, device in self._host_tables():
+            if homes.setdefault(address, device) != device:
+                raise InputError(
+                    f"tasks train one NumPy table on {homes[address]} and on {device}; "
+                    "train it on one device"
+                )
+
+    def __len__(self) -> int:
+        return max(len(task) for task in self._tasks)
+
+    def synchronize(self) -> None:
+        """Make the caller's tables hold what has been trained: those of all tasks, or none."""
+        self._check_finite()
+        for task in self._tasks:
+            task.synchronize()
+
+    def _run(self, learning_rates: Float64Array, stream: int) -> int:
+        rates = learning_rates * self.learning_rate_scale
+        turn = self._batches_per_turn
+        num_pair = 0
+        for start in range(0, len(rates), turn):
+            first = stream
+            for task in self._tasks:
+                num_pair += task._train_batches(rates[start : start + turn], first)
+                first += task._num_stream
+        return num_pair
+
+    def _prepare(self) -> None:
+        for task in self._tasks:
+            task._prepare()
+
+    def _host_tables(self) -> list[tuple[int, str]]:
+        return [table for task in self._tasks for table in task._host_tables()]
+
+    def _start_epoch(self) -> None:
+        for task in self._tasks:
+            # The shorter ones start over in the middle of an epoch of the whole anyway.
+            if len(task) == len(self):
+                task._start_epoch()
+        self._read_tally(wait=True)
+
+    @property
+    def _num_stream(self) -> int:
+        return sum(task._num_stream for task in self._tasks)
+
+    @property
+    def _batches_per_call(self) -> int:
+        turns = min(task._batches_per_call for task in self._tasks) // len(self._tasks)
+        # Whole turns, so that how the work is cut into calls does not matter.
+        return max(1, turns // self._batches_per_turn) * self._batches_per_turn
+
+    @property
+    def _batches_per_turn(self) -> int:
+        return min(task._batches_per_turn for task in self._tasks)
+
+    def _read_tally(self, *, wait: bool = False) -> Tally:
+        tally = Tally()
+        for task in self._tasks:
+            tally = tally.plus(task._read_tally(wait=wait))
+        return tally
+
+    def _check_finite(self, *, thorough: bool = True) -> None:
+        try:
+            for task in self._tasks:
+                task._check_finite(thorough=thorough)
+        except DivergenceError:
+            self._discard()  # all of them, or none
+            raise
+
+    def _discard(self) -> None:
+        for task in self._tasks:
+            task._discard()
+
+    def _leaves(self) -> list[Leaf] | None:
+        leaves: list[Leaf] = []
+        for task in self._tasks:
+            parts = task._leaves()
+            if parts is None:
+                return None
+            leaves += parts
+        return leaves

@@ -1,0 +1,373 @@
+"""The kernels' own sources, executed on the CPU, against the pair routine in Numba.
+
+`emulator` compiles them with g++. Draws must be equal as integers; tables agree to
+rounding, since a tile of threads adds up a dot product in an order of its own.
+"""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from numba import njit
+from samples import random_itemsets, random_tables
+
+from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask
+from itembed_gpu.backends.cpu.sgns import FAST_MATH, train_positions
+from itembed_gpu.backends.cuda import instances
+from itembed_gpu.backends.cuda import task as cuda
+from itembed_gpu.backends.cuda.in_flight import Geometry
+from itembed_gpu.objective.options import ALWAYS, REJECT_ITEMSET
+from itembed_gpu.objective.rng import philox_words, u64
+from itembed_gpu.objective.schedule import epoch_order
+
+pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
+
+SANITIZED = os.environ.get("ITEMBED_GPU_SANITIZE") == "1"
+
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
+# The first steps of Adagrad divide by small roots, which makes rounding larger.
+ADAPTIVE_TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
+
+
+@njit(error_model="numpy", fastmath=FAST_MATH)
+def oracle(
+    pairs, neighbour, left, right, caps, objective, max_bag, seed, epoch, order, num_batch, rates,
+    num_negative, group, rejects_itemset,
+):  # fmt: skip
+    return train_positions(
+        pairs, neighbour, left, right, caps[0], caps[1], objective, max_bag, seed, u64(0), epoch,
+        order, 0, np.int64(order[0]), num_batch, 0, rates, left.shape[1], num_negative, group,
+        objective.flags, rejects_itemset,
+    )  # fmt: skip
+
+
+def in_general(objective, num_left, num_right):
+    """Give values that change nothing to options that are not used.
+
+    The routine is compiled for each set of options, which takes ten seconds.
+    """
+    neutral = {
+        "corrections": np.zeros(num_right, np.float32),
+        "l2": np.float32(0),
+        "left_keep": np.full(num_left, ALWAYS, np.uint32),
+        "right_keep": np.full(num_right, ALWAYS, np.uint32),
+    }
+    return objective._replace(
+        **{name: value for name, value in neutral.items() if getattr(objective, name) is None}
+    )
+
+
+def run_oracle(problem, left, right, rates, epoch=0, caps=None, states=None):
+    """Train an epoch on the CPU, at the same learning rates."""
+    no_caps = tuple(np.full(len(table), np.inf, np.float32) for table in (left, right))
+    order = epoch_order(problem.seed, 0, epoch, problem.num_slot)
+    objective = in_general(problem.objective, len(left), len(right))
+    if states:
+        objective = objective._replace(left_state=states[0], right_state=states[1])
+    return oracle(
+        problem.pairs, problem.neighbour, left, right, caps or no_caps, objective,
+        problem.max_bag, u64(problem.seed), u64(epoch), order, problem.num_batch, rates,
+        problem.num_negative, problem.group if problem.group > 1 else None,
+        True if objective.flags & REJECT_ITEMSET else None,
+    )  # fmt: skip
+
+
+def make_task(kind, dim, num_negative, weights=False, same=False, **options):
+    """Make a small task: 2-item itemsets, duplicates and all."""
+    generator = np.random.default_rng(5)
+    options = {"num_negative": num_negative, "seed": 3, "batch_size": 4, **options}
+    if kind == "unsupervised":
+        items, offsets = random_itemsets(20, 15, 2, 5, seed=1)
+        items[: offsets[1]] = 7  # an itemset of duplicates
+        syn0, syn1 = random_tables(20, dim=dim)
+        if weights:
+            options["weights"] = generator.uniform(-0.5, 2, len(items)).astype(np.float32)
+        return UnsupervisedTask(items, offsets, syn0, syn0 if same else syn1, **options)
+    left = random_itemsets(20, 12, 1, 4, seed=1)
+    right = random_itemsets(15, 12, 1, 3, seed=2)
+    if weights:
+        options["left_weights"] = generator.random(len(left[0]), dtype=np.float32)
+        options["right_weights"] = generator.random(len(right[0]), dtype=np.float32)
+    return SupervisedTask(*left, *right, *random_tables(20, 15, dim=dim), **options)
+
+
+def learning_rates(problem):
+    # Large ones: a mistake shows.
+    return np.linspace(0.2, 0.05, problem.num_batch).astype(np.float32)
+
+
+CASES = [
+    # kind, dim, negatives, threads a pair, other options
+    *(("unsupervised", dim, 5, 1, {}) for dim in (1, 3, 12, 50, 100, 129)),
+    *(("unsupervised", dim, 5, 32, {}) for dim in (1, 50, 129)),
+    *(("unsupervised", 12, k, 1, {}) for k in (0, 1, 7, 8, 20)),
+    *(("unsupervised", 12, k, 4, {}) for k in (0, 20)),
+    *(("unsupervised", 36, 5, threads, {}) for threads in (2, 8, 16)),
+    *(("supervised", 12, k, 1, {}) for k in (0, 5, 20)),
+    *(("supervised", 50, 5, threads, {}) for threads in (8, 32)),
+    *((kind, 12, 5, 1, {"weights": True}) for kind in ("unsupervised", "supervised")),
+    ("unsupervised", 12, 5, 4, {"weights": True}),
+    ("unsupervised", 12, 5, 1, {"same": True}),
+    ("unsupervised", 12, 20, 2, {"same": True, "weights": True}),
+    *(("unsupervised", 12, k, 1, {"negative_sharing": 8}) for k in (0, 1, 5, 7, 8, 20)),
+    *(("unsupervised", 50, k, 32, {"negative_sharing": 16}) for k in (5, 20)),
+    ("unsupervised", 12, 5, 4, {"negative_sharing": 2, "weights": True, "same": True}),
+    ("supervised", 12, 5, 1, {"negative_sharing": 32}),
+    ("supervised", 12, 20, 4, {"negative_sharing": 8, "weights": True}),
+    ("unsupervised", 200, 5, 1, {}),  # more than the registers hold
+    ("unsupervised", 300, 9, 4, {"negative_sharing": 4}),
+]
+
+NOISE = {"noise_exponent": 0.75}
+NCE = {"loss": "nce", "noise_exponent": 0.5}
+ADAGRAD = {"optimizer": "adagrad"}
+MEAN = {"pooling": "mean"}
+EVERYTHING = {
+    **NCE, **ADAGRAD, "l2": 0.05, "subsample": 0.02, "reject_itemset": True, "weights": True,
+}  # fmt: skip
+OPTIONS = [
+    NOISE,
+    {"noise_exponent": -0.5},
+    {"noise_weights": [1, 0, 3] * 5},
+    NCE,
+    {"loss": "nce"},
+    {"subsample": 0.01},
+    {"reject_positive": True},
+    {"reject_positive": True, "noise_weights": [0, 900, 1] + [0] * 12},
+    {"reject_itemset": True},
+    {"update_left": False},
+    {"update_right": False},
+    {"l2": 0.05},
+    {"l2": 0.05, "weights": True},
+    ADAGRAD,
+    {**ADAGRAD, "weights": True},
+    {**ADAGRAD, "update_left": False},
+    {**ADAGRAD, "update_right": False, "l2": 0.05},
+    EVERYTHING,
+]
+# Options that go their own way where negatives are shared, and where the left side is a mean.
+SHARED_OPTIONS = [
+    NCE, {"subsample": 0.01}, {"reject_itemset": True}, {"update_right": False},
+    {"l2": 0.05, "weights": True}, {**ADAGRAD, "weights": True}, EVERYTHING,
+]  # fmt: skip
+MEAN_OPTIONS = [
+    {}, {"subsample": 0.01}, {"update_left": False}, {"l2": 0.05, "weights": True}, ADAGRAD,
+    EVERYTHING,
+]  # fmt: skip
+OPTION_CASES = [
+    *(("supervised", 12, 5, 1, options) for options in OPTIONS),
+    *(("supervised", 12, 5, 1, {**options, "negative_sharing": 8}) for options in SHARED_OPTIONS),
+    *(("supervised", 12, k, 4, EVERYTHING) for k in (0, 5, 20) if k),
+    *(("supervised", 12, k, 4, {**EVERYTHING, "negative_sharing": 4}) for k in (5, 20)),
+    *(("supervised", 12, 5, 1, {**MEAN, **options}) for options in MEAN_OPTIONS),
+    *(("supervised", 12, 20, 4, {**MEAN, **options}) for options in (ADAGRAD, EVERYTHING)),
+    *(
+        ("supervised", 12, 9, threads, {**MEAN, **options, "negative_sharing": 4})
+        for threads in (1, 8)
+        for options in ({}, ADAGRAD, EVERYTHING)
+    ),
+    ("supervised", 12, 5, 4, {**MEAN, "weights": True}),
+    *(("unsupervised", 12, 5, 1, {**MEAN, **options}) for options in ({}, ADAGRAD, EVERYTHING)),
+    ("unsupervised", 12, 9, 4, {**MEAN, **EVERYTHING}),
+    ("unsupervised", 12, 9, 4, {**MEAN, **EVERYTHING, "negative_sharing": 4}),
+    *(("unsupervised", 12, 5, 1, options) for options in ({"subsample": 0.02}, EVERYTHING)),
+    *(("unsupervised", 12, 9, 8, options) for options in (ADAGRAD, EVERYTHING)),
+    ("unsupervised", 12, 5, 1, {**ADAGRAD, "same": True}),
+    ("unsupervised", 12, 9, 4, {**EVERYTHING, "same": True}),
+    ("unsupervised", 200, 9, 1, EVERYTHING),  # more than the registers hold
+    ("unsupervised", 12, 200, 4, {**NOISE, **ADAGRAD}),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "dim", "num_negative", "threads", "options"), CASES + OPTION_CASES
+)
+def test_an_epoch_is_the_oracles(one_tile, kind, dim, num_negative, threads, options):
+    task = make_task(kind, dim, num_negative, device=Cuda(threads_per_pair=threads), **options)
+    problem = task._problem
+    left, right = problem.syn_left.copy(), problem.syn_right.copy()
+    if problem.same_table:
+        right = left
+    states = [state.copy() for state in task.accumulators or ()]
+    if states and problem.same_table:
+        states[1] = states[0]
+    rates = learning_rates(problem)
+    if SANITIZED:  # what counts is that the kernel runs; the oracle takes long to compile
+        task._bound.run(0, 0, 0, rates)
+        task.synchronize()
+        return
+    for epoch in range(2):
+        expected = run_oracle(problem, left, right, rates, epoch, states=states)
+        task._bound.run(0, epoch, 0, rates)
+        tally = task._bound.read_tally(True)
+        assert tally[1:] == expected[1:]
+        np.testing.assert_allclose(tally.loss, expected[0], rtol=1e-4)
+    task.synchronize()
+    for state, expected in zip(task.accumulators or (), states, strict=True):
+        np.testing.assert_allclose(state, expected, rtol=1e-4, atol=1e-7)
+    tolerance = ADAPTIVE_TOLERANCE if states else TOLERANCE
+    np.testing.assert_allclose(problem.syn_left, left, **tolerance)
+    np.testing.assert_allclose(problem.syn_right, right, **tolerance)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("sharing", [1, 8])
+@pytest.mark.parametrize("same", [False, True])
+def test_caps_hold_rows_back_as_in_the_oracle(one_tile, threads, sharing, same):
+    task = make_task(
+        "unsupervised", 12, 5, same=same, negative_sharing=sharing,
+        device=Cuda(threads_per_pair=threads),
+    )  # fmt: skip
+    problem = task._problem
+    left, right = problem.syn_left.copy(), problem.syn_right.copy()
+    generator = np.random.default_rng(0)
+    caps = tuple(generator.uniform(0.05, 0.6, 20).astype(np.float32) for _ in range(2))
+    if same:
+        right, caps = left, (caps[0], caps[0])
+    rates = learning_rates(problem) * np.float32(-1)
+    run_oracle(problem, left, right, rates, caps=caps)
+    task._bound.prepare()
+    task._bound._set_geometry(Geometry(1, *caps), float(np.abs(rates).max()))
+    task._bound.run(0, 0, 0, rates)
+    task.synchronize()
+    np.testing.assert_allclose(problem.syn_left, left, **TOLERANCE)
+    np.testing.assert_allclose(problem.syn_right, right, **TOLERANCE)
+
+
+# --- draws ------------------------------------------------------------------
+
+DRAWS = """
+extern "C" void draws(itembed::Stream* stream, unsigned long long* slots, int count,
+                      unsigned* words) {
+    for (int i = 0; i < count; ++i) {
+        const itembed::Words block = itembed::slot_block(*stream, slots[i], i % 3);
+        for (int n = 0; n < 4; ++n) words[4 * i + n] = block.word[n];
+    }
+}
+extern "C" void order(itembed::Order* order, int count, unsigned long long* slots) {
+    for (int i = 0; i < count; ++i) slots[i] = itembed::slot_at(*order, i);
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        # The known answers of Random123 for philox4x32-10.
+        ((0,) * 4, (0,) * 2, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_known_answers_of_the_generator(counter, key, words):
+    from emulator import build
+
+    library = build(
+        """
+        extern "C" void known(unsigned* c, unsigned* k, unsigned* words) {
+            const itembed::Words w = itembed::philox(c[0], c[1], c[2], c[3], k[0], k[1]);
+            for (int n = 0; n < 4; ++n) words[n] = w.word[n];
+        }
+        """
+    )
+    arrays = [np.array(values, dtype=np.uint32) for values in (counter, key, (0,) * 4)]
+    library.known(*(array.ctypes for array in arrays))
+    assert tuple(arrays[2].tolist()) == words
+
+
+def test_draws_are_those_of_the_cpu():
+    from emulator import build
+
+    library = build(DRAWS)
+    generator = np.random.default_rng(0)
+    slots = generator.integers(0, 2**63, 60).astype(np.uint64)
+    seed, stream, epoch = 2**63 + 12345, 65535, 77
+    record = np.zeros(1, dtype=[("seed", np.uint64), ("stream", np.uint32), ("epoch", np.uint32)])
+    record["seed"], record["stream"], record["epoch"] = seed, stream, epoch
+    words = np.zeros((60, 4), dtype=np.uint32)
+    library.draws(record.ctypes, slots.ctypes, 60, words.ctypes)
+    for i, slot in enumerate(map(int, slots)):
+        counter = (slot & 0xFFFFFFFF, slot >> 32, epoch, stream << 16 | i % 3)
+        assert tuple(words[i].tolist()) == philox_words(counter, (seed & 0xFFFFFFFF, seed >> 32))
+
+
+@pytest.mark.parametrize("num_slot", [1, 2, 3, 1000, 1025])
+def test_the_order_is_that_of_the_cpu(num_slot):
+    from emulator import build
+    from samples import slots_of
+
+    slots = np.zeros(num_slot, dtype=np.uint64)
+    order = epoch_order(9, 0, 4, num_slot)
+    build(DRAWS).order(order.ctypes, num_slot, slots.ctypes)
+    assert np.array_equal(slots, slots_of(9, 0, 4, num_slot))
+
+
+def test_the_record_of_a_launch_is_laid_out_as_the_compiler_does():
+    from emulator import build
+
+    names = [
+        name for name in instances.WORK.names if name not in ("order", "seed", "stream", "epoch")
+    ]
+    offsets = ", ".join(f"offsetof(itembed::Work, {name})" for name in names)
+    library = build(
+        f"""
+        #pragma GCC diagnostic ignored "-Winvalid-offsetof"
+        extern "C" long long layout(int field) {{
+            const long long offsets[] = {{sizeof(itembed::Work),
+                                          offsetof(itembed::Work, stream), {offsets}}};
+            return offsets[field];
+        }}
+        """
+    )
+    expected = [instances.WORK.itemsize, instances.WORK.fields["seed"][1]]
+    expected += [instances.WORK.fields[name][1] for name in names]
+    assert [library.layout(n) for n in range(len(expected))] == expected
+
+
+# --- tiles ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["unsupervised", "supervised"])
+@pytest.mark.parametrize("threads", [1, 8])
+@pytest.mark.parametrize("sharing", [1, 4])
+def test_any_number_of_tiles_trains_the_same_pairs(emulated, monkeypatch, kind, threads, sharing):
+    # With a rate so small that products of two updates vanish, order does not matter.
+    changes = []
+    for num_tile in (1, 3, 7, 40):
+        monkeypatch.setattr(cuda.CudaTask, "_count_tiles", lambda self, kernel, n=num_tile: n)
+        task = make_task(
+            kind, 12, 5, negative_sharing=sharing, device=Cuda(threads_per_pair=threads)
+        )
+        problem = task._problem
+        before = problem.syn_left.copy(), problem.syn_right.copy()
+        task._bound.run(0, 0, 0, np.full(problem.num_batch, 1e-3, np.float32))
+        task.synchronize()
+        changes.append((problem.syn_left - before[0], problem.syn_right - before[1]))
+    for change in changes[1:]:
+        for side in range(2):
+            np.testing.assert_allclose(change[side], changes[0][side], rtol=0.05, atol=2e-6)
+            assert np.abs(changes[0][side]).max() > 1e-4
+
+
+def test_lossy_updates_are_the_same_where_there_is_one_tile(one_tile):
+    # Items that never meet: no target of a pair comes twice.
+    results = []
+    for lossy in (False, True):
+        for threads in (1, 4):
+            items, offsets = np.arange(40), np.arange(0, 41, 2)
+            syn0, syn1 = random_tables(40)
+            task = UnsupervisedTask(
+                items, offsets, syn0, syn1, num_negative=0, seed=1,
+                device=Cuda(lossy=lossy, threads_per_pair=threads),
+            )  # fmt: skip
+            task._bound.run(0, 0, 0, np.full(len(task), 0.3, np.float32))
+            task.synchronize()
+            results.append((syn0, syn1))
+    for syn0, syn1 in results[1:]:
+        np.testing.assert_allclose(syn0, results[0][0], **TOLERANCE)
+        np.testing.assert_allclose(syn1, results[0][1], **TOLERANCE)

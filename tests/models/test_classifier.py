@@ -1,0 +1,394 @@
+"""`SupervisedClassifier`: what it learns, predicts, keeps and refuses."""
+
+import math
+
+import numpy as np
+import pytest
+from samples import DIM, NUM_NEGATIVE, planted_itemsets
+
+from itembed_gpu import History, SupervisedTask, initialize_syn, pack_itemsets, train
+from itembed_gpu.errors import DataError, DivergenceError, InputError
+from itembed_gpu.models import estimator
+from itembed_gpu.models.classifier import SupervisedClassifier
+from itembed_gpu.models.item2vec import Item2Vec
+
+SETTINGS = {
+    "vector_size": DIM,
+    "negative": NUM_NEGATIVE,
+    "epochs": 10,
+    "feature_weighting": "none",
+    "seed": 3,
+    "device": "cpu",
+    "workers": 1,
+}
+
+
+def planted(num_itemset):
+    """Features, and as labels the cluster that all of them are from, and whether it is even."""
+    items, offsets, clusters = planted_itemsets(num_itemset=num_itemset)
+    features = [[f"f{item}" for item in part] for part in np.split(items, offsets[1:-1])]
+    first = clusters[items[offsets[:-1]]]
+    return features, [[f"c{cluster}", "even" if cluster % 2 == 0 else "odd"] for cluster in first]
+
+
+FEATURES, LABELS = planted(1200)
+TRAIN, TEST = slice(0, 1000), slice(1000, None)
+
+# Three labels with other counts, and features with other frequencies.
+FEW = [["x", "y"], ["x", "z"], ["x", "y", "y"], ["w"], ["w", "z"], ["x"]]
+FEW_LABELS = [["A"], ["A", "B"], ["A"], ["B"], ["C"], ["A"]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return SupervisedClassifier(**SETTINGS).fit(FEATURES[TRAIN], LABELS[TRAIN])
+
+
+@pytest.fixture
+def small():
+    return SupervisedClassifier(**SETTINGS).fit(FEW, FEW_LABELS)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What is passed to `train`, which does nothing."""
+    calls = []
+
+    def note(task, **settings):
+        calls.append((task, settings))
+        return History()
+
+    monkeypatch.setattr(estimator, "train", note)
+    return calls
+
+
+# -------------------------------------------------------------------- learning
+
+
+def test_it_learns_labels(model):
+    assert model.score(FEATURES[TEST], LABELS[TEST], k=2) > 0.9
+    best = model.predict(FEATURES[TEST], n=2)
+    assert best.shape == (200, 2)
+    found = [set(row) == set(labels) for row, labels in zip(best, LABELS[TEST], strict=True)]
+    assert np.mean(found) > 0.8
+
+
+def test_attributes_are_those_of_the_training(model):
+    assert sorted(model.labels_) == sorted({label for labels in LABELS for label in labels})
+    packed = pack_itemsets(LABELS[TRAIN])
+    assert model.label_embeddings_.labels == packed.labels == model.labels_
+    np.testing.assert_array_equal(model.label_embeddings_.counts, packed.counts)
+    assert model.feature_embeddings_.vectors.shape == (200, DIM)
+    assert model.feature_embeddings_.context is None
+    assert len(model.history_.epochs) == 10
+    assert model.seed_ == 3
+
+
+def test_fit_is_the_training_of_a_task(model):
+    features, labels = pack_itemsets(FEATURES[TRAIN]), pack_itemsets(LABELS[TRAIN])
+    left = initialize_syn(features.num_label, DIM, seed=3)
+    right = np.zeros((labels.num_label, DIM), dtype=np.float32)
+    task = SupervisedTask(
+        features.indices,
+        features.offsets,
+        labels.indices,
+        labels.offsets,
+        left,
+        right,
+        left_weights=np.ones(features.num_item),
+        pooling="mean",
+        reject_positive=True,
+        num_negative=3,
+        seed=3,
+        num_threads=1,
+    )
+    train(task, num_epoch=10, initial_learning_rate=0.5, progress=False)
+    np.testing.assert_array_equal(model.feature_embeddings_.vectors, left)
+    np.testing.assert_array_equal(model.label_embeddings_.vectors, right)
+
+
+def test_every_option_reaches_the_task(trained):
+    hook = print
+    SupervisedClassifier(
+        vector_size=7,
+        epochs=4,
+        negative=2,
+        alpha=0.3,
+        min_alpha=0.2,
+        sample=1e-3,
+        ns_exponent=0.5,
+        seed=9,
+        device=None,
+        workers=1,
+        callbacks=(hook,),
+        pooling="pairs",
+        feature_weighting="none",
+        optimizer="adagrad",
+        loss="nce",
+        l2=0.1,
+        reject_positive=False,
+        reject_itemset=True,
+        negative_sharing=4,
+        batch_size=2,
+        progress=True,
+    ).fit(FEW, FEW_LABELS, weights=[[2.0] * len(bag) for bag in FEW])
+    [(task, settings)] = trained
+    assert settings == {
+        "num_epoch": 4,
+        "initial_learning_rate": 0.3,
+        "final_learning_rate": 0.2,
+        "callbacks": (hook,),
+        "progress": True,
+    }
+    assert task.left_syn.shape == (4, 7)
+    bound = (task.num_negative, task.negative_sharing, task.seed, task.batch_size)
+    assert bound == (2, 4, 9, 2)
+    options = task.options
+    assert (options.subsample, options.loss, options.l2) == (1e-3, "nce", 0.1)
+    assert options.reject_itemset
+    assert (options.optimizer, options.reject_positive, options.pooling) == (
+        "adagrad",
+        False,
+        "pairs",
+    )
+    np.testing.assert_allclose(options.noise_weights, [1, (2 / 4) ** 0.5, (1 / 4) ** 0.5])
+    assert (task.left_weights == 2).all()
+    assert task._bound._num_threads == 1
+
+
+def test_labels_can_have_weights_where_they_are_packed(trained):
+    labels = pack_itemsets([["A"], ["B"]], weights=[[2.0], [3.0]])
+    SupervisedClassifier(device="cpu").fit([["x"], ["y"]], labels)
+    assert trained[0][0].right_weights.tolist() == [2, 3]
+
+
+def test_what_is_left_out_is_counted(trained):
+    fitted = SupervisedClassifier(min_count=2, feature_weighting="none", device="cpu")
+    fitted.fit([["x", "rare"], ["x"], ["y"], ["x", None], []], [["A"], ["B"], ["A"], [], ["A"]])
+    assert fitted.feature_embeddings_.labels == ["x"]
+    assert fitted.labels_ == ["A", "B"]  # rare ones too
+    assert str(fitted.dropped_features_) == (
+        "5 itemsets with 6 items read; dropped 1 None item, 2 rare labels (2 items), "
+        "3 masked itemsets (1 item)"
+    )
+    assert str(fitted.dropped_labels_) == (
+        "5 itemsets with 4 items read; dropped 3 masked itemsets (2 items)"
+    )
+    assert trained[0][0].num_pair == 2
+
+
+def test_inverse_document_frequencies(trained):
+    fitted = SupervisedClassifier(feature_weighting="idf", device="cpu").fit(FEW, FEW_LABELS)
+    features = fitted.feature_embeddings_.labels
+    examples = {"x": 4, "y": 2, "z": 2, "w": 2}  # of which one has y twice
+    expected = np.array([math.log(6 / examples[feature]) for feature in features])
+    weights = fitted.feature_weights_
+    np.testing.assert_allclose(weights / weights[0], expected / expected[0], rtol=1e-5)
+    np.testing.assert_array_equal(trained[0][0].left_weights, weights[trained[0][0].left_items])
+    assert trained[0][0].left_weights.mean() == pytest.approx(1)
+    given = [[2.0] * len(bag) for bag in FEW]
+    fitted.fit(FEW, FEW_LABELS, weights=given)
+    np.testing.assert_allclose(trained[1][0].left_weights, 2 * trained[0][0].left_weights)
+    # Predictions are weighted likewise.
+    left = np.arange(4 * 100, dtype=np.float32).reshape(4, 100)
+    fitted.feature_embeddings_.vectors[:] = left
+    fitted.label_embeddings_.vectors[:] = np.eye(3, 100)
+    _, scores = fitted.predict_scores([features], n=3)
+    np.testing.assert_allclose(
+        np.sort(scores[0]), np.sort((weights @ left / weights.sum())[:3]), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "features", "labels", "words"),
+    [
+        ({}, FEW, FEW_LABELS[:-1], "features has 6 itemsets and labels 5"),
+        ({}, [["x"], []], [[], ["A"]], "no example has both"),
+        ({}, FEW, [1, 2, 3, 4, 5, 6], r"labels: itemsets\[0\] is 1"),
+        ({}, 3, FEW_LABELS, "features: itemsets is 3"),
+        ({"min_count": 99}, FEW, FEW_LABELS, "no example has both.*4 rare labels"),
+        ({"feature_weighting": "tf"}, FEW, FEW_LABELS, "feature_weighting is 'tf'"),
+        ({"feature_weighting": "idf"}, [["x"]], [["A"]], "every feature is in every example"),
+        ({"pooling": "max"}, FEW, FEW_LABELS, "pooling is 'max'"),
+        ({"vector_size": 0}, FEW, FEW_LABELS, "vector_size is 0"),
+        ({"negative": -1}, FEW, FEW_LABELS, "negative is -1"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(small, changes, features, labels, words):
+    before = small.label_embeddings_
+    with pytest.raises(InputError, match=words):
+        small.set_params(**changes).fit(features, labels)
+    assert small.label_embeddings_ is before
+
+
+def test_a_failed_fit_changes_nothing(small):
+    before = small.label_embeddings_, small.feature_embeddings_, small.history_
+    with pytest.raises(DivergenceError):
+        small.set_params(alpha=1e30).fit(FEW, FEW_LABELS)
+    assert (small.label_embeddings_, small.feature_embeddings_, small.history_) == before
+
+
+# ----------------------------------------------------------------- predictions
+
+
+def expected_scores(model, features, weights=None):
+    rows = [model.feature_embeddings_.index(feature) for feature in features]
+    vector = np.average(model.feature_embeddings_.vectors[rows], axis=0, weights=weights)
+    return model.label_embeddings_.vectors @ vector
+
+
+def test_scores_are_dot_products_of_the_mean(small):
+    labels, scores = small.predict_scores([["x", "y", "?"], ["w"]], n=3)
+    for row, values, features in zip(labels, scores, (["x", "y"], ["w"]), strict=True):
+        expected = expected_scores(small, features)
+        order = np.argsort(-expected)
+        assert row.tolist() == [small.labels_[i] for i in order]
+        np.testing.assert_allclose(values, expected[order], rtol=1e-5)
+    assert small.unknown_ == (1, 4, 0, 2)
+    _, weighted = small.predict_scores([["x", "y"]], n=1, weights=[[3, 1]])
+    assert weighted[0, 0] == pytest.approx(expected_scores(small, ["x", "y"], [3, 1]).max())
+
+
+def test_shapes_of_predictions(small):
+    assert small.predict(FEW).shape == (6,)
+    assert small.predict(FEW, n=2).shape == (6, 2)
+    assert small.predict(FEW)[0] == "A"
+    labels, scores = small.predict_scores(FEW, n=5)
+    assert labels.shape == scores.shape == (6, 5)
+    assert labels[0, 3] is None
+    assert scores[0, 3] == -np.inf
+    assert small.predict([]).shape == (0,)
+    assert small.predict_scores([], n=2, probabilities=True)[1].shape == (0, 2)
+
+
+def test_many_examples_are_predicted_as_one_by_one(model):
+    labels, scores = model.predict_scores(FEATURES[:9], n=4)
+    for i in range(9):
+        one, one_scores = model.predict_scores(FEATURES[i : i + 1], n=4)
+        assert one.tolist() == labels[i : i + 1].tolist()
+        np.testing.assert_array_equal(one_scores, scores[i : i + 1])
+
+
+def test_without_known_features_the_most_frequent_labels_are_predicted(small, caplog):
+    small.label_embeddings_.vectors[:] = 1  # not by luck
+    labels, scores = small.predict_scores([["?"], [], ["x"]], n=3)
+    assert labels[0].tolist() == labels[1].tolist() == ["A", "B", "C"]
+    np.testing.assert_allclose(scores[:2], np.log([[4 / 7, 2 / 7, 1 / 7]] * 2), rtol=1e-6)
+    _, shares = small.predict_scores([["?"], ["x"]], n=3, probabilities=True)
+    np.testing.assert_allclose(shares[0], [4 / 7, 2 / 7, 1 / 7], rtol=1e-6)
+    np.testing.assert_allclose(shares[1], 1 / 3, rtol=1e-5)
+    assert "SupervisedClassifier: 1 of 2 items are unknown" in caplog.messages[-1]
+    # Nor is anything told by weights of zero.
+    assert small.predict_scores([["x"]], weights=[[0]])[1][0, 0] == scores[0, 0]
+
+
+def test_probabilities_are_a_softmax(model, monkeypatch):
+    monkeypatch.setattr("itembed_gpu.models.classifier.CHUNK", 50)  # some queries at a time
+    labels, shares = model.predict_scores(FEATURES[:20], n=30, probabilities=True)
+    _, scores = model.predict_scores(FEATURES[:20], n=30)
+    real = scores[:, :22]
+    expected = np.exp(real) / np.exp(real).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(shares[:, :22], expected, rtol=1e-4)
+    assert not shares[:, 22:].any()
+    assert labels[0, 22] is None
+
+
+@pytest.mark.parametrize("loss", ["negative-sampling", "nce"])
+def test_the_noise_is_added_back_where_dot_products_lack_it(small, loss):
+    plain = expected_scores(small, ["x"])
+    small.set_params(ns_exponent=1.0, loss=loss)
+    labels, scores = small.predict_scores([["x"]], n=3)
+    rows = [small.labels_.index(label) for label in labels[0]]
+    bias = np.log([4 / 7, 2 / 7, 1 / 7]) if loss == "negative-sampling" else np.zeros(3)
+    np.testing.assert_allclose(scores[0], (plain + bias)[rows], rtol=1e-5)
+    _, shares = small.predict_scores([["x"]], n=3, probabilities=True)
+    np.testing.assert_allclose(shares.sum(), 1, rtol=1e-5)
+
+
+def test_the_score_is_precision(small):
+    truth = [["A"], ["?"], ["C", "C"], []]
+    features = [["x"], ["x"], ["w", "z"], ["x"]]
+    best = small.predict(features)
+    assert best[0] == "A"
+    expected = [1.0, 0.0, float(best[2] == "C")]
+    assert small.score(features, truth) == pytest.approx(np.mean(expected))
+    assert small.score(features, truth, k=3) == pytest.approx((1 / 3 + 0 + 1 / 3) / 3)
+    with pytest.raises(InputError, match="features has 4 itemsets and labels 3"):
+        small.score(features, truth[:3])
+    with pytest.raises(InputError, match="labels: no example has one"):
+        small.score(features, [[], [], [], []])
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model: model.predict([["x"]]),
+        lambda model: model.predict_scores([["x"]]),
+        lambda model: model.score([["x"]], [["A"]]),
+    ],
+)
+def test_a_model_has_to_be_fitted(ask):
+    with pytest.raises(InputError, match="this SupervisedClassifier has learned nothing yet"):
+        ask(SupervisedClassifier())
+
+
+def test_tables_are_placed_on_the_device(small, monkeypatch):
+    placed = []
+
+    class Elsewhere:
+        def to_device(self, table):
+            placed.append(table)
+            return table
+
+    monkeypatch.setattr(estimator, "select_backend", lambda device, workers: Elsewhere())
+    small.set_params(ns_exponent=1.0).predict_scores(FEW, probabilities=True)
+    assert placed[0] is small.feature_embeddings_.vectors
+    assert placed[1] is small.label_embeddings_.vectors
+    assert placed[2].shape == (1, 3)
+
+
+# ------------------------------------------------------------------ to a disk
+
+
+def test_a_saved_model_predicts_as_the_original_does(tmp_path):
+    settings = {**SETTINGS, "feature_weighting": "idf"}
+    # A label that is a feature as well.
+    fitted = SupervisedClassifier(**settings).fit(FEW, [[*labels, "x"] for labels in FEW_LABELS])
+    fitted.save(tmp_path)
+    loaded = SupervisedClassifier.load(tmp_path, device="cpu", workers=1)
+    assert loaded.get_params() == fitted.get_params()
+    labels, scores = loaded.predict_scores([*FEW, ["?"]], n=4)
+    expected, expected_scores = fitted.predict_scores([*FEW, ["?"]], n=4)
+    assert labels.tolist() == expected.tolist()
+    np.testing.assert_array_equal(scores, expected_scores)
+    assert loaded.seed_ == 3
+    assert loaded.feature_embeddings_.labels == fitted.feature_embeddings_.labels
+    with pytest.raises(DataError, match="holds a 'SupervisedClassifier', not a Item2Vec"):
+        Item2Vec.load(tmp_path)
+
+
+def test_what_is_not_learned_is_not_saved(tmp_path):
+    with pytest.raises(InputError, match="learned nothing yet"):
+        SupervisedClassifier().save(tmp_path)
+
+
+def test_metadata_has_no_other_value_under_a_name_of_the_model(tmp_path):
+    fitted = SupervisedClassifier(**SETTINGS).fit(FEW, FEW_LABELS)
+    with pytest.raises(InputError, match="metadata holds 'num_feature', 0, under which"):
+        fitted.save(tmp_path, metadata={"num_feature": 0})
+    assert not list(tmp_path.iterdir())
+
+
+# --------------------------------------------------------------- scikit-learn
+
+
+def test_scikit_learn_can_use_it():
+    from sklearn.base import clone
+    from sklearn.model_selection import GridSearchCV
+
+    model = SupervisedClassifier(**SETTINGS)
+    assert clone(model).get_params() == model.get_params()
+    search = GridSearchCV(model, {"epochs": [0, 10]}, cv=2).fit(FEATURES[:400], LABELS[:400])
+    assert search.best_params_ == {"epochs": 10}
+    assert search.predict(FEATURES[:3]).shape == (3,)
+    assert repr(SupervisedClassifier(pooling="pairs")) == "SupervisedClassifier(pooling='pairs')"
