@@ -63,7 +63,7 @@ RUNS = {
         "Gowalla: negatives shared by so many pairs, at equal epochs",
         "gowalla",
         seeds=1,
-        options={"negative_sharing": 8, "window_size": 100_000},
+        options={"negative_sharing": 8, "chunk_size": 100_000},
     ),
 }
 

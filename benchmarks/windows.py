@@ -68,14 +68,14 @@ def loss_of(syn0: np.ndarray, syn1: np.ndarray, pairs: tuple[np.ndarray, ...]) -
 
 
 def train_one(
-    packed: ig.PackedItemsets, first: int, window_size: int | None, seed: int, device: str
+    packed: ig.PackedItemsets, first: int, chunk_size: int | None, seed: int, device: str
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Train on the itemsets before the held-out ones; return tables, and pairs a second."""
     syn0 = ig.initialize_syn(packed.num_label, DIM, seed=seed)
     syn1 = ig.initialize_syn(packed.num_label, DIM, "zero")
     task = ig.UnsupervisedTask(
         packed.indices, packed.offsets[: first + 1], syn0, syn1, num_negative=NUM_NEGATIVE,
-        seed=seed, window_size=window_size, device=device,
+        seed=seed, chunk_size=chunk_size, device=device,
     )  # fmt: skip
     task.do_batch(0.0)  # compiled before
     began = time.perf_counter()

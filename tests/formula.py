@@ -8,7 +8,7 @@ from samples import random_itemsets, random_tables, slots_of
 
 from itembed_gpu import SupervisedTask, UnsupervisedTask
 from itembed_gpu.backends.cpu.sgns import CHUNK
-from itembed_gpu.objective.options import MAX_REDRAW
+from itembed_gpu.objective.constants import MAX_REDRAW
 from itembed_gpu.objective.rng import philox_words
 
 

@@ -392,7 +392,7 @@ def train(
     _quiet_library()
     _check_objective(settings)
     backend = _check_device(device, threads)
-    from ..objective.rng import resolve_seed
+    from ..objective.options import resolve_seed
 
     if resume and checkpoint is None:
         raise click.UsageError("--resume needs --checkpoint DIR")

@@ -6,17 +6,6 @@ namespace itembed {
 // Targets that are read before one of them is changed; the same in steps.py.
 constexpr int CHUNK = 8;
 
-// Options of the objective (objective.py), compiled in; what is not used leaves no trace.
-constexpr int REJECT_POSITIVE = 1;
-constexpr int FREEZE_LEFT = 2;
-constexpr int FREEZE_RIGHT = 4;
-constexpr int MEAN = 8;
-constexpr int REJECT_ITEMSET = 16;
-constexpr int NOISE = 32;
-constexpr int NCE = 64;
-constexpr int SUBSAMPLE = 128;
-constexpr int ADAGRAD = 256;
-constexpr int L2 = 512;
 // With these, a pair can be left out.
 constexpr int DROPS = MEAN | SUBSAMPLE;
 

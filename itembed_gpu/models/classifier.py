@@ -15,7 +15,7 @@ from ..data.itemsets import PackedItemsets
 from ..errors import InputError
 from ..metrics import precision
 from ..objective.arrays import noise_weights
-from ..objective.rng import resolve_seed
+from ..objective.options import resolve_seed
 from ..ranking.top_n import pool_rows
 from ..sets import distinct_items
 from ..training.tables import initialize_syn

@@ -15,7 +15,7 @@ from ..checks import Float32Array, Int64Array
 from ..data.itemsets import PackedItemsets
 from ..errors import InputError
 from ..metrics import evaluate, leave_last_out
-from ..objective.rng import resolve_seed
+from ..objective.options import resolve_seed
 from ..ranking.top_n import pool_rows, top_n
 from ..training.checkpoints import stored_seed
 from ..training.tables import initialize_syn

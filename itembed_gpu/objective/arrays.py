@@ -14,7 +14,8 @@ from numba import njit
 from .. import checks
 from ..checks import Float32Array, Int32Array
 from ..errors import InputError
-from .options import ALWAYS, Options
+from .constants import ALWAYS
+from .options import NO_SETTINGS, Options, make_settings
 
 Float64Array = npt.NDArray[np.float64]
 UInt32Array = npt.NDArray[np.uint32]
@@ -33,10 +34,10 @@ class Objective(NamedTuple):
         Words under this keep an occurrence of the row's item.
     left_state, right_state : float32, num_left and num_right
         Accumulators of Adagrad.
-    l2 : float32
-        Strength of the regularisation.
+    settings : Settings
+        Numbers of options.
     flags : int
-        Sum of REJECT_POSITIVE, REJECT_ITEMSET, FREEZE_LEFT, FREEZE_RIGHT and MEAN.
+        Sum of the bits of `options.BITS` that are in use.
     """
 
     thresholds: UInt32Array | None = None
@@ -46,7 +47,7 @@ class Objective(NamedTuple):
     right_keep: UInt32Array | None = None
     left_state: Any = None
     right_state: Any = None
-    l2: np.float32 | None = None
+    settings: Any = NO_SETTINGS
     flags: int = 0
 
 
@@ -255,7 +256,7 @@ def make_objective(
         right_keep=right_keep,
         left_state=left_state,
         right_state=right_state,
-        l2=np.float32(options.l2) if options.l2 > 0 else None,
+        settings=make_settings(options),
         flags=options.flags,
     )
 

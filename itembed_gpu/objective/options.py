@@ -1,122 +1,515 @@
-"""What a task may be asked for beside the objective of itembed."""
+"""The one schema of options: what a task can be asked for, whoever asks.
+
+An option is a field of `Options`. Its name, type, default and check, what it means, and
+where it can be given stand there and nowhere else. Made from it are: the arguments of tasks
+and estimators and what `help` says of them (`takes_options`), the flags of the command line,
+the bits that kernels are compiled with (`BITS`), and the numbers that they are given
+(`Settings`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+import os
+import warnings
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import checks
 from ..errors import InputError
+from .constants import MAX_DRAW, MAX_REDRAW
 
-# Streams of a seed, and draws of a slot: what the counter of the generator has room for.
-MAX_STREAM = 1 << 16
-MAX_DRAW = 4 << 16
-# A 32-bit word is below this threshold, always.
-ALWAYS = 0xFFFFFFFF
-# Draws that a negative may take until it is not the positive; then any other row is taken.
-MAX_REDRAW = 16
+# Where an option can be given.
+TASK, ESTIMATOR, COMMAND_LINE = "task", "estimator", "command line"
+EVERYWHERE = (TASK, ESTIMATOR, COMMAND_LINE)
 
-# Options that are no array. Both backends compile them in.
-REJECT_POSITIVE = 1
-FREEZE_LEFT = 2
-FREEZE_RIGHT = 4
-MEAN = 8
-REJECT_ITEMSET = 16
+NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
 
-LOSSES = ("negative-sampling", "nce")
-OPTIMIZERS = ("sgd", "adagrad")
-POOLINGS = ("pairs", "mean")
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of an option beside its name, type and default.
+
+    Attributes
+    ----------
+    help : str
+        A sentence for the command line.
+    doc : str
+        What docstrings say; by default `help`.
+    check : function of str and object
+        Returns a value of this name in the form that the code works with, or raises an
+        `InputError`.
+    choices : tuple
+        Values that there are, where they can be listed.
+    alias : str or None
+        What estimators call it: gensim's word.
+    flag : str or None
+        What the command line calls it, where that is not its name.
+    metavar : str or None
+        What the command line calls its value.
+    entrances : tuple of str
+        Where it can be given.
+    bits : tuple of str, or dict of that by choice
+        Bits of `BITS` that kernels are compiled with where it has another value than the
+        default, or this one.
+    scalar : bool
+        Whether kernels are given the value (see `Settings`).
+    """
+
+    help: str
+    doc: str
+    check: Callable[[str, Any], Any]
+    choices: tuple[Any, ...] = ()
+    alias: str | None = None
+    flag: str | None = None
+    metavar: str | None = None
+    entrances: tuple[str, ...] = EVERYWHERE
+    bits: tuple[str, ...] | Mapping[Any, tuple[str, ...]] = ()
+    scalar: bool = False
+
+
+def option(default: Any, help: str, doc: str = "", check: Any = None, **known: Any) -> Any:
+    """Define an option: a field of a dataclass, with what is known of it beside."""
+    choices = known.get("choices")
+    if check is None and choices:
+        check = one_of(choices)
+    made = Option(help=help, doc=doc or help, check=check or _as_it_is, **known)
+    return field(default=default, metadata={"option": made})
+
+
+def about(known: Field[Any]) -> Option:
+    """Return what is known of an option, from its field."""
+    made: Option = known.metadata["option"]
+    return made
+
+
+def _as_it_is(name: str, value: Any) -> Any:
+    return value
+
+
+def one_of(choices: tuple[Any, ...]) -> Callable[[str, Any], Any]:
+    """Return a check that a value is one of these."""
+
+    def check(name: str, value: Any) -> Any:
+        if isinstance(choices[0], int):
+            value = checks.integer(name, value, 1)
+        if value not in choices:
+            raise InputError(f"{name} is {value!r}; pass one of {', '.join(map(repr, choices))}")
+        return value
+
+    return check
+
+
+def at_least(minimum: int, none: bool = False) -> Callable[[str, Any], Any]:
+    """Return a check of an integer; or of None, if that is a value as well."""
+
+    def check(name: str, value: Any) -> int | None:
+        return None if none and value is None else checks.integer(name, value, minimum)
+
+    return check
+
+
+def not_negative(name: str, value: Any) -> float:
+    """Check a number of at least 0 that is finite in float32."""
+    number = checks.number(name, value)
+    if number < 0:
+        raise InputError(f"{name} is {value}; pass at least 0")
+    if number > float(np.finfo(np.float32).max):
+        raise InputError(f"{name} is {value}; pass one that is finite in float32")
+    return number
+
+
+def _flag(name: str, value: Any) -> bool:
+    return bool(value)
+
+
+def resolve_seed(seed: int | None) -> int:
+    """Check a seed, or draw one from the system where it is None.
+
+    Returns
+    -------
+    int
+        In 0 ... 2**64 - 1. A drawn seed is under 2**53, so that it survives JSON
+        and spreadsheets.
+
+    Raises
+    ------
+    InputError
+        The seed is not an integer in that range.
+    """
+    if seed is None:
+        return int.from_bytes(os.urandom(8), "little") >> 11
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise InputError(f"seed must be an integer or None, not {seed!r}")
+    if not 0 <= seed < 1 << 64:
+        raise InputError(f"seed must be in 0 ... 2**64 - 1, not {seed}")
+    return int(seed)
 
 
 @dataclass(frozen=True, eq=False)
 class Options:
     """What a task may be asked for beside the objective of itembed, which is the default.
 
-    Attributes
-    ----------
-    noise_exponent : float
-        Negatives are drawn in proportion to the counts of the right-hand items to this
-        power: 0 is uniform, 0.75 word2vec's, 1 as they occur; less than 0 prefers rare ones.
-    noise_weights : float, num_right, or None
-        Weights of the rows in the noise distribution, instead.
-    subsample : float
-        Threshold t: an occurrence of an item that makes up a share f of all of them is
-        kept with probability min(1, sqrt(t / f)), anew in each epoch. 0 keeps all.
-    loss : {"negative-sampling", "nce"}
-        "nce" subtracts log(k Q(b)) from the logit of each target b.
-    reject_positive : bool
-        Whether a negative that is the pair's positive is drawn again.
-    reject_itemset : bool
-        Whether a negative that is any of the right items of the pair's itemset is.
-    update_left, update_right : bool
-        Whether the table of a side is trained, or only read.
-    l2 : float
-        Strength of the regularisation of the rows that a pair touches.
-    optimizer : {"sgd", "adagrad"}
-        "adagrad" divides the learning rate of a row by the root of what its squared
-        gradients add up to.
-    pooling : {"pairs", "mean"}
-        "mean" trains the mean of the left items with each right item.
-    """
-
-    noise_exponent: float = 0.0
-    noise_weights: npt.ArrayLike | None = None
-    subsample: float = 0.0
-    loss: str = "negative-sampling"
-    reject_positive: bool = False
-    reject_itemset: bool = False
-    update_left: bool = True
-    update_right: bool = True
-    l2: float = 0.0
-    optimizer: str = "sgd"
-    pooling: str = "pairs"
-
-    def __post_init__(self) -> None:
-        for name in ("noise_exponent", "subsample", "l2"):
-            checks.number(name, getattr(self, name))
-        for name in ("subsample", "l2"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}; pass at least 0")
-        if self.l2 > float(np.finfo(np.float32).max):
-            raise InputError(f"l2 is {self.l2}; pass one that is finite in float32")
-        _check_choice("loss", self.loss, LOSSES)
-        _check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        _check_choice("pooling", self.pooling, POOLINGS)
-
-    @property
-    def rejects(self) -> bool:
-        """Whether some negatives are drawn again."""
-        return bool(self.reject_positive or self.reject_itemset)
-
-    @property
-    def flags(self) -> int:
-        """Options that are no array, as a sum of bits."""
-        return (
-            REJECT_POSITIVE * self.rejects
-            + REJECT_ITEMSET * bool(self.reject_itemset)
-            + FREEZE_LEFT * (not self.update_left)
-            + FREEZE_RIGHT * (not self.update_right)
-            + MEAN * (self.pooling == "mean")
-        )
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}; pass one of {', '.join(map(repr, choices))}")
-
-
-def check_num_negative(num_negative: int, rejects: bool) -> int:
-    """Check the number of negatives: the draws of a slot are counted.
+    Each is checked here, and documented where it is defined and with the tasks.
 
     Raises
     ------
     InputError
-        It is not an integer of at least 0, or too large.
+        An option cannot be used.
     """
-    number = checks.integer("num_negative", num_negative)
-    most = MAX_DRAW // (MAX_REDRAW + 1) - 4 if rejects else MAX_DRAW - 4
-    if number > most:
-        raise InputError(f"num_negative is {num_negative}; pass at most {most}")
-    return number
+
+    noise_exponent: float = option(
+        0.0,
+        "Negatives are drawn by counts to this power: 0 all alike, 0.75 as word2vec does, "
+        "1 as often as they occur.",
+        "Negatives are drawn in proportion to the counts of the right-hand items to this "
+        "power. 0 draws every row alike; with anything else, rows that do not occur are never "
+        "drawn. 0.75 is word2vec's, 1 as they occur; less than 0 prefers rare items.",
+        checks.number,
+        alias="ns_exponent",
+        bits=("NOISE",),
+    )
+    noise_weights: npt.ArrayLike | None = option(
+        None,
+        "Weight of each row among the negatives.",
+        "Weight of each right-hand row among the negatives, instead: float, one for each row.",
+        entrances=(TASK,),
+        bits=("NOISE",),
+    )
+    subsample: float = option(
+        0.0,
+        "Leave out occurrences of items that make up more than this share of all, such as "
+        "0.001; 0 keeps all.",
+        "Threshold t: an occurrence of an item that makes up a share f of all occurrences is "
+        "kept with probability min(1, sqrt(t / f)), drawn anew in each epoch, and a pair is "
+        "trained if both of its items are kept (Mikolov et al., 2013); of a mean, what is not "
+        "kept is left out. `EpochRecord.num_dropped` counts the others. 0 keeps all.",
+        not_negative,
+        alias="sample",
+        metavar="SHARE",
+        bits=("SUBSAMPLE",),
+    )
+    loss: str = option(
+        "negative-sampling",
+        "nce corrects scores for how likely negatives are.",
+        '"nce" subtracts log(num_negative * Q(b)) from the logit of each target b, where Q is '
+        "the noise distribution (Gutmann and Hyvarinen, 2010; Mnih and Teh, 2012): logits then "
+        "estimate logarithms of probabilities.",
+        choices=("negative-sampling", "nce"),
+        bits={"nce": ("NCE",)},
+    )
+    reject_positive: bool = option(
+        False,
+        "Draw a negative again that is the pair's own item.",
+        "Whether a negative that is the pair's own positive is drawn again. Of a set that is "
+        "shared, it is left out for that pair.",
+        _flag,
+        bits=("REJECT_POSITIVE",),
+    )
+    reject_itemset: bool = option(
+        False,
+        "Draw a negative again that is any item of the pair's itemset.",
+        "The same for a negative that is any right-hand item of the pair's itemset, at the "
+        "cost of a look at all of them.",
+        _flag,
+        bits=("REJECT_POSITIVE", "REJECT_ITEMSET"),
+    )
+    update_left: bool = option(
+        True,
+        "Train the table of the left items.",
+        "Whether the left table is trained, or only read. With one side frozen the problem is "
+        "logistic regression: new rows find their place among old ones.",
+        _flag,
+        entrances=(TASK,),
+        bits=("FREEZE_LEFT",),
+    )
+    update_right: bool = option(
+        True,
+        "Train the table of the right items.",
+        "The same for the right table.",
+        _flag,
+        entrances=(TASK,),
+        bits=("FREEZE_RIGHT",),
+    )
+    l2: float = option(
+        0.0,
+        "Strength that pulls vectors to 0.",
+        "Strength of the regularisation: each row that a pair touches is divided by "
+        "``1 + rate * l2`` times the size of the pair's weights; with Adagrad, the rate is "
+        "divided as it is for the gradient.",
+        not_negative,
+        bits=("L2",),
+        scalar=True,
+    )
+    optimizer: str = option(
+        "sgd",
+        "adagrad has a learning rate for each item, which falls the more it is trained.",
+        '"adagrad" trains row r with the learning rate divided by the root of G_r, which adds '
+        "up the mean squares of the gradients of its updates (Duchi et al., 2011; one number a "
+        "row, as in PyTorch-BigGraph). Rates of 0.1 to 0.5 suit it.",
+        choices=("sgd", "adagrad"),
+        bits={"adagrad": ("ADAGRAD",)},
+    )
+    pooling: str = option(
+        "pairs",
+        "pairs trains each item with a random other one of its itemset, mean with the mean of "
+        "all the others.",
+        '"pairs" trains each left item with a right one. "mean" trains the mean of the left '
+        "items (of an unsupervised task, of all the others of the itemset) with each right "
+        "item: what it is scored with when a basket is given (CBOW of Mikolov et al., 2013, "
+        "whose window is the itemset; FISM of Kabbur et al., 2013). The mean is "
+        "sum(w_i * x_i) / sum(abs(w_i)); every left row has its share of the gradient. A "
+        "pair is then weighted by the right item alone, and reads and writes as many rows as "
+        "there are left items.",
+        choices=("pairs", "mean"),
+        bits={"mean": ("MEAN",)},
+    )
+    num_negative: int = option(
+        5,
+        "Negative samples for each pair.",
+        "Negatives a pair, drawn from the rows of the right table: uniformly, unless "
+        "`noise_exponent` or `noise_weights` says otherwise.",
+        at_least(0),
+        alias="negative",
+        flag="negative",
+    )
+    negative_sharing: int = option(
+        1,
+        "Pairs that share a set of negatives: faster with more.",
+        "So many consecutive pairs of the epoch's order share one set of negatives, which is "
+        "faster: rows that are shared are read and written once. A pair still has "
+        "`num_negative` of them.",
+        choices=NEGATIVE_SHARING,
+    )
+    learning_rate_scale: float = option(
+        1.0, "Multiplier of the learning rate.", check=checks.number, entrances=(TASK,)
+    )
+    batch_size: int = option(
+        64,
+        "Itemsets a batch.",
+        "Itemsets a batch, on average: the unit of `len(task)` and of the learning rate's steps.",
+        at_least(1),
+        entrances=(TASK, ESTIMATOR),
+    )
+    chunk_size: int | None = option(
+        None,
+        "Train in chunks of so many occurrences: for packed itemsets that are larger than "
+        "memory, or than the card.",
+        "Train in chunks of about so many items, which are whole batches: an epoch goes "
+        "through the chunks in a random order, and in each through its items in a random order. "
+        "Two of them are in memory at once (and on the device), which is all that is copied of "
+        "itemsets that are mapped from the disk. By default all is one chunk.",
+        at_least(1, none=True),
+        metavar="ITEMS",
+    )
+    seed: int | None = option(
+        None,
+        "Seed of all that is random.",
+        "Seed of the random stream: it fixes the pairs and the negatives, and on one thread the "
+        "result to the last bit. By default one is drawn, and kept in `seed`.",
+        lambda name, value: resolve_seed(value),
+    )
+    device: Any = option(
+        None,
+        "cpu, cuda, cuda:N or auto.",
+        'Where to train: "cpu", "cuda", "cuda:N", "auto" or a `Cuda`; by default where the '
+        "tables are if they are CuPy arrays, else what the environment variable "
+        "``ITEMBED_GPU_DEVICE`` says, else the CPU. NumPy tables are copied to a GPU by `train`, "
+        "or by the first `do_batch`, and back when `train` ends or by `synchronize`; until then "
+        "nothing else should train or change them.",
+        metavar="NAME",
+    )
+    num_threads: int | None = option(
+        None,
+        "Threads of the CPU.",
+        "Threads on the CPU; by default all cores.",
+        at_least(1, none=True),
+        alias="workers",
+        flag="threads",
+    )
+
+    def __post_init__(self) -> None:
+        for known in fields(self):
+            value = about(known).check(known.name, getattr(self, known.name))
+            object.__setattr__(self, known.name, value)
+        most = (MAX_DRAW // (MAX_REDRAW + 1) if self.rejects else MAX_DRAW) - 4
+        if self.num_negative > most:
+            raise InputError(f"num_negative is {self.num_negative}; pass at most {most}")
+
+    @property
+    def rejects(self) -> bool:
+        """Whether some negatives are drawn again."""
+        return bool(self.flags & REJECT_POSITIVE)
+
+    @property
+    def flags(self) -> int:
+        """The bits of `BITS` that kernels are compiled with, as a sum."""
+        names = {name for known in fields(self) for name in _bits(known, getattr(self, known.name))}
+        return sum(BITS[name] for name in names)
+
+
+def _bits(known: Field[Any], value: Any) -> tuple[str, ...]:
+    bits = about(known).bits
+    if isinstance(bits, Mapping):
+        return tuple(bits.get(value, ()))
+    # An array is never a default.
+    same = value is known.default or (np.ndim(value) == 0 and value == known.default)
+    return () if same else bits
+
+
+def _all_bits() -> dict[str, int]:
+    names: dict[str, None] = {}
+    for known in fields(Options):
+        bits = about(known).bits
+        for group in bits.values() if isinstance(bits, Mapping) else (bits,):
+            names |= dict.fromkeys(group)
+    return {name: 1 << place for place, name in enumerate(names)}
+
+
+# What is compiled into kernels, on every device.
+BITS = _all_bits()
+NOISE = BITS["NOISE"]
+SUBSAMPLE = BITS["SUBSAMPLE"]
+NCE = BITS["NCE"]
+REJECT_POSITIVE = BITS["REJECT_POSITIVE"]
+REJECT_ITEMSET = BITS["REJECT_ITEMSET"]
+FREEZE_LEFT = BITS["FREEZE_LEFT"]
+FREEZE_RIGHT = BITS["FREEZE_RIGHT"]
+L2 = BITS["L2"]
+ADAGRAD = BITS["ADAGRAD"]
+MEAN = BITS["MEAN"]
+
+# Numbers that kernels are given: a float32 each, or None where the option has its default, of
+# which compiled code then has no trace.
+SCALARS = tuple(known.name for known in fields(Options) if about(known).scalar)
+Settings = namedtuple("Settings", SCALARS)  # type: ignore[misc]
+NO_SETTINGS = Settings(*[None] * len(SCALARS))
+
+
+def make_settings(options: Options) -> Any:
+    """Return the numbers of some options that kernels are given."""
+    defaults = {known.name: known.default for known in fields(Options)}
+    values = ((name, getattr(options, name)) for name in SCALARS)
+    return Settings(*(None if v == defaults[name] else np.float32(v) for name, v in values))
+
+
+# ------------------------------------------------------------------- entrances
+
+# Old names of options, which are still taken.
+DEPRECATED = {"window_size": "chunk_size"}
+
+
+def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Give options that are called by an old name their new one, and warn of it.
+
+    Raises
+    ------
+    InputError
+        Both are given.
+    """
+    new = dict(given)
+    for old, name in DEPRECATED.items():
+        if old in new:
+            if name in new:
+                raise InputError(f"{old} and {name} are given; pass {name} alone")
+            warnings.warn(f"{old} is now called {name}", FutureWarning, stacklevel=4)
+            new[name] = new.pop(old)
+    return new
+
+
+def make_options(owner: object, given: Mapping[str, Any]) -> Options:
+    """Return the options of a task, from its ``**options``.
+
+    Raises
+    ------
+    InputError
+        An option cannot be used.
+    TypeError
+        There is no such option.
+    """
+    known = {one.name for one in fields(Options)}
+    new = renamed(given)
+    for name in new:
+        if name not in known:
+            raise TypeError(
+                f"{type(owner).__name__}() got an unexpected keyword argument {name!r}; "
+                f"there are {', '.join(sorted(known))}"
+            )
+    return Options(**new)
+
+
+def name_at(known: Field[Any], entrance: str) -> str:
+    """Return what an option is called at an entrance."""
+    return (entrance == ESTIMATOR and about(known).alias) or known.name
+
+
+def options_at(entrance: str, *schemas: type) -> list[Field[Any]]:
+    """List the options of some schemas that can be given at an entrance."""
+    found = [known for schema in schemas or (Options,) for known in fields(schema)]
+    return [known for known in found if entrance in about(known).entrances]
+
+
+def takes_options(
+    entrance: str,
+    *schemas: type,
+    defaults: Mapping[str, Any] | None = None,
+    positional: Iterable[str] = (),
+) -> Callable[[type], type]:
+    """Have a class say which options its ``**options`` are, to `help` and to editors.
+
+    Parameters
+    ----------
+    entrance : str
+        Which of them it takes, and by which names.
+    *schemas : type
+        Dataclasses of options; by default `Options`.
+    defaults : dict by str, optional
+        Defaults that are others than those of the schema.
+    positional : iterable of str, optional
+        Names of those that can be given by place, in this order, after the class's own.
+
+    Returns
+    -------
+    function
+        A decorator. In the class's docstring, a line ``{options}`` becomes their description.
+    """
+    known = {name_at(one, entrance): one for one in options_at(entrance, *schemas)}
+    changed = dict(defaults or {})
+    first = [name for name in positional if name in known]
+    order = first + [name for name in known if name not in first]
+
+    def parameter(name: str) -> inspect.Parameter:
+        kind = inspect.Parameter
+        one = known[name]
+        default = changed.get(name, None if one.default is MISSING else one.default)
+        place = kind.POSITIONAL_OR_KEYWORD if name in first else kind.KEYWORD_ONLY
+        return kind(name, place, default=default, annotation=one.type)
+
+    def decorate(cls: type) -> type:
+        init = cls.__init__  # type: ignore[misc]
+        own = inspect.signature(init)
+        given = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        made = [*given, *map(parameter, order)]
+        made.sort(key=lambda p: p.kind)  # stable: each kind in its order
+        init.__signature__ = own.replace(parameters=made)
+        if cls.__doc__:
+            lines = [_described(name, known[name], parameter(name)) for name in order]
+            cls.__doc__ = cls.__doc__.replace("    {options}\n", "".join(lines))
+        return cls
+
+    return decorate
+
+
+def _described(name: str, known: Field[Any], parameter: inspect.Parameter) -> str:
+    """Describe an option as numpydoc does."""
+    import textwrap
+
+    one = about(known)
+    kind = f"{{{', '.join(map(repr, one.choices))}}}" if one.choices else str(known.type)
+    text = textwrap.fill(one.doc, 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return f"    {name} : {kind}, default {parameter.default!r}\n{text}\n"

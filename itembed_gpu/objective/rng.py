@@ -22,12 +22,8 @@ Numba turns ``uint64 + 1`` into a float64: every constant below has its type.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 from numba import njit
-
-from ..errors import InputError
 
 u64 = np.uint64
 
@@ -40,8 +36,6 @@ PHILOX_M0 = u64(0xD2511F53)
 PHILOX_M1 = u64(0xCD9E8D57)
 PHILOX_W0 = u64(0x9E3779B9)
 PHILOX_W1 = u64(0xBB67AE85)
-
-ORDER_SLOT = (1 << 64) - 1
 
 
 @njit(inline="always")
@@ -152,26 +146,3 @@ def philox_words(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tu
         c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & low, (p0 >> 32) ^ c3 ^ k1, p0 & low
         k0, k1 = (k0 + w0) & low, (k1 + w1) & low
     return c0, c1, c2, c3
-
-
-def resolve_seed(seed: int | None) -> int:
-    """Check a seed, or draw one from the system where it is None.
-
-    Returns
-    -------
-    int
-        In 0 ... 2**64 - 1. A drawn seed is under 2**53, so that it survives JSON
-        and spreadsheets.
-
-    Raises
-    ------
-    InputError
-        The seed is not an integer in that range.
-    """
-    if seed is None:
-        return int.from_bytes(os.urandom(8), "little") >> 11
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise InputError(f"seed must be an integer or None, not {seed!r}")
-    if not 0 <= seed < 1 << 64:
-        raise InputError(f"seed must be in 0 ... 2**64 - 1, not {seed}")
-    return int(seed)

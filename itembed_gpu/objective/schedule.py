@@ -19,7 +19,9 @@ from numba import njit
 from numba.extending import register_jitable
 
 from .. import checks
-from .rng import ORDER_SLOT, philox_words, resolve_seed, u64
+from .constants import ORDER_SLOT
+from .options import resolve_seed
+from .rng import philox_words, u64
 
 NUM_ROUND = 3
 # The guide of a supervised task has at most so many entries an itemset.

@@ -33,8 +33,9 @@ from ..backends.cpu.sgns import CHUNK, FAST_MATH, Pairs, draw_neighbour, sigmoid
 from ..backends.devices import select_backend
 from ..backends.protocol import Problem
 from ..errors import InputError
-from ..objective.options import MAX_DRAW
-from ..objective.rng import below, fill_draws, resolve_seed, u64
+from ..objective.constants import MAX_DRAW
+from ..objective.options import resolve_seed
+from ..objective.rng import below, fill_draws, u64
 from ..objective.schedule import count_slots, guide_shift, slot_guide
 
 F = TypeVar("F", bound=Callable[..., Any])

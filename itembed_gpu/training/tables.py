@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .. import checks
 from ..backends.devices import Device, select_backend
 from ..errors import InputError
-from ..objective.rng import resolve_seed
+from ..objective.options import resolve_seed
 
 METHODS = ("uniform", "zero")
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sized
 from dataclasses import fields
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import checks
-from ..backends.devices import Device, select_backend
+from ..backends.devices import select_backend
 from ..backends.protocol import Backend, BoundTask, Problem, Tally
 from ..errors import DivergenceError, InputError
 from ..objective.arrays import make_objective
-from ..objective.options import MAX_STREAM, Options, check_num_negative
-from ..objective.rng import resolve_seed
+from ..objective.constants import MAX_STREAM
+from ..objective.options import TASK, Options, make_options, takes_options
 from ..sets import count_codes
 from .windows import Side, Source, WindowedTask, Windows
 
@@ -31,8 +31,6 @@ MIN_TURNS = 16
 
 # Between two checks for numbers that are not finite, at least so many calls' worth of pairs.
 CHECK_CALLS = 4
-
-NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
 
 
 class Leaf(NamedTuple):
@@ -274,7 +272,7 @@ class _PackedTask(_FusedTask):
             "num_negative",
             "negative_sharing",
             "batch_size",
-            "window_size",
+            "chunk_size",
             "seed",
             "device",
             "num_pair",
@@ -287,34 +285,18 @@ class _PackedTask(_FusedTask):
         self,
         source: Source,
         tables: dict[str, Any],
-        *,
-        num_negative: int,
-        negative_sharing: int,
         options: Options,
         accumulators: Accumulators | None,
-        learning_rate_scale: float,
-        batch_size: int,
-        window_size: int | None,
-        seed: int | None,
-        device: Device,
-        num_threads: int | None,
     ) -> None:
-        super().__init__(learning_rate_scale)
+        super().__init__(options.learning_rate_scale)
         self.options = options
-        self.num_negative = check_num_negative(num_negative, options.rejects)
-        self.negative_sharing = checks.integer("negative_sharing", negative_sharing, 1)
-        if self.negative_sharing not in NEGATIVE_SHARING:
-            raise InputError(
-                f"negative_sharing is {negative_sharing}; "
-                f"pass one of {', '.join(map(str, NEGATIVE_SHARING))}"
-            )
-        self.batch_size = checks.integer("batch_size", batch_size, 1)
-        self.window_size = (
-            None if window_size is None else checks.integer("window_size", window_size, 1)
-        )
-        self.seed = resolve_seed(seed)
+        self.num_negative = options.num_negative
+        self.negative_sharing = options.negative_sharing
+        self.batch_size = options.batch_size
+        self.chunk_size = options.chunk_size
+        self.seed = cast(int, options.seed)  # drawn by now
         num_itemset = source.num_itemset
-        backend = select_backend(device, num_threads, tables)
+        backend = select_backend(options.device, options.num_threads, tables)
         (left_name, syn_left), (right_name, syn_right) = tables.items()
         checks.same_or_apart(left_name, syn_left, right_name, syn_right)
         same = checks.same_table(syn_left, syn_right)
@@ -343,7 +325,7 @@ class _PackedTask(_FusedTask):
                 "pass more rows, or reject_positive=False"
             )
         # Of windows, each has its own pairs; here are those of none.
-        windowed = self.window_size is not None
+        windowed = self.chunk_size is not None
         problem = Problem(
             pairs=source.pairs(0, 0) if windowed else source.pairs(),
             neighbour=source.right is None,
@@ -359,16 +341,16 @@ class _PackedTask(_FusedTask):
         self._source = source
         self._problem = problem
         self._bound: BoundTask
-        if self.window_size is None:
+        if self.chunk_size is None:
             self.num_pair = problem.num_slot
             self._bound = backend.bind(problem)
         else:
-            windows = Windows(source, self.window_size, self.batch_size, self.seed)
+            windows = Windows(source, self.chunk_size, self.batch_size, self.seed)
             self.num_pair = int(windows.num_pair.sum())
             self._bound = WindowedTask(problem, source, windows, backend)
         if self.num_pair * (problem.num_batch + 1) >= 1 << 63:
             raise InputError(
-                f"batch_size is {batch_size}, for {self.num_pair} pairs in {num_itemset} "
+                f"batch_size is {self.batch_size}, for {self.num_pair} pairs in {num_itemset} "
                 "itemsets; pass a larger one, or fewer itemsets"
             )
         self._num_done = 0
@@ -487,7 +469,7 @@ class _PackedTask(_FusedTask):
             "negative_sharing": self.negative_sharing,
             "seed": self.seed,
             "learning_rate_scale": self.learning_rate_scale,
-            "window_size": self.window_size,
+            "chunk_size": self.chunk_size,
             **options,
         }
         packed = [array for side in self._source.sides for array in (side.items, side.offsets)]
@@ -575,6 +557,7 @@ def _side(
     return Side(checked_items, bounds, checked_weights)
 
 
+@takes_options(TASK)
 class UnsupervisedTask(_PackedTask):
     """Learn from co-occurrence: each item with another one, or all the others, of its itemset.
 
@@ -592,79 +575,11 @@ class UnsupervisedTask(_PackedTask):
     weights : float32, num_item, optional
         Weight of each item; the step of a pair is multiplied by both. By
         default 1; negative weights push items apart.
-    pooling : {"pairs", "mean"}, optional
-        "pairs" trains each item with one random other item of its itemset. "mean"
-        trains it with the mean of all the others, of `syn0`: what it is scored
-        with when a basket is given (CBOW of Mikolov et al., 2013, whose window is the
-        itemset; FISM of Kabbur et al., 2013). It takes as many reads and writes of rows
-        as the itemset has items, for each of them.
-    num_negative : int, optional
-        Negatives a pair, drawn from the rows of `syn1`: uniformly, unless one of
-        the two next arguments says otherwise.
-    negative_sharing : {1, 2, 4, 8, 16, 32}, optional
-        So many consecutive pairs of the epoch's order share one set of
-        negatives, which is faster: rows that are shared are read and written
-        once. A pair still has `num_negative` of them.
-    noise_exponent : float, optional
-        Negatives are drawn in proportion to the counts of the right-hand items
-        to this power. 0 draws every row alike; with anything else, rows that do
-        not occur are never drawn. 0.75 is word2vec's, 1 as they occur; less
-        than 0 prefers rare items.
-    noise_weights : float, num_label, optional
-        Weight of each row of `syn1` among the negatives, instead.
-    subsample : float, optional
-        Threshold t: an occurrence of an item that makes up a share f of all
-        occurrences is kept with probability min(1, sqrt(t / f)), drawn anew in
-        each epoch, and a pair is trained if both of its items are kept (Mikolov
-        et al., 2013). `EpochRecord.num_dropped` counts the others. 0 keeps all.
-    loss : {"negative-sampling", "nce"}, optional
-        "nce" subtracts log(num_negative * Q(b)) from the logit of each target b,
-        where Q is the noise distribution (Gutmann and Hyvarinen, 2010; Mnih and
-        Teh, 2012): logits then estimate logarithms of probabilities.
-    reject_positive : bool, optional
-        Whether a negative that is the pair's own positive is drawn again. Of a
-        set that is shared, it is left out for that pair.
-    reject_itemset : bool, optional
-        The same for a negative that is any item of the pair's itemset, at the
-        cost of a look at all of them.
-    update_left, update_right : bool, optional
-        Whether `syn0` and `syn1` are trained, or only read. With one side frozen
-        the problem is logistic regression: new rows find their place among old ones.
-    l2 : float, optional
-        Strength of the regularisation: each row that a pair touches is divided by
-        ``1 + rate * l2`` times the size of the pair's weights; with Adagrad, the
-        rate is divided as it is for the gradient.
-    optimizer : {"sgd", "adagrad"}, optional
-        "adagrad" trains row r with the learning rate divided by the root of
-        G_r, which adds up the mean squares of the gradients of its updates (Duchi
-        et al., 2011; one number a row, as in PyTorch-BigGraph). Rates of 0.1 to
-        0.5 suit it.
     accumulators : pair of float32, num_label, optional
-        G of both tables, trained in place; by default they start at 0. Tasks that
-        share a table should share its accumulators: pass those of the one,
+        With ``optimizer="adagrad"``, G of both tables, trained in place; by default they start
+        at 0. Tasks that share a table should share its accumulators: pass those of the one,
         ``task.accumulators``, to the other.
-    learning_rate_scale : float, optional
-        Multiplier of the learning rate.
-    batch_size : int, optional
-        Itemsets a batch, on average: the unit of `len(task)` and of the
-        learning rate's steps.
-    window_size : int, optional
-        Train in windows of about so many items, which are whole batches: an epoch goes
-        through the windows in a random order, and in each through its items in a random
-        order. Two of them are in memory at once (and on the device), which is all that is
-        copied of itemsets that are mapped from the disk. By default all is one window.
-    seed : int, optional
-        Seed of the random stream: it fixes the pairs and the negatives, and on
-        one thread the result to the last bit. By default one is drawn, and kept
-        in `seed`.
-    device : {"cpu", "cuda", "cuda:N", "auto"} or Cuda, optional
-        Where to train; by default where the tables are if they are CuPy arrays,
-        else what the environment variable ``ITEMBED_GPU_DEVICE`` says, else the
-        CPU. NumPy tables are copied to a GPU by `train`, or by the first
-        `do_batch`, and back when `train` ends or by `synchronize`; until then
-        nothing else should train or change them.
-    num_threads : int, optional
-        Threads on the CPU; by default all cores.
+    {options}
 
     Raises
     ------
@@ -691,26 +606,8 @@ class UnsupervisedTask(_PackedTask):
         syn1: Any,
         *,
         weights: npt.ArrayLike | None = None,
-        pooling: str = "pairs",
-        num_negative: int = 5,
-        negative_sharing: int = 1,
-        noise_exponent: float = 0.0,
-        noise_weights: npt.ArrayLike | None = None,
-        subsample: float = 0.0,
-        loss: str = "negative-sampling",
-        reject_positive: bool = False,
-        reject_itemset: bool = False,
-        update_left: bool = True,
-        update_right: bool = True,
-        l2: float = 0.0,
-        optimizer: str = "sgd",
         accumulators: Accumulators | None = None,
-        learning_rate_scale: float = 1.0,
-        batch_size: int = 64,
-        window_size: int | None = None,
-        seed: int | None = None,
-        device: Device = None,
-        num_threads: int | None = None,
+        **options: Any,
     ) -> None:
         checks.table("syn0", syn0)
         checks.table("syn1", syn1)
@@ -721,28 +618,8 @@ class UnsupervisedTask(_PackedTask):
         super().__init__(
             Source(_side("", items, offsets, weights, len(syn0), 2)),
             {"syn0": syn0, "syn1": syn1},
-            num_negative=num_negative,
-            negative_sharing=negative_sharing,
-            options=Options(
-                noise_exponent=noise_exponent,
-                noise_weights=noise_weights,
-                subsample=subsample,
-                loss=loss,
-                reject_positive=reject_positive,
-                reject_itemset=reject_itemset,
-                update_left=update_left,
-                update_right=update_right,
-                l2=l2,
-                optimizer=optimizer,
-                pooling=pooling,
-            ),
-            accumulators=accumulators,
-            learning_rate_scale=learning_rate_scale,
-            batch_size=batch_size,
-            window_size=window_size,
-            seed=seed,
-            device=device,
-            num_threads=num_threads,
+            make_options(self, options),
+            accumulators,
         )
         self.items = items
         self.offsets = offsets
@@ -756,6 +633,7 @@ class UnsupervisedTask(_PackedTask):
         return _weights_or_ones(self._weights, self.items)
 
 
+@takes_options(TASK)
 class SupervisedTask(_PackedTask):
     """Learn labels from features: every left item with every right item of the same rank.
 
@@ -773,23 +651,9 @@ class SupervisedTask(_PackedTask):
         Tables of the features and of the labels.
     left_weights, right_weights : float32, num_left_item and num_right_item, optional
         Weight of each item.
-    num_negative : int, optional
-        Negatives a pair, drawn from the rows of `right_syn`.
-    pooling : {"pairs", "mean"}, optional
-        "pairs" trains each left item with each right item. "mean" trains the
-        mean of the left items with each right item: u is sum(w_i * x_i) / sum(abs(w_i)),
-        and every left row has its share of u's gradient, w_i / sum(abs(w_i)). An
-        epoch then has as many pairs as there are right items, each weighted by
-        the right item alone.
-    negative_sharing, noise_exponent, noise_weights, subsample, loss
-        As for `UnsupervisedTask`, with `right_syn` for `syn1`. Where left items
-        are pooled, those that are not kept are left out of the mean.
-    reject_positive, reject_itemset
-        As for `UnsupervisedTask`; the itemset is that of the right items.
-    update_left, update_right, l2, optimizer, accumulators
-        As for `UnsupervisedTask`, with `left_syn` for `syn0`.
-    learning_rate_scale, batch_size, window_size, seed, device, num_threads
+    accumulators : pair of float32, num_left_label and num_right_label, optional
         As for `UnsupervisedTask`.
+    {options}
 
     Raises
     ------
@@ -814,26 +678,8 @@ class SupervisedTask(_PackedTask):
         *,
         left_weights: npt.ArrayLike | None = None,
         right_weights: npt.ArrayLike | None = None,
-        pooling: str = "pairs",
-        num_negative: int = 5,
-        negative_sharing: int = 1,
-        noise_exponent: float = 0.0,
-        noise_weights: npt.ArrayLike | None = None,
-        subsample: float = 0.0,
-        loss: str = "negative-sampling",
-        reject_positive: bool = False,
-        reject_itemset: bool = False,
-        update_left: bool = True,
-        update_right: bool = True,
-        l2: float = 0.0,
-        optimizer: str = "sgd",
         accumulators: Accumulators | None = None,
-        learning_rate_scale: float = 1.0,
-        batch_size: int = 64,
-        window_size: int | None = None,
-        seed: int | None = None,
-        device: Device = None,
-        num_threads: int | None = None,
+        **options: Any,
     ) -> None:
         checks.table("left_syn", left_syn)
         checks.table("right_syn", right_syn)
@@ -845,31 +691,12 @@ class SupervisedTask(_PackedTask):
                 f"left_offsets bounds {len(left.offsets) - 1} itemsets and right_offsets "
                 f"{len(right.offsets) - 1}; pass as many on both sides"
             )
+        settings = make_options(self, options)
         super().__init__(
-            Source(left, right, pooled=pooling == "mean"),
+            Source(left, right, pooled=settings.pooling == "mean"),
             {"left_syn": left_syn, "right_syn": right_syn},
-            num_negative=num_negative,
-            negative_sharing=negative_sharing,
-            options=Options(
-                noise_exponent=noise_exponent,
-                noise_weights=noise_weights,
-                subsample=subsample,
-                loss=loss,
-                reject_positive=reject_positive,
-                reject_itemset=reject_itemset,
-                update_left=update_left,
-                update_right=update_right,
-                l2=l2,
-                optimizer=optimizer,
-                pooling=pooling,
-            ),
-            accumulators=accumulators,
-            learning_rate_scale=learning_rate_scale,
-            batch_size=batch_size,
-            window_size=window_size,
-            seed=seed,
-            device=device,
-            num_threads=num_threads,
+            settings,
+            accumulators,
         )
         self.left_items = left_items
         self.left_offsets = left_offsets

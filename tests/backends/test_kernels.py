@@ -17,7 +17,8 @@ from itembed_gpu.backends.cpu.sgns import FAST_MATH, train_positions
 from itembed_gpu.backends.cuda import instances
 from itembed_gpu.backends.cuda import task as cuda
 from itembed_gpu.backends.cuda.in_flight import Geometry
-from itembed_gpu.objective.options import ALWAYS, REJECT_ITEMSET
+from itembed_gpu.objective.constants import ALWAYS
+from itembed_gpu.objective.options import REJECT_ITEMSET
 from itembed_gpu.objective.rng import philox_words, u64
 from itembed_gpu.objective.schedule import epoch_order
 
@@ -49,10 +50,11 @@ def in_general(objective, num_left, num_right):
     """
     neutral = {
         "corrections": np.zeros(num_right, np.float32),
-        "l2": np.float32(0),
         "left_keep": np.full(num_left, ALWAYS, np.uint32),
         "right_keep": np.full(num_right, ALWAYS, np.uint32),
     }
+    if objective.settings.l2 is None:
+        objective = objective._replace(settings=objective.settings._replace(l2=np.float32(0)))
     return objective._replace(
         **{name: value for name, value in neutral.items() if getattr(objective, name) is None}
     )

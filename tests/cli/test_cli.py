@@ -93,7 +93,7 @@ class TestTrain:
         assert np.isfinite(Embeddings.load(out).vectors).all()
 
     def test_shared_negatives(self, text, tmp_path):
-        from itembed_gpu.training.tasks import NEGATIVE_SHARING
+        from itembed_gpu.objective.options import NEGATIVE_SHARING
 
         assert tuple(map(str, NEGATIVE_SHARING)) == cli._SHARING
         out = tmp_path / "model"

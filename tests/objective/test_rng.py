@@ -5,7 +5,8 @@ import pytest
 from numba import njit
 
 from itembed_gpu.errors import InputError
-from itembed_gpu.objective.rng import below, fill_draws, philox, philox_words, resolve_seed, u64
+from itembed_gpu.objective.options import resolve_seed
+from itembed_gpu.objective.rng import below, fill_draws, philox, philox_words, u64
 
 # counter, key, output: Random123's kat_vectors, "philox4x32 10".
 KNOWN_ANSWERS = [

@@ -66,7 +66,7 @@ TASKS = {
     "adagrad": lambda: unsupervised(optimizer="adagrad"),
     "sharing": lambda: unsupervised(negative_sharing=8),
     "subsample": lambda: unsupervised(subsample=0.01, noise_exponent=0.75),
-    "windows": lambda: unsupervised(window_size=100),
+    "windows": lambda: unsupervised(chunk_size=100),
 }
 
 

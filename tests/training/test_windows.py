@@ -32,7 +32,7 @@ def counting_task(kind, device, **options):
     generator = np.random.default_rng(0)
     options = {
         "num_negative": NUM_NEGATIVE, "seed": 1, "device": device, "batch_size": 8,
-        "window_size": 150, "update_right": False, **options,
+        "chunk_size": 150, "update_right": False, **options,
     }  # fmt: skip
     left, right = np.zeros((30, 12), np.float32), np.full((30, 12), 1e-3, np.float32)
     items, offsets = random_itemsets(30, 150, 2, 5)
@@ -47,11 +47,11 @@ def counting_task(kind, device, **options):
 
 
 @pytest.mark.parametrize("kind", ["unsupervised", "supervised"])
-@pytest.mark.parametrize("window_size", [1, 150, 10_000])
+@pytest.mark.parametrize("chunk_size", [1, 150, 10_000])
 @pytest.mark.parametrize("sharing", [1, 8])
-def test_an_epoch_trains_every_pair_once(device, kind, window_size, sharing):
+def test_an_epoch_trains_every_pair_once(device, kind, chunk_size, sharing):
     task, left, counts = counting_task(
-        kind, device, window_size=window_size, negative_sharing=sharing
+        kind, device, chunk_size=chunk_size, negative_sharing=sharing
     )
     history = train(task, num_epoch=3, initial_learning_rate=RATE, final_learning_rate=RATE)
     assert [epoch.num_pair for epoch in history.epochs] == [counts.sum()] * 3
@@ -89,11 +89,11 @@ def test_it_learns_as_without(device):
         negative = np.logaddexp(0, logits)[items].mean()
         return positive + NUM_NEGATIVE * negative
 
-    for window_size in (None, 3000):
+    for chunk_size in (None, 3000):
         syn0, syn1 = random_tables(200)
         task = UnsupervisedTask(
             items, offsets, syn0, syn1, num_negative=NUM_NEGATIVE, seed=1, device=device,
-            window_size=window_size, num_threads=1,
+            chunk_size=chunk_size, num_threads=1,
         )  # fmt: skip
         train(task, num_epoch=20, initial_learning_rate=0.05, progress=False)
         losses.append(loss(syn0, syn1))
@@ -109,7 +109,7 @@ def test_packed_itemsets_from_the_disk(tmp_path, device):
     for source in (packed, PackedItemsets.load(tmp_path / "data")):
         syn0, syn1 = random_tables(len(packed.labels))
         task = UnsupervisedTask(
-            source.indices, source.offsets, syn0, syn1, seed=1, device=device, window_size=200,
+            source.indices, source.offsets, syn0, syn1, seed=1, device=device, chunk_size=200,
             num_negative=NUM_NEGATIVE, num_threads=1,
         )  # fmt: skip
         train(task, num_epoch=2, progress=False)
@@ -120,7 +120,7 @@ def test_packed_itemsets_from_the_disk(tmp_path, device):
 
 def test_tasks_in_turn(device):
     task, left, counts = counting_task("unsupervised", device)
-    other, other_left, other_counts = counting_task("supervised", device, window_size=None)
+    other, other_left, other_counts = counting_task("supervised", device, chunk_size=None)
     train(CompoundTask(task, other), num_epoch=1, initial_learning_rate=RATE, progress=False)
     for table, expected in ((left, counts), (other_left, other_counts)):
         # Of a rate that falls to 0: half of it on average.
@@ -166,10 +166,10 @@ def test_batches_are_counted_as_they_are_trained(data):
     assert some.num_pair.sum() == source.pairs().slot_offsets[-1]
 
 
-def test_a_window_size_is_a_number():
+def test_a_chunk_size_is_a_number():
     for size in (0, -1, 2.5, "8"):
-        with pytest.raises(InputError, match="window_size"):
-            counting_task("unsupervised", "cpu", window_size=size)
+        with pytest.raises(InputError, match="chunk_size"):
+            counting_task("unsupervised", "cpu", chunk_size=size)
 
 
 def test_what_fails_while_reading_ahead_is_said(monkeypatch):
@@ -280,7 +280,7 @@ def test_offsets_of_more_than_two_to_the_31_items():
         pytest.skip("so much memory cannot even be reserved")
     items[-9:] = [0, 1, 2] * 3
     syn0, syn1 = random_tables(3)
-    task = UnsupervisedTask(items, packed, syn0, syn1, seed=1, window_size=3, batch_size=1)
+    task = UnsupervisedTask(items, packed, syn0, syn1, seed=1, chunk_size=3, batch_size=1)
     assert task.num_pair == 9
     before = syn0.copy()
     train(task, num_epoch=2, progress=False)

@@ -61,14 +61,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ...objective.options import (
-    ALWAYS,
-    FREEZE_LEFT,
-    FREEZE_RIGHT,
-    MAX_REDRAW,
-    MEAN,
-    REJECT_POSITIVE,
-)
+from ...objective.constants import ALWAYS, MAX_REDRAW
+from ...objective.options import FREEZE_LEFT, FREEZE_RIGHT, MEAN, REJECT_POSITIVE
 from ...objective.rng import HALF, LOW, below, fill_draws, slot_block, u64
 from ...objective.schedule import batch_at, batch_start, fill_slots
 
@@ -1027,7 +1021,7 @@ def train_positions(
                     objective.left_state,
                     objective.right_state,
                     objective.corrections,
-                    objective.l2,
+                    objective.settings.l2,
                     flags,
                     fill_bag(bags, i),
                 )
@@ -1065,7 +1059,7 @@ def train_positions(
                     objective.left_state,
                     objective.right_state,
                     objective.corrections,
-                    objective.l2,
+                    objective.settings.l2,
                     flags,
                     bags,
                     among,

@@ -13,8 +13,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...objective.arrays import Objective
-from ...objective.options import FREEZE_LEFT, MEAN, REJECT_ITEMSET, REJECT_POSITIVE
+from ...objective.options import (
+    ADAGRAD,
+    BITS,
+    FREEZE_LEFT,
+    FREEZE_RIGHT,
+    L2,
+    MEAN,
+    NCE,
+    NOISE,
+    REJECT_POSITIVE,
+    SUBSAMPLE,
+)
 
 SOURCES = ("rng.cuh", "pairs.cuh", "sgns.cuh", "unsupervised.cu", "supervised.cu", "tables.cu")
 
@@ -92,9 +102,15 @@ WORK = np.dtype(
 def source() -> str:
     """Return all the sources as one text; compilers name the right file and line in errors."""
     folder = resources.files("itembed_gpu.kernels")
-    return "\n".join(
+    return _constants() + "\n".join(
         f'#line 1 "{name}"\n{folder.joinpath(name).read_text(encoding="utf-8")}' for name in SOURCES
     )
+
+
+def _constants() -> str:
+    """Return what the CPU's code and the kernels agree on, as C++."""
+    bits = "".join(f"constexpr int {name} = {bit};\n" for name, bit in BITS.items())
+    return f"namespace itembed {{\n{bits}}}\n"
 
 
 class Instance(NamedTuple):
@@ -119,7 +135,7 @@ class Instance(NamedTuple):
     shared : bool
         Whether groups of pairs share their negatives.
     options : int
-        Options of the objective, as `options_of` has them.
+        Sum of bits of `options.BITS`.
     """
 
     neighbour: bool
@@ -149,26 +165,8 @@ class Instance(NamedTuple):
         return f"itembed::{kernel}<{', '.join(str(value).lower() for value in values)}>"
 
 
-# Options of the kernels beyond the flags of an objective, as pairs.cuh has them: the
-# arrays that each takes.
-ARRAY_OPTIONS = {
-    "thresholds": 32,
-    "corrections": 64,
-    "left_keep": 128,
-    "left_state": 256,
-    "l2": 512,
-}
-
-
-ADAGRAD = ARRAY_OPTIONS["left_state"]
 # All that go together, but for means and frozen sides.
-EVERY_OPTION = REJECT_POSITIVE + REJECT_ITEMSET + sum(ARRAY_OPTIONS.values())
-
-
-def options_of(objective: Objective) -> int:
-    """Return the options that an objective is compiled with, as a sum of bits."""
-    arrays = (bit for name, bit in ARRAY_OPTIONS.items() if getattr(objective, name) is not None)
-    return objective.flags + sum(arrays)
+EVERY_OPTION = sum(BITS.values()) - MEAN - FREEZE_LEFT - FREEZE_RIGHT
 
 
 def default_threads(dim: int, width: int = 4) -> int:
@@ -207,7 +205,7 @@ def choose_instance(
     shared : bool, optional
         Whether groups of pairs share their negatives.
     options : int, optional
-        Options of the objective, as `options_of` has them.
+        Sum of bits of `options.BITS`.
     lossy : bool, optional
         Whether updates may be lost.
     threads : int, optional
@@ -254,7 +252,10 @@ def _list_instances() -> list[Instance]:
         {"neighbour": False},
         {"neighbour": False, "num_negative": 20},
         {"neighbour": False, "shared": True},
-        *({"options": bit} for bit in (*ARRAY_OPTIONS.values(), REJECT_POSITIVE, FREEZE_LEFT)),
+        *(
+            {"options": bit}
+            for bit in (NOISE, NCE, SUBSAMPLE, ADAGRAD, L2, REJECT_POSITIVE, FREEZE_LEFT)
+        ),
         {"options": ADAGRAD, "num_negative": 20, "dim": 64},
         {"options": ADAGRAD, "shared": True},
         {"options": EVERY_OPTION, "num_negative": 20},

@@ -520,7 +520,7 @@ class CudaTask:
             chip=chip.capability,
             width=min(self._left.width, self._right.width),
             shared=problem.group > 1,
-            options=instances.options_of(problem.objective),
+            options=problem.objective.flags,
             lossy=lossy,
             threads=threads_per_pair,
         )
@@ -641,7 +641,7 @@ class CudaTask:
         cure = (
             f"a dimension of {dim} would"
             if dim > 0
-            else "a window_size, fewer itemsets or labels may"
+            else "a chunk_size, fewer itemsets or labels may"
         )
         raise DeviceError(
             f"cuda:{self._chip.index} ({self._chip.name}) has {_size(free)} free, and the task "
@@ -668,7 +668,7 @@ class CudaTask:
         work["num_right"] = self._right.shape[0]
         work["dim"] = self._left.shape[1]
         work["num_negative"] = problem.num_negative
-        work["l2"] = problem.objective.l2 or 0
+        work["l2"] = problem.objective.settings.l2 or 0
 
     def _count_tiles(self, kernel: Any) -> int:
         """Pairs that the device holds at once."""
