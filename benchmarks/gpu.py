@@ -40,7 +40,7 @@ from machine import machine
 
 import itembed_gpu
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask
-from itembed_gpu.backends.cuda import instances
+from itembed_gpu.backends.cuda import chips, instances
 from itembed_gpu.backends.cuda import task as cuda
 
 HERE = Path(__file__).parent
@@ -277,24 +277,24 @@ class OnGpu:
     def __init__(self, name: str) -> None:
         self.name = name
         self.index = int(name.partition(":")[2] or 0)
-        self.chip = cuda.find_chip(self.index)
-        self.description = f"{self.name} of {cuda.describe()}; host: {machine()}"
+        self.chip = chips.find_chip(self.index)
+        self.description = f"{self.name} of {chips.describe()}; host: {machine()}"
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
-        return cuda._cupy().cuda.Device(self.index)
+        return chips.cupy().cuda.Device(self.index)
 
     def option(self, cell: Cell) -> Any:
         return Cuda(self.index, cell.threads, cell.lossy)
 
     def copy(self, to: Any, source: Any) -> None:
-        runtime = cuda._cupy().cuda.runtime
-        stream = cuda._cupy().cuda.get_current_stream()
+        runtime = chips.cupy().cuda.runtime
+        stream = chips.cupy().cuda.get_current_stream()
         runtime.memcpyAsync(
             to.data.ptr, source.data.ptr, source.nbytes, runtime.memcpyDeviceToDevice, stream.ptr
         )
 
     def bandwidth(self, num_byte: int) -> float:
-        cupy = cuda._cupy()
+        cupy = chips.cupy()
         num_byte = min(num_byte, cupy.cuda.runtime.memGetInfo()[0] // 4)
         source, to = (cupy.empty(num_byte, dtype=np.uint8) for _ in range(2))
         stream = cupy.cuda.get_current_stream()

@@ -10,7 +10,7 @@ from datasets import Dataset, Labelling, Ranking
 from peers import Factors, Scorers, Watch, at_least_two, mean_rows, read_both_ways
 
 import itembed_gpu
-from itembed_gpu.backends.cuda import task as cuda
+from itembed_gpu.backends.cuda import chips
 
 # Below any score, and finite.
 LAST = np.float32(-1e30)
@@ -131,7 +131,7 @@ def compile_before(task: Any) -> None:
 def name_device(task: Any) -> str | None:
     """Name of the GPU that a task is trained on; None on the CPU."""
     kind, _, index = task.device.partition(":")
-    return cuda.find_chip(int(index or 0)).name if kind == "cuda" else None
+    return chips.find_chip(int(index or 0)).name if kind == "cuda" else None
 
 
 class Beside:

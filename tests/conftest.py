@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from itembed_gpu import Cuda
+from itembed_gpu.backends.cuda import chips, tables
 from itembed_gpu.backends.cuda import task as cuda
 from itembed_gpu.errors import DeviceError
 
@@ -28,7 +29,7 @@ def pytest_collection_modifyitems(items):
 def why_no_gpu():
     """Say why no GPU can be used here; None where one can be."""
     try:
-        cuda.find_chip(0)
+        chips.find_chip(0)
     except DeviceError as error:
         return str(error)
     return None
@@ -42,16 +43,16 @@ def emulated(monkeypatch):
     from emulator.fake_cupy import FakeCupy
 
     fake = FakeCupy()
-    cached = (cuda.find_chip, cuda._module)
-    copy_rows = cuda._copy_rows
+    cached = (chips.find_chip, cuda._module)
+    copy_rows = tables.copy_rows
 
     def copy_and_tell(to, source, kind):
         fake._may_fail("copy")
         fake.log.append("upload" if kind == "HostToDevice" else "download")
         copy_rows(to, source, kind)
 
-    monkeypatch.setattr(cuda, "_copy_rows", copy_and_tell)
-    monkeypatch.setattr(cuda, "_cupy", lambda: fake)
+    monkeypatch.setattr(tables, "copy_rows", copy_and_tell)
+    monkeypatch.setattr(chips, "cupy", lambda: fake)
     for function in cached:
         function.cache_clear()
     yield fake

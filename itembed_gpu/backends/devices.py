@@ -105,7 +105,7 @@ def available_backends() -> list[BackendInfo]:
     processor = platform.processor() or platform.machine()
     num_threads = CpuBackend().num_threads
     threads = f"{num_threads} thread{'s' if num_threads > 1 else ''}"
-    from .cuda.task import describe
+    from .cuda.chips import describe
 
     try:
         cuda = BackendInfo("cuda", True, describe())

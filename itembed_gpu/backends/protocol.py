@@ -6,17 +6,53 @@ back trains ranges of batches. Nothing above this line asks which device it runs
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from .. import checks
+from ..checks import Int32Array, Int64Array
 from ..objective.arrays import PLAIN, Objective
 from ..objective.options import MEAN
 from ..objective.schedule import batch_start
+from ..objective.table import Table
+from ..sets import count_codes
 from .cpu.sgns import Pairs
+
+
+class Occurrences:
+    """How often each row occurs in the pairs' itemsets: counted when first asked for, once.
+
+    Parameters
+    ----------
+    left_items, right_items : int32
+        Packed items of both sides, which may be the same array.
+    num_left, num_right : int
+        Number of rows on each side.
+    """
+
+    def __init__(
+        self, left_items: Int32Array, right_items: Int32Array, num_left: int, num_right: int
+    ) -> None:
+        self._items = left_items, right_items
+        self.num_left, self.num_right = num_left, num_right
+
+    @functools.cached_property
+    def left(self) -> Int64Array:
+        """Occurrences of each row on the left."""
+        counts: Int64Array = count_codes(self._items[0], self.num_left)[0]
+        return counts
+
+    @functools.cached_property
+    def right(self) -> Int64Array:
+        """The same on the right."""
+        left, right = self._items
+        if left is right and self.num_left == self.num_right:
+            return self.left
+        counts: Int64Array = count_codes(right, self.num_right)[0]
+        return counts
 
 
 @dataclass(frozen=True)
@@ -30,8 +66,9 @@ class Problem:
     neighbour : bool
         Whether the right item is a random other item of the itemset
         (unsupervised), or slots enumerate left x right pairs (supervised).
-    syn_left, syn_right : float32, (num_left, dim) and (num_right, dim)
-        Tables to train in place; they may be the same.
+    tables : tuple of Table
+        What is trained, each once: the first is that of the left items, the last that
+        of the right items; one table can be both.
     num_negative : int
         Negatives a pair.
     num_batch : int
@@ -42,17 +79,52 @@ class Problem:
         Consecutive pairs that share one set of negatives.
     objective : Objective
         Noise, corrections and options.
+    counted : Occurrences or None
+        Those of the pairs' itemsets, where somebody has them already.
     """
 
     pairs: Pairs
     neighbour: bool
-    syn_left: Any
-    syn_right: Any
+    tables: tuple[Table, ...]
     num_negative: int
     num_batch: int
     seed: int
     group: int = 1
     objective: Objective = PLAIN
+    counted: Occurrences | None = None
+
+    @property
+    def left(self) -> Table:
+        """Table of the left items."""
+        return self.tables[0]
+
+    @property
+    def right(self) -> Table:
+        """Table of the right items, and of negatives."""
+        return self.tables[-1]
+
+    @property
+    def syn_left(self) -> Any:
+        """Rows of the left items: float32, (num_left, dim)."""
+        return self.left.array
+
+    @property
+    def syn_right(self) -> Any:
+        """Rows of the right items: float32, (num_right, dim)."""
+        return self.right.array
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """All that is trained, by name, each once."""
+        return {name: array for table in self.tables for name, array in table.arrays().items()}
+
+    @functools.cached_property
+    def occurrences(self) -> Occurrences:
+        """How often each row occurs in the itemsets."""
+        pairs = self.pairs
+        return self.counted or Occurrences(
+            pairs.left_items, pairs.right_items, len(self.left), len(self.right)
+        )
 
     @property
     def max_bag(self) -> int | None:
@@ -69,7 +141,7 @@ class Problem:
     @property
     def same_table(self) -> bool:
         """Whether both sides train one table."""
-        return checks.same_table(self.syn_left, self.syn_right)
+        return self.left is self.right
 
     def batch_start(self, batch: int) -> int:
         """First position of a batch in the epoch's order."""
@@ -80,8 +152,8 @@ class Problem:
         return self.batch_start(first_batch + num_batch) - self.batch_start(first_batch)
 
     def over(self, pairs: Pairs, *, num_batch: int, seed: int) -> Problem:
-        """Return the same problem over other pairs: of a window."""
-        return replace(self, pairs=pairs, num_batch=num_batch, seed=seed)
+        """Return the same problem over other pairs: of a chunk."""
+        return replace(self, pairs=pairs, num_batch=num_batch, seed=seed, counted=None)
 
 
 class Tally(NamedTuple):

@@ -5,17 +5,17 @@ Where an option is not used, its array is None: compiled code then has no trace 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from .. import checks
-from ..checks import Float32Array, Int32Array
+from ..checks import Float32Array, Int32Array, Int64Array
 from ..errors import InputError
 from .constants import ALWAYS
-from .options import NO_SETTINGS, Options, make_settings
+from .options import NCE, NO_SETTINGS, NOISE, SUBSAMPLE, Options, make_settings
 
 Float64Array = npt.NDArray[np.float64]
 UInt32Array = npt.NDArray[np.uint32]
@@ -167,14 +167,7 @@ def log_corrections(weights: Float64Array | None, num_row: int, num_negative: in
     The logit of a pair then estimates the logarithm of a probability itself (Gutmann
     and Hyvarinen, 2010; Mnih and Teh, "A fast and simple algorithm for training
     neural probabilistic language models", 2012, equation 8).
-
-    Raises
-    ------
-    InputError
-        There are no negatives.
     """
-    if num_negative == 0:
-        raise InputError("loss is 'nce' and num_negative is 0; pass at least 1 negative")
     if weights is None:
         return np.full(num_row, np.log(num_negative / num_row), dtype=np.float32)
     shares = _normalized(weights)
@@ -205,48 +198,68 @@ def keep_thresholds(probabilities: Float64Array) -> UInt32Array:
 PLAIN = Objective()
 
 
-def make_objective(
-    options: Options,
-    left_counts: npt.NDArray[Any],
-    right_counts: npt.NDArray[Any],
-    num_negative: int,
-    left_state: Any,
-    right_state: Any,
-) -> Objective:
-    """Work out the arrays of an objective.
-
-    Parameters
-    ----------
-    options : Options
-        What is asked for.
-    left_counts, right_counts : int64, num_left and num_right
-        Occurrences of each row.
-    num_negative : int
-        Negatives a pair.
-    left_state, right_state : float32, num_left and num_right, or None
-        Accumulators, where the optimizer has them.
+def check_objective(options: Options, right_name: str, num_right: int) -> None:
+    """Check options against the table of the right items, before anything is counted.
 
     Raises
     ------
     InputError
         An option cannot be used.
     """
-    num_right = len(right_counts)
-    noise = noise_weights(right_counts, options.noise_exponent, options.noise_weights)
+    if options.noise_weights is not None:
+        noise_weights(np.empty(num_right), options.noise_exponent, options.noise_weights)
+    if options.loss == "nce" and options.num_negative == 0:
+        raise InputError("loss is 'nce' and num_negative is 0; pass at least 1 negative")
+    if options.rejects and num_right < 2:
+        raise InputError(
+            f"{right_name} has 1 row, and reject_positive leaves no negative; "
+            "pass more rows, or reject_positive=False"
+        )
+
+
+class Counts(Protocol):
+    """Occurrences of each row on both sides, which may take time to find."""
+
+    num_left: int
+    num_right: int
+
+    @property
+    def left(self) -> Int64Array: ...
+
+    @property
+    def right(self) -> Int64Array: ...
+
+
+def make_objective(options: Options, counts: Counts) -> Objective:
+    """Work out the arrays of an objective.
+
+    Parameters
+    ----------
+    options : Options
+        What is asked for; `check_objective` has found no fault.
+    counts : Counts
+        Occurrences of each row, of which only those that are needed are looked at.
+    """
+    flags = options.flags
+    noise = None
+    if flags & NOISE:
+        # With weights that are given, nothing need be counted.
+        right = counts.right if options.noise_weights is None else np.empty(counts.num_right)
+        noise = noise_weights(right, options.noise_exponent, options.noise_weights)
     thresholds, aliases = (None, None) if noise is None else alias_table(noise)
     corrections = None
-    if options.loss == "nce":
-        corrections = log_corrections(noise, num_right, num_negative)
+    if flags & NCE:
+        corrections = log_corrections(noise, counts.num_right, options.num_negative)
     left_keep = right_keep = None
-    if options.subsample > 0:
+    if flags & SUBSAMPLE:
         left_keep, right_keep = (
             # What occurs once at most, as the numbers of itemsets do, is not frequent.
             keep_thresholds(
-                keep_probabilities(counts, options.subsample)
-                if counts.max(initial=0) > 1
-                else np.ones(len(counts))
+                keep_probabilities(side, options.subsample)
+                if side.max(initial=0) > 1
+                else np.ones(len(side))
             )
-            for counts in (left_counts, right_counts)
+            for side in (counts.left, counts.right)
         )
     return Objective(
         thresholds=thresholds,
@@ -254,10 +267,8 @@ def make_objective(
         corrections=corrections,
         left_keep=left_keep,
         right_keep=right_keep,
-        left_state=left_state,
-        right_state=right_state,
         settings=make_settings(options),
-        flags=options.flags,
+        flags=flags,
     )
 
 

@@ -226,11 +226,11 @@ def pool_rows(
         pooled = _pool_on_cpu(table, rows, bounds, factors, _num_threads(num_threads))
         finite = is_finite(pooled) if pooled.size else True
     else:
-        from ..backends.cuda import task as cuda
+        from ..backends.cuda import chips
 
-        with cuda._device(device):
-            pooled = _pool_with(cuda._cupy(), table, rows, bounds, factors)
-            finite = bool(cuda._cupy().isfinite(pooled).all())
+        with chips.device(device):
+            pooled = _pool_with(chips.cupy(), table, rows, bounds, factors)
+            finite = bool(chips.cupy().isfinite(pooled).all())
     if not finite:
         itemset = int(np.isfinite(checks.on_host(pooled)).all(axis=1).argmin())
         raise InputError(
@@ -686,14 +686,14 @@ def _pool(
 
 def _rank_on(device: int, problem: _Problem) -> tuple[Float32Array, Int64Array]:
     """Return scores and ties of the best rows of each query."""
-    from ..backends.cuda import task as cuda
+    from ..backends.cuda import chips
 
     if os.environ.get("CUPY_TF32", "0") not in ("", "0"):
         raise DeviceError(
             "CUPY_TF32 is set, with which products are too rough to screen by; unset it"
         )
-    cupy = cuda._cupy()
-    with cuda._device(device):
+    cupy = chips.cupy()
+    with chips.device(device):
         free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
         num_score = min(DEVICE_MAX_SCORES, max(1 << 16, free // DEVICE_BYTES_PER_SCORE))
         return _rank_with(cupy, problem, num_score)

@@ -26,6 +26,7 @@ from .. import checks
 from ..backends.protocol import Tally
 from ..disk.folders import Kind
 from ..errors import DataError, InputError
+from ..objective.options import DEPRECATED, Options
 from .tasks import Leaf, Task
 
 KIND = Kind(
@@ -166,11 +167,10 @@ class Checkpoints:
             if ours == theirs:
                 continue
             if name == "tasks" and isinstance(theirs, list) and len(ours) == len(theirs):
-                for one, other in zip(ours, theirs, strict=True):
-                    for part in one:
-                        if one[part] != other.get(part):
-                            name, ours, theirs = part, one[part], other.get(part)
-                            break
+                different = _first_difference(ours, theirs)
+                if different is None:
+                    continue
+                name, ours, theirs = different
             raise InputError(
                 f"checkpoint: {self.folder} is of another job: its {name} is "
                 f"{checks.show(theirs)}, and here it is {checks.show(ours)}; train that job, or "
@@ -311,6 +311,22 @@ def _describe(leaf: Leaf) -> dict[str, Any]:
         for part in (array[:_ENDS], array[-_ENDS:]):
             checksum = zlib.crc32(np.ascontiguousarray(part).tobytes(), checksum)
     return {**leaf.settings, "checksum of the itemsets": checksum}
+
+
+def _first_difference(
+    ours: list[dict[str, Any]], theirs: list[dict[str, Any]]
+) -> tuple[str, Any, Any] | None:
+    """Find what tells the tasks of two jobs apart: its name, and both values.
+
+    Options that an earlier version did not know had their defaults, or other names.
+    """
+    defaults = {known.name: known.default for known in dataclasses.fields(Options)}
+    for one, other in zip(ours, theirs, strict=True):
+        known = {**defaults, **{DEPRECATED.get(n, n): value for n, value in other.items()}}
+        for part, value in one.items():
+            if part != "batch_size" and value != known.get(part):  # num_batch says it
+                return part, value, known.get(part)
+    return None
 
 
 def _assign(table: Any, value: npt.NDArray[Any]) -> None:

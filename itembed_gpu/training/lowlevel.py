@@ -37,6 +37,7 @@ from ..objective.constants import MAX_DRAW
 from ..objective.options import resolve_seed
 from ..objective.rng import below, fill_draws, u64
 from ..objective.schedule import count_slots, guide_shift, slot_guide
+from ..objective.table import Table, pair_up
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -185,7 +186,7 @@ def _gather_side(
     side: str, num_label: int, length: int, items: Any, weights: Any, offsets: Any, indices: Any
 ) -> tuple[checks.Int32Array, checks.Int64Array, checks.Float32Array]:
     """Bring the itemsets of a batch to the host, one after the other, and check them."""
-    from ..backends.cuda.task import gather
+    from ..backends.cuda.tables import gather
 
     offsets, indices = checks.on_host(offsets), checks.on_host(indices)
     for name, array in (("offsets", offsets), ("indices", indices)):
@@ -236,8 +237,7 @@ def _train_on_device(
     problem = Problem(
         pairs=pairs,
         neighbour=neighbour,
-        syn_left=syn_left,
-        syn_right=syn_right,
+        tables=pair_up(*(Table(name, table) for name, table in tables.items())),
         num_negative=num_negative,
         num_batch=1,
         seed=int(np.random.randint(2**31)) if seed is None else seed,  # noqa: NPY002

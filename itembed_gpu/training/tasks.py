@@ -6,6 +6,7 @@ binds it once to a backend. From then on it only keeps count of the batches.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sized
 from dataclasses import fields
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
@@ -15,13 +16,13 @@ import numpy.typing as npt
 
 from .. import checks
 from ..backends.devices import select_backend
-from ..backends.protocol import Backend, BoundTask, Problem, Tally
+from ..backends.protocol import Backend, BoundTask, Occurrences, Problem, Tally
 from ..errors import DivergenceError, InputError
-from ..objective.arrays import make_objective
+from ..objective.arrays import check_objective, make_objective
 from ..objective.constants import MAX_STREAM
 from ..objective.options import TASK, Options, make_options, takes_options
-from ..sets import count_codes
-from .windows import Side, Source, WindowedTask, Windows
+from ..objective.table import Table, pair_up
+from .chunks import ChunkedTask, Chunks, Side, Source
 
 Float64Array = npt.NDArray[np.float64]
 Accumulators = tuple[Any, Any]
@@ -31,6 +32,11 @@ MIN_TURNS = 16
 
 # Between two checks for numbers that are not finite, at least so many calls' worth of pairs.
 CHECK_CALLS = 4
+
+
+# Options that may be others where a training goes on: they say where, and not what; arrays are
+# kept as such.
+NOT_THE_JOB = ("device", "num_threads", "noise_weights")
 
 
 class Leaf(NamedTuple):
@@ -267,7 +273,7 @@ class _PackedTask(_FusedTask):
         tables, and belong to what is to be kept to go on from.
     """
 
-    _bound_names = frozenset(
+    _fixed = frozenset(
         (
             "num_negative",
             "negative_sharing",
@@ -284,91 +290,93 @@ class _PackedTask(_FusedTask):
     def __init__(
         self,
         source: Source,
-        tables: dict[str, Any],
+        left: Table,
+        right: Table,
         options: Options,
         accumulators: Accumulators | None,
     ) -> None:
         super().__init__(options.learning_rate_scale)
+        left.frozen, right.frozen = not options.update_left, not options.update_right
+        tables = pair_up(left, right)
+        check_objective(options, right.name, len(right))
+        self._backend = select_backend(
+            options.device, options.num_threads, {table.name: table.array for table in tables}
+        )
+        self.accumulators = _add_accumulators(tables, accumulators, options, self._backend)
         self.options = options
         self.num_negative = options.num_negative
         self.negative_sharing = options.negative_sharing
         self.batch_size = options.batch_size
         self.chunk_size = options.chunk_size
         self.seed = cast(int, options.seed)  # drawn by now
-        num_itemset = source.num_itemset
-        backend = select_backend(options.device, options.num_threads, tables)
-        (left_name, syn_left), (right_name, syn_right) = tables.items()
-        checks.same_or_apart(left_name, syn_left, right_name, syn_right)
-        same = checks.same_table(syn_left, syn_right)
-        if same and options.update_left != options.update_right:
-            raise InputError(
-                f"{left_name} and {right_name} are one table, and only one side of it is to be "
-                "updated; pass two tables, or the same update_left and update_right"
-            )
-        self.accumulators = _make_accumulators(
-            accumulators, options.optimizer, backend, (syn_left, syn_right), same
-        )
-        left_counts, right_counts = (
-            count_codes(side.items, len(table))[0]
-            for side, table in zip(source.sides, (syn_left, syn_right), strict=True)
-        )
-        objective = make_objective(
-            options,
-            left_counts,
-            right_counts,
-            self.num_negative,
-            *(self.accumulators or (None, None)),
-        )
-        if options.rejects and len(syn_right) < 2:
-            raise InputError(
-                f"{right_name} has 1 row, and reject_positive leaves no negative; "
-                "pass more rows, or reject_positive=False"
-            )
-        # Of windows, each has its own pairs; here are those of none.
-        windowed = self.chunk_size is not None
-        problem = Problem(
-            pairs=source.pairs(0, 0) if windowed else source.pairs(),
-            neighbour=source.right is None,
-            syn_left=syn_left,
-            syn_right=syn_right,
-            num_negative=self.num_negative,
-            num_batch=-(-num_itemset // self.batch_size),
-            seed=self.seed,
-            group=self.negative_sharing,
-            objective=objective,
-        )
-        self.device = backend.name
+        self.device = self._backend.name
+        self.num_pair = source.count_pairs(0, source.num_itemset)
+        self._tables = tables
         self._source = source
-        self._problem = problem
-        self._bound: BoundTask
-        if self.chunk_size is None:
-            self.num_pair = problem.num_slot
-            self._bound = backend.bind(problem)
-        else:
-            windows = Windows(source, self.chunk_size, self.batch_size, self.seed)
-            self.num_pair = int(windows.num_pair.sum())
-            self._bound = WindowedTask(problem, source, windows, backend)
-        if self.num_pair * (problem.num_batch + 1) >= 1 << 63:
+        self._num_batch = -(-source.num_itemset // self.batch_size)
+        if self.num_pair * (self._num_batch + 1) >= 1 << 63:
             raise InputError(
-                f"batch_size is {self.batch_size}, for {self.num_pair} pairs in {num_itemset} "
-                "itemsets; pass a larger one, or fewer itemsets"
+                f"batch_size is {self.batch_size}, for {self.num_pair} pairs in "
+                f"{source.num_itemset} itemsets; pass a larger one, or fewer itemsets"
             )
         self._num_done = 0
         self._num_unchecked = 0
 
+    # --- on its device, once something is trained
+
+    @functools.cached_property
+    def _problem(self) -> Problem:
+        """What a backend is told; of chunks, each has its own pairs, and here are those of none."""
+        source = self._source
+        left, right = (side.items for side in source.sides)
+        counts = Occurrences(left, right, len(self._tables[0]), len(self._tables[-1]))
+        return Problem(
+            pairs=source.pairs() if self.chunk_size is None else source.pairs(0, 0),
+            neighbour=source.right is None,
+            tables=self._tables,
+            num_negative=self.num_negative,
+            num_batch=self._num_batch,
+            seed=self.seed,
+            group=self.negative_sharing,
+            objective=make_objective(self.options, counts),
+            counted=counts,
+        )
+
+    @functools.cached_property
+    def _bound(self) -> BoundTask:
+        problem = self._problem
+        if self.chunk_size is None:
+            return self._backend.bind(problem)
+        chunks = Chunks(self._source, self.chunk_size, self.batch_size, self.seed)
+        return ChunkedTask(problem, self._source, chunks, self._backend)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy elsewhere needs; what its device holds is brought back before."""
+        if "_bound" in self.__dict__:
+            self.synchronize()
+        return {
+            n: v for n, v in self.__dict__.items() if n not in ("_problem", "_bound", "_backend")
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        tables = {table.name: table.array for table in self._tables}
+        self._backend = select_backend(self.options.device, self.options.num_threads, tables)
+        self.__dict__["device"] = self._backend.name
+
     def __len__(self) -> int:
-        return self._problem.num_batch
+        return self._num_batch
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Silence would be worse: the bound problem would go on with the old value.
-        if name in self._bound_names and name in self.__dict__:
-            raise AttributeError(f"{name} is bound when a task is made; make a new one")
+        # Silence would be worse: training would go on with the old value.
+        if name in self._fixed and name in self.__dict__:
+            raise AttributeError(f"{name} is fixed when a task is made; make a new one")
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(num_itemset={self._source.num_itemset}, "
-            f"num_pair={self.num_pair}, num_dimension={self._problem.syn_left.shape[1]}, "
+            f"num_pair={self.num_pair}, num_dimension={self._tables[0].dim}, "
             f"num_negative={self.num_negative}, negative_sharing={self.negative_sharing}, "
             f"batch_size={self.batch_size}, "
             f"seed={self.seed}, device={self.device!r})"
@@ -381,7 +389,7 @@ class _PackedTask(_FusedTask):
             raise InputError(
                 f"learning_rate is {learning_rates}; pass one that is finite in float32"
             )
-        num_batch = self._problem.num_batch
+        num_batch = self._num_batch
         num_pair = 0
         while len(rates):
             epoch, batch = divmod(self._num_done, num_batch)
@@ -399,13 +407,11 @@ class _PackedTask(_FusedTask):
         self._bound.prepare()
 
     def _host_tables(self) -> list[tuple[int, str]]:
-        tables = self._problem.syn_left, self._problem.syn_right
-        return [
-            (checks.address(table), self.device) for table in tables if not checks.on_device(table)
-        ]
+        arrays = [table.array for table in self._tables]
+        return [(checks.address(a), self.device) for a in arrays if not checks.on_device(a)]
 
     def _start_epoch(self) -> None:
-        num_batch = self._problem.num_batch
+        num_batch = self._num_batch
         self._num_done = -(-self._num_done // num_batch) * num_batch
         self._bound.read_tally(True)
 
@@ -415,7 +421,7 @@ class _PackedTask(_FusedTask):
 
     @property
     def _pairs_per_batch(self) -> int:
-        return -(-self.num_pair // self._problem.num_batch)
+        return -(-self.num_pair // self._num_batch)
 
     @property
     def _batches_per_call(self) -> int:
@@ -429,7 +435,7 @@ class _PackedTask(_FusedTask):
         return self._bound.read_tally(wait)
 
     def _check_finite(self, *, thorough: bool = True) -> None:
-        num_row = len(self._problem.syn_left) + len(self._problem.syn_right)
+        num_row = sum(map(len, self._tables))
         enough = max(num_row // (self.num_negative + 2), CHECK_CALLS * self._bound.min_pairs)
         if self._num_unchecked < (1 if thorough else enough):
             return
@@ -451,26 +457,20 @@ class _PackedTask(_FusedTask):
         self._bound.discard()
 
     def _leaves(self) -> list[Leaf] | None:
-        problem = self._problem
-        arrays = {"left": problem.syn_left, "right": problem.syn_right}
-        if self.accumulators is not None:
-            arrays |= dict(zip(("left_state", "right_state"), self.accumulators, strict=True))
-        options = {
-            option.name: getattr(self.options, option.name)
-            for option in fields(self.options)
-            if option.name != "noise_weights"  # an array
-        }
+        options = {known.name: getattr(self.options, known.name) for known in fields(self.options)}
         settings = {
             "kind": type(self).__name__,
             "num_pair": self.num_pair,
-            "num_batch": problem.num_batch,
-            "num_dimension": int(problem.syn_left.shape[1]),
-            "num_negative": self.num_negative,
-            "negative_sharing": self.negative_sharing,
-            "seed": self.seed,
-            "learning_rate_scale": self.learning_rate_scale,
-            "chunk_size": self.chunk_size,
-            **options,
+            "num_batch": self._num_batch,
+            "num_dimension": self._tables[0].dim,
+            **{name: value for name, value in options.items() if name not in NOT_THE_JOB},
+        }
+        # By side, as the files of checkpoints name them.
+        sides = dict(zip(("left", "right"), self._tables, strict=False))
+        arrays = {
+            name.replace(table.name, side, 1).replace("accumulator", "state"): array
+            for side, table in sides.items()
+            for name, array in table.arrays().items()
         }
         packed = [array for side in self._source.sides for array in (side.items, side.offsets)]
         if self.options.noise_weights is not None:
@@ -495,43 +495,42 @@ class _PackedTask(_FusedTask):
         self._bound.synchronize()
 
 
-def _make_accumulators(
-    given: Accumulators | None,
-    optimizer: str,
-    backend: Backend,
-    tables: tuple[Any, Any],
-    same: bool,
+def _add_accumulators(
+    tables: tuple[Table, ...], given: Accumulators | None, options: Options, backend: Backend
 ) -> Accumulators | None:
-    """Check accumulators, or make new ones of the kind of the tables, where there are to be any."""
-    if optimizer != "adagrad":
+    """Check the accumulators of tables, or make new ones of their kind, if there are to be any."""
+    if options.optimizer != "adagrad":
         if given is not None:
             raise InputError(
-                f"accumulators are given, and optimizer is {optimizer!r}; "
+                f"accumulators are given, and optimizer is {options.optimizer!r}; "
                 "pass optimizer='adagrad', or leave them out"
             )
         return None
     if given is None:
-        # On the host, where NumPy tables are copied to a device.
-        left, right = (
-            backend.zeros(1, len(table), np.float32)[0]
-            if checks.on_device(table)
-            else np.zeros(len(table), dtype=np.float32)
-            for table in tables
-        )
-        return left, left if same else right
-    if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise InputError("accumulators must be a pair of arrays: for the left and the right rows")
-    left, right = (
-        checks.accumulator(f"accumulators[{side}]", array, table)
-        for side, (array, table) in enumerate(zip(given, tables, strict=True))
-    )
-    checks.same_or_apart("accumulators[0]", left[None], "accumulators[1]", right[None])
-    if checks.same_table(left[None], right[None]) != same:
-        raise InputError(
-            "accumulators must be one array for both sides where the tables are one, "
-            "and two arrays where they are two"
-        )
-    return left, left if same else right
+        for table in tables:
+            # On the host, where NumPy tables are copied to a device.
+            table.accumulator = (
+                backend.zeros(1, len(table), np.float32)[0]
+                if checks.on_device(table.array)
+                else np.zeros(len(table), dtype=np.float32)
+            )
+    else:
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            raise InputError(
+                "accumulators must be a pair of arrays: for the left and the right rows"
+            )
+        for side, array in enumerate(given):
+            checks.accumulator(f"accumulators[{side}]", array, tables[-side].array)
+        left, right = (array[None] for array in given)
+        checks.same_or_apart("accumulators[0]", left, "accumulators[1]", right)
+        if checks.same_table(left, right) != (len(tables) == 1):
+            raise InputError(
+                "accumulators must be one array for both sides where the tables are one, "
+                "and two arrays where they are two"
+            )
+        for table, array in zip(tables, given, strict=False):
+            table.accumulator = array
+    return tables[0].accumulator, tables[-1].accumulator
 
 
 def _side(
@@ -596,7 +595,7 @@ class UnsupervisedTask(_PackedTask):
     >>> train(UnsupervisedTask(indices, offsets, syn0, syn1), num_epoch=100)
     """
 
-    _bound_names = _PackedTask._bound_names | {"items", "offsets", "syn0", "syn1"}
+    _fixed = _PackedTask._fixed | {"items", "offsets", "syn0", "syn1"}
 
     def __init__(
         self,
@@ -617,7 +616,8 @@ class UnsupervisedTask(_PackedTask):
             )
         super().__init__(
             Source(_side("", items, offsets, weights, len(syn0), 2)),
-            {"syn0": syn0, "syn1": syn1},
+            Table("syn0", syn0),
+            Table("syn1", syn1),
             make_options(self, options),
             accumulators,
         )
@@ -663,7 +663,7 @@ class SupervisedTask(_PackedTask):
         The device cannot be had.
     """
 
-    _bound_names = _PackedTask._bound_names | {
+    _fixed = _PackedTask._fixed | {
         f"{side}_{name}" for side in ("left", "right") for name in ("items", "offsets", "syn")
     }
 
@@ -694,7 +694,8 @@ class SupervisedTask(_PackedTask):
         settings = make_options(self, options)
         super().__init__(
             Source(left, right, pooled=settings.pooling == "mean"),
-            {"left_syn": left_syn, "right_syn": right_syn},
+            Table("left_syn", left_syn),
+            Table("right_syn", right_syn),
             settings,
             accumulators,
         )

@@ -27,7 +27,7 @@ from itembed_gpu import (
     train,
 )
 from itembed_gpu.backends import devices
-from itembed_gpu.backends.cuda import instances
+from itembed_gpu.backends.cuda import chips, instances, tables
 from itembed_gpu.backends.cuda import task as cuda
 
 DEVICE = Cuda(threads_per_pair=1)
@@ -111,11 +111,15 @@ def test_one_tile_does_what_one_thread_does(one_tile):
 def test_tables_that_overlap_in_part_are_refused(emulated):
     memory = np.zeros((60, DIM), dtype=np.float32)
     first = unsupervised(device=DEVICE, tables=(memory[:50], memory[:50]))
+    second = unsupervised(device=DEVICE, tables=(memory[10:], memory[10:]))
+    first.do_batch(0.01)
     with pytest.raises(InputError, match="shares a part of its memory"):
-        unsupervised(device=DEVICE, tables=(memory[10:], memory[10:]))
+        second.do_batch(0.01)
+    first.synchronize()
     del first
     gc.collect()
-    assert unsupervised(device=DEVICE, tables=(memory[10:], memory[10:]))
+    second.do_batch(0.01)
+    second.synchronize()
 
 
 @pytest.mark.parametrize("on_device", [False, True])
@@ -123,9 +127,9 @@ def test_the_tables_of_a_task_are_one_or_lie_apart(emulated, on_device):
     memory = np.zeros((60, DIM), dtype=np.float32)
     if on_device:
         memory = to_device(emulated, memory)
-    for tables in ((memory[:50], memory[10:]), (memory[10:], memory[:50])):
+    for pair in ((memory[:50], memory[10:]), (memory[10:], memory[:50])):
         with pytest.raises(InputError, match="syn0 and syn1 share a part of their memory"):
-            unsupervised(device=DEVICE, tables=tables)
+            unsupervised(device=DEVICE, tables=pair)
     if on_device:
         half = DIM // 2
         assert unsupervised(tables=(memory[:50, :half], memory[:50, half:]))
@@ -160,10 +164,10 @@ def test_what_was_never_written_back_is_told(emulated, caplog):
 
 def test_a_table_is_in_training_on_one_device_only(emulated):
     table, _ = random_tables()
-    here = cuda.device_table(0, table)
-    assert cuda.device_table(0, table) is here
+    here = tables.device_table(0, table)
+    assert tables.device_table(0, table) is here
     with pytest.raises(InputError, match="on cuda:0 and cannot be on cuda:1"):
-        cuda.device_table(1, table)
+        tables.device_table(1, table)
 
 
 def test_memory_is_given_back(emulated):
@@ -212,7 +216,7 @@ def test_rows_of_our_tables_begin_at_16_bytes(emulated, dim, padded):
     assert values.shape == (5, dim)
     assert values.strides == (4 * padded, 4)
     assert np.array_equal(values.get(), initialize_syn(5, dim, seed=1))
-    assert cuda.DeviceTable(0, values).width == 4
+    assert tables.DeviceTable(0, values).width == 4
 
 
 def test_other_strides_are_read_in_place_and_nothing_beside_them_is_written(emulated):
@@ -236,7 +240,7 @@ def test_padding_that_is_not_ours_is_not_read(emulated):
     whole = to_device(emulated, np.full((50, 16), np.nan, dtype=np.float32))
     whole._values[:, :13] = random_tables(dim=13)[0]
     view = whole[:, :13]
-    assert cuda.DeviceTable(0, view).width == 1
+    assert tables.DeviceTable(0, view).width == 1
     task = UnsupervisedTask(*random_itemsets(), view, view, num_negative=2, seed=1, device=DEVICE)
     trained(task)
     assert np.isfinite(view.get()).all()
@@ -247,7 +251,7 @@ def test_a_part_of_one_of_our_tables_is_a_table_of_somebody_else(emulated):
     whole = initialize_syn(50, 16, seed=1, device="cuda")
     before = whole.get()
     view = whole[:, :14]
-    assert cuda.DeviceTable(0, view).width == 1
+    assert tables.DeviceTable(0, view).width == 1
     trained(UnsupervisedTask(*random_itemsets(), view, view, num_negative=2, seed=1, device=DEVICE))
     assert np.array_equal(whole.get()[:, 14:], before[:, 14:])
     assert not np.array_equal(whole.get()[:, :14], before[:, :14])
@@ -644,8 +648,8 @@ def test_a_home_that_cannot_be_written_to(monkeypatch):
         return real(name, *arguments, **keywords)
 
     monkeypatch.setattr(builtins, "__import__", fail)
-    cuda._cupy.cache_clear()
-    cuda.find_chip.cache_clear()
+    chips.cupy.cache_clear()
+    chips.find_chip.cache_clear()
     with pytest.raises(DeviceError, match=r"Permission denied.*CUPY_CACHE_DIR"):
         unsupervised(device="cuda")
     assert not available_backends()[1].available
@@ -666,8 +670,8 @@ def test_cupy_that_is_not_installed(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "cupy", None)
-    cuda._cupy.cache_clear()
-    cuda.find_chip.cache_clear()
+    chips.cupy.cache_clear()
+    chips.find_chip.cache_clear()
     with pytest.raises(DeviceError, match=r"CuPy cannot be imported.*itembed-gpu\[cuda12\]"):
         unsupervised(device="cuda")
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from itembed_gpu.backends.cuda import instances
+from itembed_gpu.backends.cuda import chips, instances
 from itembed_gpu.backends.cuda import task as cuda
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -236,7 +236,7 @@ def test_without_a_gpu_it_says_why(monkeypatch, capsys):
     def fail(index):
         raise cuda.DeviceError("there is none")
 
-    monkeypatch.setattr(cuda, "find_chip", fail)
+    monkeypatch.setattr(chips, "find_chip", fail)
     with pytest.raises(SystemExit) as error:
         gpu.main([])
     assert error.value.code == 2

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from itembed_gpu.backends.cuda import chips
 from itembed_gpu.backends.cuda import task as cuda
 from itembed_gpu.errors import DeviceError, InputError
 from itembed_gpu.ranking import top_n as ranking
@@ -428,7 +429,7 @@ def fake_device(monkeypatch):
         used.append(index)
         return nullcontext()
 
-    monkeypatch.setattr(cuda, "_cupy", lambda: fake)
+    monkeypatch.setattr(chips, "cupy", lambda: fake)
     monkeypatch.setattr(cuda, "_device", use)
     return used
 

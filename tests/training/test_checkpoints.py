@@ -66,7 +66,7 @@ TASKS = {
     "adagrad": lambda: unsupervised(optimizer="adagrad"),
     "sharing": lambda: unsupervised(negative_sharing=8),
     "subsample": lambda: unsupervised(subsample=0.01, noise_exponent=0.75),
-    "windows": lambda: unsupervised(chunk_size=100),
+    "chunks": lambda: unsupervised(chunk_size=100),
 }
 
 
@@ -339,3 +339,24 @@ def test_handlers_are_as_they_were(tmp_path):
     run(unsupervised(), tmp_path, callbacks=[Raise(1)])
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert os.access(tmp_path / KIND.index, os.R_OK)
+
+
+def test_a_checkpoint_of_earlier_versions_is_gone_on_from(tmp_path):
+    """They called chunks windows, and knew fewer options."""
+    folder = tmp_path / "old"
+    whole, task = unsupervised(), unsupervised()
+    run(whole)
+    run(task, folder, callbacks=[Raise(1)])
+    path = folder / KIND.index
+    index = json.loads(path.read_text())
+    (job,) = index["job"]["tasks"]
+    job["window_size"] = job.pop("chunk_size")
+    del job["batch_size"], job["optimizer"]
+    path.write_text(json.dumps(index))
+    task = unsupervised()
+    run(task, folder, resume=True)
+    assert all(map(np.array_equal, arrays_of(task), arrays_of(whole)))
+    job["window_size"] = 100
+    path.write_text(json.dumps(index))
+    with pytest.raises(InputError, match="its chunk_size is 100, and here it is None"):
+        run(unsupervised(), folder, resume=True)

@@ -1,5 +1,7 @@
 """Tasks: what they train, what they accept, what they refuse."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -30,9 +32,9 @@ from itembed_gpu import (
     do_unsupervised_batch,
     train,
 )
-from itembed_gpu.backends import devices
+from itembed_gpu.backends import devices, protocol
 from itembed_gpu.backends.cpu.sgns import BLOCK, fill_negatives, fill_pairs
-from itembed_gpu.backends.cuda import task as cuda
+from itembed_gpu.backends.cuda import chips
 from itembed_gpu.objective.rng import fill_draws, u64
 from itembed_gpu.objective.schedule import epoch_order, fill_slots
 
@@ -542,7 +544,7 @@ def no_gpu(monkeypatch):
     def find_chip(index=0):
         raise DeviceError("no NVIDIA driver was found; train with device='cpu'")
 
-    monkeypatch.setattr(cuda, "find_chip", find_chip)
+    monkeypatch.setattr(chips, "find_chip", find_chip)
 
 
 def test_cuda_says_why_it_cannot_be_had(no_gpu, monkeypatch, caplog):
@@ -562,10 +564,10 @@ def test_cuda_says_why_it_cannot_be_had(no_gpu, monkeypatch, caplog):
         unsupervised()
 
 
-def test_what_is_bound_cannot_be_changed_in_silence(make):
+def test_what_is_fixed_cannot_be_changed_in_silence(make):
     task = make()
     for name in ("num_negative", "batch_size", "seed"):
-        with pytest.raises(AttributeError, match=f"{name} is bound"):
+        with pytest.raises(AttributeError, match=f"{name} is fixed"):
             setattr(task, name, 7)
     task.learning_rate_scale = 0.5  # this one counts from batch to batch
     with pytest.raises(AttributeError):
@@ -685,3 +687,53 @@ def test_batches_of_the_low_level_learn_the_same():
     np.fill_diagonal(scores, -2)
     nearest = np.argsort(-scores, axis=1)[:, :9]
     assert np.mean(clusters[nearest] == clusters[:, None]) > 0.95
+
+
+# --- described, then bound --------------------------------------------------
+
+
+def trained_epoch(task):
+    train(task, num_epoch=1, progress=False)
+    return tables_of(task)
+
+
+def test_a_task_is_bound_when_it_is_first_trained(make):
+    task = make()
+    assert not {"_problem", "_bound"} & set(vars(task))
+    task.do_batch(0.01)
+    assert {"_problem", "_bound"} <= set(vars(task))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"optimizer": "adagrad", "noise_exponent": 0.75, "chunk_size": 200}]
+)
+def test_a_task_can_be_sent(device, make, options):
+    task = make(device=device, **options)
+    other = pickle.loads(pickle.dumps(task))
+    # A GPU adds in any order.
+    tolerance = {"rtol": 0.05, "atol": 1e-3} if device == "cuda" else {"rtol": 1e-5, "atol": 1e-7}
+    for table, copy in zip(trained_epoch(task), trained_epoch(other), strict=True):
+        assert table is not copy
+        np.testing.assert_allclose(copy, table, **tolerance)
+    # Where it is trained already, it takes along what it has learned, and its place.
+    other = pickle.loads(pickle.dumps(CompoundTask(task)))
+    for table, copy in zip(trained_epoch(task), trained_epoch(other.tasks[0]), strict=True):
+        np.testing.assert_allclose(copy, table, **tolerance)
+
+
+@pytest.mark.parametrize(("kind", "calls"), [("unsupervised", 1), ("supervised", 2)])
+@pytest.mark.parametrize("options", [{}, {"noise_exponent": 0.75, "subsample": 0.01}])
+def test_occurrences_are_counted_once(emulated, monkeypatch, kind, calls, options):
+    counted = []
+
+    def count(codes, num_code, *, real=protocol.count_codes):
+        counted.append(len(codes))
+        return real(codes, num_code)
+
+    monkeypatch.setattr(protocol, "count_codes", count)
+    task = MAKERS[kind](device="cuda", **options)
+    assert not counted
+    task.do_batch(0.01)
+    # Without noise and subsampling, what pairs of two sides hit is no count.
+    assert len(counted) == (0 if kind == "supervised" and not options else calls)
+    task.synchronize()

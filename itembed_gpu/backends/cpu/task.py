@@ -235,7 +235,11 @@ class CpuTask:
                 problem.syn_right,
                 # The flags are compiled in: two objectives that differ in them alone
                 # are of one type.
-                problem.objective._replace(flags=0),
+                problem.objective._replace(
+                    flags=0,
+                    left_state=problem.left.accumulator,
+                    right_state=problem.right.accumulator,
+                ),
                 self._max_bag,
                 u64(problem.seed),
                 u64(stream),
@@ -304,10 +308,7 @@ class CpuTask:
         return result
 
     def is_finite(self) -> bool:
-        problem, objective = self._problem, self._problem.objective
-        states = objective.left_state, objective.right_state
-        tables = [problem.syn_left, problem.syn_right, *(s for s in states if s is not None)]
-        return all(map(is_finite, tables))
+        return all(map(is_finite, self._problem.arrays.values()))
 
     def synchronize(self) -> None:
         """Nothing to do: the caller's arrays are trained in place."""

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...objective.arrays import noise_shares
-from ...objective.options import FREEZE_LEFT, FREEZE_RIGHT, MEAN
-from ...sets import count_codes, set_sums
+from ...objective.options import ADAGRAD, FREEZE_LEFT, FREEZE_RIGHT, MEAN
+from ...sets import set_sums
 from ..protocol import Problem
 
 Float32Array = npt.NDArray[np.float32]
@@ -130,7 +130,10 @@ def expected_hits(problem: Problem) -> tuple[Float64Array, Float64Array]:
     pairs, objective = problem.pairs, problem.objective
     num_left, num_right = len(problem.syn_left), len(problem.syn_right)
     left, right = _update_sizes(problem)
-    left_hits = _sum_up(pairs.left_items, left, num_left) / problem.num_slot
+    if left is None:
+        left_hits = problem.occurrences.left / problem.num_slot
+    else:
+        left_hits = _sum_up(pairs.left_items, left, num_left) / problem.num_slot
     if problem.neighbour:
         right_hits = left_hits.copy()
     else:
@@ -160,13 +163,8 @@ def hottest_hits(problem: Problem) -> float:
     return (sum(most) + total * negatives) / problem.num_slot
 
 
-def _sum_up(
-    items: npt.NDArray[Any], sizes: Float64Array | None, num_label: int = 0
-) -> Float64Array:
+def _sum_up(items: npt.NDArray[Any], sizes: Any, num_label: int) -> Float64Array:
     """Sum the sizes of each label's items, some at a time: NumPy makes wider copies of them."""
-    if sizes is None:
-        counts: npt.NDArray[np.int64] = count_codes(items, num_label)[0]
-        return counts.astype(np.float64)
     total = np.zeros(num_label)
     for start in range(0, len(items), ITEMS_AT_ONCE):
         part = slice(start, start + ITEMS_AT_ONCE)
@@ -192,7 +190,7 @@ def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array |
         # as large for any share.
         sums = np.repeat(left_sums, left_lengths)
         shares = np.divide(left_sizes, sums, out=np.zeros_like(sums), where=sums > 0)
-        if objective.left_state is not None:
+        if objective.flags & ADAGRAD:
             shares = np.ceil(shares)
         return shares * np.repeat(right_sums, left_lengths), right_sizes
     if problem.neighbour:

@@ -1,4 +1,4 @@
-"""The CUDA backend: compiling, copies, launches. The only module that imports CuPy.
+"""The CUDA backend: what a task copies to a GPU, and its launches.
 
 Nothing here decides what a pair is or in which order pairs come: the kernels draw
 them from the same random stream as the CPU does. What a launch needs is written to
@@ -14,23 +14,22 @@ import contextlib
 import functools
 import logging
 import math
-import threading
-import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ... import checks
-from ...errors import DeviceError, InputError
+from ...errors import DeviceError
 from ...interrupts import deferred_interrupt
-from ...objective.options import FREEZE_LEFT, FREEZE_RIGHT, MEAN
+from ...objective.options import ADAGRAD, MEAN
 from ...objective.schedule import batch_at, batch_start, epoch_order
+from ...objective.table import Table
 from ..cpu.sgns import CHUNK, LOSS_STRIDE
 from ..protocol import Problem, Tally
-from . import instances
+from . import chips, instances, tables
+from .chips import Chip
 from .in_flight import (
     MAX_LEFT_LOAD,
     Float64Array,
@@ -43,7 +42,6 @@ from .instances import THREADS_PER_BLOCK, WARP
 
 logger = logging.getLogger("itembed_gpu")
 
-ROW_BYTES = 16  # rows of our own tables begin at multiples of this
 # A launch does not return before it is done, so this is how long Ctrl-C waits, twice.
 SECONDS_PER_LAUNCH = 0.1
 # A cautious guess, in pairs a second, until a launch has been timed.
@@ -72,182 +70,11 @@ BLOCKS_TO_CHECK = 16
 # The host runs ahead of the device by so many launches.
 NUM_SLOT = 2
 
-INSTALL = "python -m pip install 'itembed-gpu[cuda12]' (or [cuda13], for drivers from 580 on)"
-
-
-# --- what is here -----------------------------------------------------------
-
-
-@functools.cache
-def _cupy() -> Any:
-    """Import CuPy.
-
-    Raises
-    ------
-    DeviceError
-        It is not installed, or cannot be loaded.
-    """
-    try:
-        import cupy
-    except ImportError as error:
-        raise DeviceError(f"CuPy cannot be imported ({error}); {INSTALL}") from error
-    except OSError as error:  # the folder of its cache
-        raise DeviceError(
-            f"CuPy cannot be imported ({error}); name a folder it may write to in the "
-            "environment variable CUPY_CACHE_DIR"
-        ) from error
-    return cupy
-
-
-@dataclass(frozen=True)
-class Chip:
-    """A GPU.
-
-    Attributes
-    ----------
-    index : int
-        Its number.
-    name : str
-        Its name.
-    capability : int
-        Compute capability, 90 for 9.0.
-    num_multiprocessor : int
-        Number of multiprocessors.
-    memory : int
-        Memory, in bytes.
-    cache : int
-        L2 cache, in bytes.
-    """
-
-    index: int
-    name: str
-    capability: int
-    num_multiprocessor: int
-    memory: int
-    cache: int
-
-
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
-
-
-@functools.cache
-def find_chip(index: int = 0) -> Chip:
-    """Look at a GPU.
-
-    Raises
-    ------
-    DeviceError
-        There is none of this number, no driver for it, or it is too old.
-    """
-    runtime = _cupy().cuda.runtime
-    try:
-        driver, built = runtime.driverGetVersion(), runtime.runtimeGetVersion()
-        if driver == 0:
-            raise DeviceError(
-                "no NVIDIA driver was found; install one (https://www.nvidia.com/drivers), "
-                "or train with device='cpu'"
-            )
-        if driver // 1000 < built // 1000:
-            raise DeviceError(
-                f"CuPy was built for CUDA {_version(built)}, and the driver knows CUDA "
-                f"{_version(driver)}; install a newer driver, or the CuPy for it: {INSTALL}"
-            )
-        count = runtime.getDeviceCount()
-        if index >= count:
-            raise DeviceError(f"there is no GPU number {index}; there are {count}, from 0 on")
-        properties = runtime.getDeviceProperties(index)
-    except runtime.CUDARuntimeError as error:
-        raise DeviceError(
-            f"no GPU can be used ({error}); see that nvidia-smi lists one, or train with "
-            "device='cpu'"
-        ) from error
-    name = properties["name"].decode()
-    capability = 10 * properties["major"] + properties["minor"]
-    if capability < instances.MIN_CHIP:
-        raise DeviceError(
-            f"{name} has compute capability {capability / 10}, and {instances.MIN_CHIP / 10} is "
-            "needed; train with device='cpu'"
-        )
-    return Chip(
-        index=index,
-        name=name,
-        capability=capability,
-        num_multiprocessor=properties["multiProcessorCount"],
-        memory=properties["totalGlobalMem"],
-        cache=properties["l2CacheSize"],
-    )
-
-
-def describe() -> str:
-    """Describe the GPUs, the driver, CuPy and its compiler, in a line.
-
-    Raises
-    ------
-    DeviceError
-        No GPU can be used.
-    """
-    cupy = _cupy()
-    find_chip(0)
-    names = ", ".join(map(_describe_chip, range(cupy.cuda.runtime.getDeviceCount())))
-    try:
-        compiler = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
-    except Exception as error:  # whatever keeps its library from loading
-        raise DeviceError(f"the compiler NVRTC cannot be loaded ({error}); {INSTALL}") from error
-    driver = _version(cupy.cuda.runtime.driverGetVersion())
-    return f"{names}; driver for CUDA {driver}, CuPy {cupy.__version__}, NVRTC {compiler}"
-
-
-def _describe_chip(index: int) -> str:
-    try:
-        chip = find_chip(index)
-    except DeviceError as error:
-        return f"cuda:{index} not usable: {error}"
-    return f"{chip.name}, {_size(chip.memory)}, compute capability {chip.capability / 10}"
-
-
-def _size(num_byte: float) -> str:
-    units = ["B", "kB", "MB", "GB", "TB"]
-    while num_byte >= 1000 and len(units) > 1:
-        num_byte /= 1000
-        del units[0]
-    return f"{num_byte:.3g} {units[0]}"
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What the driver and the compiler raise."""
-    cuda = _cupy().cuda
-    return (
-        cuda.runtime.CUDARuntimeError,
-        cuda.driver.CUDADriverError,
-        cuda.compiler.CompileException,
-        cuda.nvrtc.NVRTCError,
-    )
-
-
-@contextlib.contextmanager
-def _device(index: int, note: str = "") -> Iterator[None]:
-    """Use a device, and say what goes wrong there in one way."""
-    cuda = _cupy().cuda
-    try:
-        with cuda.Device(index):
-            yield
-    except cuda.memory.OutOfMemoryError as error:
-        raise DeviceError(
-            f"cuda:{index} is out of memory ({error}); lower the dimension, or pass fewer items. "
-            f"{note}"
-        ) from error
-    except _failures() as error:
-        raise DeviceError(f"cuda:{index} failed ({error}). {note}") from error
-
-
-# --- kernels ----------------------------------------------------------------
-
 
 @functools.cache
 def _module(index: int, instance: instances.Instance) -> Any:
     """Compile an instance for a device; CuPy keeps what it has compiled on disk."""
-    return _cupy().RawModule(
+    return chips.cupy().RawModule(
         code=instances.source(),
         options=("-std=c++17",),
         name_expressions=(instance.name, instances.FIND_NOT_FINITE),
@@ -264,209 +91,18 @@ def _kernel(index: int, instance: instances.Instance, name: str) -> Any:
             "~/.cupy, can be written to"
         ) from error
     except (ImportError, RuntimeError) as error:
-        if isinstance(error, _failures()):
+        if isinstance(error, chips.failures()):
             raise
-        raise DeviceError(f"the compiler NVRTC cannot be loaded ({error}); {INSTALL}") from error
-
-
-# --- tables -----------------------------------------------------------------
-
-# Tables that were padded here, by address and dimension: what stands behind the last
-# column is nobody's, and may be written.
-_padded: weakref.WeakValueDictionary[tuple[int, int], Any] = weakref.WeakValueDictionary()
-
-
-def _padded_dim(dim: int, itemsize: int) -> int:
-    values = max(1, ROW_BYTES // itemsize)
-    return -(-dim // values) * values
-
-
-def allocate_table(num_row: int, dim: int, dtype: npt.DTypeLike = np.float32) -> Any:
-    """Allocate a table on the current device.
-
-    Returns
-    -------
-    CuPy array of dtype, (num_row, dim)
-        A view of one whose rows are padded with zeros to 16 bytes. Its values
-        are zero.
-    """
-    dtype = np.dtype(dtype)
-    base = _cupy().zeros((num_row, _padded_dim(dim, dtype.itemsize)), dtype=dtype)
-    _padded[(base.data.ptr, dim)] = base
-    return base[:, :dim]
-
-
-def _to_device(array: npt.NDArray[Any]) -> Any:
-    """Copy an array to the current device."""
-    copy = _cupy().empty(array.shape, dtype=array.dtype)
-    copy.set(array)
-    return copy
-
-
-def _to_device_pinned(array: npt.NDArray[Any], stream: Any) -> Any:
-    """Do the same by way of pinned memory, from which a stream copies beside others."""
-    cupy = _cupy()
-    memory = cupy.cuda.alloc_pinned_memory(max(1, array.nbytes))
-    pinned = np.frombuffer(memory, dtype=array.dtype, count=array.size).reshape(array.shape)
-    pinned[...] = array
-    copy = cupy.empty(array.shape, dtype=array.dtype)
-    copy.set(pinned, stream=stream)
-    stream.synchronize()  # before the pinned memory goes
-    return copy
-
-
-def _copy_caps(caps: npt.NDArray[np.float32] | None, rate: float) -> tuple[Any, Any] | None:
-    """Copy the caps of a table's rows, and a bit a row: whether any rate up to this is above it."""
-    if caps is None:
-        return None
-    bits = np.packbits(caps < rate, bitorder="little")
-    words = np.zeros(-(-len(bits) // 4), dtype=np.uint32)
-    words.view(np.uint8)[: len(bits)] = bits
-    return _to_device(caps), _to_device(words)
-
-
-def _copy_rows(to: Any, source: Any, kind: str) -> None:
-    """Copy a table between host and device, where rows may be padded."""
-    cupy = _cupy()
-    runtime, stream = cupy.cuda.runtime, cupy.cuda.get_current_stream()
-    num_row, width = to.shape[0], to.shape[1] * to.dtype.itemsize
-    addresses = checks.address(to), checks.address(source)
-    # On the host rows are never padded, whatever the stride of a single one says.
-    pitches = [
-        array.strides[0] if checks.on_device(array) and num_row > 1 else width
-        for array in (to, source)
-    ]
-    direction = getattr(runtime, f"memcpy{kind}")
-    if pitches == [width, width]:
-        runtime.memcpyAsync(*addresses, num_row * width, direction, stream.ptr)
-    else:
-        runtime.memcpy2DAsync(
-            addresses[0], pitches[0], addresses[1], pitches[1], width, num_row, direction,
-            stream.ptr,
-        )  # fmt: skip
-    stream.synchronize()
-
-
-class DeviceTable:
-    """A table in a device's memory: a CuPy array of the caller's, or the copy of a host table.
-
-    Attributes
-    ----------
-    array : CuPy array, float32, (num_row, dim)
-        The values that are trained; allocated at the first upload.
-    host : NumPy array or None
-        What it is a copy of.
-    ahead : bool
-        Whether the device's values are those that count, and not the host's.
-    changed : bool
-        Whether they have been trained since they were copied from the host.
-    """
-
-    def __init__(self, index: int, table: Any) -> None:
-        self.index = index
-        self.host = None if checks.on_device(table) else table
-        self.array: Any = table if self.host is None else None
-        self.shape: tuple[int, int] = table.shape
-        self.ahead = False
-        self.changed = False
-
-    def __del__(self) -> None:
-        if self.changed and self.host is not None:
-            logger.warning(
-                "a table of shape %s was trained on cuda:%d and never written back; "
-                "call task.synchronize() while the task is there",
-                self.shape,
-                self.index,
-            )
-
-    @property
-    def num_byte(self) -> int:
-        """Memory still to be allocated for it."""
-        if self.array is not None:
-            return 0
-        return self.shape[0] * _padded_dim(self.shape[1], 4) * 4
-
-    @property
-    def width(self) -> int:
-        """Floats that can be read at once, wherever a piece of a row begins."""
-        if self.host is not None:
-            return 4
-        dim, stride, address = self.shape[1], self.array.strides[0], self.array.data.ptr
-        if address % ROW_BYTES or stride % ROW_BYTES:
-            return 1
-        # Beyond the last column there may be somebody else's values.
-        return 4 if dim % 4 == 0 or (address, dim) in _padded else 1
-
-    @property
-    def trained(self) -> bool:
-        """Whether its values on the device are those that count."""
-        return self.host is None or self.ahead
-
-    def upload(self) -> None:
-        """Bring the host's values to the device, unless it is ahead of them."""
-        if self.host is None or self.ahead:
-            return
-        if self.array is None:
-            self.array = allocate_table(*self.shape)
-        _copy_rows(self.array, self.host, "HostToDevice")
-        self.ahead = True
-
-    def download(self) -> None:
-        """Bring the device's values to the host, whose they are from then on."""
-        if self.host is not None and self.changed:
-            _copy_rows(self.host, self.array, "DeviceToHost")
-        self.discard()
-
-    def discard(self) -> None:
-        """Forget the device's values: those of the host count."""
-        self.ahead = self.changed = False
-
-
-# The copies of host tables, by device and address: tasks that name a table share its copy.
-_copies: weakref.WeakValueDictionary[tuple[int, int], DeviceTable] = weakref.WeakValueDictionary()
-_copies_lock = threading.Lock()
-
-
-def device_table(index: int, table: Any) -> DeviceTable:
-    """Return a table on a device: the same object for the same host table.
-
-    Raises
-    ------
-    InputError
-        It overlaps another one, or has a copy on another device.
-    """
-    if checks.on_device(table):
-        return DeviceTable(index, table)
-    start = checks.address(table)
-    with _copies_lock:
-        for (other_index, address), other in list(_copies.items()):
-            host = other.host
-            if start + table.nbytes <= address or address + host.nbytes <= start:  # type: ignore[union-attr]
-                continue
-            if address != start or other.shape != table.shape:
-                raise InputError(
-                    f"a table of shape {table.shape} shares a part of its memory with one of "
-                    f"shape {other.shape} that is in training; pass tables that are the same, "
-                    "or lie apart"
-                )
-            if other_index != index:
-                raise InputError(
-                    f"a table of shape {table.shape} is in training on cuda:{other_index} and "
-                    f"cannot be on cuda:{index} as well; train on one device, or pass a copy"
-                )
-            return other
-        copy = _copies[(index, start)] = DeviceTable(index, table)
-        return copy
-
-
-# --- tasks ------------------------------------------------------------------
+        raise DeviceError(
+            f"the compiler NVRTC cannot be loaded ({error}); {chips.INSTALL}"
+        ) from error
 
 
 class _Slot:
     """A launch under way: where its learning rates and its loss are kept."""
 
     def __init__(self) -> None:
-        cupy = _cupy()
+        cupy = chips.cupy()
         self.rates = cupy.empty(MAX_BATCHES, dtype=np.float32)
         self.tally = cupy.empty(NUM_TALLY, dtype=np.float64)
         self._pinned = cupy.cuda.alloc_pinned_memory(SLOT_BYTES)
@@ -503,15 +139,12 @@ class CudaTask:
     ) -> None:
         self._problem = problem
         self._chip = chip
-        self._left = device_table(chip.index, problem.syn_left)
-        self._right = (
-            self._left if problem.same_table else device_table(chip.index, problem.syn_right)
-        )
         # Accumulators are kept as tables of one row: copied, shared and checked alike.
-        self._states = [
-            None if state is None else device_table(chip.index, state[None])
-            for state in (problem.objective.left_state, problem.objective.right_state)
-        ]
+        self._copies = {
+            name: tables.device_table(chip.index, array if array.ndim == 2 else array[None])
+            for name, array in problem.arrays.items()
+        }
+        self._left, self._right = (self._copies[t.name] for t in (problem.left, problem.right))
         self.in_place = self._left.host is None
         self.instance = instances.choose_instance(
             problem.neighbour,
@@ -546,7 +179,7 @@ class CudaTask:
         return "Nothing was written back: your tables are as they were before"
 
     def _device(self) -> contextlib.AbstractContextManager[None]:
-        return _device(self._chip.index, self._note)
+        return chips.device(self._chip.index, self._note)
 
     # --- before the first launch
 
@@ -559,7 +192,7 @@ class CudaTask:
         return expected_hits(self._problem)
 
     def _make_ready(self) -> None:
-        if self._ready and all(table.trained for table in self._tables()):
+        if self._ready and all(copy.trained for copy in self._copies.values()):
             return
         with self._device(), deferred_interrupt():
             self._ready = False
@@ -572,24 +205,23 @@ class CudaTask:
                 kernel = _kernel(self._chip.index, self.instance, self.instance.name)
                 self._max_tile = self._limit_tiles(self._count_tiles(kernel))
                 self._kernel = kernel
-            for table in self._tables():
-                table.upload()
-            sides = ("left", self._left), ("right", self._right)
-            for (side, table), state in zip(sides, self._states, strict=True):
-                self._work[f"{side}_syn"] = table.array.data.ptr
-                self._work[f"{side}_stride"] = table.array.strides[0] // 4
-                if state is not None:
-                    self._work[f"{side}_state"] = state.array.data.ptr
+            for copy in self._copies.values():
+                copy.upload()
+            for side, table in (("left", self._problem.left), ("right", self._problem.right)):
+                copies = dict(zip(("syn", "state"), self._copies_of(table), strict=False))
+                for part, copy in copies.items():
+                    self._work[f"{side}_{part}"] = copy.array.data.ptr
+                self._work[f"{side}_stride"] = copies["syn"].array.strides[0] // 4
             self._ready = True
 
     def load(self) -> None:
         """Copy the pairs, by a stream of its own, while others train in theirs."""
-        with _device(self._chip.index, self._note):
+        with chips.device(self._chip.index, self._note):
             if not self._packed:
                 self._check_memory()
-                stream = _cupy().cuda.Stream(non_blocking=True)
+                stream = chips.cupy().cuda.Stream(non_blocking=True)
                 with stream:
-                    self._copy_pairs(functools.partial(_to_device_pinned, stream=stream))
+                    self._copy_pairs(functools.partial(tables.to_device_pinned, stream=stream))
                     stream.synchronize()
         _ = self._hits
 
@@ -620,22 +252,22 @@ class CudaTask:
         DeviceError
             It does not fit: the message says what would.
         """
-        cupy = _cupy()
-        tables = list(dict.fromkeys([self._left, self._right]))
-        states = [state for state in self._tables() if state not in tables]
+        cupy = chips.cupy()
+        own = [self._copies[table.name] for table in self._problem.tables]
+        beside = [copy for copy in self._copies.values() if copy not in own]
         packed = {(checks.address(a), a.nbytes): a.nbytes for a in self._arrays().values()}
         needs = {
-            "tables": sum(table.num_byte for table in tables),
+            "tables": sum(table.num_byte for table in own),
             "packed itemsets": sum(packed.values()),
-            "accumulators": sum(state.num_byte for state in states),
-            "caps and buffers": sum(4 * table.shape[0] for table in tables) + NUM_SLOT * SLOT_BYTES,
+            "accumulators": sum(copy.num_byte for copy in beside),
+            "caps and buffers": sum(4 * table.shape[0] for table in own) + NUM_SLOT * SLOT_BYTES,
         }
         free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
         total = sum(needs.values())
         if total <= free:
             return
-        parts = ", ".join(f"{name} {_size(size)}" for name, size in needs.items() if size)
-        num_row = sum(table.shape[0] for table in tables if table.num_byte)
+        parts = ", ".join(f"{name} {chips.show_size(size)}" for name, size in needs.items() if size)
+        num_row = sum(table.shape[0] for table in own if table.num_byte)
         room = free - (total - needs["tables"])
         dim = room // (4 * num_row) // 4 * 4 if num_row else 0
         cure = (
@@ -644,11 +276,11 @@ class CudaTask:
             else "a chunk_size, fewer itemsets or labels may"
         )
         raise DeviceError(
-            f"cuda:{self._chip.index} ({self._chip.name}) has {_size(free)} free, and the task "
-            f"needs {_size(total)} ({parts}): {cure} fit. {self._note}"
+            f"cuda:{self._chip.index} ({self._chip.name}) has {chips.show_size(free)} free, "
+            f"and the task needs {chips.show_size(total)} ({parts}): {cure} fit. {self._note}"
         )
 
-    def _copy_pairs(self, copy: Callable[[npt.NDArray[Any]], Any] = _to_device) -> None:
+    def _copy_pairs(self, copy: Callable[[npt.NDArray[Any]], Any] = tables.to_device) -> None:
         problem, work = self._problem, self._work
         # Views of one array may begin together, and differ in length.
         copies: dict[tuple[int, int], Any] = {}
@@ -672,7 +304,7 @@ class CudaTask:
 
     def _count_tiles(self, kernel: Any) -> int:
         """Pairs that the device holds at once."""
-        num_block = _cupy().cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
+        num_block = chips.cupy().cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
             kernel.kernel.ptr, THREADS_PER_BLOCK, 0
         )
         num_thread = max(1, int(num_block)) * THREADS_PER_BLOCK * self._chip.num_multiprocessor
@@ -682,7 +314,7 @@ class CudaTask:
         """Leave out pairs that there are not, and those that would crowd the cache."""
         problem = self._problem
         num_tile = min(num_tile, -(-problem.num_slot // problem.group))
-        size = sum(table.shape[0] * table.shape[1] * 4 for table in {self._left, self._right})
+        size = sum(copy.shape[0] * copy.shape[1] * 4 for copy in {self._left, self._right})
         if size > self._chip.cache and problem.group == 1 and not problem.objective.flags & MEAN:
             rows = 1 + min(problem.num_negative + 1, CHUNK)
             room = CACHE_SHARE * self._chip.cache / (rows * self._left.shape[1] * 4)
@@ -704,7 +336,7 @@ class CudaTask:
                 return
         planned = float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
         left, right = self._hits
-        adaptive = self._problem.objective.left_state is not None
+        adaptive = bool(self._problem.objective.flags & ADAGRAD)
         geometry = plan_geometry(left, right, planned, self._max_tile, adaptive=adaptive)
         with deferred_interrupt():
             self._set_geometry(geometry, planned)
@@ -713,7 +345,9 @@ class CudaTask:
         """Use a geometry, for learning rates up to this one."""
         # Launches under way still read the old caps.
         self._wait()
-        caps = [_copy_caps(c, planned_rate) for c in (geometry.left_caps, geometry.right_caps)]
+        caps = [
+            tables.copy_caps(c, planned_rate) for c in (geometry.left_caps, geometry.right_caps)
+        ]
         tiles = self.geometry.num_tile if self.geometry else 0
         slower = geometry.num_tile / tiles if tiles > geometry.num_tile else 1.0
         self._pairs_per_second = min(
@@ -799,7 +433,7 @@ class CudaTask:
     def _launch(
         self, start: int, stop: int, first_batch: int, rates: npt.NDArray[np.float32]
     ) -> None:
-        cuda = _cupy().cuda
+        cuda = chips.cupy().cuda
         work, stream = self._work, cuda.get_current_stream()
         slot = self._slots[self._num_launch % NUM_SLOT]
         self._num_launch += 1
@@ -818,8 +452,9 @@ class CudaTask:
         work["rates"], work["tally"] = slot.rates.data.ptr, slot.tally.data.ptr
         work["start"], work["num_pair"], work["first_batch"] = start, stop - start, first_batch
         grid, block = self._choose_grid(stop - start)
-        for table in self._trained_tables():
-            table.changed = True
+        for table in self._problem.tables:
+            for copy in () if table.frozen else self._copies_of(table):
+                copy.changed = True
         slot.began.record(stream)
         self._kernel((grid,), (block,), (work,))
         cuda.runtime.memcpyAsync(
@@ -856,7 +491,7 @@ class CudaTask:
         if not slot.busy:
             return
         slot.ended.synchronize()
-        seconds = _cupy().cuda.get_elapsed_time(slot.began, slot.ended) / 1e3
+        seconds = chips.cupy().cuda.get_elapsed_time(slot.began, slot.ended) / 1e3
         slot.busy = False
         self.kernel_seconds += seconds
         loss, num_dropped, num_unsampled = slot.host_tally.tolist()
@@ -882,33 +517,19 @@ class CudaTask:
         result, self._tally = self._tally, Tally()
         return result
 
-    def _tables(self) -> list[DeviceTable]:
-        """List both tables, and their accumulators, each once."""
-        tables = [self._left, self._right, *(state for state in self._states if state is not None)]
-        return list(dict.fromkeys(tables))
-
-    def _trained_tables(self) -> list[DeviceTable]:
-        """List what launches change: not the side that is frozen, and its accumulators."""
-        flags = self._problem.objective.flags
-        frozen = (flags & FREEZE_LEFT, flags & FREEZE_RIGHT)
-        sides = zip((self._left, self._right), self._states, frozen, strict=True)
-        return [
-            table
-            for syn, state, is_frozen in sides
-            if not is_frozen
-            for table in (syn, state)
-            if table is not None
-        ]
+    def _copies_of(self, table: Table) -> list[tables.DeviceTable]:
+        """List a table and what lies beside it."""
+        return [self._copies[name] for name in table.arrays()]
 
     def is_finite(self) -> bool:
         with self._device():
             self._wait()
-            tables = [table for table in self._tables() if table.trained]
-            if not tables:
+            trained = [copy for copy in self._copies.values() if copy.trained]
+            if not trained:
                 return True
             kernel = _kernel(self._chip.index, self.instance, instances.FIND_NOT_FINITE)
-            found = _cupy().zeros(1, dtype=np.int32)
-            for table in tables:
+            found = chips.cupy().zeros(1, dtype=np.int32)
+            for table in trained:
                 num_row, dim = table.shape
                 num_block = -(-num_row * dim // THREADS_PER_BLOCK)
                 kernel(
@@ -928,28 +549,19 @@ class CudaTask:
         with self._device():
             self._wait()
             # All streams: other tasks may train the same tables in theirs.
-            _cupy().cuda.Device(self._chip.index).synchronize()
-        changed = [table for table in self._tables() if table.host is not None and table.changed]
+            chips.cupy().cuda.Device(self._chip.index).synchronize()
+        changed = [c for c in self._copies.values() if c.host is not None and c.changed]
         if changed:
             note = "Your tables may hold the result in part"
-            with _device(self._chip.index, note), deferred_interrupt():
+            with chips.device(self._chip.index, note), deferred_interrupt():
                 for table in changed:
                     table.download()
         # Also of what was copied and not trained: from here on the host's values count.
         self.discard()
 
     def discard(self) -> None:
-        for table in self._tables():
-            table.discard()
-
-
-def gather(array: Any, positions: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Return some values of a NumPy or a CuPy array, on the host."""
-    if not checks.on_device(array):
-        values: npt.NDArray[Any] = array[positions]
-        return values
-    with _device(array.device.id):
-        return array[_cupy().asarray(positions)].get()  # type: ignore[no-any-return]
+        for copy in self._copies.values():
+            copy.discard()
 
 
 class CudaBackend:
@@ -973,7 +585,7 @@ class CudaBackend:
     def __init__(
         self, index: int = 0, threads_per_pair: int | None = None, lossy: bool = False
     ) -> None:
-        self._chip = find_chip(index)
+        self._chip = chips.find_chip(index)
         self._threads_per_pair = threads_per_pair
         self._lossy = lossy
         self.name = f"cuda:{index}"
@@ -982,12 +594,12 @@ class CudaBackend:
         return CudaTask(problem, self._chip, self._threads_per_pair, self._lossy)
 
     def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> Any:
-        with _device(self._chip.index):
-            return allocate_table(num_row, dim, dtype)
+        with chips.device(self._chip.index):
+            return tables.allocate_table(num_row, dim, dtype)
 
     def to_device(self, table: npt.NDArray[Any]) -> Any:
-        with _device(self._chip.index):
+        with chips.device(self._chip.index):
             num_row, dim = table.shape
-            copy = allocate_table(num_row, dim, table.dtype)
-            _copy_rows(copy, np.ascontiguousarray(table), "HostToDevice")
+            copy = tables.allocate_table(num_row, dim, table.dtype)
+            tables.copy_rows(copy, np.ascontiguousarray(table), "HostToDevice")
         return copy

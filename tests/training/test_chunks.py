@@ -1,4 +1,4 @@
-"""Training in windows: every pair once an epoch, and no more of the itemsets at once."""
+"""Training in chunks: every pair once an epoch, and no more of the itemsets at once."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from itembed_gpu import (
     pack_itemsets,
     train,
 )
-from itembed_gpu.training import windows
-from itembed_gpu.training.windows import Side, Source, Windows
+from itembed_gpu.training import chunks
+from itembed_gpu.training.chunks import Chunks, Side, Source
 
 RATE = 1e-3
 # What a pair and its negatives add to a left row: logits are about 0, and right rows alike.
@@ -131,13 +131,13 @@ def test_tasks_in_turn(device):
 def test_epochs_and_seeds_have_their_own_order():
     source = Source(Side(*random_itemsets(30, 300), np.empty(0, np.float32)))
     orders = {
-        tuple(Windows(source, 50, 4, seed).order(stream, epoch))
+        tuple(Chunks(source, 50, 4, seed).order(stream, epoch))
         for seed, stream, epoch in ((1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0))
     }
     assert len(orders) == 4
     assert all(sorted(order) == [*range(len(order))] for order in orders)
-    some = Windows(source, 50, 4, 1)
-    assert len({some.seed(window) for window in range(len(some))}) == len(some)
+    some = Chunks(source, 50, 4, 1)
+    assert len({some.seed(chunk) for chunk in range(len(some))}) == len(some)
     # Literally: another order would be another training.
     assert some.order(0, 0).tolist()[:8] == [8, 6, 23, 4, 24, 14, 13, 32]
     assert some.seed(0) == 9703380191525875619
@@ -155,14 +155,14 @@ def test_batches_are_counted_as_they_are_trained(data):
     ]
     source = Source(sides[0], None if kind == "unsupervised" else sides[1], kind == "pooled")
     size, batch_size = data.draw(st.integers(1, 50)), data.draw(st.integers(1, 10))
-    some = Windows(source, size, batch_size, 5)
+    some = Chunks(source, size, batch_size, 5)
     assert some.bounds[0] == 0
     assert some.bounds[-1] == len(lengths)
     assert some.num_batch.sum() == -(-len(lengths) // batch_size)
     assert (some.num_batch == -(-np.diff(some.bounds) // batch_size)).all()
-    for window in range(len(some)):
-        pairs = source.pairs(*some.bounds[window : window + 2])
-        assert pairs.slot_offsets[-1] == some.num_pair[window]
+    for chunk in range(len(some)):
+        pairs = source.pairs(*some.bounds[chunk : chunk + 2])
+        assert pairs.slot_offsets[-1] == some.num_pair[chunk]
     assert some.num_pair.sum() == source.pairs().slot_offsets[-1]
 
 
@@ -183,7 +183,7 @@ def test_what_fails_while_reading_ahead_is_said(monkeypatch):
             raise OSError("the disk is gone")
         return pairs(self, *arguments, **options)
 
-    monkeypatch.setattr(windows.Source, "pairs", fails)
+    monkeypatch.setattr(chunks.Source, "pairs", fails)
     with pytest.raises(OSError, match="the disk is gone"):
         train(task, num_epoch=1, progress=False)
 
@@ -223,11 +223,12 @@ def test_slots_beyond_two_to_the_31(backend, request, monkeypatch):
     from itembed_gpu.backends.cpu.task import CpuBackend
     from itembed_gpu.backends.protocol import Problem
     from itembed_gpu.objective.rng import u64
+    from itembed_gpu.objective.table import Table
 
     pairs = many_pairs()
     left, right = random_tables(2, 9)
     before = left.copy()
-    problem = Problem(pairs, False, left, right, 0, 1, 1)
+    problem = Problem(pairs, False, (Table("left", left), Table("right", right)), 0, 1, 1)
     start = MANY - 40
     rates = np.array([0.1], np.float32)
     if backend == "cpu":
@@ -241,17 +242,17 @@ def test_slots_beyond_two_to_the_31(backend, request, monkeypatch):
         from emulator.fake_cupy import ndarray
 
         from itembed_gpu import Cuda
-        from itembed_gpu.backends.cuda import task as cuda
+        from itembed_gpu.backends.cuda import tables
         from itembed_gpu.backends.cuda.in_flight import Geometry
         from itembed_gpu.backends.devices import select_backend
 
-        copy = cuda._to_device
+        copy = tables.to_device
         shared = {pairs.right_items.ctypes.data: ndarray(pairs.right_items)}
-        monkeypatch.setattr(cuda, "_to_device", lambda a: shared.get(a.ctypes.data) or copy(a))
+        monkeypatch.setattr(tables, "to_device", lambda a: shared.get(a.ctypes.data) or copy(a))
         bound = select_backend(Cuda(), None, {"a": left}).bind(problem)
         monkeypatch.setattr(bound, "_check_memory", lambda: None)
         monkeypatch.setattr(bound, "_plan", lambda rate: None)
-        bound._copy_pairs(cuda._to_device)
+        bound._copy_pairs(tables.to_device)
         bound._make_ready()
         bound._set_geometry(Geometry(1, None, None), 1.0)
         bound._train(IN_ORDER, 0, 0, start, MANY, 0, rates)

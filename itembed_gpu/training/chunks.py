@@ -1,7 +1,7 @@
-"""Windows: parts of packed itemsets that are trained one after the other.
+"""Chunks: parts of packed itemsets that are trained one after the other.
 
-Training in windows touches a part of the itemsets at a time, so that they can be larger than
-memory, mapped from the disk, or larger than a device's memory. An epoch goes through all windows
+Training in chunks touches a part of the itemsets at a time, so that they can be larger than
+memory, mapped from the disk, or larger than a device's memory. An epoch goes through all chunks
 in a random order, and in each through all of its pairs in a random order. While one is trained,
 a thread reads the next.
 """
@@ -95,14 +95,14 @@ class Source(NamedTuple):
         return int(count_slots(*(offsets.astype(np.int64) for offsets in bounds))[-1])
 
 
-class Windows:
-    """How itemsets are cut into windows of whole batches.
+class Chunks:
+    """How itemsets are cut into chunks of whole batches.
 
     Attributes
     ----------
-    bounds : int64, num_window + 1
-        First itemset of each window.
-    num_pair, num_batch : int64, num_window
+    bounds : int64, num_chunk + 1
+        First itemset of each chunk.
+    num_pair, num_batch : int64, num_chunk
         Pairs and batches of each.
     """
 
@@ -124,37 +124,37 @@ class Windows:
     def __len__(self) -> int:
         return len(self.num_batch)
 
-    def seed(self, window: int) -> int:
-        """Seed of a window's random stream."""
-        low, high, *_ = philox_words((window, _WORD, _WORD, _WORD), self._seed)
+    def seed(self, chunk: int) -> int:
+        """Seed of a chunk's random stream."""
+        low, high, *_ = philox_words((chunk, _WORD, _WORD, _WORD), self._seed)
         return high << 32 | low
 
     def order(self, stream: int, epoch: int) -> Int64Array:
-        """Order of the windows in an epoch."""
+        """Order of the chunks in an epoch."""
         keys = [
-            philox_words((window, _WORD - 1, epoch & _WORD, stream << 16), self._seed)[:2]
-            for window in range(len(self))
+            philox_words((chunk, _WORD - 1, epoch & _WORD, stream << 16), self._seed)[:2]
+            for chunk in range(len(self))
         ]
         return np.array(sorted(range(len(self)), key=keys.__getitem__), np.int64)
 
 
 class _Ahead:
-    """Binds a window on a thread of its own."""
+    """Binds a chunk on a thread of its own."""
 
-    def __init__(self, window: int, bind: Callable[[int], BoundTask]) -> None:
-        self.window = window
+    def __init__(self, chunk: int, bind: Callable[[int], BoundTask]) -> None:
+        self.chunk = chunk
         self._results: list[BoundTask] = []
         self._errors: list[BaseException] = []
 
         def work() -> None:
             try:
-                bound = bind(window)
+                bound = bind(chunk)
                 bound.load()
                 self._results.append(bound)
             except BaseException as error:
                 self._errors.append(error)
 
-        self._thread = threading.Thread(target=work, name="itembed_gpu-window")
+        self._thread = threading.Thread(target=work, name="itembed_gpu-chunk")
         self._thread.start()
 
     def result(self) -> BoundTask:
@@ -164,8 +164,8 @@ class _Ahead:
         return self._results[0]
 
 
-class WindowedTask:
-    """A problem that is trained in windows (see `backend.BoundTask`).
+class ChunkedTask:
+    """A problem that is trained in chunks (see `backend.BoundTask`).
 
     Parameters
     ----------
@@ -173,63 +173,61 @@ class WindowedTask:
         The problem, but for its pairs.
     source : Source
         Where these come from.
-    windows : Windows
-        The windows.
+    chunks : Chunks
+        The chunks.
     backend : Backend
         Where to train.
     """
 
-    def __init__(
-        self, problem: Problem, source: Source, windows: Windows, backend: Backend
-    ) -> None:
+    def __init__(self, problem: Problem, source: Source, chunks: Chunks, backend: Backend) -> None:
         self._problem = problem
         self._source = source
-        self._windows = windows
+        self._chunks = chunks
         self._backend = backend
         self._tally = Tally()
         self._epochs: dict[tuple[int, int], tuple[Int64Array, Int64Array]] = {}
-        self._window = int(windows.order(0, 0)[0])
-        self._bound = self._bind(self._window)
+        self._chunk = int(chunks.order(0, 0)[0])
+        self._bound = self._bind(self._chunk)
         self._ahead: _Ahead | None = None
 
-    def _bind(self, window: int) -> BoundTask:
-        start, stop = map(int, self._windows.bounds[window : window + 2])
+    def _bind(self, chunk: int) -> BoundTask:
+        start, stop = map(int, self._chunks.bounds[chunk : chunk + 2])
         return self._backend.bind(
             self._problem.over(
                 self._source.pairs(start, stop, copy=True),
-                num_batch=int(self._windows.num_batch[window]),
-                seed=self._windows.seed(window),
+                num_batch=int(self._chunks.num_batch[chunk]),
+                seed=self._chunks.seed(chunk),
             )
         )
 
     def _epoch(self, stream: int, epoch: int) -> tuple[Int64Array, Int64Array]:
-        """Windows in their order, and the first batch of each; then the number of batches."""
+        """Chunks in their order, and the first batch of each; then the number of batches."""
         key = stream, epoch
         if key not in self._epochs:
             while len(self._epochs) > 2:
                 del self._epochs[min(self._epochs, key=lambda known: known[1])]
-            order = self._windows.order(stream, epoch)
-            self._epochs[key] = order, np.append(0, np.cumsum(self._windows.num_batch[order]))
+            order = self._chunks.order(stream, epoch)
+            self._epochs[key] = order, np.append(0, np.cumsum(self._chunks.num_batch[order]))
         return self._epochs[key]
 
-    def _enter(self, window: int, then: int) -> None:
-        """Go on with a window, and begin to read the one after it."""
-        if window != self._window:
-            self._switch(window)
-        if self._ahead is None and then != window:
+    def _enter(self, chunk: int, then: int) -> None:
+        """Go on with a chunk, and begin to read the one after it."""
+        if chunk != self._chunk:
+            self._switch(chunk)
+        if self._ahead is None and then != chunk:
             self._ahead = _Ahead(then, self._bind)
 
-    def _switch(self, window: int) -> None:
+    def _switch(self, chunk: int) -> None:
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.window == window:
+        if ahead is not None and ahead.chunk == chunk:
             bound = ahead.result()
         else:
-            bound = self._bind(window)
+            bound = self._bind(chunk)
         with deferred_interrupt():
             # Nothing of the one before is under way any more when its arrays go.
             self._tally = self._tally.plus(self._bound.read_tally(True))
             bound.follow(self._bound)
-            self._bound, self._window = bound, window
+            self._bound, self._chunk = bound, chunk
 
     def run(
         self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
@@ -237,11 +235,11 @@ class WindowedTask:
         order, firsts = self._epoch(stream, epoch)
         while len(rates):
             place = int(np.searchsorted(firsts, first_batch, side="right")) - 1
-            window, local = int(order[place]), first_batch - int(firsts[place])
+            chunk, local = int(order[place]), first_batch - int(firsts[place])
             last = place + 1 == len(order)
             then = int(self._epoch(stream, epoch + 1)[0][0] if last else order[place + 1])
-            self._enter(window, then)
-            now = rates[: int(self._windows.num_batch[window]) - local]
+            self._enter(chunk, then)
+            now = rates[: int(self._chunks.num_batch[chunk]) - local]
             self._bound.run(stream, epoch, local, now)
             first_batch += len(now)
             rates = rates[len(now) :]
@@ -251,10 +249,10 @@ class WindowedTask:
         ends = []
         for batch in (first_batch, first_batch + num_batch):
             place = int(np.searchsorted(firsts, batch, side="right")) - 1
-            done = int(self._windows.num_pair[order[:place]].sum())
+            done = int(self._chunks.num_pair[order[:place]].sum())
             if place < len(order):
-                window = order[place]
-                shape = int(self._windows.num_pair[window]), int(self._windows.num_batch[window])
+                chunk = order[place]
+                shape = int(self._chunks.num_pair[chunk]), int(self._chunks.num_batch[chunk])
                 done += int(batch_start(*shape, batch - int(firsts[place]), self._problem.group))
             ends.append(done)
         return ends[1] - ends[0]

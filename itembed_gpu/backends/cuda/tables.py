@@ -1,0 +1,215 @@
+"""Tables in a GPU's memory: allocated, copied, shared by the tasks that name them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ... import checks
+from ...errors import InputError
+from . import chips
+
+logger = logging.getLogger("itembed_gpu")
+
+ROW_BYTES = 16  # rows of our own tables begin at multiples of this
+
+# Tables that were padded here, by address and dimension: what stands behind the last
+# column is nobody's, and may be written.
+_padded: weakref.WeakValueDictionary[tuple[int, int], Any] = weakref.WeakValueDictionary()
+
+
+def padded_dim(dim: int, itemsize: int) -> int:
+    values = max(1, ROW_BYTES // itemsize)
+    return -(-dim // values) * values
+
+
+def allocate_table(num_row: int, dim: int, dtype: npt.DTypeLike = np.float32) -> Any:
+    """Allocate a table on the current device.
+
+    Returns
+    -------
+    CuPy array of dtype, (num_row, dim)
+        A view of one whose rows are padded with zeros to 16 bytes. Its values
+        are zero.
+    """
+    dtype = np.dtype(dtype)
+    base = chips.cupy().zeros((num_row, padded_dim(dim, dtype.itemsize)), dtype=dtype)
+    _padded[(base.data.ptr, dim)] = base
+    return base[:, :dim]
+
+
+def to_device(array: npt.NDArray[Any]) -> Any:
+    """Copy an array to the current device."""
+    copy = chips.cupy().empty(array.shape, dtype=array.dtype)
+    copy.set(array)
+    return copy
+
+
+def to_device_pinned(array: npt.NDArray[Any], stream: Any) -> Any:
+    """Do the same by way of pinned memory, from which a stream copies beside others."""
+    cupy = chips.cupy()
+    memory = cupy.cuda.alloc_pinned_memory(max(1, array.nbytes))
+    pinned = np.frombuffer(memory, dtype=array.dtype, count=array.size).reshape(array.shape)
+    pinned[...] = array
+    copy = cupy.empty(array.shape, dtype=array.dtype)
+    copy.set(pinned, stream=stream)
+    stream.synchronize()  # before the pinned memory goes
+    return copy
+
+
+def copy_caps(caps: npt.NDArray[np.float32] | None, rate: float) -> tuple[Any, Any] | None:
+    """Copy the caps of a table's rows, and a bit a row: whether any rate up to this is above it."""
+    if caps is None:
+        return None
+    bits = np.packbits(caps < rate, bitorder="little")
+    words = np.zeros(-(-len(bits) // 4), dtype=np.uint32)
+    words.view(np.uint8)[: len(bits)] = bits
+    return to_device(caps), to_device(words)
+
+
+def copy_rows(to: Any, source: Any, kind: str) -> None:
+    """Copy a table between host and device, where rows may be padded."""
+    cupy = chips.cupy()
+    runtime, stream = cupy.cuda.runtime, cupy.cuda.get_current_stream()
+    num_row, width = to.shape[0], to.shape[1] * to.dtype.itemsize
+    addresses = checks.address(to), checks.address(source)
+    # On the host rows are never padded, whatever the stride of a single one says.
+    pitches = [
+        array.strides[0] if checks.on_device(array) and num_row > 1 else width
+        for array in (to, source)
+    ]
+    direction = getattr(runtime, f"memcpy{kind}")
+    if pitches == [width, width]:
+        runtime.memcpyAsync(*addresses, num_row * width, direction, stream.ptr)
+    else:
+        runtime.memcpy2DAsync(
+            addresses[0], pitches[0], addresses[1], pitches[1], width, num_row, direction,
+            stream.ptr,
+        )  # fmt: skip
+    stream.synchronize()
+
+
+class DeviceTable:
+    """A table in a device's memory: a CuPy array of the caller's, or the copy of a host table.
+
+    Attributes
+    ----------
+    array : CuPy array, float32, (num_row, dim)
+        The values that are trained; allocated at the first upload.
+    host : NumPy array or None
+        What it is a copy of.
+    ahead : bool
+        Whether the device's values are those that count, and not the host's.
+    changed : bool
+        Whether they have been trained since they were copied from the host.
+    """
+
+    def __init__(self, index: int, table: Any) -> None:
+        self.index = index
+        self.host = None if checks.on_device(table) else table
+        self.array: Any = table if self.host is None else None
+        self.shape: tuple[int, int] = table.shape
+        self.ahead = False
+        self.changed = False
+
+    def __del__(self) -> None:
+        if self.changed and self.host is not None:
+            logger.warning(
+                "a table of shape %s was trained on cuda:%d and never written back; "
+                "call task.synchronize() while the task is there",
+                self.shape,
+                self.index,
+            )
+
+    @property
+    def num_byte(self) -> int:
+        """Memory still to be allocated for it."""
+        if self.array is not None:
+            return 0
+        return self.shape[0] * padded_dim(self.shape[1], 4) * 4
+
+    @property
+    def width(self) -> int:
+        """Floats that can be read at once, wherever a piece of a row begins."""
+        if self.host is not None:
+            return 4
+        dim, stride, address = self.shape[1], self.array.strides[0], self.array.data.ptr
+        if address % ROW_BYTES or stride % ROW_BYTES:
+            return 1
+        # Beyond the last column there may be somebody else's values.
+        return 4 if dim % 4 == 0 or (address, dim) in _padded else 1
+
+    @property
+    def trained(self) -> bool:
+        """Whether its values on the device are those that count."""
+        return self.host is None or self.ahead
+
+    def upload(self) -> None:
+        """Bring the host's values to the device, unless it is ahead of them."""
+        if self.host is None or self.ahead:
+            return
+        if self.array is None:
+            self.array = allocate_table(*self.shape)
+        copy_rows(self.array, self.host, "HostToDevice")
+        self.ahead = True
+
+    def download(self) -> None:
+        """Bring the device's values to the host, whose they are from then on."""
+        if self.host is not None and self.changed:
+            copy_rows(self.host, self.array, "DeviceToHost")
+        self.discard()
+
+    def discard(self) -> None:
+        """Forget the device's values: those of the host count."""
+        self.ahead = self.changed = False
+
+
+# The copies of host tables, by device and address: tasks that name a table share its copy.
+_copies: weakref.WeakValueDictionary[tuple[int, int], DeviceTable] = weakref.WeakValueDictionary()
+_copies_lock = threading.Lock()
+
+
+def device_table(index: int, table: Any) -> DeviceTable:
+    """Return a table on a device: the same object for the same host table.
+
+    Raises
+    ------
+    InputError
+        It overlaps another one, or has a copy on another device.
+    """
+    if checks.on_device(table):
+        return DeviceTable(index, table)
+    start = checks.address(table)
+    with _copies_lock:
+        for (other_index, address), other in list(_copies.items()):
+            host = other.host
+            if start + table.nbytes <= address or address + host.nbytes <= start:  # type: ignore[union-attr]
+                continue
+            if address != start or other.shape != table.shape:
+                raise InputError(
+                    f"a table of shape {table.shape} shares a part of its memory with one of "
+                    f"shape {other.shape} that is in training; pass tables that are the same, "
+                    "or lie apart"
+                )
+            if other_index != index:
+                raise InputError(
+                    f"a table of shape {table.shape} is in training on cuda:{other_index} and "
+                    f"cannot be on cuda:{index} as well; train on one device, or pass a copy"
+                )
+            return other
+        copy = _copies[(index, start)] = DeviceTable(index, table)
+        return copy
+
+
+def gather(array: Any, positions: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Return some values of a NumPy or a CuPy array, on the host."""
+    if not checks.on_device(array):
+        values: npt.NDArray[Any] = array[positions]
+        return values
+    with chips.device(array.device.id):
+        return array[chips.cupy().asarray(positions)].get()  # type: ignore[no-any-return]

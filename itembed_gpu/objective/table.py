@@ -1,0 +1,69 @@
+"""Tables: what is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .. import checks
+from ..errors import InputError
+
+# What a table can have beside its rows, with a value for each of them.
+BESIDE = ("accumulator", "bias")
+
+
+@dataclass(eq=False)
+class Table:
+    """A row of numbers for each item, and what is trained along with it.
+
+    Attributes
+    ----------
+    name : str
+        Name of the argument that it was given by.
+    array : float32, (num_row, num_dimension)
+        The rows: a NumPy or a CuPy array, trained in place.
+    accumulator : float32, num_row, or None
+        What Adagrad adds up for each row.
+    bias : float32, num_row, or None
+        What is added to the logits of each row.
+    frozen : bool
+        Whether it is only read.
+    """
+
+    name: str
+    array: Any
+    accumulator: Any = None
+    bias: Any = None
+    frozen: bool = False
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @property
+    def dim(self) -> int:
+        """Number of columns."""
+        return int(self.array.shape[1])
+
+    def arrays(self) -> dict[str, Any]:
+        """List its arrays by name: its own, and of what lies beside those that there are."""
+        beside = {f"{self.name}_{part}": getattr(self, part) for part in BESIDE}
+        return {self.name: self.array} | {n: a for n, a in beside.items() if a is not None}
+
+
+def pair_up(left: Table, right: Table) -> tuple[Table, ...]:
+    """Return the tables of two sides: one, where both sides are the same in memory.
+
+    Raises
+    ------
+    InputError
+        They overlap, or are one of which only one side is to be trained.
+    """
+    checks.same_or_apart(left.name, left.array, right.name, right.array)
+    if not checks.same_table(left.array, right.array):
+        return left, right
+    if left.frozen != right.frozen:
+        raise InputError(
+            f"{left.name} and {right.name} are one table, and only one side of it is to be "
+            "updated; pass two tables, or the same update_left and update_right"
+        )
+    return (left,)
