@@ -67,19 +67,34 @@ def one_tile(emulated, monkeypatch):
     return emulated
 
 
-@pytest.fixture(params=["cpu", "emulated", "cuda"])
-def device(request):
-    """Every backend there is, and CUDA emulated; what cannot be had here is skipped, visibly.
+DEVICES = ["cpu", "emulated", "cuda"]
 
-    With REQUIRE_GPU=1 in the environment, a missing GPU is an error.
-    """
+
+def find_device(request, **how):
+    """Return a backend that a fixture is to be, or skip the test where it cannot be had."""
     if request.param == "emulated":
         request.getfixturevalue("emulated")
-        return Cuda(threads_per_pair=1)
+        return Cuda(threads_per_pair=1, **how)
     if request.param == "cuda":
         reason = why_no_gpu()
         if reason and os.environ.get("REQUIRE_GPU") == "1":
             pytest.fail(f"REQUIRE_GPU=1, but {reason}")
         if reason:
             pytest.skip(reason)
-    return request.param
+        return Cuda(**how) if how else "cuda"
+    return "cpu"
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    """Every backend there is, and CUDA emulated; what cannot be had here is skipped, visibly.
+
+    With REQUIRE_GPU=1 in the environment, a missing GPU is an error.
+    """
+    return find_device(request)
+
+
+@pytest.fixture(params=DEVICES)
+def in_sequence(request):
+    """The same with one pair in flight, where the order of updates is that of one thread."""
+    return find_device(request, pairs_in_flight=1)

@@ -55,6 +55,10 @@ class Cuda:
         Write rows back instead of adding to them. That can be faster on chips
         before compute capability 9.0, and loses updates that other threads make
         meanwhile: with fewer than some 100,000 labels, it learns badly.
+    pairs_in_flight : int, optional
+        Pairs that are trained at once, at most; by default as many as the chip and the
+        catalog bear. With 1, pairs are trained one after the other, as on one thread of the
+        CPU: slow, and the same each time.
 
     Raises
     ------
@@ -65,9 +69,12 @@ class Cuda:
     index: int = 0
     threads_per_pair: int | None = None
     lossy: bool = False
+    pairs_in_flight: int | None = None
 
     def __post_init__(self) -> None:
         checks.integer("index", self.index)
+        if self.pairs_in_flight is not None:
+            checks.integer("pairs_in_flight", self.pairs_in_flight, 1)
         if self.threads_per_pair not in (None, *THREADS_PER_PAIR):
             raise InputError(
                 f"threads_per_pair is {self.threads_per_pair!r}; "
@@ -85,7 +92,7 @@ def _cuda_backend(cuda: Cuda) -> Backend:
     # Imported here: CuPy need not be there, and takes half a second.
     from .cuda.task import CudaBackend
 
-    return CudaBackend(cuda.index, cuda.threads_per_pair, cuda.lossy)
+    return CudaBackend(cuda.index, cuda.threads_per_pair, cuda.lossy, cuda.pairs_in_flight)
 
 
 @functools.cache

@@ -135,9 +135,15 @@ class CudaTask:
     """
 
     def __init__(
-        self, problem: Problem, chip: Chip, threads_per_pair: int | None, lossy: bool
+        self,
+        problem: Problem,
+        chip: Chip,
+        threads_per_pair: int | None = None,
+        lossy: bool = False,
+        pairs_in_flight: int | None = None,
     ) -> None:
         self._problem = problem
+        self._pairs_in_flight = pairs_in_flight
         self._chip = chip
         # Accumulators are kept as tables of one row: copied, shared and checked alike.
         self._copies = {
@@ -314,6 +320,8 @@ class CudaTask:
         """Leave out pairs that there are not, and those that would crowd the cache."""
         problem = self._problem
         num_tile = min(num_tile, -(-problem.num_slot // problem.group))
+        if self._pairs_in_flight is not None:
+            num_tile = min(num_tile, self._pairs_in_flight)
         size = sum(copy.shape[0] * copy.shape[1] * 4 for copy in {self._left, self._right})
         if size > self._chip.cache and problem.group == 1 and not problem.objective.flags & MEAN:
             rows = 1 + min(problem.num_negative + 1, CHUNK)
@@ -575,6 +583,8 @@ class CudaBackend:
         Threads that train a pair together; by default chosen from the dimension.
     lossy : bool, optional
         Whether updates may be lost.
+    pairs_in_flight : int, optional
+        Pairs (with shared negatives, groups) that are trained at once, at most.
 
     Raises
     ------
@@ -583,15 +593,18 @@ class CudaBackend:
     """
 
     def __init__(
-        self, index: int = 0, threads_per_pair: int | None = None, lossy: bool = False
+        self,
+        index: int = 0,
+        threads_per_pair: int | None = None,
+        lossy: bool = False,
+        pairs_in_flight: int | None = None,
     ) -> None:
         self._chip = chips.find_chip(index)
-        self._threads_per_pair = threads_per_pair
-        self._lossy = lossy
+        self._how = threads_per_pair, lossy, pairs_in_flight
         self.name = f"cuda:{index}"
 
     def bind(self, problem: Problem) -> CudaTask:
-        return CudaTask(problem, self._chip, self._threads_per_pair, self._lossy)
+        return CudaTask(problem, self._chip, *self._how)
 
     def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> Any:
         with chips.device(self._chip.index):
