@@ -16,7 +16,7 @@ from ..backends.protocol import Tally
 from ..errors import DeviceError, DivergenceError, InputError
 from ..objective.schedule import learning_rates
 from .checkpoints import Checkpoints, Place
-from .tasks import Task, Trainable, as_task
+from .tasks import Trainable, as_task
 
 logger = logging.getLogger("itembed_gpu")
 
@@ -252,93 +252,148 @@ def train(
     with saver.listening() if saver else nullcontext():
         place = saver.restore(resume) if saver else None
         bar = _Bar(num_epoch * len(inner), progress)
-        return _train(task, num_epoch, (initial, final), callbacks, hooks, bar, saver, place)
+        training = _Training(task, num_epoch, (initial, final), callbacks, hooks, bar, saver)
+        return training.run(place)
 
 
-def _train(
-    task: Trainable,
-    num_epoch: int,
-    rates: tuple[float, float],
-    callbacks: list[Any],
-    hooks: list[Callback],
-    bar: _Bar,
-    saver: Checkpoints | None,
-    place: Place | None,
-) -> History:
-    inner = as_task(task)
-    history = History()
-    epoch = batch = 0
-    if place is not None:
-        history.epochs = [EpochRecord(**record) for record in place.records]
-        history.stopped = place.stopped
-        epoch, batch = place.epoch, place.batch
-    first = num_epoch if history.stopped else epoch
-    try:
-        with bar.preparing():
-            inner._prepare()
+class _Training:
+    """One call of `train`."""
+
+    def __init__(
+        self,
+        task: Trainable,
+        num_epoch: int,
+        rates: tuple[float, float],
+        callbacks: list[Any],
+        hooks: list[Callback],
+        bar: _Bar,
+        saver: Checkpoints | None,
+    ) -> None:
+        self._given, self._task = task, as_task(task)
+        self._num_epoch = num_epoch
+        self._rates = rates
+        self._callbacks = callbacks
+        self._hooks = hooks
+        self._bar = bar
+        self._saver = saver
+        self._history = History()
+        self._epoch = 0
+
+    def run(self, place: Place | None) -> History:
+        """Train from the beginning, or from the place of a checkpoint."""
+        task, history = self._task, self._history
+        try:
+            self._train(place)
+        except KeyboardInterrupt:
+            history.interrupted = True
+        except (DivergenceError, DeviceError):
+            task._discard()
+            raise
+        except BaseException:
+            task.synchronize()
+            raise
+        finally:
+            self._bar.close()
+            if self._saver:
+                self._saver.join()
+        task.synchronize()
+        if self._saver:
+            self._saver.finish()
+        if history.interrupted:
+            logger.warning(
+                "interrupted in epoch %d of %d: the tables hold what was trained until now",
+                self._epoch + 1,
+                self._num_epoch,
+            )
+        task._check_finite()
+        if history.epochs:
+            for callback in self._callbacks:
+                if hasattr(callback, "on_train_end"):
+                    callback.on_train_end(self._state())
+        return history
+
+    def _state(self) -> TrainState:
+        history = self._history
+        return TrainState(self._given, self._num_epoch, history.epochs[-1], history)
+
+    def _train(self, place: Place | None) -> None:
+        task, history = self._task, self._history
+        batch = 0
+        if place is not None:
+            history.epochs = [EpochRecord(**record) for record in place.records]
+            history.stopped = place.stopped
+            self._epoch, batch = place.epoch, place.batch
+        with self._bar.preparing():
+            task._prepare()
         if place is None:
-            inner._start_epoch()
-        bar.skip(epoch * len(inner) + batch)
-        for epoch in range(first, num_epoch):
-            meter = _Meter(epoch, None if batch == 0 or place is None else place)
-            try:
-                batch = _train_epoch(inner, epoch, batch, num_epoch, rates, meter, bar, saver)
-                if saver and batch < len(inner):
-                    inner.synchronize()
-                    saver.write(saver.where(epoch, batch, history, meter, False), wait=True)
-                    history.interrupted = True
-                    break
-                batch = 0
-                inner._check_finite(thorough=False)
-                if hooks:
-                    inner.synchronize()
-            finally:
-                if meter.num_batch:
-                    history.epochs.append(meter.record())
-            state = TrainState(task, num_epoch, history.epochs[-1], history)
-            # Every callback hears of every epoch, also where an earlier one stops.
-            with bar.waiting():
-                answers = [bool(hook(state)) for hook in hooks]
-            history.stopped = any(answers)
-            history.interrupted = bool(saver and saver.requested and epoch + 1 < num_epoch)
-            ends = history.stopped or history.interrupted or epoch + 1 == num_epoch
-            if saver and (ends or (epoch + 1) % saver.every == 0):
-                with bar.waiting():
-                    inner._check_finite()
-                    inner.synchronize()
-                    saver.write(
-                        saver.where(epoch + 1, 0, history, _Meter(epoch + 1), history.stopped)
-                    )
-            if history.stopped or history.interrupted:
+            task._start_epoch()
+        self._bar.skip(self._epoch * len(task) + batch)
+        first = self._num_epoch if history.stopped else self._epoch
+        for epoch in range(first, self._num_epoch):
+            self._epoch = epoch
+            meter = _Meter(epoch, None if batch == 0 else place)
+            whole = self._train_epoch(batch, meter)
+            batch = 0
+            if not whole or self._end_epoch():
                 break
-    except KeyboardInterrupt:
-        history.interrupted = True
-    except (DivergenceError, DeviceError):
-        inner._discard()
-        raise
-    except BaseException:
-        inner.synchronize()
-        raise
-    finally:
-        bar.close()
-        if saver:
-            saver.join()
-    inner.synchronize()
-    if saver:
-        saver.finish()
-    if history.interrupted:
-        logger.warning(
-            "interrupted in epoch %d of %d: the tables hold what was trained until now",
-            epoch + 1,
-            num_epoch,
-        )
-    inner._check_finite()
-    if history.epochs:
-        state = TrainState(task, num_epoch, history.epochs[-1], history)
-        for callback in callbacks:
-            if hasattr(callback, "on_train_end"):
-                callback.on_train_end(state)
-    return history
+
+    def _train_epoch(self, batch: int, meter: _Meter) -> bool:
+        """Train an epoch from a batch on; return whether all of it, and not until a signal."""
+        task, saver, history = self._task, self._saver, self._history
+        try:
+            batch = self._train_batches(batch, meter)
+            if saver and batch < len(task):
+                task.synchronize()
+                place = saver.where(self._epoch, batch, history, meter, False)
+                saver.write(place, wait=True)
+                history.interrupted = True
+                return False
+            task._check_finite(thorough=False)
+            if self._hooks:
+                task.synchronize()
+        finally:
+            if meter.num_batch:
+                history.epochs.append(meter.record())
+        return True
+
+    def _train_batches(self, batch: int, meter: _Meter) -> int:
+        """Train batches until the epoch's end or a signal; return the one that is next."""
+        task, saver, num_batch = self._task, self._saver, len(self._task)
+        while batch < num_batch and not (saver and saver.requested):
+            count = min(task._batches_per_call, num_batch - batch)
+            step = self._epoch * num_batch + batch
+            rates = learning_rates(*self._rates, step, count, self._num_epoch * num_batch)
+            num_pair = task._train_batches(rates, 0)
+            batch += count
+            # At the end of an epoch all of its losses are waited for.
+            tally = task._read_tally(wait=batch == num_batch)
+            loss, num_sample = tally.loss, tally.num_sample
+            meter.add(float(rates[0]), count, num_pair, tally)
+            self._bar.update(count, num_pair, float(rates[-1]), loss, num_sample)
+            if not math.isfinite(loss):
+                task._check_finite()
+                raise DivergenceError(
+                    "the loss is not finite: training diverged. "
+                    "Start again from fresh tables with a lower learning rate or smaller weights"
+                )
+        return batch
+
+    def _end_epoch(self) -> bool:
+        """Call the callbacks and write a checkpoint; return whether training ends."""
+        task, saver, history = self._task, self._saver, self._history
+        # Every callback hears of every epoch, also where an earlier one stops.
+        with self._bar.waiting():
+            answers = [bool(hook(self._state())) for hook in self._hooks]
+        done = self._epoch + 1
+        history.stopped = any(answers)
+        history.interrupted = bool(saver and saver.requested and done < self._num_epoch)
+        ends = history.stopped or history.interrupted
+        if saver and (ends or done == self._num_epoch or done % saver.every == 0):
+            with self._bar.waiting():
+                task._check_finite()
+                task.synchronize()
+                saver.write(saver.where(done, 0, history, _Meter(done), history.stopped))
+        return ends
 
 
 def _as_callback(callback: Any) -> Callback:
@@ -349,37 +404,6 @@ def _as_callback(callback: Any) -> Callback:
             "pass functions, or objects with on_epoch_end"
         )
     return hook  # type: ignore[no-any-return]
-
-
-def _train_epoch(
-    task: Task,
-    epoch: int,
-    batch: int,
-    num_epoch: int,
-    ends: tuple[float, float],
-    meter: _Meter,
-    bar: _Bar,
-    saver: Checkpoints | None,
-) -> int:
-    """Train an epoch from a batch on, until its end or a signal; return the batch that is next."""
-    num_batch = len(task)
-    while batch < num_batch and not (saver and saver.requested):
-        count = min(task._batches_per_call, num_batch - batch)
-        rates = learning_rates(*ends, epoch * num_batch + batch, count, num_epoch * num_batch)
-        num_pair = task._train_batches(rates, 0)
-        batch += count
-        # At the end of an epoch all of its losses are waited for.
-        tally = task._read_tally(wait=batch == num_batch)
-        loss, num_sample = tally.loss, tally.num_sample
-        meter.add(float(rates[0]), count, num_pair, tally)
-        bar.update(count, num_pair, float(rates[-1]), loss, num_sample)
-        if not math.isfinite(loss):
-            task._check_finite()
-            raise DivergenceError(
-                "the loss is not finite: training diverged. "
-                "Start again from fresh tables with a lower learning rate or smaller weights"
-            )
-    return batch
 
 
 class _Meter:
