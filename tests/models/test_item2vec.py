@@ -24,8 +24,8 @@ from itembed_gpu.cli.evaluation import measure
 from itembed_gpu.errors import DataError, DivergenceError, InputError, UnknownLabelError
 from itembed_gpu.metrics import given_split
 from itembed_gpu.models import estimator
-from itembed_gpu.models.estimator import rank
 from itembed_gpu.models.item2vec import Item2Vec
+from itembed_gpu.ranking.priors import rank
 from itembed_gpu.training.tasks import itemset_task
 
 SETTINGS = {
