@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..checks import Float32Array, Int32Array, Int64Array
 from ..data.itemsets import Limits, PackedItemsets, pack_codes, pack_itemsets
+from ..data.matrices import pack_matrix
 from ..errors import InputError
 from ..sets import count_codes
 from .embeddings import Embeddings
@@ -54,7 +55,7 @@ def as_packed(
         itemsets.verify()
         return itemsets
     if is_matrix:
-        return _pack_matrix(itemsets)
+        return pack_matrix(itemsets, Limits(min_length=0), by_column=True)
     if is_table:
         itemsets = _only_column(name, itemsets)
     try:
@@ -63,14 +64,6 @@ def as_packed(
         if name == "itemsets":  # as its messages say
             raise
         raise InputError(f"{name}: {error}") from error
-
-
-def _pack_matrix(matrix: Any) -> PackedItemsets:
-    rows = matrix.tocsr()
-    # Zeros may be stored as well.
-    codes = np.where(rows.data != 0, rows.indices, -1).astype(np.int32)
-    lengths = np.diff(rows.indptr).astype(np.int64)
-    return pack_codes(range(rows.shape[1]), codes, lengths, Limits(min_length=0))
 
 
 def _only_column(name: str, table: Any) -> Any:
