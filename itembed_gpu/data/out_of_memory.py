@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from .. import checks
 from ..checks import Int32Array, Int64Array
+from ..disk.files import disk_errors
 from ..disk.itemsets import KIND, is_packed, write_array, write_files
 from ..errors import DataError
 from ..sets import count_codes
@@ -162,7 +163,7 @@ def pack_files(
         packed.save(path)
         return packed
     paths, format = files
-    with _disk_errors(path), WorkFolder(path) as work:
+    with disk_errors(path), WorkFolder(path) as work:
         if format == "text":
             reading = _read_text(paths, roles, separator, work, limits, memory)
             name = str(source)
@@ -217,16 +218,6 @@ def _count_partitions(paths: list[Path], format: str, memory: int) -> int:
     """Choose a power of two: partitions of which each fits in memory several times."""
     wanted = 4 * _estimate(paths, format) // memory
     return min(max(8, 1 << wanted.bit_length()), _MOST_PARTITIONS)
-
-
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written: {error.strerror or error}; nothing was saved"
-        ) from error
 
 
 # Reading

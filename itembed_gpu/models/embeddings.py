@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import integer, on_host, show, vector
-from ..disk.embeddings import read_folder, write_folder, write_word2vec
+from ..disk.embeddings import read_folder, write_folder
+from ..disk.labels import write_word2vec
 from ..errors import DataError, InputError, UnknownLabelError
 
 Label: TypeAlias = Hashable
