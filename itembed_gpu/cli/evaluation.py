@@ -48,7 +48,7 @@ def hold_out(
     import numpy as np
     from tqdm import tqdm
 
-    from ..data.itemsets import Limits, pack_codes
+    from ..data.packing import Limits, pack_codes
     from ..models.embeddings import Embeddings
     from ..models.known import only_known
     from ..training.callbacks import EarlyStopping, Evaluator

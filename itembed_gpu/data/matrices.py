@@ -9,7 +9,8 @@ import numpy as np
 from ..checks import Float32Array, Int64Array, first_not_finite
 from ..errors import DataError
 from .columns import group_rows
-from .itemsets import Dropped, Limits, PackedItemsets, pack_codes, pack_columns
+from .itemsets import Dropped, PackedItemsets
+from .packing import Limits, pack_codes, pack_columns
 
 # Columns of a matrix for each entry, from which on they are looked up and not counted.
 MAX_SPARSE = 64

@@ -47,18 +47,9 @@ from .files import (
     scan_files,
     text_itemsets,
 )
-from .itemsets import (
-    Cutter,
-    Dropped,
-    Limits,
-    Numbering,
-    PackedItemsets,
-    choose_labels,
-    drop_duplicates,
-    make_limits,
-    offsets_dtype,
-)
+from .itemsets import Dropped, PackedItemsets, offsets_dtype
 from .loops import gather_runs, number_keys, renumber_more, scatter_rows
+from .packing import Cutter, Limits, Numbering, choose_labels, drop_duplicates, make_limits
 from .readers import (
     ReadItemsets,
     check_items,

@@ -38,14 +38,9 @@ from .files import (
     select,
     text_itemsets,
 )
-from .itemsets import (
-    Limits,
-    PackedItemsets,
-    make_limits,
-    pack_codes,
-    pack_itemsets,
-)
+from .itemsets import PackedItemsets
 from .matrices import pack_matrix
+from .packing import Limits, make_limits, pack_codes, pack_itemsets
 
 if TYPE_CHECKING:
     import polars

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import Float32Array, Int32Array, Int64Array
-from ..data.itemsets import Limits, PackedItemsets, pack_codes, pack_itemsets
+from ..data.itemsets import PackedItemsets
 from ..data.matrices import pack_matrix
+from ..data.packing import Limits, pack_codes, pack_itemsets
 from ..errors import InputError
 from ..sets import count_codes
 from .embeddings import Embeddings

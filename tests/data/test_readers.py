@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itembed_gpu.data import columns
-from itembed_gpu.data.itemsets import pack_itemsets
+from itembed_gpu.data.packing import pack_itemsets
 from itembed_gpu.data.readers import FORMATS, read_itemsets
 from itembed_gpu.errors import DataError, InputError, MissingExtraError
 
