@@ -25,12 +25,7 @@ from ..disk.itemsets import is_packed
 from ..errors import DataError, InputError
 from .columns import encode, group_rows, number, number_itemsets
 from .files import (
-    FORMATS,
-    SEPARATORS,
-    Columns,
     Locate,
-    Roles,
-    choose_columns,
     collect_files,
     find_files,
     import_polars,
@@ -38,6 +33,7 @@ from .files import (
     select,
     text_itemsets,
 )
+from .formats import FORMATS, SEPARATORS, Columns, Roles, choose_columns, refuse_columns
 from .itemsets import PackedItemsets
 from .matrices import pack_matrix
 from .packing import Limits, make_limits, pack_codes, pack_itemsets
@@ -303,13 +299,6 @@ def _read_text(
     itemsets = chain.from_iterable(text_itemsets(path, separator) for path in paths)
     packed = pack_itemsets(itemsets, **limits._asdict())
     return make_result(packed, str(source))
-
-
-def refuse_columns(roles: Roles) -> None:
-    """Refuse names of columns, for text."""
-    for name in dataclasses.astuple(roles):
-        if name is not None:
-            raise InputError(f"column {name!r} is asked for, but text has no columns")
 
 
 # Tables
