@@ -157,7 +157,7 @@ def top_n(
         losers=_sorted_rows("losers", losers, num_query, num_row),
         n=n,
     )
-    device = _device_of(queries, table)
+    device = checks.device_of(queries, table)
     best = _rank_on_cpu(problem, num_threads) if device is None else _rank_on(device, problem)
     return _padded(*best, n)
 
@@ -220,7 +220,7 @@ def pool_rows(
         factors = np.empty(0, dtype=np.float32)
     else:
         factors = checks.weights("weights", weights, len(given))[first:last]
-    device = _device_of(table)
+    device = checks.device_of(table)
     bounds = bounds - first
     if device is None:
         pooled = _pool_on_cpu(table, rows, bounds, factors, _num_threads(num_threads))
@@ -330,11 +330,6 @@ def _num_threads(value: int | None) -> int:
     if value is None:
         return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     return checks.integer("num_threads", value, 1)
-
-
-def _device_of(*arrays: Any) -> int | None:
-    """Return the number of the GPU on which the first array lies that is not on the host."""
-    return next((int(a.device.id) for a in arrays if checks.on_device(a)), None)
 
 
 # -------------------------------------------------------------------- problem
