@@ -20,7 +20,7 @@ import numpy.typing as npt
 from .. import checks
 from ..checks import Float32Array, Int32Array, Int64Array, OffsetsArray
 from ..errors import InputError
-from ..sets import BoolArray, count_codes
+from ..sets import as_offsets, count_codes, offsets_left
 from .itemsets import (
     Dropped,
     PackedItemsets,
@@ -361,7 +361,7 @@ class Cutter:
             if long.all():
                 return indices, lengths, weights
         keep = indices >= 0
-        left = _lengths_left(keep, lengths) if missing else lengths
+        left = np.diff(offsets_left(keep, as_offsets(lengths))) if missing else lengths
         if most is not None and left.max(initial=0) > most:
             over = left > most
             dropped = dataclasses.replace(
@@ -661,10 +661,3 @@ def _iterate(value: Iterable[Any], name: str) -> Iterator[Any]:
         raise InputError(
             f"{name} is {reprlib.repr(value)}, which is not iterable; pass a list or the like"
         ) from None
-
-
-def _lengths_left(keep: BoolArray, lengths: Int64Array) -> Int64Array:
-    """Compute the lengths of itemsets once the items that are not kept are gone."""
-    gone = np.flatnonzero(~keep)
-    ends = np.cumsum(lengths)
-    return np.diff(ends - np.searchsorted(gone, ends), prepend=0)

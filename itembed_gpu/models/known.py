@@ -15,7 +15,7 @@ from ..data.itemsets import PackedItemsets
 from ..data.matrices import pack_matrix
 from ..data.packing import Limits, pack_codes, pack_itemsets
 from ..errors import InputError
-from ..sets import count_codes
+from ..sets import count_codes, keep_items
 from .embeddings import Embeddings
 
 ObjectArray = npt.NDArray[np.object_]
@@ -137,9 +137,9 @@ def only_known(packed: PackedItemsets, embeddings: Embeddings) -> KnownItemsets:
     """Find the row of each item, and leave out those that have none."""
     rows = find_rows(embeddings, packed.labels)[packed.indices]
     kept = rows >= 0
-    offsets = np.concatenate([[0], np.cumsum(kept)])[packed.offsets]
+    known, offsets = keep_items(rows.astype(np.int32), packed.offsets, kept)
     return KnownItemsets(
-        rows=rows[kept].astype(np.int32),
+        rows=known,
         offsets=offsets,
         weights=None if packed.weights is None else packed.weights[kept],
         unknown=Unknown(
