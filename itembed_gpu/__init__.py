@@ -37,6 +37,8 @@ _NAMES = {
     "data.itemsets": (
         "Dropped",
         "PackedItemsets",
+    ),
+    "data.packing": (
         "pack_itemsets",
         "prune_itemsets",
     ),
@@ -110,14 +112,14 @@ if TYPE_CHECKING:
     from .data.itemsets import (
         PackedItemsets as PackedItemsets,
     )
-    from .data.itemsets import (
-        pack_itemsets as pack_itemsets,
-    )
-    from .data.itemsets import (
-        prune_itemsets as prune_itemsets,
-    )
     from .data.out_of_memory import (
         pack_files as pack_files,
+    )
+    from .data.packing import (
+        pack_itemsets as pack_itemsets,
+    )
+    from .data.packing import (
+        prune_itemsets as prune_itemsets,
     )
     from .data.readers import (
         ReadItemsets as ReadItemsets,

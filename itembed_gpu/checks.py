@@ -6,6 +6,7 @@ found, and what to pass instead.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import reprlib
 from typing import Any
@@ -269,6 +270,16 @@ def show(value: object, width: int = 60) -> str:
 def on_device(value: Any) -> bool:
     """Whether an array lies in the memory of a GPU."""
     return hasattr(value, "__cuda_array_interface__")
+
+
+def device_of(*arrays: Any) -> int | None:
+    """Return the number of the GPU of the first array that lies on one; None where none does."""
+    return next((int(array.device.id) for array in arrays if on_device(array)), None)
+
+
+def using_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which an array can be copied: CuPy works on its current device."""
+    return array.device if on_device(array) else contextlib.nullcontext()
 
 
 def on_host(value: Any) -> Any:

@@ -24,7 +24,7 @@ from . import checks
 from .checks import Int64Array
 from .errors import InputError
 from .ranking.top_n import packed_rows, split_packed, top_n
-from .sets import BoolArray, Packed, as_offsets, choose_sets, distinct_items, set_keys, set_sums
+from .sets import BoolArray, Packed, choose_sets, distinct_items, keep_items, set_keys, set_sums
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 GivenPacked: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
@@ -497,7 +497,7 @@ def leave_one_out(
     dropped = 0
     if drop_unknown:
         dropped = int(np.count_nonzero(~known))
-        held, known = _keep(held, known), known[known]
+        held, known = keep_items(*held, known), known[known]
     # One draw for every itemset, so that each depends on its place alone.
     draws = np.random.Generator(np.random.Philox(key=seed)).random(num_itemset - num_train)
     distinct, starts = distinct_items(*held)
@@ -509,7 +509,7 @@ def leave_one_out(
     is_hidden = np.zeros(len(owners), dtype=bool)
     inside = asked[owners]
     is_hidden[inside] = held[0][inside] == hidden[of_query[owners[inside]]]
-    history = choose_sets(_keep(held, ~is_hidden), asked)
+    history = choose_sets(keep_items(*held, ~is_hidden), asked)
     num_query = len(hidden)
     counts = SplitCounts(
         itemsets_read=num_itemset,
@@ -576,7 +576,7 @@ def leave_last_out(
     lasts = np.full(num_itemset, -1, dtype=np.int64)
     lasts[held] = rows[bounds[1:][held] - 1]
     is_hidden = rows == np.repeat(lasts, np.diff(bounds))
-    train = _keep(packed, ~is_hidden)
+    train = keep_items(*packed, ~is_hidden)
     is_query = held.copy()
     known = _is_known(train[0], lasts[held])
     if drop_unknown:
@@ -640,11 +640,11 @@ def given_split(train: GivenPacked, test: GivenPacked, *, drop_unknown: bool = F
     distinct = distinct_items(*test_part)
     repeated = len(test_part[0]) - len(distinct[0])
     seen = np.isin(set_keys(*distinct), set_keys(*known_part))
-    truth = _keep(distinct, ~seen)
+    truth = keep_items(*distinct, ~seen)
     known = _is_known(known_part[0], truth[0])
     num_unknown = int(np.count_nonzero(~known))
     if drop_unknown:
-        truth = _keep(truth, known)
+        truth = keep_items(*truth, known)
     counts = SplitCounts(
         itemsets_read=2 * num_query,
         items_read=len(known_part[0]) + len(test_part[0]),
@@ -670,12 +670,6 @@ def _slice(packed: Packed, first: int) -> Packed:
     """Return the itemsets from this one on."""
     items, offsets = packed
     return items[offsets[first] :], offsets[first:] - offsets[first]
-
-
-def _keep(packed: Packed, mask: BoolArray) -> Packed:
-    """Return the items of a mask, in the itemsets that they are in."""
-    items, offsets = packed
-    return items[mask], as_offsets(set_sums(mask, offsets))
 
 
 def _is_known(known: npt.NDArray[Any], items: npt.NDArray[Any]) -> BoolArray:

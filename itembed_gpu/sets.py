@@ -54,6 +54,17 @@ def choose_sets(packed: Packed, chosen: BoolArray) -> Packed:
     return items[np.repeat(chosen, lengths)], as_offsets(lengths[chosen])
 
 
+def offsets_left(kept: BoolArray, offsets: npt.NDArray[Any]) -> Int64Array:
+    """Return the offsets of sets once the items that are not kept are gone."""
+    left: Int64Array = offsets - np.searchsorted(np.flatnonzero(~kept), offsets)
+    return left
+
+
+def keep_items(items: Int32Array, offsets: npt.NDArray[Any], kept: BoolArray) -> Packed:
+    """Return some of the items, in the sets that they are in."""
+    return items[kept], offsets_left(kept, offsets)
+
+
 @njit(cache=True, nogil=True)
 def count_codes(codes, num_code):
     """Count the occurrences of each code, and of -1."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from itembed_gpu.sets import as_offsets, choose_sets, distinct_items, set_keys, set_sums
+from itembed_gpu.sets import as_offsets, choose_sets, distinct_items, keep_items, set_keys, set_sums
 
 ITEMS = np.array([3, 1, 3, 2, 2**31 - 1], dtype=np.int32)
 OFFSETS = np.array([0, 3, 3, 5], dtype=np.int64)
@@ -36,3 +36,11 @@ def test_the_different_items_of_each_set_ascend():
 def test_some_sets_are_chosen():
     items, offsets = choose_sets((ITEMS, OFFSETS), np.array([False, True, True]))
     assert (items.tolist(), offsets.tolist()) == ([2, 2**31 - 1], [0, 0, 2])
+
+
+def test_items_are_kept_in_their_sets():
+    kept = np.array([True, False, False, True, False])
+    items, offsets = keep_items(np.array([5, 1, 5, 2, 2], np.int32), np.array([0, 2, 2, 5]), kept)
+    assert items.tolist() == [5, 2]
+    assert offsets.tolist() == [0, 1, 1, 2]
+    assert offsets.dtype == np.int64

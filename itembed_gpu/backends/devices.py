@@ -128,12 +128,9 @@ def _parse(argument: str, device: str) -> Cuda | str:
     return Cuda(int(index or 0)) if kind == "cuda" else kind
 
 
-def _device_of(tables: Mapping[str, Any]) -> int | None:
+def _home_of(tables: Mapping[str, Any]) -> int | None:
     """Return the number of the GPU that tables lie on; None where they are in host memory."""
-    homes = {
-        name: int(table.device.id) if checks.on_device(table) else None
-        for name, table in tables.items()
-    }
+    homes = {name: checks.device_of(table) for name, table in tables.items()}
     if len(set(homes.values())) > 1:
         where = ", ".join(
             f"{name} {'in host memory' if home is None else f'on cuda:{home}'}"
@@ -171,7 +168,7 @@ def select_backend(
     """
     if num_threads is not None:
         num_threads = checks.integer("num_threads", num_threads, 1)
-    home = _device_of(tables or {})
+    home = _home_of(tables or {})
     name, argument = device, "device"
     if name is None and home is None:
         name, argument = os.environ.get(DEVICE_VARIABLE) or "cpu", DEVICE_VARIABLE

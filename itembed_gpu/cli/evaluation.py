@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ..data.itemsets import PackedItemsets
     from ..data.readers import ReadItemsets
     from ..metrics import Evaluation, Split
-    from ..models.estimator import KnownItemsets, Unknown
     from ..models.item2vec import Item2Vec
+    from ..models.known import KnownItemsets, Unknown
     from ..training.callbacks import EarlyStopping
     from ..training.loop import TrainState
 
@@ -48,9 +48,9 @@ def hold_out(
     import numpy as np
     from tqdm import tqdm
 
-    from ..data.itemsets import Limits, pack_codes
+    from ..data.packing import Limits, pack_codes
     from ..models.embeddings import Embeddings
-    from ..models.estimator import only_known
+    from ..models.known import only_known
     from ..training.callbacks import EarlyStopping, Evaluator
 
     num_itemset = packed.num_itemset
@@ -108,7 +108,8 @@ def _hide_one(known: KnownItemsets, num_row: int, seed: int) -> Split:
 def measure(model: Item2Vec, split: Split, cutoffs: Sequence[int]) -> Evaluation:
     """Rank all items for each query as `Item2Vec.recommend` does; relevant ones lose ties."""
     from ..metrics import evaluate_rankings
-    from ..models.estimator import KnownItemsets, Unknown, log_shares, rank
+    from ..models.known import KnownItemsets, Unknown
+    from ..ranking.priors import log_shares, rank
 
     history = KnownItemsets(*split.history, None, Unknown(0, 0, 0, 0))
     vectors, table, bias = model._scored(history, model.history_exponent_)
@@ -146,7 +147,7 @@ def held_out_report(model: Item2Vec, asked: Asked, evaluation: Evaluation) -> di
 
 def _known(model: Item2Vec, packed: PackedItemsets) -> KnownItemsets:
     """Find the rows of items, also of those that the model has as another type."""
-    from ..models.estimator import only_known
+    from ..models.known import only_known
 
     # One "X1" in a CSV makes strings of all its numbers.
     written = {str(label): label for label in model.labels_}

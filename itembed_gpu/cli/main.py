@@ -656,9 +656,9 @@ def _check_usage(
 
 
 def _check_output(folder: Path) -> None:
-    from ..disk.embeddings import next_generation
+    from ..disk.embeddings import KIND
 
-    next_generation(folder)
+    KIND.next_generation(folder)
     _check_folder(folder)
 
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from ..checks import Int32Array, Int64Array
 from ..errors import DataError
-from .itemsets import Numbering
 from .loops import count_rows, number_hashes, renumber, scatter_rows
+from .packing import Numbering
 
 if TYPE_CHECKING:
     import polars

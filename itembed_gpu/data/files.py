@@ -6,7 +6,6 @@ Text is read line by line; tables with polars, which is imported only when there
 from __future__ import annotations
 
 import csv
-import dataclasses
 import glob
 import gzip
 import json
@@ -21,98 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, InputError, MissingExtraError
+from .formats import COMPRESSIONS, Columns, Roles, choose_columns, known_format, known_separator
 
 if TYPE_CHECKING:
     import polars
 
 Locate = Callable[[int], tuple[str, int]]
-
-FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
-_FORMAT_OF_SUFFIX = {
-    ".txt": "text",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".arrow": "arrow",
-    ".ipc": "arrow",
-    ".feather": "arrow",
-}
-_COMPRESSIONS = {
-    "text": (".gz", ".xz"),
-    "csv": (".gz", ".zst"),
-    "tsv": (".gz", ".zst"),
-    "ndjson": (".gz", ".zst"),
-}
-_ALL_COMPRESSIONS = (".gz", ".xz", ".zst", ".bz2", ".zip")
-SEPARATORS = {"csv": ",", "tsv": "\t"}
-_FORMAT_CHOICE = ", ".join(FORMATS)
-
-
-@dataclasses.dataclass(frozen=True)
-class Roles:
-    """Names of the columns that were asked for."""
-
-    itemset: str | None
-    item: str | None
-    weight: str | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Columns:
-    """Which column of a table has which role."""
-
-    itemset: str
-    item: str
-    weight: str | None
-    chosen: bool  # not all were named
-    lists: bool  # a row is an itemset
-
-    def roles(self) -> dict[str, str]:
-        """Return the names of the columns, by their roles."""
-        named = {"itemset": self.itemset, "item": self.item, "weight": self.weight}
-        return {role: name for role, name in named.items() if name}
-
-    def __str__(self) -> str:
-        text = f"item column {self.item!r}"
-        if not self.lists:
-            text = f"itemset column {self.itemset!r}, {text}"
-        if self.weight is not None:
-            text += f", weight column {self.weight!r}"
-        return text + (": the first ones, as not all were named" if self.chosen else "")
-
-
-def choose_columns(name: str, schema: polars.Schema, roles: Roles) -> Columns:
-    names = list(schema)
-    found = f"its columns are {', '.join(map(repr, names))}"
-    named = [name for name in dataclasses.astuple(roles) if name is not None]
-    for role in named:
-        if role not in names:
-            raise InputError(f"{name}: there is no column {role!r}; {found}")
-        if named.count(role) > 1:
-            raise InputError(f"{name}: column {role!r} is given two roles; {found}")
-    free = [name for name in names if name not in named]
-    lists = [name for name in free if schema[name].is_nested()]
-    item = roles.item
-    if item is None and lists and roles.itemset is None:
-        item = lists[0]
-    if item is not None and schema[item].is_nested():
-        if roles.itemset is not None:
-            raise InputError(
-                f"{name}: item column {item!r} holds lists, of which each is an itemset; leave "
-                f"out itemset={roles.itemset!r}"
-            )
-        return Columns("", item, roles.weight, roles.item is None, True)
-    chosen = [free.pop(0) if name is None and free else name for name in (roles.itemset, item)]
-    if None in chosen:
-        raise DataError(
-            f"{name}: an itemset and an item column are needed; {found} (is the separator right?)"
-        )
-    return Columns(
-        str(chosen[0]), str(chosen[1]), roles.weight, chosen != [roles.itemset, roles.item], False
-    )
 
 
 def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str]:
@@ -123,13 +36,13 @@ def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list
     elif not path.exists() and glob.has_magic(str(path)):
         paths = sorted(map(Path, glob.glob(str(path))))
     else:
-        return [path], _known_format(path, format)
+        return [path], known_format(path, format)
     if not paths:
         raise DataError(f"{path}: there is no file; name a file, a folder or a pattern of files")
-    formats = {_known_format(p, format): p for p in paths}
+    formats = {known_format(p, format): p for p in paths}
     names = {p.name for p in paths}
     for p in paths:
-        if p.suffix.lower() in _ALL_COMPRESSIONS and p.stem in names:
+        if p.suffix.lower() in COMPRESSIONS and p.stem in names:
             raise InputError(
                 f"{path}: holds {p.stem} and {p.name}, which look like the same rows; read one of "
                 "them, by a pattern"
@@ -141,23 +54,6 @@ def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list
             "format, by a pattern such as '*.parquet'"
         )
     return paths, next(iter(formats))
-
-
-def _known_format(path: Path, format: str | None) -> str:
-    suffix = path.suffix.lower()
-    compression = suffix if suffix in _ALL_COMPRESSIONS else ""
-    if format is None:
-        suffix = path.with_suffix("").suffix.lower() if compression else suffix
-        format = _FORMAT_OF_SUFFIX.get(suffix)
-        if format is None:
-            raise InputError(
-                f"{path}: suffix {suffix!r} does not tell the format; give it: {_FORMAT_CHOICE}"
-            )
-    elif format not in FORMATS:
-        raise InputError(f"format is {format!r}; give one of {_FORMAT_CHOICE}")
-    if compression and compression not in _COMPRESSIONS.get(format, ()):
-        raise InputError(f"{path}: {format} cannot be read from {compression}; decompress it first")
-    return format
 
 
 def text_itemsets(path: Path, separator: str | None) -> Iterator[list[str | None]]:
@@ -331,19 +227,6 @@ def _scan(path: Path, format: str, separator: str | None) -> polars.LazyFrame:
         # It has no way to say that a name is no pattern.
         return polars.scan_ndjson(glob.escape(str(path)), infer_schema_length=None)
     return polars.scan_ipc(path, glob=False)
-
-
-def known_separator(format: str, separator: str | None) -> str | None:
-    """Return the separator of a CSV, or None for what has none."""
-    if format not in SEPARATORS:
-        if separator is not None:
-            what = {"parquet": "Parquet", "ndjson": "NDJSON", "arrow": "Arrow"}[format]
-            raise InputError(f"separator is {separator!r}, but {what} has none")
-        return None
-    separator = SEPARATORS[format] if separator is None else separator
-    if len(separator.encode()) != 1:
-        raise InputError(f"separator is {separator!r}; that of a CSV is one ASCII character")
-    return separator
 
 
 def clean_csv(name: str, frame: polars.DataFrame) -> polars.DataFrame:

@@ -1,46 +1,27 @@
-"""Packing: from collections of labels to the flat arrays that training walks.
+"""Packed itemsets: the flat arrays that training walks, and an account of what was left out.
 
 Packed itemsets are two arrays. ``indices`` holds the items of all itemsets,
 one after the other, each item as the row number of its label in ``labels``;
 itemset ``i`` is ``indices[offsets[i]:offsets[i + 1]]``.
-
-Reading Python objects takes nearly all the time, so the one pass over them is
-a chain of built-in iterators, and whatever follows is done on arrays.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import reprlib
-import warnings
-from array import array
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self, cast, overload
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import checks
-from ..checks import Int32Array, Int64Array, OffsetsArray
+from ..checks import Float32Array, Int32Array, Int64Array, OffsetsArray
 from ..errors import DataError, InputError
-from ..sets import count_codes
-from .loops import count_first, cut_itemsets, merge_duplicates, relabel, renumber
+from ..sets import BoolArray
 
-__all__ = ["Dropped", "PackedItemsets", "pack_itemsets", "prune_itemsets"]
-
-BoolArray = npt.NDArray[np.bool_]
-WeightsArray = npt.NDArray[np.float32]
-
-_DUPLICATES = ("keep", "drop", "sum")
-
-# Their length is what they yield, and they yield it again: no copy is needed.
-_PLAIN = frozenset([list, tuple, set, frozenset, dict])
-
-# Itemsets looked at together.
-_PIECE = 1 << 10
+__all__ = ["Dropped", "PackedItemsets"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,7 +123,7 @@ class PackedItemsets:
     labels: list[Any]
     indices: Int32Array
     offsets: OffsetsArray
-    weights: WeightsArray | None
+    weights: Float32Array | None
     counts: Int64Array
     dropped: Dropped
 
@@ -192,14 +173,16 @@ class PackedItemsets:
 
         """
         lengths = np.diff(checks.offsets("offsets", self.offsets, self.num_item))
-        chosen, long = _selection(lengths, mask, min_length)
-        indices, kept_lengths, weights = _select(chosen & long, lengths, self.indices, self.weights)
+        chosen, long = choose_itemsets(lengths, mask, min_length)
+        indices, offsets, weights = keep_itemsets(
+            chosen & long, lengths, self.indices, self.weights
+        )
         return dataclasses.replace(
             self,
             indices=indices,
-            offsets=_offsets(kept_lengths),
+            offsets=offsets,
             weights=weights,
-            dropped=_add_itemsets(self.dropped, lengths, chosen, long),
+            dropped=self.dropped.plus(dropped_itemsets(lengths, chosen, long)),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -305,654 +288,28 @@ class PackedItemsets:
         )
 
 
-def pack_itemsets(
-    itemsets: Iterable[Iterable[Hashable]],
-    *,
-    min_count: int = 1,
-    min_length: int = 1,
-    weights: Iterable[Iterable[float]] | None = None,
-    max_items: int | None = None,
-    max_length: int | None = None,
-    duplicates: str = "keep",
-    labels: Iterable[Hashable] | None = None,
-    seed: int = 0,
-) -> PackedItemsets:
-    """Number the labels of itemsets by frequency, and pack the items into arrays.
-
-    Any iterable of iterables will do, generators included: each is read once.
-    Of a mapping, the keys are read. ``None`` is no item, and is skipped. Items
-    that compare equal are one label (as ``1`` and ``1.0``), known by the first
-    one read. Duplicates go first; then labels are counted, and dropped by
-    `min_count` and `max_items`; then what remains of the itemsets is cut by
-    `max_length`, and dropped by `min_length`. A label stays even if none of its
-    itemsets does.
-
-    Parameters
-    ----------
-    itemsets: iterable of iterable of hashable
-        Labels of each itemset.
-    min_count: int, optional
-        Least number of occurrences of a label to keep.
-    min_length: int, optional
-        Least number of items of an itemset to keep; 0 keeps empty itemsets.
-    weights: iterable of iterable of float, optional
-        Weight of each item, in the order of `itemsets` (for a set, in the order
-        in which it iterates). A weight goes when its item goes.
-    max_items: int, optional
-        Most labels to keep, the most frequent ones.
-    max_length: int, optional
-        Most items of an itemset to keep, drawn at random, in their order.
-    duplicates: {"keep", "drop", "sum"}, optional
-        What becomes of an item that its itemset has already: it is one item more; or
-        is left out; or is left out and its weight added to that of the first, where
-        without `weights` each has a weight of 1.
-    labels: iterable of hashable, optional
-        Labels that have a number already, such as those of older itemsets: they keep
-        it, however often they occur here, and new ones follow.
-    seed: int, optional
-        Seed of the draws for `max_length`.
-
-    Returns
-    -------
-    packed: PackedItemsets
-        It unpacks as ``labels, indices, offsets``:
-
-        labels: list of object, num_label
-            Label of each index, most frequent first, ties as first read.
-        indices: int32, num_item
-            Items of all itemsets, one itemset after the other.
-        offsets: int32, num_itemset + 1
-            Where each itemset starts in `indices`, and the last one ends; int64
-            if there are more than 2**31 - 1 items.
-
-        and has ``weights`` (float32), ``counts`` and ``dropped`` besides.
-
-    Raises
-    ------
-    InputError
-        If something is not iterable, an item is not hashable, weights do not
-        match the itemsets or are not finite, or a limit is not an integer of
-        at least 0.
-
-    Warns
-    -----
-    UserWarning
-        If an itemset is a string or bytes, as its characters become the items.
-
-    Examples
-    --------
-    >>> labels, indices, offsets = pack_itemsets([["salt"], ["oil", "salt"], ["oil", "salt"]])
-    >>> labels, indices.tolist(), offsets.tolist()
-    (['salt', 'oil'], [0, 1, 0, 1, 0], [0, 1, 3, 5])
-
-    """
-    limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
-
-    reader = _Reader(itemsets, weights)
-    index = Numbering()
-    try:
-        codes = index.number(reader.items())
-    except TypeError as error:
-        reader.explain(error)
-        raise
-
-    if reader.text is not None:
-        warnings.warn(
-            f"itemsets look like strings: {reader.text} is read as a collection of characters; "
-            "if each string is an item, pass [[item, ...], ...]",
-            UserWarning,
-            stacklevel=2,
-        )
-    return pack_codes(
-        list(index), codes, np.asarray(reader.lengths, np.int64), limits, reader.weights()
-    )
-
-
-class Limits(NamedTuple):
-    """What of the itemsets is to be packed: the options of `pack_itemsets`, checked."""
-
-    min_count: int = 1
-    min_length: int = 1
-    max_items: int | None = None
-    max_length: int | None = None
-    duplicates: str = "keep"
-    labels: tuple[Hashable, ...] = ()
-    seed: int = 0
-
-
-_NO_LIMITS, _NOTHING = Limits(), Dropped()
-
-
-def make_limits(
-    min_count: int,
-    min_length: int,
-    max_items: int | None,
-    max_length: int | None,
-    duplicates: str,
-    labels: Iterable[Hashable] | None,
-    seed: int,
-) -> Limits:
-    """Check the options of `pack_itemsets`.
-
-    Raises
-    ------
-    InputError
-        If one of them cannot be used.
-
-    """
-    if duplicates not in _DUPLICATES:
-        raise InputError(
-            f"duplicates is {duplicates!r}; pass one of {', '.join(map(repr, _DUPLICATES))}"
-        )
-    known = () if labels is None else tuple(_iterate(labels, "labels"))
-    if len(set(known)) < len(known):
-        raise InputError("labels holds a label twice; pass each once")
-    limits = Limits(
-        checks.integer("min_count", min_count),
-        checks.integer("min_length", min_length),
-        None if max_items is None else checks.integer("max_items", max_items, 1),
-        None if max_length is None else checks.integer("max_length", max_length, 1),
-        duplicates,
-        known,
-        checks.integer("seed", seed),
-    )
-    if limits.max_length is not None and limits.max_length < limits.min_length:
-        raise InputError(
-            f"max_length is {max_length} and min_length {min_length}; pass a max_length of at "
-            "least min_length"
-        )
-    return limits
-
-
-def pack_codes(
-    labels: Sequence[Any],
-    codes: Int32Array,
-    lengths: Int64Array,
-    limits: Limits = _NO_LIMITS,
-    weights: WeightsArray | None = None,
-    dropped: Dropped = _NOTHING,
-) -> PackedItemsets:
-    """Pack items that are already numbered: the second half of `pack_itemsets`.
-
-    It is for readers of columns, whose dictionary encoding has done the first
-    half, and trusts its arguments.
-
-    Parameters
-    ----------
-    labels: sequence of object, num_code
-        Label of each code; labels as frequent as each other keep this order.
-    codes: int32, num_item
-        Items of all itemsets, one itemset after the other; -1 for no item.
-        **Overwritten**: give a copy of what is needed later.
-    lengths: int64, num_itemset
-        Number of items of each itemset, those without an item included.
-    limits: Limits, optional
-        The options of `pack_itemsets`.
-    weights: float32, num_item, optional
-        Weight of each item.
-    dropped: Dropped, optional
-        What was left out before: it is added to.
-
-    Returns
-    -------
-    packed: PackedItemsets
-        Packed itemsets.
-
-    """
-    dropped = _count_read(dropped, codes, lengths)
-    weights, duplicates = drop_duplicates(codes, lengths, len(labels), limits, weights)
-    counts, gone = count_codes(codes, len(labels))
-    dropped = dataclasses.replace(dropped, duplicate_items=duplicates, none_items=gone - duplicates)
-    catalog = choose_labels(labels, counts, limits)
-    cutter = Cutter(catalog.rank, limits)
-    return _pack(catalog, cutter, *cutter.cut(codes, lengths, weights), dropped)
-
-
-def pack_columns(
-    labels: Int64Array | None,
-    columns: npt.NDArray[Any],
-    lengths: Int64Array,
-    num_column: int,
-    limits: Limits = _NO_LIMITS,
-    weights: WeightsArray | None = None,
-    dropped: Dropped = _NOTHING,
-) -> PackedItemsets:
-    """Pack the columns of a matrix, of which no entry is missing: what `pack_codes` does for codes.
-
-    Parameters
-    ----------
-    labels: int64, num_column, optional
-        Label of each column; by default its number. Those as frequent as each other are kept in
-        the order in which they first come.
-    columns: int, num_item
-        Columns of all itemsets, one itemset after the other; they stay as they are.
-    lengths, limits, weights, dropped
-        As for `pack_codes`.
-    num_column: int
-        A bound above the columns.
-
-    """
-    if limits.duplicates != "keep":
-        numbers, firsts = renumber(columns, num_column)
-        named = columns[firsts] if labels is None else labels[columns[firsts]]
-        return pack_codes(named.tolist(), numbers, lengths, limits, weights, dropped)
-    # Without a copy that is numbered as columns first come: it is the half of the time.
-    counts, order = count_first(columns, num_column)
-    named = order if labels is None else labels[order]
-    catalog = choose_labels(named.tolist(), counts[order], limits)
-    rank = np.full(num_column, -1, np.int32)
-    rank[order] = catalog.rank
-    cutter = Cutter(rank, limits)
-    cut = cutter.cut(columns, lengths, weights, np.empty(len(columns), np.int32))
-    return _pack(catalog, cutter, *cut, _count_read(dropped, columns, lengths))
-
-
-def _count_read(dropped: Dropped, codes: npt.NDArray[Any], lengths: Int64Array) -> Dropped:
-    return dataclasses.replace(
-        dropped, itemsets_read=len(lengths), items_read=len(codes) + dropped.zero_items
-    )
-
-
-def _pack(
-    catalog: Catalog,
-    cutter: Cutter,
-    indices: Int32Array,
-    lengths: Int64Array,
-    weights: WeightsArray | None,
-    dropped: Dropped,
-) -> PackedItemsets:
-    return PackedItemsets(
-        labels=catalog.labels,
-        indices=indices,
-        offsets=_offsets(lengths),
-        weights=weights,
-        counts=catalog.counts,
-        dropped=dropped.plus(catalog.dropped).plus(cutter.dropped),
-    )
-
-
-def drop_duplicates(
-    codes: Int32Array,
-    lengths: Int64Array,
-    num_code: int,
-    limits: Limits,
-    weights: WeightsArray | None,
-) -> tuple[WeightsArray | None, int]:
-    """Turn what an itemset has already into -1, if it is to go; return weights, and how many."""
-    if limits.duplicates == "keep":
-        return weights, 0
-    if limits.duplicates == "sum":
-        weights = np.ones(len(codes), np.float32) if weights is None else weights.copy()
-    none_items = int(np.count_nonzero(codes < 0))
-    merge_duplicates(codes, lengths, num_code, weights if limits.duplicates == "sum" else None)
-    return weights, int(np.count_nonzero(codes < 0)) - none_items
-
-
-class Cutter:
-    """Applies what is left of the limits once labels are chosen, to some itemsets after others.
-
-    Attributes
-    ----------
-    dropped: Dropped
-        What was left out so far, for the lengths of itemsets.
-
-    """
-
-    def __init__(self, rank: Int32Array, limits: Limits) -> None:
-        self._rank = rank
-        self._limits = limits
-        self._generator = np.random.default_rng(limits.seed)
-        self.dropped = Dropped()
-
-    def cut(
-        self,
-        codes: npt.NDArray[Any],
-        lengths: Int64Array,
-        weights: WeightsArray | None,
-        indices: Int32Array | None = None,
-    ) -> tuple[Int32Array, Int64Array, WeightsArray | None]:
-        """Turn the codes of more itemsets into indices, and leave out what is to go.
-
-        ``codes`` is overwritten, unless there is an array for the indices.
-        """
-        indices = codes if indices is None else indices
-        missing = relabel(codes, self._rank, indices)
-        most = self._limits.max_length
-        dropped = self.dropped
-        if not missing and (most is None or lengths.max(initial=0) <= most):
-            chosen, long = _selection(lengths, None, self._limits.min_length)
-            if long.all():
-                return indices, lengths, weights
-        keep = indices >= 0
-        left = _lengths_left(keep, lengths) if missing else lengths
-        if most is not None and left.max(initial=0) > most:
-            over = left > most
-            dropped = dataclasses.replace(
-                dropped,
-                long_itemsets=dropped.long_itemsets + int(np.count_nonzero(over)),
-                cut_items=dropped.cut_items + int((left[over] - most).sum()),
-            )
-            cut_itemsets(keep, lengths, left, most, self._generator.random(int(left[over].sum())))
-            left = np.minimum(left, most)
-        chosen, long = _selection(left, None, self._limits.min_length)
-        self.dropped = _add_itemsets(dropped, left, chosen, long)
-        if self.dropped.short_items > dropped.short_items:
-            keep &= np.repeat(long, lengths)
-        if not keep.all():
-            indices = indices[keep]
-            weights = None if weights is None else weights[keep]
-        return indices, left[long], weights
-
-
-class Catalog(NamedTuple):
-    """The labels that stay.
-
-    Attributes
-    ----------
-    labels: list of object, num_label
-        In their order.
-    counts: int64, num_label
-        Occurrences of each.
-    rank: int32, num_code
-        Index of each code, -1 if it does not stay.
-    dropped: Dropped
-        The rare labels.
-
-    """
-
-    labels: list[Any]
-    counts: Int64Array
-    rank: Int32Array
-    dropped: Dropped
-
-
-def choose_labels(labels: Sequence[Any], counts: Int64Array, limits: Limits) -> Catalog:
-    """Decide which codes stay, and in which order: by count, then as they come.
-
-    Parameters
-    ----------
-    labels: sequence of object, num_code
-        Label of each code, as they first come.
-    counts: int64, num_code
-        Occurrences of each.
-    limits: Limits
-        The options of `pack_itemsets`.
-
-    """
-    order, known_counts, rare = _choose_labels(labels, counts, limits)
-    rank = np.full(len(labels), -1, np.int32)
-    chosen_labels = order >= 0
-    rank[order[chosen_labels]] = np.flatnonzero(chosen_labels).astype(np.int32)
-    known = limits.labels
-    return Catalog(
-        [*known, *(labels[code] for code in order[len(known) :].tolist())],
-        known_counts,
-        rank,
-        Dropped(rare_labels=int(np.count_nonzero(rare)), rare_items=int(counts[rare].sum())),
-    )
-
-
-def _choose_labels(
-    labels: Sequence[Any], counts: Int64Array, limits: Limits
-) -> tuple[Int64Array, Int64Array, BoolArray]:
-    """Decide which codes stay, and in which order.
-
-    Returns
-    -------
-    order: int64, num_label
-        Code of each label that stays, known ones first; -1 where a known one does not occur.
-    counts: int64, num_label
-        Occurrences of each.
-    rare: bool, num_code
-        Codes that occur, and do not stay.
-
-    """
-    known: Int64Array = np.empty(0, np.int64)
-    new = np.ones(len(counts), np.bool_)
-    if limits.labels:
-        codes = {label: code for code, label in enumerate(labels)}
-        known = np.array([codes.get(label, -1) for label in limits.labels], np.int64)
-        new[known[known >= 0]] = False
-    # A label that never occurs is not kept, nor is it counted as dropped.
-    common = new & (counts >= max(limits.min_count, 1))
-    num_common = int(np.count_nonzero(common))
-    if limits.max_items is not None:
-        num_common = min(num_common, max(0, limits.max_items - len(known)))
-    ranked = np.argsort(np.where(common, -counts, 1), kind="stable")[:num_common]
-    rare = new & (counts > 0)
-    rare[ranked] = False
-    order = np.concatenate([known, ranked])
-    return order, np.where(order >= 0, np.append(counts, 0)[order], 0), rare
-
-
-@overload
-def prune_itemsets(
-    indices: npt.ArrayLike,
-    offsets: npt.ArrayLike,
-    *,
-    mask: npt.ArrayLike | None = None,
-    min_length: int | None = None,
-    weights: None = None,
-) -> tuple[Int32Array, OffsetsArray]: ...
-
-
-@overload
-def prune_itemsets(
-    indices: npt.ArrayLike,
-    offsets: npt.ArrayLike,
-    *,
-    mask: npt.ArrayLike | None = None,
-    min_length: int | None = None,
-    weights: npt.ArrayLike,
-) -> tuple[Int32Array, OffsetsArray, WeightsArray]: ...
-
-
-def prune_itemsets(
-    indices: npt.ArrayLike,
-    offsets: npt.ArrayLike,
-    *,
-    mask: npt.ArrayLike | None = None,
-    min_length: int | None = None,
-    weights: npt.ArrayLike | None = None,
-) -> tuple[Int32Array, OffsetsArray] | tuple[Int32Array, OffsetsArray, WeightsArray]:
-    """Keep only some of the itemsets: those of a mask, the long enough, or both.
-
-    Parameters
-    ----------
-    indices: int32, num_item
-        Items of all itemsets. Those before the first and after the last offset
-        belong to no itemset, and are left out.
-    offsets: int32 or int64, num_itemset + 1
-        Where each itemset starts in `indices`, and the last one ends.
-    mask: bool, num_itemset, optional
-        Itemsets to keep. It or `min_length` must be given.
-    min_length: int, optional
-        Least number of items of an itemset to keep.
-    weights: float32, num_item, optional
-        Weight of each item.
-
-    Returns
-    -------
-    indices: int32, num_kept_item
-        Items of the itemsets that are kept: a new array.
-    offsets: int32, num_kept_itemset + 1
-        Where each starts, and the last one ends; int64 if there are more than
-        2**31 - 1 items.
-    weights: float32, num_kept_item
-        Weight of each item. Returned only if `weights` is given.
-
-    Raises
-    ------
-    InputError
-        If neither `mask` nor `min_length` is given, or an argument has a wrong
-        shape, type or value.
-
-    Examples
-    --------
-    >>> indices, offsets = prune_itemsets([4, 0, 1, 2], [0, 1, 4], min_length=2)
-    >>> indices.tolist(), offsets.tolist()
-    ([0, 1, 2], [0, 3])
-
-    """
-    items = checks.int32("indices", indices)
-    starts = checks.offsets("offsets", offsets, len(items))
-    lengths = np.diff(starts)
-    chosen, long = _selection(lengths, mask, min_length)
-
-    used = slice(starts[0], starts[-1])
-    item_weights = None
-    if weights is not None:
-        item_weights = checks.weights("weights", weights, len(items))[used]
-    kept, kept_lengths, kept_weights = _select(chosen & long, lengths, items[used], item_weights)
-    if kept_weights is None:
-        return kept, _offsets(kept_lengths)
-    return kept, _offsets(kept_lengths), kept_weights
-
-
 def offsets_dtype(num_item: int) -> np.dtype[Any]:
     """Choose int32 for offsets, unless `num_item` does not fit: then int64."""
     return np.dtype(np.int32 if num_item <= np.iinfo(np.int32).max else np.int64)
 
 
-class Numbering(dict[Any, int]):
-    """Numbers labels from 0 on as they are first looked up; ``None`` is -1.
-
-    ``None`` is not stored: a dict of strings alone is searched faster.
-    """
-
-    def __missing__(self, label: Any) -> int:
-        if label is None:
-            return -1
-        self[label] = number = len(self)
-        return number
-
-    def number(self, items: Iterable[Any]) -> Int32Array:
-        """Number the labels of items."""
-        return np.fromiter(map(self.__getitem__, items), np.int32)
+def keep_itemsets(
+    keep: BoolArray, lengths: Int64Array, indices: Int32Array, weights: Float32Array | None
+) -> tuple[Int32Array, OffsetsArray, Float32Array | None]:
+    """Copy the items, offsets and weights of the itemsets to keep."""
+    items = np.repeat(keep, lengths)
+    kept_weights = None if weights is None else weights[items]
+    return indices[items], offsets_of(lengths[keep]), kept_weights
 
 
-class _Reader:
-    """Reads itemsets once, noting their lengths and weights as they go by."""
-
-    def __init__(
-        self,
-        itemsets: Iterable[Iterable[Any]],
-        weights: Iterable[Iterable[float]] | None,
-    ) -> None:
-        self.lengths = array("q")
-        self.text: str | None = None
-        self._itemsets = itemsets
-        self._rows = None if weights is None else _iterate(weights, "weights")
-        self._weights = array("f")
-        # Those being read, and the number of the first of them.
-        self._latest: tuple[int, Sequence[Collection[Any]]] = 0, ()
-
-    def items(self) -> Iterator[Any]:
-        """Iterate over the items of all itemsets."""
-        given = self._itemsets
-        if self._rows is None and type(given) in (list, tuple):
-            pieces = self._pieces(cast(Sequence[Iterable[Any]], given))
-            return chain.from_iterable(chain.from_iterable(pieces))
-        return chain.from_iterable(self._visit(_iterate(given, "itemsets")))
-
-    def _pieces(self, itemsets: Sequence[Iterable[Any]]) -> Iterator[Iterable[Collection[Any]]]:
-        # The common case, lists of lists, runs without Python code per itemset; some
-        # at a time, so that they are still in the cache when their items are read.
-        for start in range(0, len(itemsets), _PIECE):
-            piece = itemsets[start : start + _PIECE]
-            if _PLAIN.issuperset(map(type, piece)):
-                plain = cast(Sequence[Collection[Any]], piece)
-                self._latest = len(self.lengths), plain
-                self.lengths.extend(map(len, plain))
-                yield plain
-            else:
-                yield self._visit(piece)
-
-    def _visit(self, itemsets: Iterable[Iterable[Any]]) -> Iterator[Collection[Any]]:
-        # One at a time: a generator may fill the same list again for each itemset.
-        for itemset in itemsets:
-            if type(itemset) not in _PLAIN:
-                itemset = self._materialise(itemset)
-            plain = cast(Collection[Any], itemset)
-            self._latest = len(self.lengths), (plain,)
-            self.lengths.append(len(plain))
-            if self._rows is not None:
-                self._read_weights(self._rows)
-            yield plain
-        for _ in self._rows or ():
-            raise InputError(
-                f"weights goes on after the {len(self.lengths)} itemsets; "
-                "pass one collection of weights for each itemset"
-            )
-
-    def _materialise(self, itemset: Iterable[Any]) -> list[Any]:
-        """List an itemset whose length is not known, or not to be relied on."""
-        name = f"itemsets[{len(self.lengths)}]"
-        if self.text is None and isinstance(itemset, str | bytes):
-            self.text = f"{name}, {reprlib.repr(itemset)},"
-        return list(_iterate(itemset, name))
-
-    def _read_weights(self, rows: Iterator[Iterable[float]]) -> None:
-        """Read the weights of the itemset that was read last."""
-        position = len(self.lengths) - 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            raise InputError(
-                f"weights ends after {position} itemsets, and itemsets goes on; "
-                "pass one collection of weights for each itemset"
-            ) from None
-        before = len(self._weights)
-        values = _iterate(row, f"weights[{position}]")
-        try:
-            self._weights.extend(values)
-        except (TypeError, OverflowError) as error:
-            raise InputError(f"weights[{position}]: {error}; pass numbers") from error
-        if len(self._weights) - before != self.lengths[-1]:
-            raise InputError(
-                f"weights[{position}] has {len(self._weights) - before} weights, and "
-                f"itemsets[{position}] {self.lengths[-1]} items; pass one weight for each item"
-            )
-
-    def weights(self) -> WeightsArray | None:
-        """Return the weights of all items, or None if none were given."""
-        if self._rows is None:
-            return None
-        weights = np.asarray(self._weights, np.float32)
-        wrong = checks.first_not_finite(weights)
-        if wrong is not None:
-            starts = _offsets(np.asarray(self.lengths, np.int64))
-            itemset = int(np.searchsorted(starts, wrong, side="right")) - 1
-            raise InputError(
-                f"weights[{itemset}][{wrong - int(starts[itemset])}] is {weights[wrong]} "
-                "in float32; pass finite numbers"
-            )
-        return weights
-
-    def explain(self, error: TypeError) -> None:
-        """Raise an error that names the item that is not hashable, if there is one."""
-        first, itemsets = self._latest
-        for i, itemset in enumerate(itemsets, first):
-            for j, item in enumerate(itemset):
-                try:
-                    hash(item)
-                except TypeError:
-                    raise InputError(
-                        f"itemsets[{i}][{j}] is {reprlib.repr(item)}, which is not hashable; "
-                        "pass items such as strings, numbers or tuples"
-                    ) from error
+def offsets_of(lengths: Int64Array) -> OffsetsArray:
+    """Compute where itemsets of these lengths start and end."""
+    offsets: OffsetsArray = np.zeros(len(lengths) + 1, offsets_dtype(int(lengths.sum())))
+    np.cumsum(lengths, dtype=offsets.dtype, out=offsets[1:])
+    return offsets
 
 
-def _iterate(value: Iterable[Any], name: str) -> Iterator[Any]:
-    try:
-        return iter(value)
-    except TypeError:
-        raise InputError(
-            f"{name} is {reprlib.repr(value)}, which is not iterable; pass a list or the like"
-        ) from None
-
-
-def _selection(
+def choose_itemsets(
     lengths: Int64Array, mask: npt.ArrayLike | None, min_length: int | None
 ) -> tuple[BoolArray, BoolArray]:
     """Tell which itemsets the mask chooses, and which are long enough."""
@@ -970,39 +327,14 @@ def _selection(
     return chosen, long
 
 
-def _lengths_left(keep: BoolArray, lengths: Int64Array) -> Int64Array:
-    """Compute the lengths of itemsets once the items that are not kept are gone."""
-    gone = np.flatnonzero(~keep)
-    ends = np.cumsum(lengths)
-    return np.diff(ends - np.searchsorted(gone, ends), prepend=0)
-
-
-def _select(
-    keep: BoolArray, lengths: Int64Array, indices: Int32Array, weights: WeightsArray | None
-) -> tuple[Int32Array, Int64Array, WeightsArray | None]:
-    """Copy the items, lengths and weights of the itemsets to keep."""
-    items = np.repeat(keep, lengths)
-    return indices[items], lengths[keep], None if weights is None else weights[items]
-
-
-def _offsets(lengths: Int64Array) -> OffsetsArray:
-    """Compute where itemsets of these lengths start and end."""
-    offsets: OffsetsArray = np.zeros(len(lengths) + 1, offsets_dtype(int(lengths.sum())))
-    np.cumsum(lengths, dtype=offsets.dtype, out=offsets[1:])
-    return offsets
-
-
-def _add_itemsets(
-    dropped: Dropped, lengths: Int64Array, chosen: BoolArray, long: BoolArray
-) -> Dropped:
-    """Add the itemsets that are not chosen, and those that are but are not long enough."""
+def dropped_itemsets(lengths: Int64Array, chosen: BoolArray, long: BoolArray) -> Dropped:
+    """Account for itemsets that are not chosen, and for those that are but are not long enough."""
     short = chosen & ~long
-    return dataclasses.replace(
-        dropped,
-        short_itemsets=dropped.short_itemsets + int(np.count_nonzero(short)),
-        short_items=dropped.short_items + int(lengths[short].sum()),
-        masked_itemsets=dropped.masked_itemsets + int(np.count_nonzero(~chosen)),
-        masked_items=dropped.masked_items + int(lengths[~chosen].sum()),
+    return Dropped(
+        short_itemsets=int(np.count_nonzero(short)),
+        short_items=int(lengths[short].sum()),
+        masked_itemsets=int(np.count_nonzero(~chosen)),
+        masked_items=int(lengths[~chosen].sum()),
     )
 
 

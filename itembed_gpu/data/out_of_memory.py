@@ -28,36 +28,26 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import checks
-from ..checks import Int32Array, Int64Array
+from ..checks import Float32Array, Int32Array, Int64Array
+from ..disk.files import disk_errors
 from ..disk.itemsets import KIND, is_packed, write_array, write_files
 from ..errors import DataError
 from ..sets import count_codes
 from .columns import label_values, new_categories, run_starts
 from .files import (
-    Columns,
-    Roles,
     check_rows,
     clean_csv,
     explain,
     find_files,
     import_polars,
-    known_separator,
     locate_row,
     scan_files,
     text_itemsets,
 )
-from .itemsets import (
-    Cutter,
-    Dropped,
-    Limits,
-    Numbering,
-    PackedItemsets,
-    choose_labels,
-    drop_duplicates,
-    make_limits,
-    offsets_dtype,
-)
+from .formats import COMPRESSIONS, Columns, Roles, known_separator, refuse_columns
+from .itemsets import Dropped, PackedItemsets, offsets_dtype
 from .loops import gather_runs, number_keys, renumber_more, scatter_rows
+from .packing import Cutter, Limits, Numbering, choose_labels, drop_duplicates, make_limits
 from .readers import (
     ReadItemsets,
     check_items,
@@ -66,9 +56,8 @@ from .readers import (
     read_integers,
     read_itemsets,
     read_weights,
-    refuse_columns,
 )
-from .spill_files import Column, Groups, Runs, WeightsArray, WorkFolder
+from .spill_files import Column, Groups, Runs, WorkFolder
 
 if TYPE_CHECKING:
     import polars
@@ -162,7 +151,7 @@ def pack_files(
         packed.save(path)
         return packed
     paths, format = files
-    with _disk_errors(path), WorkFolder(path) as work:
+    with disk_errors(path), WorkFolder(path) as work:
         if format == "text":
             reading = _read_text(paths, roles, separator, work, limits, memory)
             name = str(source)
@@ -207,7 +196,7 @@ def _estimate(paths: list[Path], format: str) -> int:
     """Guess the memory that it takes to read files at once."""
     total = 0
     for path in paths:
-        compressed = path.suffix.lower() in (".gz", ".xz", ".zst")
+        compressed = path.suffix.lower() in COMPRESSIONS
         growth = _GROWTH[format] * (_COMPRESSED_GROWTH if compressed else 1)
         total += path.stat().st_size * growth if path.exists() else 0
     return total
@@ -217,16 +206,6 @@ def _count_partitions(paths: list[Path], format: str, memory: int) -> int:
     """Choose a power of two: partitions of which each fits in memory several times."""
     wanted = 4 * _estimate(paths, format) // memory
     return min(max(8, 1 << wanted.bit_length()), _MOST_PARTITIONS)
-
-
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written: {error.strerror or error}; nothing was saved"
-        ) from error
 
 
 # Reading
@@ -485,7 +464,7 @@ class _Counts:
         firsts: Int64Array,
         lengths: Int64Array,
         codes: Int32Array,
-        weights: WeightsArray | None,
+        weights: Float32Array | None,
         limits: Limits,
         new_part: bool,
     ) -> None:

@@ -23,13 +23,9 @@ import numpy.typing as npt
 from ..checks import Int64Array
 from ..disk.itemsets import is_packed
 from ..errors import DataError, InputError
+from .columns import encode, group_rows, number, number_itemsets
 from .files import (
-    FORMATS,
-    SEPARATORS,
-    Columns,
     Locate,
-    Roles,
-    choose_columns,
     collect_files,
     find_files,
     import_polars,
@@ -37,15 +33,10 @@ from .files import (
     select,
     text_itemsets,
 )
-from .itemsets import (
-    Dropped,
-    Limits,
-    PackedItemsets,
-    make_limits,
-    pack_codes,
-    pack_columns,
-    pack_itemsets,
-)
+from .formats import FORMATS, SEPARATORS, Columns, Roles, choose_columns, refuse_columns
+from .itemsets import PackedItemsets
+from .matrices import pack_matrix
+from .packing import Limits, make_limits, pack_codes, pack_itemsets
 
 if TYPE_CHECKING:
     import polars
@@ -53,8 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "ReadItemsets", "read_itemsets"]
 
 
-# Columns of a matrix for each entry, from which on they are looked up and not counted.
-MAX_SPARSE = 64
 # As `weight`: what a sparse matrix holds.
 VALUES = "values"
 
@@ -226,7 +215,7 @@ def _read_object(source: Any, roles: Roles, limits: Limits) -> ReadItemsets:
     package = kind.__module__.partition(".")[0]
     name = f"a {package}.{kind.__name__}"
     if package == "scipy":
-        return _pack_matrix(source, roles, limits)
+        return _read_matrix(source, roles, limits)
     if package in ("polars", "pandas", "pyarrow"):
         polars = import_polars(name)
         identifiers: set[str] = set()
@@ -290,49 +279,13 @@ def _from_objects(name: str, key: Any, column: Any, wanted: bool) -> Any:
     return polars.Series(str(key), values, dtype=dtype)
 
 
-def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
-    """Pack the rows of a sparse matrix; entries that are stored twice are two items."""
-    from .columns import group_rows
-
+def _read_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
     if roles.itemset is not None or roles.item is not None or roles.weight not in (None, VALUES):
         raise InputError(
             "columns are asked for, but source is a sparse matrix, which has none; of it, weight "
             f"can be {VALUES!r}"
         )
-    if getattr(matrix, "format", "") == "csr":
-        codes, values = matrix.indices, matrix.data
-        lengths = np.diff(matrix.indptr).astype(np.int64)
-    else:
-        # Not by way of CSR, which would add up what is stored twice.
-        entries = matrix.tocoo()
-        kept, some = group_rows(entries.row.astype(np.int32))
-        lengths = np.zeros(matrix.shape[0], np.int64)
-        lengths[: len(some)] = some
-        order = slice(None) if kept is None else kept
-        codes, values = entries.col[order], entries.data[order]
-    num_zero = len(values) - int(np.count_nonzero(values))
-    if num_zero:
-        zero = values == 0
-        rows = np.repeat(np.arange(len(lengths)), lengths)
-        lengths = lengths - np.bincount(rows[zero], minlength=len(lengths))
-        codes, values = codes[~zero], values[~zero]
-    weights = None
-    if roles.weight is not None:
-        weights = values.astype(np.float32)
-        if not np.isfinite(weights).all():
-            entry = int(np.argmin(np.isfinite(weights)))
-            row = int(np.searchsorted(np.cumsum(lengths), entry, side="right"))
-            raise DataError(
-                f"source: row {row} of the matrix holds {values[entry]} in column "
-                f"{codes[entry]}; weights are finite numbers"
-            )
-    labels, places, num_place = None, codes, matrix.shape[1]
-    if num_place > MAX_SPARSE * (len(codes) + 1):
-        labels, places = np.unique(codes, return_inverse=True)
-        num_place = len(labels)
-    packed = pack_columns(
-        labels, places, lengths, num_place, limits, weights, Dropped(zero_items=num_zero)
-    )
+    packed = pack_matrix(matrix, limits, weighted=roles.weight is not None)
     return make_result(packed, f"a sparse matrix of {matrix.shape[0]:,} x {matrix.shape[1]:,}")
 
 
@@ -346,13 +299,6 @@ def _read_text(
     itemsets = chain.from_iterable(text_itemsets(path, separator) for path in paths)
     packed = pack_itemsets(itemsets, **limits._asdict())
     return make_result(packed, str(source))
-
-
-def refuse_columns(roles: Roles) -> None:
-    """Refuse names of columns, for text."""
-    for name in dataclasses.astuple(roles):
-        if name is not None:
-            raise InputError(f"column {name!r} is asked for, but text has no columns")
 
 
 # Tables
@@ -385,8 +331,6 @@ def read_itemset_ids(
     None for text and for tables of lists, whose itemsets have no names. Errors are those of
     `read_itemsets`.
     """
-    from .columns import number
-
     paths, format = find_files(source, format)
     if format == "text":
         return None
@@ -428,8 +372,6 @@ def _pack_frame(
 
     Items of bytes are UUIDs if `identifiers` says so.
     """
-    from .columns import encode, group_rows, number, number_itemsets
-
     if columns.lists:
         return _pack_lists(name, frame, columns, limits)
     if not identifiers:
@@ -453,8 +395,6 @@ def _pack_lists(
     name: str, frame: polars.DataFrame, columns: Columns, limits: Limits
 ) -> ReadItemsets:
     """Pack a table of which each row is an itemset."""
-    from .columns import number
-
     items, lengths, weights = explode_lists(name, frame, columns)
     labels, numbers = number(items)
     packed = pack_codes(labels, numbers, lengths, limits, weights)

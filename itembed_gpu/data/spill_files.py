@@ -1,4 +1,4 @@
-"""What is spilled to the disk while files larger than memory are packed: see `spilling`."""
+"""What is spilled to the disk while files larger than memory are packed: see `out_of_memory`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import Int32Array, Int64Array
+from ..checks import Float32Array, Int32Array, Int64Array
 from .loops import gather_runs
-
-WeightsArray = npt.NDArray[np.float32]
 
 _RUN = np.dtype([("high", "u8"), ("low", "u8"), ("first", "i8"), ("length", "i8")])
 
@@ -112,7 +110,7 @@ class Runs:
         firsts: Int64Array,
         lengths: Int64Array,
         codes: Int32Array,
-        weights: WeightsArray | None,
+        weights: Float32Array | None,
     ) -> None:
         """Spill the runs of a batch; their items follow each other in ``codes``."""
         partitions = (keys[1] & np.uint64(self.num_partition - 1)).astype(np.uint16)
@@ -129,7 +127,7 @@ class Runs:
         if self._weights is not None and weights is not None:
             self._weights.append(gather_runs(weights, starts, lengths, order))
 
-    def load(self, partition: int) -> tuple[npt.NDArray[Any], Int32Array, WeightsArray | None]:
+    def load(self, partition: int) -> tuple[npt.NDArray[Any], Int32Array, Float32Array | None]:
         """Read the runs of a partition, in the order of their rows, their items and weights."""
         runs, items = (
             [column.read(*bounds[n][partition : partition + 2]) for bounds in self._bounds]
@@ -171,7 +169,7 @@ class Groups:
         firsts: Int64Array,
         lengths: Int64Array,
         codes: Int32Array,
-        weights: WeightsArray | None,
+        weights: Float32Array | None,
         new_part: bool,
     ) -> None:
         """Spill itemsets, which follow those before, or begin a part."""
@@ -186,7 +184,7 @@ class Groups:
         else:
             self._parts[-1] = self._parts[-1]._replace(stop=self._firsts.size)
 
-    def merge(self, num_item: int) -> Iterator[tuple[Int32Array, Int64Array, WeightsArray | None]]:
+    def merge(self, num_item: int) -> Iterator[tuple[Int32Array, Int64Array, Float32Array | None]]:
         """Read all itemsets in the order of their first rows, about so many items at a time.
 
         Yields

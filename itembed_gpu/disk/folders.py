@@ -9,6 +9,7 @@ generations. Wherever it is interrupted, the folder is either as it was or as it
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import mmap
 import re
@@ -20,7 +21,7 @@ from typing import Any
 
 from ..checks import show
 from ..errors import DataError, InputError
-from .embeddings import replacing, sync, sync_folder
+from .files import replacing, sync, sync_folder
 
 # What one checksum stands for.
 BLOCK = 1 << 22
@@ -44,6 +45,9 @@ class Kind:
         For people: what such a folder holds.
     cure : str
         And what to do about one that is damaged.
+    checksum : {"crc32", "sha256"}
+        Each block of a file has a CRC-32, so that a file that is mapped can be compared as well;
+        or all of it one SHA-256.
     """
 
     index: str
@@ -52,6 +56,11 @@ class Kind:
     files: dict[str, str]
     what: str
     cure: str
+    checksum: str = "crc32"
+
+    @property
+    def _by_block(self) -> bool:
+        return self.checksum == "crc32"
 
     def write(
         self, folder: Path, files: dict[str, Callable[[Path], Any]], content: dict[str, Any]
@@ -71,7 +80,7 @@ class Kind:
         ------
         InputError
             The folder holds something else, which would be lost.
-        DataError
+        OSError
             The disk does not take it; the folder is as it was.
         """
         generation = self.next_generation(folder)
@@ -86,32 +95,34 @@ class Kind:
                 "format": self.format,
                 "version": self.version,
                 "generation": generation,
-                "block": BLOCK,
-                "files": {
-                    name: {"name": path.name, "size": path.stat().st_size, "crc32": checksums(path)}
-                    for name, path in paths.items()
-                },
+                **({"block": BLOCK} if self._by_block else {}),
+                "files": {name: self.describe(path) for name, path in paths.items()},
                 **content,
             }
             with replacing(folder / self.index) as file:
-                file.write(json.dumps(index).encode("ascii"))
-        except BaseException as error:
+                # The checksums of blocks may be many lines.
+                indent = None if self._by_block else 2
+                file.write(json.dumps(index, indent=indent).encode("ascii"))
+        except BaseException:
             # Ctrl-C may come when the index is in its place already.
             if not self._is_current(folder, generation):
                 for path in paths.values():
                     with contextlib.suppress(OSError):
                         path.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                reason = error.strerror or error
-                raise DataError(
-                    f"{folder}: cannot be written: {reason}; nothing was saved"
-                ) from error
             raise
         self._sweep(folder, {path.name for path in paths.values()})
+
+    def describe(self, path: Path) -> dict[str, Any]:
+        """Return what the index says of a file: its name, its size and its checksums."""
+        found = checksums(path) if self._by_block else _digest(path)
+        return {"name": path.name, "size": path.stat().st_size, self.checksum: found}
 
     def read_index(self, folder: Path) -> dict[str, Any]:
         """Return the index. Raises `DataError` if it cannot be used."""
         path = folder / self.index
+        if not folder.is_dir():
+            reason = "not a folder" if folder.exists() else "no such folder"
+            raise DataError(f"{folder}: {reason}; name a folder of {self.what}")
         try:
             index = json.loads(path.read_bytes())
         except FileNotFoundError:
@@ -127,8 +138,9 @@ class Kind:
                 f"{path}: is of version {show(index.get('version'))}, where this itembed_gpu reads "
                 f"version {self.version}; upgrade itembed_gpu, or {self.cure}"
             )
-        whole = type(index.get("generation")) is int and type(index.get("block")) is int
-        if not whole or index["block"] < 1 or not isinstance(index.get("files"), dict):
+        block = index.get("block") if self._by_block else BLOCK
+        whole = type(index.get("generation")) is int and type(block) is int and block > 0
+        if not whole or not isinstance(index.setdefault("files", {}), dict):
             raise DataError(f"{path}: lacks its generation, block or files; {self.cure}")
         return index
 
@@ -139,7 +151,8 @@ class Kind:
             path: Path = folder / record["name"]
             size = record["size"]
             known = self._is_file(path.name) and path.parent == folder
-            if not known or name not in self.files or not isinstance(record["crc32"], list):
+            has_sum = isinstance(record[self.checksum], list | str)
+            if not known or name not in self.files or not has_sum:
                 raise TypeError
         except (KeyError, TypeError):
             raise DataError(
@@ -158,8 +171,12 @@ class Kind:
 
     def verify(self, path: Path, index: dict[str, Any], name: str) -> None:
         """Raise a `DataError` that names the first block that differs from its checksum."""
-        size = index["block"]
         try:
+            if not self._by_block:
+                if _digest(path) != index["files"][name]["sha256"]:
+                    raise DataError(f"{path}: was altered after it was saved; {self.cure}")
+                return
+            size = index["block"]
             with path.open("rb") as file:
                 self._compare(iter(lambda: file.read(size), b""), path, index, name)
         except OSError as error:
@@ -236,3 +253,8 @@ def checksums(path: Path) -> list[int]:
     """CRC-32 of each block of a file."""
     with path.open("rb") as file:
         return [zlib.crc32(block) for block in iter(lambda: file.read(BLOCK), b"")]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

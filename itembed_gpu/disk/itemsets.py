@@ -29,8 +29,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from .embeddings import decode_labels, encode_labels
+from .files import disk_errors
 from .folders import Kind
+from .labels import decode_labels, encode_labels
 
 _DTYPES = {
     "indices": (np.int32,),
@@ -95,11 +96,12 @@ def write_files(
 ) -> None:
     """Do the same with what writes the file of each array, which need not be in memory."""
     encoded = encode_labels(labels)
-    KIND.write(
-        folder,
-        {**files, "labels": lambda path: path.write_bytes(encoded)},
-        {"dropped": dropped},
-    )
+    with disk_errors(folder):
+        KIND.write(
+            folder,
+            {**files, "labels": lambda path: path.write_bytes(encoded)},
+            {"dropped": dropped},
+        )
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:

@@ -16,21 +16,20 @@ from ..errors import InputError
 from ..metrics import precision
 from ..objective.arrays import noise_weights
 from ..objective.options import resolve_seed
+from ..ranking.priors import log_shares, rank
 from ..ranking.top_n import pool_rows
+from ..ranking.vectors import CHUNK
 from ..sets import distinct_items
 from ..training.tables import initialize_syn
 from ..training.tasks import SupervisedTask
 from .embeddings import Embeddings
-from .estimator import (
-    CHUNK,
-    Estimator,
+from .estimator import Estimator
+from .known import (
     ObjectArray,
     as_packed,
     find_rows,
     labels_at,
-    log_shares,
     only_known,
-    rank,
     with_new_labels,
 )
 

@@ -15,18 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import integer, on_host, show, vector
-from ..disk.embeddings import read_folder, write_folder, write_word2vec
+from ..disk.embeddings import read_folder, write_folder
+from ..disk.labels import write_word2vec
 from ..errors import DataError, InputError, UnknownLabelError
+from ..ranking.cosine import nearest_rows
 
 Label: TypeAlias = Hashable
 Neighbours: TypeAlias = list[tuple[Any, float]]
 """(label, cosine) pairs, best first."""
-
-SCORE_BUDGET = 64 * 2**20
-"""Bytes of the block of scores that `Embeddings.similar` fills at a time."""
-
-CHUNK_ELEMENTS = 2**21
-"""Elements of a table that are read, gathered or converted at a time."""
 
 _MANY = (list, np.ndarray)  # what holds labels; a tuple may be a label itself
 
@@ -224,22 +220,22 @@ class Embeddings:
         Notes
         -----
         Memory beyond the answer: the query vectors, two numbers a candidate,
-        and `SCORE_BUDGET` bytes of scores, or one row of them where a row
-        takes more.
+        and 64 MiB of scores, or one row of them where a row takes more.
         """
         n = integer("n", n, 1)
         targets, own, many = self._targets(query)
         candidates = None if items is None else np.unique(self._rows(_listed(items)))
-        barred = _columns(self._rows([] if exclude is None else _listed(exclude)), candidates)
-        found: list[Neighbours] = []
-        for start, block in self._score_blocks(targets, candidates):
-            block[:, barred] = -np.inf
-            for query_row, scores in enumerate(block, start):
-                if own is not None:
-                    scores[_columns(own[query_row : query_row + 1], candidates)] = -np.inf
-                columns = _shortlist(scores, n, self.dimension)
-                rows = columns if candidates is None else candidates[columns]
-                found.append(self._ranked(targets[query_row], rows, n))
+        found = [
+            list(zip((self._labels[row] for row in rows.tolist()), scores.tolist(), strict=True))
+            for rows, scores in nearest_rows(
+                targets,
+                self.vectors,
+                n,
+                candidates=candidates,
+                barred=self._rows([] if exclude is None else _listed(exclude)),
+                own=own,
+            )
+        ]
         return found if many else found[0]
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -403,58 +399,6 @@ class Embeddings:
             )
         return _float32("query", np.atleast_2d(query)), None, query.ndim == 2
 
-    def _score_blocks(
-        self, targets: NDArray[np.float32], candidates: NDArray[np.intp] | None
-    ) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Screening scores of the candidates, some queries at a time: (first query, block).
-
-        Every block is a view of one array, which the caller may write to.
-        """
-        # Not kept from call to call: the table may be one that is being trained in place.
-        norms = np.empty(len(self) if candidates is None else len(candidates))
-        for part, vectors in self._chunks(candidates):
-            norms[part] = _row_norms(vectors)
-        # Products of ordinary rows are safe in float32; of extreme ones, only in float64.
-        ordinary = bool(np.all((norms == 0) | ((norms > 1e-15) & (norms < 1e15))))
-        dtype = np.dtype(np.float32 if ordinary else np.float64)
-        inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0).astype(dtype)
-        tile = max(1, SCORE_BUDGET // (dtype.itemsize * max(1, len(norms))))
-        buffer = np.empty((min(tile, len(targets)), len(norms)), dtype)
-        for start in range(0, len(targets), tile):
-            queries = targets[start : start + tile]
-            lengths = _row_norms(queries)[:, None]
-            units = (queries / np.where(lengths > 0, lengths, 1)).astype(dtype)
-            block = buffer[: len(units)]
-            for part, vectors in self._chunks(candidates):
-                np.matmul(units, vectors.astype(dtype, copy=False).T, out=block[:, part])
-                block[:, part] *= inverse[part]
-            yield start, block
-
-    def _ranked(self, target: NDArray[np.float32], rows: NDArray[np.intp], n: int) -> Neighbours:
-        """The best n of `rows`, scored in float64.
-
-        Each row is summed by itself, so that equal vectors score equal wherever
-        they stand, as they need not in a matrix product.
-        """
-        query = target.astype(np.float64)
-        scores = np.empty(len(rows))
-        for part, chunk in self._chunks(rows):
-            vectors = chunk.astype(np.float64)
-            norms = np.sqrt((vectors * vectors).sum(axis=1)) * np.sqrt((query * query).sum())
-            scores[part] = (vectors * query).sum(axis=1) / np.where(norms > 0, norms, 1)
-        scores = np.clip(scores, -1, 1)  # rounding makes a cosine of 1.0000000000000002
-        best = np.argsort(-scores, kind="stable")[:n]
-        labels = [self._labels[row] for row in rows[best].tolist()]
-        return list(zip(labels, scores[best].tolist(), strict=True))
-
-    def _chunks(self, rows: NDArray[np.intp] | None) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """The vectors of these rows, or of all, some at a time: (which of them, vectors)."""
-        length = len(self) if rows is None else len(rows)
-        step = max(1, CHUNK_ELEMENTS // self.dimension)
-        for start in range(0, length, step):
-            part = slice(start, min(start + step, length))
-            yield part, self.vectors[part if rows is None else rows[part]]
-
 
 # ------------------------------------------------------------------ arguments
 
@@ -569,37 +513,3 @@ def _json_copy(value: dict[str, Any], name: str = "metadata") -> dict[str, Any]:
             f"{name}: {error}; keep to dict, list, str, bool, None and finite numbers"
         ) from error
     return copy
-
-
-# ----------------------------------------------------------------- neighbours
-
-
-def _columns(rows: NDArray[np.intp], candidates: NDArray[np.intp] | None) -> NDArray[np.intp]:
-    """Where `rows` stand among the sorted candidates, without those that do not."""
-    if candidates is None:
-        return rows
-    first, end = (np.searchsorted(candidates, rows, side) for side in ("left", "right"))
-    return first[first < end]
-
-
-def _row_norms(table: NDArray[np.float32]) -> NDArray[np.float64]:
-    norms: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", table, table)).astype(np.float64)
-    # Squares under- or overflow float32 here; and only float64 tells tiny from zero.
-    extreme = ~((norms > 1e-15) & (norms < 1e15))
-    if extreme.any():
-        rows = table[extreme].astype(np.float64)
-        norms[extreme] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    return norms
-
-
-def _shortlist(scores: NDArray[Any], n: int, dimension: int) -> NDArray[np.intp]:
-    """Columns, ascending, that hold the best n of the scores and whatever may tie with them.
-
-    A screening score is off by less than half the margin: of the rounding unit
-    (eps / 2), D in the dot product, D / 2 in the norm, and a few in the scaling.
-    """
-    cut = -2.0  # below any cosine, above the -inf of what is left out
-    if n < len(scores):
-        margin = (2 * dimension + 8) * float(np.finfo(scores.dtype).eps)
-        cut = max(cut, float(np.partition(scores, -n)[-n]) - margin)
-    return np.flatnonzero(scores >= cut)

@@ -16,22 +16,21 @@ from ..data.itemsets import PackedItemsets
 from ..errors import InputError
 from ..metrics import evaluate, leave_last_out
 from ..objective.options import resolve_seed
+from ..ranking.priors import log_shares, rank
 from ..ranking.top_n import pool_rows, top_n
+from ..ranking.vectors import unit_rows
 from ..training.checkpoints import stored_seed
 from ..training.tables import initialize_syn
 from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
 from .embeddings import Embeddings, _listed
-from .estimator import (
-    Estimator,
+from .estimator import Estimator
+from .known import (
     KnownItemsets,
     ObjectArray,
     as_packed,
     find_rows,
     labels_at,
-    log_shares,
     only_known,
-    rank,
-    unit_rows,
     with_new_labels,
 )
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import checks
-from ..disk.embeddings import replacing
+from ..disk.files import replacing
 from ..errors import InputError, MissingExtraError
 from ..ranking.vectors import normalize
 from ..training.loop import History

@@ -24,7 +24,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numba
 import numpy as np
@@ -157,7 +157,7 @@ def top_n(
         losers=_sorted_rows("losers", losers, num_query, num_row),
         n=n,
     )
-    device = _device_of(queries, table)
+    device = checks.device_of(queries, table)
     best = _rank_on_cpu(problem, num_threads) if device is None else _rank_on(device, problem)
     return _padded(*best, n)
 
@@ -220,7 +220,7 @@ def pool_rows(
         factors = np.empty(0, dtype=np.float32)
     else:
         factors = checks.weights("weights", weights, len(given))[first:last]
-    device = _device_of(table)
+    device = checks.device_of(table)
     bounds = bounds - first
     if device is None:
         pooled = _pool_on_cpu(table, rows, bounds, factors, _num_threads(num_threads))
@@ -332,11 +332,6 @@ def _num_threads(value: int | None) -> int:
     return checks.integer("num_threads", value, 1)
 
 
-def _device_of(*arrays: Any) -> int | None:
-    """Return the number of the GPU on which the first array lies that is not on the host."""
-    return next((int(a.device.id) for a in arrays if checks.on_device(a)), None)
-
-
 # -------------------------------------------------------------------- problem
 
 
@@ -441,6 +436,27 @@ def _share_range(
     _share(some, range(0, length, size), num_threads)
 
 
+class _Asked(NamedTuple):
+    """Queries, their norms, and their packed rows."""
+
+    queries: Float32Array
+    norms: Float64Array
+    excluded: Int32Array
+    excluded_offsets: Int64Array
+    losers: Int32Array
+    loser_offsets: Int64Array
+
+
+class _Tile(NamedTuple):
+    """Some rows of a table: their numbers, vectors and bias, and the largest norm and bias."""
+
+    rows: Int64Array
+    vectors: Float32Array
+    bias: Float32Array
+    norm: float
+    largest_bias: float
+
+
 def _rank_on_cpu(problem: _Problem, num_threads: int) -> tuple[Float32Array, Int64Array]:
     """Return scores and ties of the best rows of each query, a heap each."""
     # Read-only arrays would be compiled for once more.
@@ -452,31 +468,27 @@ def _rank_on_cpu(problem: _Problem, num_threads: int) -> tuple[Float32Array, Int
     ties = np.full((num_query, problem.width), FREE, dtype=np.int64)
     if not num_query:
         return scores, ties
-    bias, tile_bias = problem.bias, np.empty(0, dtype=np.float32)
+    asked = _Asked(queries, norms, *problem.exclude, *problem.losers)
     buffer = np.empty(min(num_query, QUERY_TILE) * min(ROW_TILE, len(table)), dtype=np.float32)
     for rows in problem.tiles(ROW_TILE):
-        tile = np.empty((len(rows), table.shape[1]), dtype=np.float32)
-        norm, wrong = _call(_copy_tile, table, rows, tile)
+        vectors = np.empty((len(rows), table.shape[1]), dtype=np.float32)
+        norm, wrong = _call(_copy_tile, table, rows, vectors)
         _check_row(wrong)
-        if bias is not None:
-            tile_bias = bias[rows]
-        largest_bias = float(np.abs(tile_bias).max(initial=0))
-        _check_range(norms.max(), norm, largest_bias)
+        bias = np.empty(0, np.float32) if problem.bias is None else problem.bias[rows]
+        tile = _Tile(rows, vectors, bias, norm, float(np.abs(bias).max(initial=0)))
+        _check_range(norms.max(), norm, tile.largest_bias)
         for first in range(0, num_query, QUERY_TILE):
             block = queries[first : first + QUERY_TILE]
             screen = buffer[: len(block) * len(rows)].reshape(len(block), len(rows))
             with np.errstate(all="ignore"):  # some libraries raise flags for no reason
-                np.matmul(block, tile.T, out=screen)
+                np.matmul(block, vectors.T, out=screen)
             _share_range(
-                functools.partial(
-                    _call, _scan, screen, first, queries, norms, tile, tile_bias, rows,
-                    norm, largest_bias, *problem.exclude, *problem.losers, scores, ties,
-                ),
+                functools.partial(_call, _scan, screen, first, asked, tile, scores, ties),
                 len(block),
                 len(rows),
                 num_threads,
                 SCORES_PER_THREAD,
-            )  # fmt: skip
+            )
     return scores, ties
 
 
@@ -543,8 +555,9 @@ def _next_block(scores: Float32Array, bias: Float32Array, begin: int, cut: np.fl
 
 
 @register_jitable
-def _contains(items: Int32Array, start: int, stop: int, row: int) -> bool:
-    """Whether a row is among some that are sorted."""
+def _contains(items: Int32Array, offsets: Int64Array, query: int, row: int) -> bool:
+    """Whether a row is among those of a query, which are sorted."""
+    start, stop = offsets[query], offsets[query + 1]
     while start < stop:
         middle = (start + stop) >> 1
         if items[middle] < row:
@@ -583,53 +596,48 @@ def _replace_worst(scores: Float32Array, ties: Int64Array, score: np.float32, ti
 def _scan(
     screen: Float32Array,
     first: int,
-    queries: Float32Array,
-    norms: Float64Array,
-    tile: Float32Array,
-    bias: Float32Array,
-    rows: Int64Array,
-    tile_norm: float,
-    largest_bias: float,
-    exclude: Int32Array,
-    exclude_offsets: Int64Array,
-    losers: Int32Array,
-    loser_offsets: Int64Array,
+    asked: _Asked,
+    tile: _Tile,
     best_scores: Float32Array,
     best_ties: Int64Array,
     start: int,
     stop: int,
 ) -> None:
-    """Let the rows of a tile into the heaps of some of the queries that it was scored for."""
-    num_row, dim = tile.shape
+    """Let the rows of a tile into the heaps of some of the queries that it was scored for.
+
+    ``screen`` holds the scores of the queries from ``first`` on; of these, from ``start`` to
+    ``stop`` are looked at.
+    """
+    num_row, dim = tile.vectors.shape
     for i in range(start, stop):
         query = first + i
         scores, heap, heap_ties = screen[i], best_scores[query], best_ties[query]
-        margin = _margin(norms[query] * tile_norm, largest_bias, dim)
+        margin = _margin(asked.norms[query] * tile.norm, tile.largest_bias, dim)
         begin = 0
         while begin < num_row:
-            cut = _cut(heap[0], heap_ties[0], rows[begin], margin)
-            begin = _next_block(scores, bias, begin, cut)
+            cut = _cut(heap[0], heap_ties[0], tile.rows[begin], margin)
+            begin = _next_block(scores, tile.bias, begin, cut)
             end = min(begin + BLOCK, num_row)
             for j in range(begin, end):
                 rough = scores[j]
-                if len(bias):
-                    rough += bias[j]
+                if len(tile.bias):
+                    rough += tile.bias[j]
                 if not rough > cut:
                     continue
-                row = rows[j]
-                if _contains(exclude, exclude_offsets[query], exclude_offsets[query + 1], row):
+                row = tile.rows[j]
+                if _contains(asked.excluded, asked.excluded_offsets, query, row):
                     continue
                 total = 0.0
                 for d in range(dim):
-                    total += np.float64(queries[query, d]) * np.float64(tile[j, d])
-                if len(bias):
-                    total += np.float64(bias[j])
+                    total += np.float64(asked.queries[query, d]) * np.float64(tile.vectors[j, d])
+                if len(tile.bias):
+                    total += np.float64(tile.bias[j])
                 score, tie = np.float32(total), row
-                if _contains(losers, loser_offsets[query], loser_offsets[query + 1], row):
+                if _contains(asked.losers, asked.loser_offsets, query, row):
                     tie += LOSES
                 if _is_worse(heap[0], heap_ties[0], score, tie):
                     _replace_worst(heap, heap_ties, score, tie)
-                    cut = _cut(heap[0], heap_ties[0], rows[begin], margin)
+                    cut = _cut(heap[0], heap_ties[0], tile.rows[begin], margin)
             begin = end
 
 

@@ -12,10 +12,13 @@ import reprlib
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import on_host
+from ..checks import Float32Array, on_host
 from ..errors import InputError
 
-__all__ = ["norm", "normalize", "softmax"]
+__all__ = ["norm", "normalize", "softmax", "unit_rows"]
+
+# Values of a table, or scores, that are worked on at a time.
+CHUNK = 1 << 22
 
 
 # inf - inf is replaced, a difference beyond the range is as good as -inf, and a
@@ -133,6 +136,15 @@ def normalize(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
     lengths = _length(scaled)
     unit = scaled / np.where(lengths == 0, 1, lengths)
     return unit.astype(array.dtype, copy=False)
+
+
+def unit_rows(table: Float32Array) -> Float32Array:
+    """Return a copy of a table with rows of length 1; zeros stay."""
+    unit = np.empty_like(table)
+    step = max(1, CHUNK // table.shape[1])
+    for start in range(0, len(table), step):
+        unit[start : start + step] = normalize(table[start : start + step])
+    return unit
 
 
 def _real(x: npt.ArrayLike) -> npt.NDArray[np.floating]:

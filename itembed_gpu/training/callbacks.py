@@ -6,7 +6,6 @@ What they find they write to `EpochRecord.metrics`, where later callbacks, and
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -257,7 +256,7 @@ class EarlyStopping:
             raise InputError("there are no tables to restore; call it only where training failed")
         with deferred_interrupt():
             for table, values in self._kept:
-                with _device_of(table):
+                with checks.using_device_of(table):
                     table[...] = values
 
     def _measure(self, state: TrainState) -> float | None:
@@ -293,7 +292,7 @@ class EarlyStopping:
         # Interrupted in between, they would be of two epochs.
         with deferred_interrupt():
             for table, values in self._kept:
-                with _device_of(table):
+                with checks.using_device_of(table):
                     values[...] = table
 
 
@@ -324,7 +323,7 @@ def _tables(task: Any) -> list[Any]:
 
 
 def _copy(table: Any) -> Any:
-    with _device_of(table):
+    with checks.using_device_of(table):
         return table.copy()
 
 
@@ -333,14 +332,9 @@ def _like(table: Any, values: Any) -> Any:
     if not checks.on_device(table):
         return values
     copy = _copy(table)
-    with _device_of(table):
+    with checks.using_device_of(table):
         copy.set(values)
     return copy
-
-
-def _device_of(table: Any) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which an array can be copied: CuPy works on its current device."""
-    return table.device if checks.on_device(table) else contextlib.nullcontext()
 
 
 def _note(record: EpochRecord, name: Any, value: Any) -> float:

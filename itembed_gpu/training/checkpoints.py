@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from .. import checks
 from ..backends.protocol import Tally
+from ..disk.files import Tensors, disk_errors, read_tensors, write_tensors
 from ..disk.folders import Kind
 from ..errors import DataError, InputError
 from ..objective.options import DEPRECATED, Options
@@ -39,8 +40,6 @@ KIND = Kind(
 )
 # Items and offsets at both ends of the packed arrays that tell one job from another.
 _ENDS = 4096
-
-Tensors = dict[str, npt.NDArray[Any]]
 
 
 @dataclasses.dataclass
@@ -135,7 +134,7 @@ class Checkpoints:
         self._check_job(index.get("job"))
         path = KIND.locate(self.folder, index, "tensors")
         KIND.verify(path, index, "tensors")
-        tensors = _read_tensors(path)
+        tensors = read_tensors(path, KIND.cure)
         tables = self._tables()
         try:
             place = Place(**index["place"])
@@ -218,9 +217,10 @@ class Checkpoints:
 
         def work() -> None:
             try:
-                KIND.write(
-                    self.folder, {"tensors": lambda path: _write_tensors(path, tensors)}, content
-                )
+                with disk_errors(self.folder):
+                    KIND.write(
+                        self.folder, {"tensors": lambda path: write_tensors(path, tensors)}, content
+                    )
             except BaseException as error:
                 self._error = error
 
@@ -343,23 +343,3 @@ def _copied(table: Any) -> npt.NDArray[Any]:
             return table.get()  # type: ignore[no-any-return]
     copy: npt.NDArray[Any] = np.array(table, order="C")
     return copy
-
-
-def _write_tensors(path: Path, tensors: Tensors) -> None:
-    from safetensors.numpy import save_file
-
-    path.touch()
-    mode = path.stat().st_mode
-    save_file(tensors, path)
-    path.chmod(mode)  # safetensors makes its files private to their owner, whatever the umask
-
-
-def _read_tensors(path: Path) -> Tensors:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        tensors: Tensors = load_file(path)
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); {KIND.cure}") from error
-    return tensors

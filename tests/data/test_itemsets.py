@@ -11,15 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itembed_gpu.data import itemsets as module
-from itembed_gpu.data.itemsets import (
-    Dropped,
-    Limits,
-    PackedItemsets,
-    offsets_dtype,
-    pack_codes,
-    pack_itemsets,
-    prune_itemsets,
-)
+from itembed_gpu.data.itemsets import Dropped, PackedItemsets, offsets_dtype
+from itembed_gpu.data.packing import Limits, pack_codes, pack_itemsets, prune_itemsets
 from itembed_gpu.errors import InputError
 
 # Few enough that labels repeat; 1, 1.0 and True are one label.

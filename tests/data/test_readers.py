@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itembed_gpu.data import columns
-from itembed_gpu.data.itemsets import pack_itemsets
+from itembed_gpu.data.packing import pack_itemsets
 from itembed_gpu.data.readers import FORMATS, read_itemsets
 from itembed_gpu.errors import DataError, InputError, MissingExtraError
 
@@ -608,6 +608,18 @@ class TestSparse:
         lost = packed.dropped
         assert (lost.items_read, lost.zero_items, lost.duplicate_items) == (5, 1, 1)
         assert read_itemsets(matrix).weights is None
+
+    def test_what_is_stored_twice_is_two_items(self):
+        rows, items = [1, 0, 1, 0, 1], [5, 3, 2, 3, 5]
+        matrix = self.sparse.coo_array((np.ones(5), (rows, items)), shape=(2, 6))
+        packed = read_itemsets(matrix)
+        assert unpack(packed) == [[3, 3], [5, 2, 5]]
+        assert packed.counts.tolist() == [2, 2, 1]
+        assert (packed.dropped.items_read, packed.dropped.duplicate_items) == (5, 0)
+        once = read_itemsets(matrix, weight="values", duplicates="sum")
+        assert unpack(once) == [[3], [5, 2]]
+        assert once.weights.tolist() == [2, 2, 1]
+        assert (once.dropped.items_read, once.dropped.duplicate_items) == (5, 2)
 
     def test_weights_must_be_finite(self):
         matrix = self.sparse.csr_array(([1.0, np.nan], [0, 3], [0, 1, 2]))

@@ -21,7 +21,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itembed_gpu.disk import embeddings as storage
+from itembed_gpu.disk.embeddings import KIND
+from itembed_gpu.disk.folders import Kind
 from itembed_gpu.errors import DataError, InputError
 from itembed_gpu.models.embeddings import Embeddings
 
@@ -249,19 +250,19 @@ def test_a_process_that_dies_while_it_saves(tmp_path):
 
 def test_load_survives_a_save_that_ends_meanwhile(tmp_path, monkeypatch):
     example(seed=1).save(tmp_path)
-    read_index = storage._read_index
+    read_index = Kind.read_index
     reads = []
 
-    def read_then_overwritten(folder):
-        index = read_index(folder)
+    def read_then_overwritten(self, folder):
+        index = read_index(self, folder)
         reads.append(index["generation"])
         if len(reads) == 1:
-            monkeypatch.setattr(storage, "_read_index", read_index)
+            monkeypatch.setattr(Kind, "read_index", read_index)
             example(seed=2).save(folder)
-            monkeypatch.setattr(storage, "_read_index", read_then_overwritten)
+            monkeypatch.setattr(Kind, "read_index", read_then_overwritten)
         return index
 
-    monkeypatch.setattr(storage, "_read_index", read_then_overwritten)
+    monkeypatch.setattr(Kind, "read_index", read_then_overwritten)
     assert same(Embeddings.load(tmp_path), example(seed=2))
     assert reads[0] == 1
     assert reads[-1] == 2
@@ -311,7 +312,7 @@ def test_save_refuses_what_is_not_its_own(tmp_path):
     file.write_text("mine")
     with pytest.raises(InputError, match="is a file"):
         example().save(file)
-    with pytest.raises(InputError, match="holds 'file', which no save wrote"):
+    with pytest.raises(InputError, match="holds 'file', which is not of embeddings"):
         example().save(tmp_path)
     assert listing(tmp_path) == ["file"]
     assert file.read_text() == "mine"
@@ -434,7 +435,7 @@ def test_load_checks_labels_even_when_the_checksum_agrees(tmp_path, text, words)
     Embeddings([1, 2], table(2)).save(tmp_path)
     (file,) = tmp_path.glob("labels-*")
     file.write_text(text)
-    edit(tmp_path, lambda index: index["files"]["labels"].update(storage._described(file)))
+    edit(tmp_path, lambda index: index["files"]["labels"].update(KIND.describe(file)))
     refused(tmp_path, str(tmp_path), words)
 
 
@@ -450,7 +451,7 @@ def test_load_checks_vectors_even_when_the_checksum_agrees(tmp_path, content, wo
     Embeddings([1, 2], table(2)).save(tmp_path)
     (file,) = tmp_path.glob("vectors-*")
     file.write_bytes(content)
-    edit(tmp_path, lambda index: index["files"]["vectors"].update(storage._described(file)))
+    edit(tmp_path, lambda index: index["files"]["vectors"].update(KIND.describe(file)))
     refused(tmp_path, str(tmp_path), words)
 
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itembed_gpu.data.itemsets import PackedItemsets, pack_itemsets
+from itembed_gpu.data.itemsets import PackedItemsets
+from itembed_gpu.data.packing import pack_itemsets
 from itembed_gpu.data.readers import read_itemsets
 from itembed_gpu.disk.folders import BLOCK, Kind
 from itembed_gpu.disk.itemsets import KIND, verify_packed

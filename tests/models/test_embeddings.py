@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itembed_gpu.errors import InputError, UnknownLabelError
-from itembed_gpu.models import embeddings as module
 from itembed_gpu.models.embeddings import Embeddings
+from itembed_gpu.ranking import cosine
 
 
 def table(n, dimension=4, seed=0):
@@ -230,20 +230,20 @@ def test_tiles_stay_under_the_budget_and_change_nothing(monkeypatch):
     queries, items = emb.labels[:50], emb.labels[20:220]
     whole = emb.similar(queries, 5), emb.similar(queries, 5, items=items)
     blocks = []
-    score_blocks = Embeddings._score_blocks
+    score_blocks = cosine._score_blocks
 
-    def spied(self, *arguments):
-        for start, block in score_blocks(self, *arguments):
+    def spied(*arguments):
+        for start, block in score_blocks(*arguments):
             blocks.append(block.nbytes)
             yield start, block
 
-    monkeypatch.setattr(Embeddings, "_score_blocks", spied)
-    monkeypatch.setattr(module, "SCORE_BUDGET", 5000)
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr(cosine, "_score_blocks", spied)
+    monkeypatch.setattr(cosine, "SCORE_BUDGET", 5000)
+    monkeypatch.setattr(cosine, "CHUNK", 100)
     assert (emb.similar(queries, 5), emb.similar(queries, 5, items=items)) == whole
     assert len(blocks) == math.ceil(50 / 4) + math.ceil(50 / 6)
     assert max(blocks) <= 5000
-    monkeypatch.setattr(module, "SCORE_BUDGET", 1)  # less than a row: a row at a time
+    monkeypatch.setattr(cosine, "SCORE_BUDGET", 1)  # less than a row: a row at a time
     assert emb.similar(queries, 5) == whole[0]
 
 

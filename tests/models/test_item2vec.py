@@ -24,8 +24,8 @@ from itembed_gpu.cli.evaluation import measure
 from itembed_gpu.errors import DataError, DivergenceError, InputError, UnknownLabelError
 from itembed_gpu.metrics import given_split
 from itembed_gpu.models import estimator
-from itembed_gpu.models.estimator import rank
 from itembed_gpu.models.item2vec import Item2Vec
+from itembed_gpu.ranking.priors import rank
 from itembed_gpu.training.tasks import itemset_task
 
 SETTINGS = {
@@ -252,6 +252,21 @@ def test_rows_of_a_sparse_matrix_are_itemsets():
     assert few.transform(matrix).shape == (4, DIM)
     labels, _ = few.recommend(matrix, n=2)
     assert labels.shape == (4, 2)
+
+
+def test_what_a_sparse_matrix_stores_twice_is_two_items():
+    rows, items = [1, 0, 1, 0, 1, 1], [2, 3, 2, 3, 1, 4]
+    values = np.array([1, 1, 1, 1, 1, 0])
+    coo = scipy.sparse.coo_array((values, (rows, items)), shape=(2, 5))
+    csr = scipy.sparse.csr_array((values, [3, 3, 1, 2, 2, 4], [0, 2, 6]), shape=(2, 5))
+    models = [Item2Vec(**{**SETTINGS, "epochs": 1}).fit(matrix) for matrix in (coo, csr)]
+    for model in models:
+        # Columns as frequent as each other stand in their order.
+        assert model.labels_ == [2, 3, 1]
+        assert model.counts_.tolist() == [2, 2, 1]
+        lost = model.dropped_
+        assert (lost.items_read, lost.zero_items, lost.duplicate_items) == (6, 1, 0)
+    np.testing.assert_array_equal(models[0].syn0_, models[1].syn0_)
 
 
 def test_tables_of_more_columns_and_weights_without_lists_are_refused():

@@ -267,7 +267,7 @@ def test_the_libraries_are_an_extra(tmp_path, monkeypatch, library):
 def test_pyplot_is_left_alone(tmp_path):
     script = f"""
 import sys
-from itembed_gpu import plots
+from itembed_gpu.models import plots
 assert "matplotlib" not in sys.modules
 from itembed_gpu.training.loop import EpochRecord, History
 plots.plot_history(History([EpochRecord(0, 1.0, 1, 1.0, 1.0)]), {str(tmp_path / "a.png")!r})

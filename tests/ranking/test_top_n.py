@@ -70,7 +70,7 @@ def brute_force(queries, table, n, bias=None, exclude=None, candidates=None, los
 def rank_with_arrays(queries, table, n, *, num_score=50, **options):
     """Take the path of a device, with NumPy in the place of CuPy."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "_device_of", lambda *arrays: 0)
+        patch.setattr(ranking.checks, "device_of", lambda *arrays: 0)
         patch.setattr(
             ranking, "_rank_on", lambda _, problem: ranking._rank_with(np, problem, num_score)
         )

@@ -277,7 +277,7 @@ def test_a_full_disk_is_told_and_leaves_the_one_before(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("itembed_gpu.training.checkpoints._write_tensors", full)
+        patch.setattr("itembed_gpu.training.checkpoints.write_tensors", full)
         with pytest.raises(DataError, match="No space left on device; nothing was saved"):
             run(unsupervised(), tmp_path, resume=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -1,0 +1,68 @@
+"""Rankings also for queries that nothing is known of: by a prior of the rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checks import Float32Array, Int64Array
+from ..sets import Packed, choose_sets
+from .top_n import top_n
+
+__all__ = ["log_shares", "rank"]
+
+
+def rank(
+    queries: Any,
+    table: Any,
+    n: int,
+    known: npt.NDArray[np.bool_],
+    prior: npt.NDArray[Any],
+    *,
+    candidates: npt.NDArray[Any] | None = None,
+    losers: Packed | None = None,
+    num_threads: int | None = None,
+    **options: Any,
+) -> tuple[Int64Array, Float32Array]:
+    """Return the n best rows of a table for each query, by `top_n`.
+
+    Parameters
+    ----------
+    queries : float32 (q, D)
+    table : float32 (num_row, D)
+    n : int
+    known : bool (q,)
+        Whether there is something to answer a query from. The others get the rows with
+        the highest prior, and that as their scores.
+    prior : float (num_row,)
+    candidates, num_threads, **options
+        As of `top_n`.
+    losers : (int32, int64), optional
+        Packed rows that lose every tie, of scores as of priors.
+    """
+    rows, scores = top_n(
+        queries, table, n, candidates=candidates, losers=losers, num_threads=num_threads, **options
+    )
+    if not known.all():
+        # One answer does for all, unless each of them has losers of its own.
+        own = None if losers is None else choose_sets(losers, ~known)
+        num_query = 1 if own is None else np.count_nonzero(~known)
+        nothing = np.zeros((num_query, table.shape[1]), dtype=np.float32)
+        rows[~known], scores[~known] = top_n(
+            nothing,
+            table,
+            n,
+            bias=prior,
+            candidates=candidates,
+            losers=own,
+            num_threads=num_threads,
+        )
+    return rows, scores
+
+
+def log_shares(counts: Int64Array) -> npt.NDArray[np.float64]:
+    """Return the logarithm of each row's share of all occurrences."""
+    shares: npt.NDArray[np.float64] = np.log(np.maximum(counts, 1) / max(int(counts.sum()), 1))
+    return shares
