@@ -1,9 +1,9 @@
 """How fast itemsets are read, packed, kept and trained: rows a second, and memory.
 
-    python benchmarks/data.py                   # 50 million rows: about 15 minutes
-    python benchmarks/data.py --rows 1000000    # does it run?
+    python -m benchmarks.data                   # 50 million rows: about 15 minutes
+    python -m benchmarks.data --rows 1000000    # does it run?
 
-Each reading is a process of its own, on a catalog of `synthetic.py` (100,000 items, string
+Each reading is a process of its own, on a catalog of `benchmarks.synthetic` (100,000 items, string
 labels); what counts are the ratios within one run. Memory is the most that the process had
 beyond what it began with, the source included where that lies in memory. Writes ``data.md`` and
 ``data.png`` beside this file.
@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,10 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import machine  # these lie beside this file
-from synthetic import make_catalog, write
 
-HERE = Path(__file__).parent
+from benchmarks.common.machine import machine
+from benchmarks.common.plots import picture
+from benchmarks.common.report import make_parser, page, table, write_whole
+from benchmarks.common.timing import run_python, seconds_of
+from benchmarks.synthetic import make_catalog, write
+
 NUM_ITEM = 100_000
 # Lists of Python objects take some 100 bytes a row.
 LIST_ROWS = 5_000_000
@@ -57,13 +58,14 @@ def parquet_unsorted(folder: Path) -> Callable[[], int]:
 
 def spilled(folder: Path) -> Callable[[], int]:
     from itembed_gpu import pack_files
-    from itembed_gpu.data import out_of_memory as spilling
 
-    spilling._fits = lambda *_: False  # whatever the machine has
     path = folder / "spilled.itemsets"
+    # Less than what it takes to read the files at once, however small they are.
+    size = sum(part.stat().st_size for part in (folder / "shuffled").iterdir())
+    memory = min(SPILL_MEMORY, max(size, 1 << 20))
 
     def read() -> int:
-        packed = pack_files(folder / "shuffled", path, memory=SPILL_MEMORY)
+        packed = pack_files(folder / "shuffled", path, memory=memory)
         return int(packed.dropped.items_read)
 
     return read
@@ -178,9 +180,8 @@ def measure_one(name: str, folder: Path) -> dict[str, float]:
 def run_all(folder: Path) -> dict[str, dict[str, float]]:
     results = {}
     for name in READERS:
-        command = [sys.executable, __file__, "--measure", name, "--folder", str(folder)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        results[name] = json.loads(done.stdout.splitlines()[-1])
+        options = ("--measure", name, "--folder", str(folder))
+        results[name] = json.loads(run_python(["-m", "benchmarks.data", *options]))
         print(name, results[name], flush=True)
     return results
 
@@ -194,22 +195,18 @@ def end_to_end(folder: Path) -> dict[str, float]:
         syn1 = itembed_gpu.initialize_syn(packed.num_label, 64, "zero")
         task = itembed_gpu.UnsupervisedTask(packed.indices, packed.offsets, syn0, syn1, seed=1)
         task.do_batch(0.0)  # compiled before
-        began = time.perf_counter()
-        itembed_gpu.train(task, num_epoch=epochs, progress=False, **options)
-        return syn0, time.perf_counter() - began
+        options |= {"num_epoch": epochs, "progress": False}
+        return syn0, seconds_of(itembed_gpu.train, task, **options)
 
     seconds = {}
     began = time.perf_counter()
     packed = itembed_gpu.read_itemsets(folder / "parquet", min_length=2)
     seconds["reading and packing"] = time.perf_counter() - began
-    began = time.perf_counter()
-    packed.save(folder / "end.itemsets")
-    seconds["saving what was packed"] = time.perf_counter() - began
+    seconds["saving what was packed"] = seconds_of(packed.save, folder / "end.itemsets")
     opened = itembed_gpu.PackedItemsets.load(folder / "end.itemsets")
     syn0, seconds["training, one epoch, D=64"] = trained(opened, 1)
-    began = time.perf_counter()
-    itembed_gpu.Embeddings(packed.labels, syn0).save(folder / "model")
-    seconds["saving the model"] = time.perf_counter() - began
+    model = itembed_gpu.Embeddings(packed.labels, syn0)
+    seconds["saving the model"] = seconds_of(model.save, folder / "model")
     _, kept = trained(opened, 1, checkpoint=folder / "kept")
     seconds["the same epoch with a checkpoint"] = kept
     return seconds
@@ -233,9 +230,7 @@ def checkpoints(folder: Path, share: float) -> dict[str, float]:
         (f"an epoch of {num_pair:,} pairs, {CHECKPOINT_ITEMS:,} x {CHECKPOINT_DIM}", {}),
         ("the same with a checkpoint (target: 5 % more)", {"checkpoint": folder / "large"}),
     ):
-        began = time.perf_counter()
-        itembed_gpu.train(task, num_epoch=1, progress=False, **options)
-        seconds[name] = time.perf_counter() - began
+        seconds[name] = seconds_of(itembed_gpu.train, task, num_epoch=1, progress=False, **options)
     return seconds
 
 
@@ -245,58 +240,51 @@ def checkpoints(folder: Path, share: float) -> dict[str, float]:
 def make_report(
     results: dict[str, dict[str, float]], phases: dict[str, float], asked: int, rows: int
 ) -> str:
-    lines = [
-        "# Reading, packing and keeping itemsets",
-        "",
-        f"`python benchmarks/data.py --rows {asked}`: a long table of {rows:,} rows, string items "
+    note = (
+        f"`python -m benchmarks.data --rows {asked}`: a long table of {rows:,} rows, string items "
         f"of a catalog of {NUM_ITEM:,} (lists and groupby: the first {LIST_ROWS:,} rows at most); "
-        f"the best of three, each source in a process of its own. {machine()}.",
-        "",
-        "| from | million rows a second | target | memory beyond the source, bytes a row |",
-        "|---|---|---|---|",
-    ]
+        f"the best of three, each source in a process of its own. {machine()}."
+    )
+    head = ("from", "million rows a second", "target", "memory beyond the source, bytes a row")
+    lines = []
     for name, result in results.items():
         title, _, target = READERS[name]
         speed = result["rows"] / result["seconds"]
         goal = f"{target / 1e6:g}: {'reached' if speed >= target else 'missed'}" if target else ""
         memory = result["memory"] / result["rows"]
-        lines.append(f"| {title} | {speed / 1e6:,.1f} | {goal} | {memory:.0f} |")
+        lines.append((title, f"{speed / 1e6:,.1f}", goal, f"{memory:.0f}"))
     ours, theirs = (results[n]["rows"] / results[n]["seconds"] for n in ("lists", "lists_itembed"))
-    lines += ["", f"Lists: {ours / theirs:.2f} times as fast as itembed (target: 2).", ""]
-    lines += ["## From the file to a saved model", "", "| phase | seconds |", "|---|---|"]
-    lines += [f"| {phase} | {seconds:.2f} |" for phase, seconds in phases.items()]
-    return "\n".join(lines) + "\n\n![Speed of reading](data.png)\n"
+    return page(
+        "Reading, packing and keeping itemsets",
+        note,
+        table(head, lines),
+        [f"Lists: {ours / theirs:.2f} times as fast as itembed (target: 2)."],
+        ["## From the file to a saved model"],
+        table(("phase", "seconds"), [(name, f"{value:.2f}") for name, value in phases.items()]),
+        ["![Speed of reading](data.png)"],
+    )
 
 
 def plot(path: Path, results: dict[str, dict[str, float]]) -> None:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     names = [name for name in reversed(results) if name != "saved"]
     speeds = [results[name]["rows"] / results[name]["seconds"] / 1e6 for name in names]
-    figure, axes = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
     other = ("lists_itembed", "pandas_groupby")
-    bars = axes.barh(
-        [READERS[name][0] for name in names],
-        speeds,
-        color=["0.65" if name in other else "C0" for name in names],
-    )
-    axes.bar_label(bars, fmt=" {:.1f}")
-    axes.set_xscale("log")
-    axes.set_xlim(0.5 * min(speeds), 2 * max(speeds))
-    axes.set_xlabel("million rows a second (ours blue)")
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    with picture(path, 9, 4.5) as figure:
+        axes = figure.subplots()
+        bars = axes.barh(
+            [READERS[name][0] for name in names],
+            speeds,
+            color=["0.65" if name in other else "C0" for name in names],
+        )
+        axes.bar_label(bars, fmt=" {:.1f}")
+        axes.set_xscale("log")
+        axes.set_xlim(0.5 * min(speeds), 2 * max(speeds))
+        axes.set_xlabel("million rows a second (ours blue)")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser("data", __doc__)
     parser.add_argument("--rows", type=int, default=50_000_000)
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written")
     parser.add_argument("--measure", choices=READERS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -313,7 +301,7 @@ def main() -> None:
         phases = end_to_end(folder)
         phases |= checkpoints(folder, min(1.0, options.rows / 50_000_000))
     report = make_report(results, phases, options.rows, rows)
-    (options.out / "data.md").write_text(report, encoding="utf-8")
+    write_whole(options.out / "data.md", report)
     plot(options.out / "data.png", results)
     print(report)
 

@@ -165,6 +165,12 @@ def read_lines(path: Path) -> list[str]:
     raise FileNotFoundError(f"there is no {path}, nor with .xz or .gz")
 
 
+def read_words(path: Path) -> list[list[str]]:
+    """Words of each line of a file, whose name may have the ending of a compressed one."""
+    plain = path.with_suffix("") if path.suffix in (".xz", ".gz") else path
+    return [line.split() for line in read_lines(plain)]
+
+
 def number_rows(lines: Iterable[str]) -> list[list[int]]:
     return [[int(word) for word in line.split()] for line in lines]
 
@@ -286,6 +292,7 @@ RANKING: dict[str, Callable[[Path], Ranking]] = {
     "gowalla": gowalla,
 }
 LABELLING: dict[str, Callable[[Path], Labelling]] = {"cooking": cooking, "bibtex": bibtex}
+DATASETS: dict[str, Callable[[Path], Dataset]] = {**RANKING, **LABELLING}
 
 
 # --- parts of a data set ----------------------------------------------------

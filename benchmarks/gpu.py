@@ -1,8 +1,8 @@
 """Training on a GPU: how fast, against the memory of the card, and whether it learns the same.
 
-    python benchmarks/gpu.py                       # one GPU: under 5 minutes
-    python benchmarks/gpu.py --full                # every combination: hours
-    python benchmarks/gpu.py --device cpu --small  # that it runs, and nothing else: seconds
+    python -m benchmarks.gpu                       # one GPU: under 5 minutes
+    python -m benchmarks.gpu --full                # every combination: hours
+    python -m benchmarks.gpu --device cpu --small  # that it runs, and nothing else: seconds
 
 Prints one table with a verdict a row, and writes ``gpu.md``, ``gpu.csv`` and ``gpu.png``
 beside this file, or into the folder --out. Rows that have a target come first; what is
@@ -14,13 +14,12 @@ bandwidth of a copy within the card's memory in the same run; catalogs that fit 
 card's caches, and shared negatives, can pass 1. Speeds are wall time, medians of three
 runs of `do_batches` and `synchronize` after a warm-up; "kernel" is time on the device.
 
-Losses are held against those of sequential training, which ``benchmarks/oracle.py``
-stored in ``oracle.json``.
+Losses are held against those of sequential training, which `benchmarks.oracle` stored in
+``oracle.json``.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import csv
 import dataclasses
@@ -35,15 +34,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle  # these two lie beside this file
-from machine import machine
 
 import itembed_gpu
+from benchmarks import oracle
+from benchmarks.common.catalogs import zipf_items
+from benchmarks.common.machine import machine
+from benchmarks.common.plots import BLUE, GREEN, ORANGE, picture
+from benchmarks.common.report import Target, make_parser, page, say, table, write_whole
+from benchmarks.common.timing import seconds_of
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask
 from itembed_gpu.backends.cuda import chips, instances
 from itembed_gpu.backends.cuda import task as cuda
-
-HERE = Path(__file__).parent
 
 NUM_NEGATIVE = 5
 ITEMSET_LENGTH = 10
@@ -149,20 +150,6 @@ SMALL_SCALE = Scale(
 )
 
 
-@dataclass(frozen=True)
-class Target:
-    """A limit to a row's value, ">=" or "<=" some number; a value that is nan misses both."""
-
-    sign: str
-    limit: float
-
-    def __str__(self) -> str:
-        return f"{self.sign} {self.limit:g}"
-
-    def is_met(self, value: float) -> bool:
-        return value >= self.limit if self.sign == ">=" else value <= self.limit
-
-
 SHARING_TARGET = Target(">=", 2.2)
 ITEMBED_TARGET = Target(">=", 1_000)
 SMALL_TASK_TARGET = Target("<=", 3)
@@ -218,21 +205,10 @@ def all_combinations(scale: Scale) -> list[Cell]:
 
 
 def draw_items(num_label: int, num_item: int, zipf: bool, seed: int = 0) -> np.ndarray:
-    """Draw items of a catalog, popular ones being anywhere in it.
-
-    The share of rank r is log((2 r + 1) / (2 r - 1)), scaled to add up to 1: within
-    2 % of Zipf's 1 / r from the second rank on, and 9 % above it for the first.
-    """
-    generator = np.random.default_rng(seed)
-    if not zipf:
-        return generator.integers(0, num_label, num_item, dtype=np.int32)
-    values = generator.random(num_item)
-    values *= np.log(2 * num_label + 1)
-    np.exp(values, out=values)
-    values += 1
-    values /= 2
-    ranks = np.minimum(values.astype(np.int32), num_label) - 1
-    return generator.permutation(num_label).astype(np.int32)[ranks]
+    """Draw items of a catalog, by Zipf's law or all with the same share."""
+    if zipf:
+        return zipf_items(num_label, num_item, seed=seed)
+    return np.random.default_rng(seed).integers(0, num_label, num_item, dtype=np.int32)
 
 
 class OnCpu:
@@ -259,14 +235,8 @@ class OnCpu:
     def bandwidth(self, num_byte: int) -> float:
         """Bytes read and written a second by a copy: the best of several."""
         source, to = np.ones(num_byte, dtype=np.uint8), np.empty(num_byte, dtype=np.uint8)
-
-        def once() -> float:
-            began = time.perf_counter()
-            self.copy(to, source)
-            return time.perf_counter() - began
-
-        once()
-        return 2 * num_byte / min(once() for _ in range(5))
+        self.copy(to, source)
+        return 2 * num_byte / min(seconds_of(self.copy, to, source) for _ in range(5))
 
 
 class OnGpu:
@@ -485,11 +455,11 @@ class Report:
         self._csv = open(out / "gpu.csv", "w", newline="", encoding="utf-8")  # noqa: SIM115
         self._writer = csv.writer(self._csv)
         self._writer.writerow(self.FIELDS)
-        print(" | ".join(HEAD), flush=True)
+        say(*HEAD)
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
-        print(" | ".join(row.cells), flush=True)
+        say(*row.cells)
         values = {**row.details, **dict(zip(HEAD, row.cells, strict=True))}
         values |= {"value": row.value, "seconds": round(row.seconds, 2)}
         self._writer.writerow([values.get(name, "") for name in self.FIELDS])
@@ -505,12 +475,9 @@ class Report:
         return f"{count['met']} of {total} targets met, {count['MISSED']} missed{unjudged}."
 
     def write_table(self) -> None:
-        lines = ["# Training on a GPU", "", self.note, "", self.summary(), ""]
-        lines += [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
-        lines += [
-            f"| {' | '.join(cell.replace('|', '/') for cell in row.cells)} |" for row in self.rows
-        ]
-        (self.out / "gpu.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        rows = table(HEAD, [row.cells for row in self.rows])
+        text = page("Training on a GPU", self.note, [self.summary()], rows)
+        write_whole(self.out / "gpu.md", text)
 
     def close(self) -> None:
         self._csv.close()
@@ -677,16 +644,13 @@ class Bench:
         weights = np.ones(len(items), dtype=np.float32)
         buffer = np.empty(cell.dim, dtype=np.float32)
         indices = np.random.default_rng(0).permutation(len(offsets) - 1).astype(np.int32)
+        arguments = (items, weights, offsets, indices, *tables, buffer, NUM_NEGATIVE, LEARNING_RATE)
 
         def once() -> float:
-            began = time.perf_counter()
-            itembed.do_unsupervised_batch(
-                items, weights, offsets, indices, *tables, buffer, NUM_NEGATIVE, LEARNING_RATE
-            )
-            return len(items) / (time.perf_counter() - began)
+            return seconds_of(itembed.do_unsupervised_batch, *arguments)
 
         once()
-        theirs = statistics.median(once() for _ in range(REPEAT))
+        theirs = len(items) / statistics.median(once() for _ in range(REPEAT))
         ours = self.speed(cell).median
         return Measured(ours / theirs, f"{mega(ours)} over {mega(theirs)} Mpair/s")
 
@@ -864,24 +828,17 @@ class Bench:
 
 def plot(bench: Bench, path: Path) -> None:
     """Draw what was measured: ratios to the copy, sharing, and short calls."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     cells = [*both(bench.scale.judged), *one_at_a_time(bench.scale)]
     names = list(dict.fromkeys(cell.settings for cell in cells if cell in bench.speeds))
-    figure = pyplot.figure(figsize=(12, max(5.0, 0.36 * len(names) + 2)), layout="constrained")
-    grid = figure.add_gridspec(2, 2, width_ratios=(3, 2))
-    plot_ratios(figure.add_subplot(grid[:, 0]), bench, cells, names)
-    plot_sharing(figure.add_subplot(grid[0, 1]), bench)
-    plot_calls(figure.add_subplot(grid[1, 1]), bench)
-    figure.suptitle(f"itembed_gpu on {bench.device.name}: k = {NUM_NEGATIVE}, float32")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    with picture(path, 12, max(5.0, 0.36 * len(names) + 2)) as figure:
+        grid = figure.add_gridspec(2, 2, width_ratios=(3, 2))
+        plot_ratios(figure.add_subplot(grid[:, 0]), bench, cells, names)
+        plot_sharing(figure.add_subplot(grid[0, 1]), bench)
+        plot_calls(figure.add_subplot(grid[1, 1]), bench)
+        figure.suptitle(f"itembed_gpu on {bench.device.name}: k = {NUM_NEGATIVE}, float32")
 
 
-COLORS = {True: "#4c78a8", False: "#f58518"}
+COLORS = {True: BLUE, False: ORANGE}
 NAMES = {True: "Zipf(1)", False: "uniform"}
 
 
@@ -933,7 +890,7 @@ def plot_sharing(axes: Any, bench: Bench) -> None:
 
 def plot_calls(axes: Any, bench: Bench) -> None:
     if bench.call_times:
-        axes.loglog(list(bench.call_times), list(bench.call_times.values()), "o-", color="#54a24b")
+        axes.loglog(list(bench.call_times), list(bench.call_times.values()), "o-", color=GREEN)
     if bench.scale.default in bench.speeds:
         axes.axhline(
             1e9 / bench.speeds[bench.scale.default].median,
@@ -956,7 +913,7 @@ def benchmark(
     scale: Scale = FULL_SCALE,
     sweep: list[Cell] | None = None,
     budget: float = BUDGET,
-    command: str = "benchmarks/gpu.py",
+    command: str = "benchmarks.gpu",
 ) -> Bench:
     """Run everything, and write its results into a folder.
 
@@ -978,7 +935,7 @@ def benchmark(
     """
     began = time.perf_counter()
     note = (
-        f"`python {command}`: {NUM_NEGATIVE} negatives, float32, itemsets of {ITEMSET_LENGTH} "
+        f"`python -m {command}`: {NUM_NEGATIVE} negatives, float32, itemsets of {ITEMSET_LENGTH} "
         f"items, about {scale.num_pair:,} pairs a run, medians of {REPEAT} runs (slowest to "
         f"fastest in brackets). {device.description}."
     )
@@ -1004,11 +961,8 @@ def benchmark(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser("gpu", __doc__)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder for the results")
     parser.add_argument("--full", action="store_true", help="sweep every combination")
     parser.add_argument("--small", action="store_true", help="tiny sizes: only that it runs")
     parser.add_argument(
@@ -1022,7 +976,7 @@ def main(arguments: list[str] | None = None) -> None:
     budget = options.budget
     if budget is None:
         budget = float("inf") if options.full else BUDGET
-    words = ["benchmarks/gpu.py", *(sys.argv[1:] if arguments is None else arguments)]
+    words = ["benchmarks.gpu", *(sys.argv[1:] if arguments is None else arguments)]
     try:
         device = OnCpu() if options.device == "cpu" else OnGpu(options.device)
     except itembed_gpu.DeviceError as error:

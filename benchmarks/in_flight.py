@@ -1,26 +1,23 @@
 """How many pairs a GPU should have in flight: speed over the share of those that it can hold.
 
-    python benchmarks/in_flight.py   # one GPU: half a minute
+    python -m benchmarks.in_flight   # one GPU: half a minute
 
-Each cell is that of ``gpu.py`` with a million items and the threads a pair that are the default.
-Rows are read, and some microseconds later added to: with more pairs in flight than its L2 cache
-has room for, a card reads them twice. `cuda.CACHE_SHARE` is what this shows to be best. Writes
-``in_flight.md`` beside this file.
+Each cell is that of `benchmarks.gpu` with a million items and the threads a pair that are the
+default. Rows are read, and some microseconds later added to: with more pairs in flight than its
+L2 cache has room for, a card reads them twice. `cuda.CACHE_SHARE` is what this shows to be
+best. Writes ``in_flight.md`` beside this file.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from pathlib import Path
 from typing import Any
 
-import gpu  # it lies beside this file
-
+from benchmarks import gpu
+from benchmarks.common.report import make_parser, page, table, write_whole
 from itembed_gpu import DeviceError
 from itembed_gpu.backends.cuda import task as cuda
 
-HERE = Path(__file__).parent
 DIMS = (32, 64, 128, 256, 512)
 SHARES = (1.0, 0.75, 0.5, 0.35)
 SCALE = dataclasses.replace(gpu.FULL_SCALE, seconds=0.15)
@@ -53,31 +50,23 @@ def measure(bench: gpu.Bench, cell: gpu.Cell, share: float) -> dict[str, Any]:
 
 def make_report(rows: list[dict[str, Any]], note: str) -> str:
     """A line for each number of pairs in flight."""
-    lines = [
-        "# Pairs in flight",
-        "",
-        f"{note} In MB: the rows of all pairs in flight, {gpu.NUM_NEGATIVE + 2} each.",
-        "",
-        "| D | pairs in flight | MB | uniform: Mpair/s, of copy | Zipf(1): Mpair/s, of copy |",
-        "|---|---|---|---|---|",
-    ]
+    note = f"{note} In MB: the rows of all pairs in flight, {gpu.NUM_NEGATIVE + 2} each."
+    measured = (f"{name}: Mpair/s, of copy" for name in ("uniform", "Zipf(1)"))
+    lines = []
     pairs: dict[tuple[int, int], dict[bool, str]] = {}
     for row in rows:
         shown = f"{row['speed'] / 1e6:,.0f}, {row['of_copy']:.3f}"
         pairs.setdefault((row["dim"], row["in_flight"]), {})[row["zipf"]] = shown
     for (dim, in_flight), shown in pairs.items():
         size = in_flight * (gpu.NUM_NEGATIVE + 2) * dim * 4 / 1e6
-        cells = (dim, f"{in_flight:,}", f"{size:.1f}", shown.get(False, ""), shown.get(True, ""))
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
+        both = (shown.get(False, ""), shown.get(True, ""))
+        lines.append((dim, f"{in_flight:,}", f"{size:.1f}", *both))
+    return page("Pairs in flight", note, table(("D", "pairs in flight", "MB", *measured), lines))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser("in_flight", __doc__)
     parser.add_argument("--device", default="cuda", help="cuda or cuda:N")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written")
     options = parser.parse_args()
     try:
         device = gpu.OnGpu(options.device)
@@ -92,8 +81,8 @@ def main() -> None:
                 for zipf in (False, True):
                     rows.append(measure(bench, gpu.Cell(dim, 1_000_000, zipf), share))
                     print(rows[-1], flush=True)
-    note = f"`python benchmarks/in_flight.py`: {device.description}."
-    (options.out / "in_flight.md").write_text(make_report(rows, note), encoding="utf-8")
+    note = f"`python -m benchmarks.in_flight`: {device.description}."
+    write_whole(options.out / "in_flight.md", make_report(rows, note))
 
 
 if __name__ == "__main__":

@@ -1,24 +1,21 @@
 """What sequential training learns: the losses that other ways of training are held against.
 
-    python benchmarks/oracle.py   # about 10 minutes of one core
+    python -m benchmarks.oracle   # about 10 minutes of one core
 
 Trains every problem below one pair after the other, on the CPU, and writes the losses on
 held-out pairs to ``oracle.json`` beside this file, with the settings that they
-belong to. ``benchmarks/gpu.py`` trains the same problems on a GPU, with thousands of
-pairs in flight, and compares.
+belong to. `benchmarks.gpu` trains the same problems on a GPU, with thousands of pairs in
+flight, and compares; `benchmarks.cpu` trains smaller ones with itembed as well.
 
-A problem is a catalog of planted clusters of ten items. An itemset has five items of one
-cluster; some are exchanged for any item of the catalog, and in one problem for a single
-hot item. The pairs and the negatives are the same on every device, as they depend on the
-seed alone: what differs is which updates a pair has seen.
+A problem is a catalog of `planted_itemsets`, in one problem with a hot item. The pairs and
+the negatives are the same on every device, as they depend on the seed alone: what differs
+is which updates a pair has seen.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-import os
 import time
 import zlib
 from dataclasses import dataclass
@@ -26,22 +23,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import machine  # it lies beside this file
 
 import itembed_gpu
+from benchmarks import HERE
+from benchmarks.common import losses
+from benchmarks.common.catalogs import (
+    CLUSTER_SIZE,
+    ITEMSET_LENGTH,
+    MEMBERS_SEED,
+    NOISE,
+    planted_itemsets,
+)
+from benchmarks.common.machine import machine
+from benchmarks.common.report import make_parser, write_whole
 
-HERE = Path(__file__).parent
 ORACLE = HERE / "oracle.json"
 
-ITEMSET_LENGTH = 5
-CLUSTER_SIZE = 10
-# Share of the items that are exchanged for any item of the catalog.
-NOISE = 0.2
 NUM_HELD_OUT = 50_000
 # Seeds of what is not a problem's own.
-MEMBERS_SEED, TRAINING_SEED, HELD_OUT_SEED, NEGATIVES_SEED, TABLES_SEED = 99, 0, 1, 7, 1000
-# Rows that are multiplied at once.
-CHUNK = 4_096
+TRAINING_SEED, HELD_OUT_SEED, NEGATIVES_SEED, TABLES_SEED = 0, 1, 7, 1000
 
 # Pairs that share their negatives: the default, and the fast option.
 SHARINGS = (1, 16)
@@ -93,24 +93,8 @@ PROBLEMS = {
 
 
 def draw_itemsets(problem: Problem, num_itemset: int, seed: int) -> np.ndarray:
-    """Draw itemsets of a problem's clusters.
-
-    Returns
-    -------
-    int32, (num_itemset, ITEMSET_LENGTH)
-        The same for the same arguments.
-    """
-    generator = np.random.default_rng(seed)
-    members = np.random.default_rng(MEMBERS_SEED).permutation(problem.num_label).astype(np.int32)
-    clusters = generator.integers(0, problem.num_label // CLUSTER_SIZE, (num_itemset, 1))
-    items = members[
-        clusters * CLUSTER_SIZE + generator.integers(0, CLUSTER_SIZE, (num_itemset, ITEMSET_LENGTH))
-    ]
-    noise = generator.random(items.shape, dtype=np.float32) < NOISE
-    items[noise] = generator.integers(0, problem.num_label, int(noise.sum()), dtype=np.int32)
-    if problem.hot:
-        items[generator.random(items.shape, dtype=np.float32) < problem.hot] = members[0]
-    return items
+    """Draw itemsets of a problem's clusters: int32, (num_itemset, ITEMSET_LENGTH)."""
+    return planted_itemsets(problem.num_label, num_itemset, seed, problem.hot)
 
 
 def training_items(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
@@ -124,37 +108,20 @@ def held_out_pairs(problem: Problem) -> np.ndarray:
     return draw_itemsets(problem, NUM_HELD_OUT, HELD_OUT_SEED)[:, :2]
 
 
-def new_tables(problem: Problem) -> list[np.ndarray]:
+def new_tables(problem: Problem, seed: int = TABLES_SEED) -> list[np.ndarray]:
     """Return the two tables that every training starts from."""
     return [
-        itembed_gpu.initialize_syn(
-            problem.num_label, problem.dim, seed=TABLES_SEED + i, device="cpu"
-        )
+        itembed_gpu.initialize_syn(problem.num_label, problem.dim, seed=seed + i, device="cpu")
         for i in range(2)
     ]
 
 
 def held_out_loss(problem: Problem, syn0: np.ndarray, syn1: np.ndarray) -> float:
-    """Mean loss of the held-out pairs, each with fixed negatives of its own.
-
-    Returns
-    -------
-    float
-        6 ln 2 = 4.16 before training, with 5 negatives; nan where a table is not finite.
-    """
-    pairs = held_out_pairs(problem)
+    """Mean loss of the held-out pairs, each with fixed negatives of its own."""
+    left, right = held_out_pairs(problem).T
     generator = np.random.default_rng(NEGATIVES_SEED)
-    negatives = generator.integers(0, len(syn1), (len(pairs), problem.num_negative))
-    total = 0.0
-    for start in range(0, len(pairs), CHUNK):
-        rows = slice(start, start + CHUNK)
-        left, right = pairs[rows].T
-        u = syn0[left].astype(np.float64)
-        positive = np.einsum("nd,nd->n", u, syn1[right])
-        negative = np.einsum("nd,nkd->nk", u, syn1[negatives[rows]])
-        with np.errstate(invalid="ignore"):  # nan stays nan
-            total += float(np.logaddexp(0, -positive).sum() + np.logaddexp(0, negative).sum())
-    return total / len(pairs)
+    negatives = generator.integers(0, len(syn1), (len(left), problem.num_negative))
+    return losses.held_out_loss(syn0, syn1, left, right, negatives)
 
 
 def train_problem(
@@ -204,26 +171,24 @@ def checksum(problem: Problem) -> int:
 def solve(problem: Problem, sharings: tuple[int, ...] = SHARINGS) -> dict[str, Any]:
     """Train a problem sequentially, and return what is stored of it."""
     began = time.perf_counter()
-    losses = {str(n): train_problem(problem, sharing=n, num_threads=1) for n in sharings}
+    by_sharing = {str(n): train_problem(problem, sharing=n, num_threads=1) for n in sharings}
     return {
         "settings": settings_of(problem),
         "checksum": checksum(problem),
         "untrained_loss": held_out_loss(problem, *new_tables(problem)),
-        "losses_by_sharing": losses,
+        "losses_by_sharing": by_sharing,
         "seconds": round(time.perf_counter() - began, 1),
     }
 
 
 def write_oracle(path: Path, solved: dict[str, dict[str, Any]]) -> None:
-    """Write the stored losses, or leave the file as it was."""
+    """Write the stored losses."""
     whole = {
-        "what": "Held-out losses of sequential training; made by `python benchmarks/oracle.py`.",
+        "what": "Held-out losses of sequential training; made by `python -m benchmarks.oracle`.",
         "machine": machine(),
         "problems": solved,
     }
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, json.dumps(whole, indent=2) + "\n")
 
 
 def stored_loss(name: str, problem: Problem, sharing: int = 1, path: Path | None = None) -> float:
@@ -235,7 +200,7 @@ def stored_loss(name: str, problem: Problem, sharing: int = 1, path: Path | None
         The file is missing, or belongs to other settings.
     """
     path = path or ORACLE
-    cure = "run `python benchmarks/oracle.py`"
+    cure = "run `python -m benchmarks.oracle`"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))["problems"][name]
         settings, number = stored["settings"], stored["checksum"]
@@ -252,19 +217,15 @@ def stored_loss(name: str, problem: Problem, sharing: int = 1, path: Path | None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=ORACLE, help="file to write")
-    arguments = parser.parse_args()
+    arguments = make_parser("oracle", __doc__, ORACLE).parse_args()
     solved = {}
     for name, problem in PROBLEMS.items():
         solved[name] = solve(problem)
-        losses = ", ".join(
+        shown = ", ".join(
             f"{loss:.4f} (sharing {n})" for n, loss in solved[name]["losses_by_sharing"].items()
         )
         untrained, seconds = solved[name]["untrained_loss"], solved[name]["seconds"]
-        print(f"{name}: {untrained:.4f} -> {losses}; {seconds} s", flush=True)
+        print(f"{name}: {untrained:.4f} -> {shown}; {seconds} s", flush=True)
     write_oracle(arguments.out, solved)
 
 

@@ -1,4 +1,4 @@
-"""itembed_gpu as one of the systems of `quality.py`, with the signature of the peers."""
+"""itembed_gpu as one of the systems of `benchmarks.quality`, with the signature of the peers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Labelling, Ranking
-from peers import Factors, Scorers, Watch, at_least_two, mean_rows, read_both_ways
 
 import itembed_gpu
+from benchmarks.datasets import Dataset, Labelling, Ranking
+from benchmarks.peers import Factors, Scorers, Watch, at_least_two, mean_rows, read_both_ways
 from itembed_gpu.backends.cuda import chips
 
 # Below any score, and finite.

@@ -1,9 +1,9 @@
 """Whether threads, devices and shared negatives change what is learned.
 
-    python benchmarks/parity.py DATA                # everything: about 20 minutes on two cores
-    python benchmarks/parity.py DATA --run GPU      # one line alone, on a machine that has one
+    python -m benchmarks.parity DATA                # everything: about 20 minutes on two cores
+    python -m benchmarks.parity DATA --run GPU      # one line alone, on a machine that has one
 
-Trains the settings of ours in ``quality.py`` on one thread, on all threads and on a GPU where
+Trains the settings of ours in `benchmarks.quality` on one thread, on all threads and on a GPU where
 there is one, with ten seeds each, and then with negatives shared by more and more pairs. What
 was measured goes into ``results/parity.json``, run by run, and ``parity.md`` is made of all of
 it: the mean of each metric, its standard error, and how far it is from the first line of its
@@ -12,7 +12,6 @@ table.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from dataclasses import dataclass, field
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import LABELLING, RANKING
-from machine import machine
-from peers import Watch
-from quality import METRICS, SETTINGS, SYSTEMS, evaluate, find_gpu, write_whole
 
-HERE = Path(__file__).parent
-STORED = HERE / "results" / "parity.json"
+from benchmarks.common.machine import machine
+from benchmarks.common.report import make_parser, page, table, write_whole
+from benchmarks.datasets import DATASETS
+from benchmarks.peers import Watch
+from benchmarks.quality import METRICS, SETTINGS, SYSTEMS, evaluate, find_gpu
+
 THREADS = os.cpu_count() or 1
 # A GPU trains few pairs at once where a small catalog is hit by many shared negatives.
 COOKING = {"num_negative": 50, "negative_sharing": 1}
@@ -70,7 +69,7 @@ RUNS = {
 
 def measure(folder: Path, run: Run) -> dict[str, Any]:
     """The data set's first metric, by the plain score, for each seed; and where it ran."""
-    data = {**RANKING, **LABELLING}[run.dataset](folder)
+    data = DATASETS[run.dataset](folder)
     name, k = METRICS[run.dataset][0]
     settings = {**SETTINGS[run.dataset]["ours"], **run.options}
     values = []
@@ -83,33 +82,29 @@ def measure(folder: Path, run: Run) -> dict[str, Any]:
 
 def make_table(title: str, stored: dict[str, Any]) -> list[str]:
     """A table of means, standard errors, and differences from the first."""
-    lines: list[str] = []
-    first = None
-    for name, run in RUNS.items():
-        if run.table != title or name not in stored:
-            continue
+    rows: list[tuple[Any, ...]] = []
+    names = [name for name, run in RUNS.items() if run.table == title and name in stored]
+    if not names:
+        return []
+    first = np.mean(stored[names[0]]["values"])
+    for name in names:
         values = np.array(stored[name]["values"])
-        if first is None:
-            first = values.mean()
-            metric, k = METRICS[run.dataset][0]
-            head = f"| {metric}@{k} | mean | standard error | seeds | against the first | on |"
-            lines += ["", f"## {title}", "", head, "|---|---|---|---|---|---|"]
         error = f"{values.std(ddof=1) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
         change = f"{values.mean() / first - 1:+.1%}"
         cells = (name, f"{values.mean():.4f}", error, len(values), change)
-        cells = (*cells, f"{stored[name]['on']}; {stored[name]['machine']}")
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return lines
+        rows.append((*cells, f"{stored[name]['on']}; {stored[name]['machine']}"))
+    metric, k = METRICS[RUNS[names[0]].dataset][0]
+    head = (f"{metric}@{k}", "mean", "standard error", "seeds", "against the first", "on")
+    return [f"## {title}", "", *table(head, rows)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser("parity", __doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--run", nargs="+", choices=RUNS, default=list(RUNS))
     options = parser.parse_args()
-    stored = json.loads(STORED.read_text(encoding="utf-8")) if STORED.exists() else {}
+    path = options.out / "results" / "parity.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in options.run:
         run = RUNS[name]
         if run.device == "cuda" and not find_gpu():
@@ -117,16 +112,15 @@ def main() -> None:
             continue
         stored[name] = measure(options.data, run)
         print(name, stored[name]["values"], flush=True)
-        write_whole(STORED, json.dumps(stored, indent=1) + "\n")
-    lines = [
-        "# What threads, devices and shared negatives change",
-        "",
-        "`python benchmarks/parity.py DATA`, settings of `quality.py`; between devices with 50 "
-        "negatives that are not shared.",
-    ]
-    for title in dict.fromkeys(run.table for run in RUNS.values()):
-        lines += make_table(title, stored)
-    write_whole(HERE / "parity.md", "\n".join(lines) + "\n")
+        write_whole(path, json.dumps(stored, indent=1) + "\n")
+    note = (
+        "`python -m benchmarks.parity DATA`, settings of `benchmarks.quality`; between devices "
+        "with 50 negatives that are not shared."
+    )
+    titles = dict.fromkeys(run.table for run in RUNS.values())
+    tables = filter(None, (make_table(title, stored) for title in titles))
+    text = page("What threads, devices and shared negatives change", note, *tables)
+    write_whole(options.out / "parity.md", text)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from datasets import Dataset, Labelling, Packed, Ranking  # it lies beside this file
+
+from benchmarks.datasets import Dataset, Labelling, Packed, Ranking
 
 # Epochs after which a training is looked at, where it is.
 LOOKS = frozenset(m * 10**e for e in range(5) for m in (1, 2, 5))

@@ -1,14 +1,14 @@
 """What ours learns, against other systems: recommendation and labelling on real data.
 
-    python benchmarks/quality.py DATA                        # everything: hours
-    python benchmarks/quality.py DATA --dataset gowalla --system ALS itembed
-    python benchmarks/quality.py DATA --system ours --validation --set learning_rate=0.1
-    python benchmarks/quality.py DATA --quick                # does it run? writes nothing
+    python -m benchmarks.quality DATA                        # everything: hours
+    python -m benchmarks.quality DATA --dataset gowalla --system ALS itembed
+    python -m benchmarks.quality DATA --system ours --validation --set learning_rate=0.1
+    python -m benchmarks.quality DATA --quick                # does it run? writes nothing
 
 DATA is a folder with ``online_retail/``, ``gowalla/``, ``cooking/`` and ``bibtex/``, in the
-forms that `datasets.py` reads. Every system is asked the same queries. Runs replace the rows
-of their data set and system in ``results/quality.json``, so that long ones can be done in
-pieces; then ``quality.md`` and ``quality.png`` are made of all rows.
+forms that `benchmarks.datasets` reads. Every system is asked the same queries. Runs replace
+the rows of their data set and system in ``results/quality.json``, so that long ones can be
+done in pieces; then ``quality.md`` and ``quality.png`` are made of all rows.
 
 With --validation the training part alone is split, nothing is written, and settings can be
 chosen without a look at the queries that count.
@@ -32,17 +32,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import LABELLING, RANKING, Dataset, Packed, validation
-from machine import machine  # these lie beside this file
 from numba import njit
-from ours import ours
-from peers import PEERS, LeftOut, Peer, Scorer, Scorers, Watch, find_missing
 
+from benchmarks.common.machine import machine
+from benchmarks.common.plots import picture
+from benchmarks.common.report import make_parser, page, table, write_whole
+from benchmarks.datasets import DATASETS, Dataset, Packed, validation
+from benchmarks.ours import ours
+from benchmarks.peers import PEERS, LeftOut, Peer, Scorer, Scorers, Watch, find_missing
 from itembed_gpu import available_backends, metrics
 
-HERE = Path(__file__).parent
-
-DATASETS: dict[str, Callable[[Path], Dataset]] = {**RANKING, **LABELLING}
 ON_GPU = ("ours, GPU", "ours, added up, GPU")
 OURS = ("ours", "ours, large", "ours, added up", *ON_GPU)
 SYSTEMS: dict[str, Peer] = {**dict.fromkeys(OURS, ours), **PEERS}
@@ -491,17 +490,9 @@ def merge_rows(old: list[Row], new: list[Row]) -> list[Row]:
 
 def write_rows(path: Path, rows: list[Row]) -> None:
     """Write the rows, one a line, or leave the file as it was."""
-    what = "What benchmarks/quality.py measured; `python benchmarks/quality.py --help`."
+    what = "What benchmarks/quality.py measured; `python -m benchmarks.quality --help`."
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     write_whole(path, f'{{"what": {json.dumps(what)}, "rows": [\n{lines}\n]}}\n')
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under another name, then rename it: there is never a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 # --- tables -----------------------------------------------------------------
@@ -568,20 +559,20 @@ def published_lines(dataset: str) -> list[Line]:
 def make_table(dataset: str, rows: list[Row]) -> list[str]:
     """A data set's table, the best first."""
     head = ("system", *(f"{m}@{k}" for m, k in METRICS[dataset]), "seconds", "on", "settings")
-    lines = [f"## {TITLES[dataset]}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for line in sorted(
-        measured_lines(dataset, rows) + published_lines(dataset), key=lambda line: -line.main
-    ):
-        cells = (line.name, *line.values, line.seconds, line.device, line.settings)
-        lines.append(f"| {' | '.join(cells)} |")
+    found = measured_lines(dataset, rows) + published_lines(dataset)
+    cells = [
+        (line.name, *line.values, line.seconds, line.device, line.settings)
+        for line in sorted(found, key=lambda line: -line.main)
+    ]
+    lines = [f"## {TITLES[dataset]}", "", *table(head, cells)]
     left_out = [row for row in rows if row["dataset"] == dataset and "left_out" in row]
     if left_out:
         lines += ["", *(f"{row['system']} is left out: {row['left_out']}." for row in left_out)]
-    return [*lines, ""]
+    return lines
 
 
 NOTE = """\
-`python benchmarks/quality.py DATA`: all systems answer the same queries. Means over runs with
+`python -m benchmarks.quality DATA`: all systems answer the same queries. Means over runs with
 other seeds, ± their standard deviation; systems without chance run once. Seconds are those of
 training, the median; "CPU time" are the processor's. *Published* figures are those of others on
 the same split; *measured earlier* are single runs of this project's with longer budgets.
@@ -593,12 +584,14 @@ are those that earlier measurements found best (ALS on Gowalla)."""
 def make_report(rows: list[Row]) -> str:
     """The whole of ``quality.md``."""
     machines = list(dict.fromkeys(row["machine"] for row in rows if "machine" in row))
-    text = ["# What is learned, against other systems", "", NOTE, "", "![Quality](quality.png)", ""]
-    for dataset in DATASETS:
-        if any(row["dataset"] == dataset for row in rows):
-            text += make_table(dataset, rows)
-    text += ["Machines:", "", *(f"- {machine}" for machine in machines)]
-    return "\n".join(text) + "\n"
+    measured = [name for name in DATASETS if any(row["dataset"] == name for row in rows)]
+    return page(
+        "What is learned, against other systems",
+        NOTE,
+        ["![Quality](quality.png)"],
+        *(make_table(dataset, rows) for dataset in measured),
+        ["Machines:", "", *(f"- {machine}" for machine in machines)],
+    )
 
 
 # --- the picture ------------------------------------------------------------
@@ -616,24 +609,14 @@ def main_rows(dataset: str, rows: list[Row]) -> list[Row]:
 
 def plot(path: Path, rows: list[Row]) -> None:
     """Quality over seconds: a panel for each data set, a colour for each system."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     shown = [dataset for dataset in DATASETS if main_rows(dataset, rows)]
-    figure, axes = pyplot.subplots(
-        -(-len(shown) // 2), min(2, len(shown)), figsize=(15, 5.6 * -(-len(shown) // 2)),
-        layout="constrained", squeeze=False,
-    )  # fmt: skip
-    for panel in axes.flat[len(shown) :]:
-        panel.set_visible(False)
-    for dataset, panel in zip(shown, axes.flat, strict=False):
-        plot_dataset(panel, dataset, main_rows(dataset, rows))
-    part = path.with_name("part." + path.name)
-    figure.savefig(part, dpi=110)
-    pyplot.close(figure)
-    os.replace(part, path)
+    height = -(-len(shown) // 2)
+    with picture(path, 15, 5.6 * height) as figure:
+        axes = figure.subplots(height, min(2, len(shown)), squeeze=False)
+        for panel in axes.flat[len(shown) :]:
+            panel.set_visible(False)
+        for dataset, panel in zip(shown, axes.flat, strict=False):
+            plot_dataset(panel, dataset, main_rows(dataset, rows))
 
 
 def plot_dataset(panel: Any, dataset: str, rows: list[Row]) -> None:
@@ -767,10 +750,8 @@ def read_setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = make_parser("quality", __doc__)
     parser.add_argument("data", type=Path, help="folder of all data sets")
     parser.add_argument("--dataset", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--system", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
@@ -784,12 +765,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", nargs="+", type=read_setting, default=[], metavar="NAME=VALUE")
     parser.add_argument("--validation", action="store_true", help="split the training part")
     parser.add_argument("--quick", action="store_true", help="few queries and epochs, one seed")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written")
-    return parser
+    return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = make_parser().parse_args(arguments)
+    options = parse(arguments)
 
     def load(name: str) -> Dataset:
         data = DATASETS[name](options.data)

@@ -1,7 +1,7 @@
 """`ranking.top_n` against plain NumPy, in one run.
 
-    python benchmarks/ranking.py                                # some minutes
-    python benchmarks/ranking.py --queries 500 --rows 100000    # seconds
+    python -m benchmarks.ranking                                # some minutes
+    python -m benchmarks.ranking --queries 500 --rows 100000    # seconds
 
 Both multiply tiles of the same size with the same BLAS and threads. NumPy's takes the
 best of a tile by `argpartition`, and those of two tiles in the same way; ours keeps a
@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from pathlib import Path
 
 import numpy as np
-from machine import machine  # it lies beside this file
 
+from benchmarks import HERE
+from benchmarks.common.machine import machine
+from benchmarks.common.report import make_parser, page, table, write_whole
+from benchmarks.common.timing import seconds_of
 from itembed_gpu.ranking import top_n as ranking
-
-HERE = Path(__file__).parent
 
 
 def best_of(scores: np.ndarray, rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,51 +69,42 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, float], float]:
     found: dict[str, np.ndarray] = {}
     seconds: dict[str, list[float]] = {}
     functions = {
-        "ours": lambda: ranking.top_n(queries, table, n)[0],
-        "NumPy": lambda: rank_with_numpy(queries, table, n),
+        "ours": lambda: found.update(ours=ranking.top_n(queries, table, n)[0]),
+        "NumPy": lambda: found.update(numpy=rank_with_numpy(queries, table, n)),
         "matrix product alone": lambda: multiply_only(queries, table),
     }
     for _ in range(arguments.repeat):
         for name, function in functions.items():
-            began = time.perf_counter()
-            found[name] = function()
-            seconds.setdefault(name, []).append(time.perf_counter() - began)
+            seconds.setdefault(name, []).append(seconds_of(function))
             print(f"{name}: {seconds[name][-1]:.2f} s", flush=True)
-    common = [len(np.intersect1d(a, b)) for a, b in zip(found["ours"], found["NumPy"], strict=True)]
+    common = [len(np.intersect1d(a, b)) for a, b in zip(found["ours"], found["numpy"], strict=True)]
     return {k: statistics.median(v) for k, v in seconds.items()}, float(np.mean(common)) / n
 
 
 def main(args: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser("ranking", __doc__, HERE / "ranking.md")
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--n", type=int, default=10)
     parser.add_argument("--repeat", type=int, default=3, help="runs of each, in turns")
-    parser.add_argument("--out", type=Path, default=HERE / "ranking.md", help="the result file")
     arguments = parser.parse_args(args)
     medians, common = measure(arguments)
     ours = medians["ours"]
-    lines = [
-        "# Exact top-n, against plain NumPy",
-        "",
-        f"`python benchmarks/ranking.py`: top {arguments.n} of {arguments.rows:,} rows for "
+    note = (
+        f"`python -m benchmarks.ranking`: top {arguments.n} of {arguments.rows:,} rows for "
         f"{arguments.queries:,} queries, D = {arguments.dim}, float32, normal values; medians of "
         f"{arguments.repeat} runs of each in turns, tiles of "
         f"{ranking.QUERY_TILE:,} x {ranking.ROW_TILE:,} scores, the same BLAS and threads. Both "
-        f"found {100 * common:.4f} % of the rows in common. {machine()}.",
-        "",
-        "| what | seconds | queries a second | over ours |",
-        "|---|---|---|---|",
-        *(
-            f"| {name} | {value:.2f} | {arguments.queries / value:,.0f} | {value / ours:.2f}x |"
-            for name, value in medians.items()
-        ),
+        f"found {100 * common:.4f} % of the rows in common. {machine()}."
+    )
+    rows = [
+        (name, f"{value:.2f}", f"{arguments.queries / value:,.0f}", f"{value / ours:.2f}x")
+        for name, value in medians.items()
     ]
-    arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(*lines[-4:], sep="\n")
+    lines = table(("what", "seconds", "queries a second", "over ours"), rows)
+    write_whole(arguments.out, page("Exact top-n, against plain NumPy", note, lines))
+    print(*lines, sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Whether ours finds the hidden item of a basket more often than another system does.
 
-    python benchmarks/significance.py DATA   # about 20 minutes on two cores
+    python -m benchmarks.significance DATA   # about 20 minutes on two cores
 
-Online Retail, the protocol of ``quality.py``: both systems answer the same queries, ours once
+Online Retail, the protocol of `benchmarks.quality`: both systems answer the same queries, ours once
 for each seed, and have the same dimension where they have one. Writes ``significance.md`` beside
 this file: the difference of HR@10, and the interval of a paired bootstrap over the queries
 (`itembed_gpu.metrics.paired_bootstrap`).
@@ -10,18 +10,17 @@ this file: the difference of HR@10, and the interval of a paired bootstrap over 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-from datasets import online_retail
-from machine import machine
-from peers import Watch
-from quality import DETERMINISTIC, SETTINGS, SYSTEMS, rank
 
+from benchmarks.common.machine import machine
+from benchmarks.common.report import make_parser, page, table, write_whole
+from benchmarks.datasets import online_retail
+from benchmarks.peers import Watch
+from benchmarks.quality import DETERMINISTIC, SETTINGS, SYSTEMS, rank
 from itembed_gpu import metrics
 
-HERE = Path(__file__).parent
 K = 10
 SAME_DIMENSION = ("itembed", "Word2Vec")
 
@@ -43,7 +42,7 @@ def hits(system: str, folder: Path, seed: int, num_threads: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser("significance", __doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
@@ -52,29 +51,27 @@ def main() -> None:
     )
     options = parser.parse_args()
     ours = [hits("ours", options.data, seed, options.threads) for seed in range(options.seeds)]
-    lines = [
-        f"# Ours against others: HR@{K} on Online Retail",
-        "",
-        f"`python benchmarks/significance.py DATA`: {options.seeds} seeds, identical queries; the "
+    note = (
+        f"`python -m benchmarks.significance DATA`: {options.seeds} seeds, identical queries; the "
         "95 % interval of a paired bootstrap over the queries, of which each has its mean over "
-        f"the seeds. Settings are those of `quality.py`, with one dimension for all that "
-        f"have one. {machine()}.",
-        "",
-        f"Ours: {np.mean(ours):.4f}, by seed {', '.join(f'{np.mean(one):.4f}' for one in ours)}.",
-        "",
-        f"| against | HR@{K} | difference | from | to |",
-        "|---|---|---|---|---|",
-    ]
+        f"the seeds. Settings are those of `benchmarks.quality`, with one dimension for all that "
+        f"have one. {machine()}."
+    )
+    rows = []
     for system in options.against:
         seeds = 1 if system in DETERMINISTIC else min(3, options.seeds)
         theirs = [hits(system, options.data, seed, options.threads) for seed in range(seeds)]
         mean = np.mean(theirs, axis=0)
         difference, low, high = metrics.paired_bootstrap(np.mean(ours, axis=0), mean)
-        lines.append(
-            f"| {system} | {mean.mean():.4f} | {difference:+.4f} | {low:+.4f} | {high:+.4f} |"
-        )
-    text = "\n".join(lines) + "\n"
-    (HERE / "significance.md").write_text(text, encoding="utf-8")
+        changes = (f"{value:+.4f}" for value in (difference, low, high))
+        rows.append((system, f"{mean.mean():.4f}", *changes))
+    text = page(
+        f"Ours against others: HR@{K} on Online Retail",
+        note,
+        [f"Ours: {np.mean(ours):.4f}, by seed {', '.join(f'{np.mean(one):.4f}' for one in ours)}."],
+        table(("against", f"HR@{K}", "difference", "from", "to"), rows),
+    )
+    write_whole(options.out / "significance.md", text)
     print(text)
 
 

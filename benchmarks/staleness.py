@@ -1,8 +1,8 @@
 """What is learned when a device has thousands of pairs in flight, simulated on one core.
 
-    python benchmarks/staleness.py            # about 10 minutes
-    python benchmarks/staleness.py --explore  # also other constants: about 2 more
-    python benchmarks/staleness.py --large    # also a million items: hours
+    python -m benchmarks.staleness            # about 10 minutes
+    python -m benchmarks.staleness --explore  # also other constants: about 2 more
+    python -m benchmarks.staleness --large    # also a million items: hours
 
 A device with W pairs in flight computes each of them from rows that do not yet hold
 the updates of the others. Two models of it:
@@ -15,9 +15,10 @@ the updates of the others. Two models of it:
 * Delayed: every update is added W pairs after it was computed. Rows are twice as
   old on average, as on a device that starts a pair whenever another one ends.
 
-W and the caps of the rows' learning rates are those of `in_flight`, whose
-rule is what is tested here; for comparison, W = 16,384 without a limit and without
-caps, and with rows stored over each other instead of added.
+Each pair is trained by the package's own routine, on copies of its rows. W and the
+caps of the rows' learning rates are those of `itembed_gpu.backends.cuda.in_flight`,
+whose rule is what is tested here; for comparison, W = 16,384 without a limit and
+without caps, and with rows stored over each other instead of added.
 
 Catalogs have planted clusters of ten items; both tables start from `initialize_syn`'s
 uniform values. The loss is that of fixed pairs and negatives from itemsets that were
@@ -26,27 +27,31 @@ not trained on. Writes ``staleness.md`` and ``staleness.png`` beside this file.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
-from machine import machine  # it lies beside this file
 from numba import njit
 
 import itembed_gpu
+from benchmarks.common import losses
+from benchmarks.common.catalogs import CLUSTER_SIZE, plant_clusters
+from benchmarks.common.machine import machine
+from benchmarks.common.plots import picture
+from benchmarks.common.report import make_parser, page, say, table, tick, write_whole
+from itembed_gpu.backends.cpu.sgns import CHUNK, update_pair
 from itembed_gpu.backends.cuda import in_flight
 from itembed_gpu.backends.cuda.in_flight import Geometry, plan_geometry
 
-HERE = Path(__file__).parent
-
 DIM = 64
 NUM_NEGATIVE = 5
-CLUSTER = 10
+NUM_TARGET = NUM_NEGATIVE + 1
 NOISE = 0.1  # share of items from outside their itemset's cluster
+HOT = 0.2  # share of the hot item
 LEARNING_RATE = 0.025
 SHARING = 16
 NUM_TEST = 20_000  # held-out itemsets, one pair of each
@@ -54,9 +59,6 @@ TOLERANCE = 0.01
 
 # Tiles that a device can hold: an H200 with 16 and with 8 threads a pair, and twice that.
 MAX_TILES = (4_096, 8_448, 16_896)
-
-# Strict about nan, which is among the outcomes.
-FAST = {"reassoc", "contract", "nsz"}
 
 
 @dataclass(frozen=True)
@@ -70,42 +72,31 @@ class Catalog:
     popularity: str = "uniform"  # or "hot": the first item is 20 % of all; or "zipf"
     num_seed: int = 2
 
+    def weights(self) -> np.ndarray:
+        """Share of each item, but for the hot one."""
+        ranks = np.arange(1, self.num_label + 1)
+        weights = 1 / ranks if self.popularity == "zipf" else np.ones(self.num_label)
+        return weights / weights.sum()
+
     def shares(self) -> np.ndarray:
         """Share of each item in all interactions."""
-        weights = np.ones(self.num_label)
-        if self.popularity == "zipf":
-            weights /= np.arange(1, self.num_label + 1)
-        weights /= weights.sum()
+        shares = self.weights()
         if self.popularity == "hot":
-            weights *= 0.8
-            weights[0] += 0.2
-        return weights
+            shares *= 1 - HOT
+            shares[0] += HOT
+        return shares
 
     def sample(self, num_itemset: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Itemsets of five to ten items: items and offsets."""
         generator = np.random.default_rng(seed)
         lengths = generator.integers(5, 11, num_itemset)
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        weights = replace(self, popularity="uniform" if self.popularity == "hot" else "zipf")
-        if self.popularity == "uniform":
-            weights = self
-        ends = np.concatenate([[0.0], np.cumsum(weights.shares())])
-
-        def draw(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-            """Item by popularity, among those from low to high."""
-            at = ends[low] + (ends[high] - ends[low]) * generator.random(len(low))
-            return np.clip(np.searchsorted(ends, at, side="right") - 1, low, high - 1)
-
-        everything = np.full(offsets[-1], self.num_label)
+        items = np.arange(self.num_label)
         # A cluster is chosen as often as its items are: popular items go together.
-        first = draw(everything[:num_itemset] * 0, everything[:num_itemset]) // CLUSTER * CLUSTER
-        first = np.repeat(first, lengths)
-        items = draw(first, np.minimum(first + CLUSTER, self.num_label))
-        noise = generator.random(len(items)) < NOISE
-        items = np.where(noise, draw(everything * 0, everything), items)
+        clusters = plant_clusters(items, self.weights(), items // CLUSTER_SIZE, NOISE)
+        items = clusters.draw(lengths, generator)
         if self.popularity == "hot":
-            items[generator.random(len(items)) < 0.2] = 0
-        return items, offsets
+            items[generator.random(len(items)) < HOT] = 0
+        return items, np.concatenate([[0], np.cumsum(lengths)])
 
 
 # Trained until the loss has settled, or nearly ...
@@ -148,170 +139,99 @@ EXPLORED = (
 # --- the device -------------------------------------------------------------
 
 
-@njit(inline="always")
-def draw(state, n):
-    """Uniform in 0 ... n - 1 (SplitMix64)."""
-    state[0] += np.uint64(0x9E3779B97F4A7C15)
-    z = state[0]
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = (z ^ (z >> np.uint64(31))) >> np.uint64(32)
-    return np.int64((z * np.uint64(n)) >> np.uint64(32))
+class Side(NamedTuple):
+    """A table, and copies of the rows that pairs in flight have read from it."""
+
+    table: np.ndarray  # num_label x DIM
+    caps: np.ndarray  # num_label
+    held: np.ndarray  # num_copy x DIM: copies, with their updates
+    before: np.ndarray  # num_copy x DIM: as they were read
+    rows: np.ndarray  # num_copy: row of the table; -1 for none
+    held_caps: np.ndarray  # num_copy
 
 
-@njit(inline="always", fastmath=FAST)
-def error(u, v, row, label):
-    """Label minus sigmoid of the dot product of u and a row of v."""
-    dot = np.float32(0)
-    for d in range(DIM):
-        dot += u[d] * v[row, d]
-    return label - np.float32(1) / (np.float32(1) + np.exp(-dot))
-
-
-@njit(inline="always", fastmath=FAST)
-def add(table, row, rate, delta):
-    for d in range(DIM):
-        table[row, d] += rate * delta[d]
-
-
-@njit(inline="always", fastmath=FAST)
-def add_row(total, rate, table, row):
-    for d in range(DIM):
-        total[d] += rate * table[row, d]
-
-
-@njit(inline="always")
-def copy(to, to_row, table, row):
-    for d in range(DIM):
-        to[to_row, d] = table[row, d]
-
-
-@njit(inline="always")
-def touch(rows, num_row, is_dirty, row):
-    """Note that a row has changed; return how many have."""
-    if not is_dirty[row]:
-        is_dirty[row] = True
-        rows[num_row] = row
-        num_row += 1
-    return num_row
+def make_side(table: np.ndarray, caps: np.ndarray | None, num_copy: int) -> Side:
+    caps = np.full(len(table), np.inf, np.float32) if caps is None else caps
+    held, before = np.zeros((2, num_copy, DIM), np.float32)
+    return Side(table, caps, held, before, np.full(num_copy, -1), np.zeros(num_copy, np.float32))
 
 
 @njit
-def refresh(stale, syn, rows, num_row, is_dirty):
-    """Make the rows that have changed as new."""
-    for i in range(num_row):
-        is_dirty[rows[i]] = False
-        copy(stale, rows[i], syn, rows[i])
+def read_row(side, copy, row):
+    """Copy a row of the table."""
+    side.rows[copy] = row
+    side.held_caps[copy] = side.caps[row]
+    for d in range(DIM):
+        side.held[copy, d] = side.before[copy, d] = side.table[row, d]
 
 
-@njit(fastmath=FAST, cache=True)
-def train_pairs(left, right, syn0, syn1, caps0, caps1, num_tile, store, rates, state):
-    """Train in windows of num_tile pairs; with one, this is the sequential algorithm.
-
-    With `store`, rows are stored as they were plus the last pair's update.
-    """
-    stale0, stale1 = syn0.copy(), syn1.copy()
-    rows0, dirty0 = np.empty(len(syn0), np.int64), np.zeros(len(syn0), np.bool_)
-    rows1, dirty1 = np.empty(len(syn1), np.int64), np.zeros(len(syn1), np.bool_)
-    num0 = num1 = age = 0
-    u, delta = np.empty(DIM, np.float32), np.empty(DIM, np.float32)
-    targets = np.empty(NUM_NEGATIVE + 1, np.int64)
-    errors = np.empty(NUM_NEGATIVE + 1, np.float32)
-    for i in range(len(left)):
-        for d in range(DIM):
-            u[d] = stale0[left[i], d]
-            delta[d] = 0
-        for j in range(NUM_NEGATIVE + 1):
-            targets[j] = draw(state, len(syn1)) if j else right[i]
-            errors[j] = error(u, stale1, targets[j], np.float32(j == 0))
-            add_row(delta, errors[j], stale1, targets[j])
-        for j in range(NUM_NEGATIVE + 1):
-            row = targets[j]
-            if store:
-                copy(syn1, row, stale1, row)
-            add(syn1, row, min(rates[i], caps1[row]) * errors[j], u)
-            num1 = touch(rows1, num1, dirty1, row)
-        row = left[i]
+@njit
+def write_row(side, copy, store):
+    """Add what has become of a copy to the table, or store the copy; once."""
+    row = side.rows[copy]
+    if row < 0:
+        return
+    side.rows[copy] = -1
+    for d in range(DIM):
         if store:
-            copy(syn0, row, stale0, row)
-        add(syn0, row, min(rates[i], caps0[row]), delta)
-        num0 = touch(rows0, num0, dirty0, row)
-        age += 1
-        if age == num_tile:
-            refresh(stale0, syn0, rows0, num0, dirty0)
-            refresh(stale1, syn1, rows1, num1, dirty1)
-            num0 = num1 = age = 0
+            side.table[row, d] = side.held[copy, d]
+        else:
+            side.table[row, d] += side.held[copy, d] - side.before[copy, d]
 
 
-@njit(fastmath=FAST, cache=True)
-def train_groups(left, right, syn0, syn1, caps0, caps1, num_tile, sharing, rates, state):
-    """Train in windows of num_tile groups of consecutive pairs that share negatives."""
-    stale0, stale1 = syn0.copy(), syn1.copy()
-    rows0, dirty0 = np.empty(len(syn0), np.int64), np.zeros(len(syn0), np.bool_)
-    rows1, dirty1 = np.empty(len(syn1), np.int64), np.zeros(len(syn1), np.bool_)
-    u, delta = np.empty(DIM, np.float32), np.empty(DIM, np.float32)
-    negatives = np.empty(num_tile * NUM_NEGATIVE, np.int64)
-    before = np.empty((len(negatives), DIM), np.float32)
-    held = np.empty((len(negatives), DIM), np.float32)
-    for begin in range(0, len(left), num_tile * sharing):
-        for j in range(len(negatives)):
-            negatives[j] = draw(state, len(syn1))
-            copy(before, j, syn1, negatives[j])
-            copy(held, j, syn1, negatives[j])
+@njit
+def write_pair(left, right, tile, with_negatives, store):
+    """Write the rows of a tile's pair."""
+    first = tile * NUM_TARGET
+    write_row(left, tile, store)
+    for target in range(first, first + (NUM_TARGET if with_negatives else 1)):
+        write_row(right, target, store)
+
+
+@njit
+def train_pair(left, right, tile, rate, buffers):
+    """Train the pair of a tile on its copies, as the package trains any pair."""
+    targets, row, delta, logits = buffers
+    for n in range(NUM_TARGET):
+        targets[n] = tile * NUM_TARGET + n
+    update_pair(
+        left.held, tile, right.held, targets, NUM_TARGET, rate, DIM, row, delta, logits, False,
+        rate, left.held_caps, right.held_caps,
+    )  # fmt: skip
+
+
+@njit
+def train_epoch(pairs, negatives, rates, left, right, num_tile, sharing, delayed, store):
+    """Train pairs in windows of num_tile tiles, or with every update num_tile pairs late.
+
+    With one tile, this is the sequential algorithm. With `store`, rows are stored over each
+    other, and the last one stays.
+    """
+    buffers = (
+        np.empty(NUM_TARGET, np.int32), np.empty(DIM, np.float32), np.empty(DIM, np.float32),
+        np.zeros(CHUNK, np.float32),
+    )  # fmt: skip
+    for begin in range(0, len(pairs), num_tile * sharing):
         for step in range(sharing):
-            num0 = num1 = 0
+            last = step == sharing - 1
             for tile in range(num_tile):
                 i = begin + tile * sharing + step
-                if i >= len(left):
-                    break
-                for d in range(DIM):
-                    u[d] = stale0[left[i], d]
-                    delta[d] = 0
-                row = right[i]
-                g = error(u, stale1, row, np.float32(1))
-                add_row(delta, g, stale1, row)
-                add(syn1, row, min(rates[i], caps1[row]) * g, u)
-                num1 = touch(rows1, num1, dirty1, row)
-                for j in range(tile * NUM_NEGATIVE, (tile + 1) * NUM_NEGATIVE):
-                    g = error(u, held, j, np.float32(0))
-                    add_row(delta, g, held, j)
-                    add(held, j, min(rates[i], caps1[negatives[j]]) * g, u)
-                add(syn0, left[i], min(rates[i], caps0[left[i]]), delta)
-                num0 = touch(rows0, num0, dirty0, left[i])
-            refresh(stale0, syn0, rows0, num0, dirty0)
-            refresh(stale1, syn1, rows1, num1, dirty1)
-        num1 = 0
-        for j in range(len(negatives)):
-            for d in range(DIM):
-                syn1[negatives[j], d] += held[j, d] - before[j, d]
-            num1 = touch(rows1, num1, dirty1, negatives[j])
-        refresh(stale1, syn1, rows1, num1, dirty1)
-
-
-@njit(fastmath=FAST, cache=True)
-def train_delayed(left, right, syn0, syn1, caps0, caps1, num_tile, rates, state):
-    """Train with the updates of each pair added num_tile pairs later."""
-    u, delta = np.zeros((num_tile, DIM), np.float32), np.zeros((num_tile, DIM), np.float32)
-    lefts = np.zeros(num_tile, np.int64)
-    left_rates = np.zeros(num_tile, np.float32)
-    targets = np.zeros((num_tile, NUM_NEGATIVE + 1), np.int64)
-    errors = np.zeros((num_tile, NUM_NEGATIVE + 1), np.float32)
-    for i in range(len(left) + num_tile):
-        tile = i % num_tile
-        add(syn0, lefts[tile], left_rates[tile], delta[tile])
-        for j in range(NUM_NEGATIVE + 1):
-            add(syn1, targets[tile, j], errors[tile, j], u[tile])
-        if i >= len(left):
-            continue
-        for d in range(DIM):
-            u[tile, d] = syn0[left[i], d]
-            delta[tile, d] = 0
-        for j in range(NUM_NEGATIVE + 1):
-            row = targets[tile, j] = draw(state, len(syn1)) if j else right[i]
-            g = error(u[tile], syn1, row, np.float32(j == 0))
-            add_row(delta[tile], g, syn1, row)
-            errors[tile, j] = g * min(rates[i], caps1[row])
-        lefts[tile], left_rates[tile] = left[i], min(rates[i], caps0[left[i]])
+                if delayed:
+                    write_pair(left, right, tile, True, store)
+                if i >= len(pairs):
+                    continue
+                first = tile * NUM_TARGET
+                read_row(left, tile, pairs[i, 0])
+                read_row(right, first, pairs[i, 1])
+                if step == 0:
+                    for n in range(NUM_NEGATIVE):
+                        read_row(right, first + 1 + n, negatives[i // sharing, n])
+                train_pair(left, right, tile, rates[i], buffers)
+            if not delayed:
+                for tile in range(num_tile):
+                    write_pair(left, right, tile, last, store)
+    for tile in range(num_tile):
+        write_pair(left, right, tile, True, store)
 
 
 # --- one run ----------------------------------------------------------------
@@ -351,15 +271,15 @@ def planned(
 
 def epoch_pairs(
     items: np.ndarray, offsets: np.ndarray, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each item of an itemset with one random other, in random order."""
+) -> np.ndarray:
+    """Each item of an itemset with one random other, in random order: (num_pair, 2)."""
     lengths = np.diff(offsets)
     starts, lengths = np.repeat(offsets[:-1], lengths), np.repeat(lengths, lengths)
     slots = np.arange(len(items))
     others = slots - starts + 1 + generator.integers(0, lengths - 1)
     others = starts + np.where(others < lengths, others, others - lengths)
     order = generator.permutation(len(items))
-    return items[order], items[others[order]]
+    return np.stack([items[order], items[others[order]]], axis=1)
 
 
 def learn(
@@ -372,20 +292,16 @@ def learn(
         itembed_gpu.initialize_syn(catalog.num_label, DIM, seed=2000 + 2 * seed + i, device="cpu")
         for i in range(2)
     ]
-    infinite = np.full(catalog.num_label, np.inf, dtype=np.float32)
-    geometry = device.geometry
-    caps = [infinite if c is None else c for c in (geometry.left_caps, geometry.right_caps)]
-    state = np.array([seed], dtype=np.uint64)
+    num_tile = device.geometry.num_tile
+    left = make_side(tables[0], device.geometry.left_caps, num_tile)
+    right = make_side(tables[1], device.geometry.right_caps, num_tile * NUM_TARGET)
+    how = (num_tile, device.sharing, device.delayed, device.store)
     rates = np.linspace(learning_rate, 0, catalog.num_epoch * len(items), dtype=np.float32)
     for epoch_rates in np.split(rates, catalog.num_epoch):
-        left, right = epoch_pairs(items, offsets, generator)
-        common = (left, right, *tables, *caps, geometry.num_tile)
-        if device.delayed:
-            train_delayed(*common, epoch_rates, state)
-        elif device.sharing == 1:
-            train_pairs(*common, device.store, epoch_rates, state)
-        else:
-            train_groups(*common, device.sharing, epoch_rates, state)
+        pairs = epoch_pairs(items, offsets, generator)
+        size = (-(-len(pairs) // device.sharing), NUM_NEGATIVE)
+        negatives = generator.integers(0, catalog.num_label, size, dtype=np.int32)
+        train_epoch(pairs, negatives, epoch_rates, left, right, *how)
     return tables[0], tables[1]
 
 
@@ -395,19 +311,15 @@ def held_out_loss(catalog: Catalog, syn0: np.ndarray, syn1: np.ndarray) -> float
     generator = np.random.default_rng(7)
     left, right = items[offsets[:-1]], items[offsets[:-1] + 1]
     negatives = generator.integers(0, catalog.num_label, (NUM_TEST, NUM_NEGATIVE))
-    with np.errstate(invalid="ignore", over="ignore"):
-        positive = np.einsum("nd,nd->n", syn0[left], syn1[right])
-        negative = np.einsum("nd,nkd->nk", syn0[left], syn1[negatives])
-        losses = np.logaddexp(0, -positive) + np.logaddexp(0, negative).sum(axis=1)
-    return float(losses.mean())
+    return losses.held_out_loss(syn0, syn1, left, right, negatives)
 
 
 def mean_loss(catalog: Catalog, device: Device, learning_rate: float = LEARNING_RATE) -> float:
-    losses = [
+    found = [
         held_out_loss(catalog, *learn(catalog, device, seed, learning_rate))
         for seed in range(catalog.num_seed)
     ]
-    return float(np.mean(losses))
+    return float(np.mean(found))
 
 
 # --- tables and figure ------------------------------------------------------
@@ -450,7 +362,7 @@ class Outcome:
             f"{self.sequential:.4f}",
             "diverged" if diverged else f"{self.loss:.4f}",
             "" if diverged else f"{100 * self.change:+.2f} %",
-            "✓" if self.change <= TOLERANCE else "✗",
+            tick(self.change <= TOLERANCE),
         )
 
 
@@ -469,7 +381,7 @@ def compare(
             sequential,
             mean_loss(catalog, device, learning_rate),
         )
-        print(*outcome.cells(), sep=" | ", flush=True)
+        say(*outcome.cells())
         yield outcome
 
 
@@ -535,76 +447,69 @@ def explore(catalog: Catalog) -> list[Outcome]:
     return outcomes
 
 
-def table(outcomes: list[Outcome]) -> list[str]:
-    lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
-    return lines + [f"| {' | '.join(outcome.cells())} |" for outcome in outcomes] + [""]
-
-
 def constants() -> str:
     names = [name for name in vars(in_flight) if name.endswith("_LOAD")]
     return ", ".join(f"{name} = {getattr(in_flight, name)}" for name in names)
 
 
-def write_tables(sections: dict[str, list[Outcome]]) -> None:
-    lines = ["# What is learned with thousands of pairs in flight", ""]
-    lines += [
-        "`python benchmarks/staleness.py --explore`: held-out loss (mean of 2 seeds; one for "
+def make_report(sections: dict[str, list[Outcome]]) -> str:
+    note = (
+        "`python -m benchmarks.staleness --explore`: held-out loss (mean of 2 seeds; one for "
         "20,000 items and more, without the rule, and with other rates or constants) against the "
         f"sequential algorithm on the same pairs, D = {DIM}, k = {NUM_NEGATIVE}, learning rate "
         f"{LEARNING_RATE} falling to 0 unless said otherwise; W and caps by `plan_geometry` "
         f"({constants()}), tables of initialize_syn's uniform values. The loss is "
-        f"{(NUM_NEGATIVE + 1) * np.log(2):.2f} at the start. Where {SHARING} pairs share their "
-        f"negatives, so does the sequential loss it is compared with. One core of {machine()}.",
-        "",
+        f"{NUM_TARGET * np.log(2):.2f} at the start. Where {SHARING} pairs share their "
+        f"negatives, so does the sequential loss it is compared with. One core of {machine()}."
+    )
+    parts = [
+        [f"## {title}", "", *table(HEAD, [outcome.cells() for outcome in outcomes])]
+        for title, outcomes in sections.items()
     ]
-    for title, outcomes in sections.items():
-        lines += [f"## {title}", "", *table(outcomes)]
-    (HERE / "staleness.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    return page("What is learned with thousands of pairs in flight", note, *parts)
 
 
-def plot(trained: list[Outcome], unfinished: list[Outcome]) -> None:
+def plot(path: Path, trained: list[Outcome], unfinished: list[Outcome]) -> None:
     """One line a catalog, one mark a geometry."""
-    import matplotlib
+    with picture(path, 9, 10) as figure:
+        both = figure.subplots(2, height_ratios=(2, 1.2))
+        for axes, outcomes in zip(both, (trained, unfinished), strict=True):
+            plot_changes(axes, outcomes)
+        both[0].set_title("Trained until the loss has settled, or nearly")
+        both[1].set_title("Stopped while the loss falls")
+        both[1].set_xlabel("held-out loss, % more than sequential training's (grey: within 1 %)")
+        what = f"D = {DIM}, k = {NUM_NEGATIVE}, learning rate {LEARNING_RATE}"
+        figure.suptitle(f"Pairs in flight as planned, simulated ({what})")
+        handles, labels = both[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, title="device")
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot
 
-    geometries = list(dict.fromkeys(outcome.geometry for outcome in trained))
-    figure, both = pyplot.subplots(2, figsize=(9, 10), height_ratios=(2, 1.2), layout="constrained")
-    for axes, outcomes in zip(both, (trained, unfinished), strict=True):
-        catalogs = list(dict.fromkeys(outcome.catalog for outcome in outcomes))
-        axes.axvspan(-100 * TOLERANCE, 100 * TOLERANCE, color="0.92")
-        axes.axvline(0, color="black", linewidth=1)
-        for i, geometry in enumerate(geometries):
-            found = [o for o in outcomes if o.geometry == geometry]
-            shift = 0.14 * (i - (len(geometries) - 1) / 2)
-            height = [catalogs.index(o.catalog) + shift for o in found]
-            change = [100 * o.change for o in found]
-            axes.plot(change, height, "osD^v"[i], color=f"C{i}", label=geometry)
-        axes.set_yticks(range(len(catalogs)), catalogs)
-        axes.set_ylim(len(catalogs) - 0.5, -0.5)
-        axes.grid(axis="y", color="0.9")
-        axes.set_axisbelow(True)
-    both[0].set_title("Trained until the loss has settled, or nearly")
-    both[1].set_title("Stopped while the loss falls")
-    both[1].set_xlabel("held-out loss, % more than sequential training's (grey: within 1 %)")
-    figure.suptitle("Pairs in flight as planned, simulated (D = 64, k = 5, learning rate 0.025)")
-    handles, labels = both[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, title="device")
-    figure.savefig(HERE / "staleness.png", dpi=110)
+def plot_changes(axes: Any, outcomes: list[Outcome]) -> None:
+    catalogs = list(dict.fromkeys(outcome.catalog for outcome in outcomes))
+    geometries = list(dict.fromkeys(outcome.geometry for outcome in outcomes))
+    axes.axvspan(-100 * TOLERANCE, 100 * TOLERANCE, color="0.92")
+    axes.axvline(0, color="black", linewidth=1)
+    for i, geometry in enumerate(geometries):
+        found = [o for o in outcomes if o.geometry == geometry]
+        shift = 0.14 * (i - (len(geometries) - 1) / 2)
+        height = [catalogs.index(o.catalog) + shift for o in found]
+        change = [100 * o.change for o in found]
+        axes.plot(change, height, "osD^v"[i], color=f"C{i}", label=geometry)
+    axes.set_yticks(range(len(catalogs)), catalogs)
+    axes.set_ylim(len(catalogs) - 0.5, -0.5)
+    axes.grid(axis="y", color="0.9")
+    axes.set_axisbelow(True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser("staleness", __doc__)
     parser.add_argument("--large", action="store_true", help="also a million items")
     parser.add_argument("--explore", action="store_true", help="also other constants of the rule")
     arguments = parser.parse_args()
     began = time.perf_counter()
     by_name = {catalog.name: catalog for catalog in CATALOGS}
     catalogs = CATALOGS + (LARGE,) * arguments.large
-    print(*HEAD, sep=" | ")
+    say(*HEAD)
     trained = [outcome for catalog in catalogs for outcome in measure(catalog)]
     sequential = {o.catalog: o.sequential for o in reversed(trained)}
     sections = {
@@ -620,8 +525,8 @@ def main() -> None:
     if arguments.explore:
         explored = (by_name["200 items"], *UNFINISHED[:3])
         sections["Other constants"] = [o for catalog in explored for o in explore(catalog)]
-    write_tables(sections)
-    plot(trained, sections[UNFINISHED_TITLE])
+    write_whole(arguments.out / "staleness.md", make_report(sections))
+    plot(arguments.out / "staleness.png", trained, sections[UNFINISHED_TITLE])
     print(f"{(time.perf_counter() - began) / 60:.1f} minutes")
 
 

@@ -1,7 +1,7 @@
 """Catalogs with planted clusters and Zipf popularity: any size, in shards, in bounded memory.
 
-    python benchmarks/synthetic.py OUT --items 100000 --interactions 50000000
-    python benchmarks/synthetic.py OUT --format csv --shuffled
+    python -m benchmarks.synthetic OUT --items 100000 --interactions 50000000
+    python -m benchmarks.synthetic OUT --format csv --shuffled
 
 Writes ``part-00000.parquet`` (or ``.csv``) and so on into the folder OUT: long tables with the
 columns ``basket`` and ``item``, where items are strings such as ``item-000123``. A shard depends
@@ -18,13 +18,15 @@ items are scrambled, so that they tell neither popularity nor cluster.
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.common.catalogs import Clusters, plant_clusters
+from benchmarks.common.report import make_parser
 
 MEAN_LENGTH, LEAST_LENGTH, MOST_LENGTH = 10, 2, 100
 # Itemsets of a shard.
@@ -39,27 +41,15 @@ class Catalog:
     ----------
     seed : int
         Of all shards.
-    noise : float
-        Share of the items that do not come from their itemset's cluster.
     clusters : int32, (num_item,)
         Cluster of each item.
-    items : int32, (num_item,)
-        Items ordered by cluster.
-    masses : float64, (num_item + 1,)
-        Running sum of their masses in that order, from 0 to 1.
-    bounds : int64, (num_cluster + 1,)
-        Where each cluster begins in that order.
-    shares : float64, (num_cluster,)
-        Running sum of the clusters' probabilities, which ends at 1.
+    planted : Clusters
+        What itemsets are drawn from.
     """
 
     seed: int
-    noise: float
     clusters: np.ndarray
-    items: np.ndarray
-    masses: np.ndarray
-    bounds: np.ndarray
-    shares: np.ndarray
+    planted: Clusters
 
     def shard(self, number: int, num_itemset: int = SHARD) -> tuple[np.ndarray, np.ndarray]:
         """Itemsets of a shard, the same wherever and whenever it is made.
@@ -75,14 +65,7 @@ class Catalog:
         lengths = lengths.clip(LEAST_LENGTH, MOST_LENGTH)
         offsets = np.zeros(num_itemset + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        chosen = np.searchsorted(self.shares, generator.random(num_itemset), side="right")
-        chosen = np.repeat(chosen, lengths)
-        low, high = self.masses[self.bounds[chosen]], self.masses[self.bounds[chosen + 1]]
-        noisy = generator.random(offsets[-1]) < self.noise
-        low, high = np.where(noisy, 0.0, low), np.where(noisy, 1.0, high)
-        drawn = low + generator.random(offsets[-1]) * (high - low)
-        place = np.searchsorted(self.masses, drawn, side="right") - 1
-        return self.items[place.clip(0, len(self.items) - 1)], offsets
+        return self.planted.draw(lengths, generator), offsets
 
 
 def make_catalog(
@@ -94,16 +77,10 @@ def make_catalog(
     mass /= mass.sum()
     cluster_of_rank = generator.integers(num_cluster, size=num_item, dtype=np.int32)
     item_of_rank = generator.permutation(num_item).astype(np.int32)
-    order = np.argsort(cluster_of_rank, kind="stable")
-    masses = np.concatenate([[0.0], np.cumsum(mass[order])])
-    masses /= masses[-1]
-    bounds = np.searchsorted(cluster_of_rank[order], np.arange(num_cluster + 1))
-    roots = np.sqrt(np.diff(masses[bounds]))
+    planted = plant_clusters(item_of_rank, mass, cluster_of_rank, noise, power=0.5)
     clusters = np.empty(num_item, dtype=np.int32)
     clusters[item_of_rank] = cluster_of_rank
-    shares = np.cumsum(roots / roots.sum())
-    shares[-1] = 1.0
-    return Catalog(seed, noise, clusters, item_of_rank[order], masses, bounds, shares)
+    return Catalog(seed, clusters, planted)
 
 
 def tables(catalog: Catalog, num_interaction: int, shuffled: bool) -> Iterator[object]:
@@ -140,9 +117,7 @@ def write(folder: Path, catalog: Catalog, num_interaction: int, format: str, shu
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser("synthetic", __doc__, out=None)
     parser.add_argument("out", type=Path, help="folder to write into")
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--clusters", type=int, default=1_000)

@@ -1,28 +1,28 @@
 """What training in windows costs: held-out loss and speed, against all at once.
 
-    python benchmarks/windows.py                     # 5 million rows, 3 seeds: about 8 minutes
-    python benchmarks/windows.py --rows 200000       # does it run?
+    python -m benchmarks.windows                     # 5 million rows, 3 seeds: about 8 minutes
+    python -m benchmarks.windows --rows 200000       # does it run?
 
-A catalog of `synthetic.py` is packed, saved and mapped. The last tenth of the itemsets is held
-out: the loss is that of each of their items with another one of its itemset, and of negatives,
-the same for all that is compared. Writes ``windows.md`` beside this file, or with --device cuda
-``windows_gpu.md``.
+A catalog of `benchmarks.synthetic` is packed, saved and mapped. The last tenth of the itemsets
+is held out: the loss is that of each of their items with another one of its itemset, and of
+negatives, the same for all that is compared. Writes ``windows.md`` beside this file, or with
+--device cuda ``windows_gpu.md``.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from machine import machine  # these lie beside this file
-from synthetic import MEAN_LENGTH, SHARD, make_catalog
 
 import itembed_gpu as ig
+from benchmarks.common.losses import held_out_loss
+from benchmarks.common.machine import machine
+from benchmarks.common.report import make_parser, page, table, write_whole
+from benchmarks.synthetic import MEAN_LENGTH, SHARD, make_catalog
 
-HERE = Path(__file__).parent
 NUM_ITEM, DIM, NUM_NEGATIVE, EPOCHS, RATE = 20_000, 64, 5, 5, 0.05
 # Windows an epoch: of one, nothing but the order of the pairs differs.
 COUNTS = (4, 16, 64)
@@ -54,19 +54,6 @@ def held_out_pairs(packed: ig.PackedItemsets, first: int) -> tuple[np.ndarray, .
     return packed.indices[places], packed.indices[others], negatives
 
 
-def loss_of(syn0: np.ndarray, syn1: np.ndarray, pairs: tuple[np.ndarray, ...]) -> float:
-    """Mean loss of pairs, each with its negatives."""
-    total, size = 0.0, 50_000
-    items, others, negatives = pairs
-    for start in range(0, len(items), size):
-        part = slice(start, start + size)
-        vectors = syn0[items[part]]
-        positive = (vectors * syn1[others[part]]).sum(axis=1)
-        negative = np.einsum("nd,nkd->nk", vectors, syn1[negatives[part]])
-        total += np.logaddexp(0, -positive).sum() + np.logaddexp(0, negative).sum()
-    return float(total / len(items))
-
-
 def train_one(
     packed: ig.PackedItemsets, first: int, chunk_size: int | None, seed: int, device: str
 ) -> tuple[np.ndarray, np.ndarray, float]:
@@ -93,7 +80,7 @@ def measure(packed: ig.PackedItemsets, device: str) -> dict[int, list[tuple[floa
         for count in (0, *COUNTS):
             size = -(-num_item // count) if count else None
             syn0, syn1, speed = train_one(packed, first, size, seed, device)
-            results.setdefault(count, []).append((loss_of(syn0, syn1, pairs), speed))
+            results.setdefault(count, []).append((held_out_loss(syn0, syn1, *pairs), speed))
             print(seed, count, results[count][-1], flush=True)
     return results
 
@@ -107,43 +94,41 @@ def make_report(
     results: dict[int, list[tuple[float, float]]], rows: int, num_item: int, device: str
 ) -> str:
     base = np.array(results[0])
-    lines = [
-        "# Training in windows",
-        "",
-        f"`python benchmarks/windows.py --rows {rows} --device {device}`: {num_item:,} "
+    note = (
+        f"`python -m benchmarks.windows --rows {rows} --device {device}`: {num_item:,} "
         f"occurrences of {NUM_ITEM:,} items, D={DIM}, {NUM_NEGATIVE} negatives, {EPOCHS} epochs "
-        f"from {RATE}, {len(SEEDS)} seeds. Mapped from the disk. On {where(device)}; {machine()}.",
-        "",
-        "| windows | held-out loss | against all at once (target: 0.5 %) | spread of the seeds "
-        "| speed against all at once |",
-        "|---|---|---|---|---|",
-    ]
+        f"from {RATE}, {len(SEEDS)} seeds. Mapped from the disk. On {where(device)}; {machine()}."
+    )
+    head = (
+        "windows",
+        "held-out loss",
+        "against all at once (target: 0.5 %)",
+        "spread of the seeds",
+        "speed against all at once",
+    )
+    lines = []
     for count, values in results.items():
         loss, speed = np.array(values).T
         change = 100 * (loss.mean() / base[:, 0].mean() - 1)
         spread = 100 * np.ptp(loss) / loss.mean()
         ratio = np.median(speed / base[:, 1])
         name = count or "all at once"
-        lines.append(
-            f"| {name} | {loss.mean():.4f} | {change:+.2f} % | {spread:.2f} % | {ratio:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+        cells = (f"{loss.mean():.4f}", f"{change:+.2f} %", f"{spread:.2f} %", f"{ratio:.2f}")
+        lines.append((name, *cells))
+    return page("Training in windows", note, table(head, lines))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser("windows", __doc__)
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--device", default="cpu", help="where to train")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         packed = make_packed(options.rows, Path(name))
         results = measure(packed, options.device)
         report = make_report(results, options.rows, packed.num_item, options.device)
     name = "windows.md" if options.device == "cpu" else "windows_gpu.md"
-    (options.out / name).write_text(report, encoding="utf-8")
+    write_whole(options.out / name, report)
     print(report)
 
 

@@ -6,25 +6,14 @@ import json
 import lzma
 import math
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from benchmarks import datasets, gpu, in_flight, oracle, ours, peers, quality, windows
 from itembed_gpu.backends.cuda import chips, instances
 from itembed_gpu.backends.cuda import task as cuda
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import datasets  # noqa: E402
-import gpu  # noqa: E402
-import in_flight  # noqa: E402
-import oracle  # noqa: E402
-import ours  # noqa: E402
-import peers  # noqa: E402
-import quality  # noqa: E402
 
 TINY = oracle.Problem(40, 60, 2, hot=0.1, dim=4)
 
@@ -324,7 +313,7 @@ def test_a_stored_loss_belongs_to_its_settings(tiny_oracle, monkeypatch):
         oracle.stored_loss("tiny", TINY, sharing=2)
     with pytest.raises(ValueError, match="holds no loss"):
         oracle.stored_loss("other", TINY)
-    with pytest.raises(ValueError, match=r"oracle\.py"):
+    with pytest.raises(ValueError, match=r"benchmarks\.oracle"):
         oracle.stored_loss("tiny", TINY, path=tiny_oracle.with_name("missing.json"))
     monkeypatch.setattr(oracle, "checksum", lambda problem: 1)
     with pytest.raises(ValueError, match="draws other items"):
@@ -804,8 +793,6 @@ def test_names_in_the_picture_are_kept_apart():
 
 
 def test_windows_are_compared_with_all_at_once(tmp_path, monkeypatch):
-    import windows
-
     for name, value in {
         "NUM_ITEM": 50, "DIM": 12, "NUM_NEGATIVE": 3, "EPOCHS": 1, "COUNTS": (2,), "SEEDS": (1, 2),
     }.items():  # fmt: skip

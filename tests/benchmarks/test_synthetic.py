@@ -1,17 +1,11 @@
 """The generator of catalogs: the same anywhere, with the clusters and the popularity it plants."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from benchmarks import synthetic
 from itembed_gpu import pack_files, read_itemsets
 from itembed_gpu.data import out_of_memory as spilling
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-import synthetic
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,8 @@
 """Ranking and pooling against brute force: on the CPU, and the array operations of a device."""
 
-import importlib.util
 import sys
 from contextlib import nullcontext
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import ranking as benchmark
 from itembed_gpu.backends.cuda import chips
 from itembed_gpu.backends.cuda import task as cuda
 from itembed_gpu.errors import DeviceError, InputError
@@ -315,14 +314,9 @@ def test_code_that_cannot_be_kept_is_compiled_again(monkeypatch):
     assert kept == [True, False]
 
 
-def test_the_benchmark_runs_shrunken_and_both_find_the_same(tmp_path, monkeypatch):
-    folder = Path(__file__).parents[2] / "benchmarks"
-    monkeypatch.syspath_prepend(str(folder))
-    spec = importlib.util.spec_from_file_location("ranking_benchmark", folder / "ranking.py")
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
+def test_the_benchmark_runs_shrunken_and_both_find_the_same(tmp_path):
     sizes = ["--queries=7", "--rows=211", "--dim=5", "--n=4", "--repeat=1"]
-    bench.main([*sizes, f"--out={tmp_path / 'out.md'}"])
+    benchmark.main([*sizes, f"--out={tmp_path / 'out.md'}"])
     text = (tmp_path / "out.md").read_text(encoding="utf-8")
     assert "top 4 of 211 rows for 7 queries" in text
     assert "found 100.0000 % of the rows in common" in text

@@ -1,4 +1,4 @@
-"""What a measurement was made on: a line for the tables of the benchmarks beside this file."""
+"""What a measurement was made on: a line for the tables of the benchmarks."""
 
 from __future__ import annotations
 

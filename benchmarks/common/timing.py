@@ -1,0 +1,58 @@
+"""Clocks: machines are noisy, so what is compared takes turns, and medians count."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks import ROOT
+
+Clocks = dict[str, Callable[[], float]]
+
+
+def seconds_of(function: Callable[..., Any], *arguments: Any, **options: Any) -> float:
+    """Call a function, and return how long it took."""
+    began = time.perf_counter()
+    function(*arguments, **options)
+    return time.perf_counter() - began
+
+
+def alternate(clocks: Clocks, repeat: int) -> dict[str, list[float]]:
+    """Call each clock in turn, several times; each returns what it measured."""
+    results: dict[str, list[float]] = {name: [] for name in clocks}
+    for turn in range(repeat + 1):
+        for name, clock in clocks.items():
+            value = clock()
+            if turn:  # the first one warms up
+                results[name].append(value)
+    return results
+
+
+def medians(clocks: Clocks, repeat: int) -> dict[str, float]:
+    """Call clocks as `alternate` does, and return the median of each."""
+    return {name: statistics.median(v) for name, v in alternate(clocks, repeat).items()}
+
+
+def run_python(arguments: Sequence[str], **environment: str) -> str:
+    """Run Python in a process of its own, from the checkout; return what it prints last."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        # Bytecode is kept, as in any installed package.
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **environment},
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def time_process(code: str, **environment: str) -> float:
+    """Seconds that code says it took in a process of its own, where `began` is its start."""
+    code = f"import time; began = time.perf_counter()\n{code}"
+    return float(run_python(["-c", code], **environment).split()[-1])
