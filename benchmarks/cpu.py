@@ -3,7 +3,7 @@
     python -m benchmarks.cpu                              # speed: about 5 minutes
     python -m benchmarks.cpu --quality --online-retail F  # parity of what is learned: about 20
     python -m benchmarks.cpu --sharing --online-retail F  # shared negatives: about 10
-    python -m benchmarks.cpu --against CHECKOUT           # speed over another checkout's: about 5
+    python -m benchmarks.cpu --against CHECKOUT           # speed over another checkout's: about 8
 
 Both libraries take turns and medians are compared, because machines are noisy;
 what counts is the ratio. Writes ``cpu.md`` and ``cpu.png`` (``cpu_quality.md``,
