@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+import itembed_gpu
 from benchmarks.common.machine import machine
 from benchmarks.common.plots import picture
 from benchmarks.common.report import make_parser, page, table, write_whole
@@ -40,39 +41,23 @@ CHECKPOINT_ITEMS, CHECKPOINT_DIM, CHECKPOINT_PAIRS = 1_000_000, 128, 100_000_000
 
 
 def ours(source: Any, **options: Any) -> Callable[[], int]:
-    import itembed_gpu
-
     def read() -> int:
         return int(itembed_gpu.read_itemsets(source, **options).dropped.items_read)
 
     return read
 
 
-def parquet(folder: Path) -> Callable[[], int]:
-    return ours(folder / "parquet")
-
-
-def parquet_unsorted(folder: Path) -> Callable[[], int]:
-    return ours(folder / "shuffled")
-
-
 def spilled(folder: Path) -> Callable[[], int]:
-    from itembed_gpu import pack_files
-
     path = folder / "spilled.itemsets"
     # Less than what it takes to read the files at once, however small they are.
     size = sum(part.stat().st_size for part in (folder / "shuffled").iterdir())
     memory = min(SPILL_MEMORY, max(size, 1 << 20))
 
     def read() -> int:
-        packed = pack_files(folder / "shuffled", path, memory=memory)
+        packed = itembed_gpu.pack_files(folder / "shuffled", path, memory=memory)
         return int(packed.dropped.items_read)
 
     return read
-
-
-def csv(folder: Path) -> Callable[[], int]:
-    return ours(folder / "csv")
 
 
 def frame(folder: Path) -> Any:
@@ -81,18 +66,8 @@ def frame(folder: Path) -> Any:
     return polars.read_parquet(folder / "parquet" / "*.parquet")
 
 
-def polars_frame(folder: Path) -> Callable[[], int]:
-    return ours(frame(folder))
-
-
-def pandas_frame(folder: Path) -> Callable[[], int]:
-    return ours(frame(folder).to_pandas())
-
-
 def csr(folder: Path) -> Callable[[], int]:
     from scipy.sparse import csr_array
-
-    import itembed_gpu
 
     packed = itembed_gpu.read_itemsets(folder / "parquet")
     values = np.ones(packed.num_item, dtype=np.float32)
@@ -100,8 +75,6 @@ def csr(folder: Path) -> Callable[[], int]:
 
 
 def saved(folder: Path) -> Callable[[], int]:
-    import itembed_gpu
-
     path = folder / "data.itemsets"
     if not path.exists():
         itembed_gpu.read_itemsets(folder / "parquet").save(path)
@@ -128,8 +101,6 @@ def lists_of(folder: Path) -> list[list[str]]:
 
 
 def lists(folder: Path) -> Callable[[], int]:
-    import itembed_gpu
-
     itemsets = lists_of(folder)
     return lambda: int(itembed_gpu.pack_itemsets(itemsets).dropped.items_read)
 
@@ -142,12 +113,12 @@ def lists_itembed(folder: Path) -> Callable[[], int]:
 
 
 READERS: dict[str, tuple[str, Callable[[Path], Callable[[], int]], float | None]] = {
-    "parquet": ("Parquet, sorted by basket", parquet, 10e6),
-    "parquet_unsorted": ("Parquet, shuffled", parquet_unsorted, 4e6),
+    "parquet": ("Parquet, sorted by basket", lambda folder: ours(folder / "parquet"), 10e6),
+    "parquet_unsorted": ("Parquet, shuffled", lambda folder: ours(folder / "shuffled"), 4e6),
     "spilled": ("the same by way of the disk, in 256 MiB", spilled, None),
-    "csv": ("CSV", csv, None),
-    "polars": ("polars.DataFrame", polars_frame, None),
-    "pandas": ("pandas.DataFrame", pandas_frame, None),
+    "csv": ("CSV", lambda folder: ours(folder / "csv"), None),
+    "polars": ("polars.DataFrame", lambda folder: ours(frame(folder)), None),
+    "pandas": ("pandas.DataFrame", lambda folder: ours(frame(folder).to_pandas()), None),
     "csr": ("scipy CSR, integer items", csr, 100e6),
     "saved": ("packed folder, opened", saved, None),
     "lists": ("lists of strings", lists, None),
@@ -160,8 +131,6 @@ def measure_one(name: str, folder: Path) -> dict[str, float]:
     """Read a source three times: the best time, and the most memory of the first."""
     # Compiled before: the code is kept on disk between processes.
     import polars
-
-    import itembed_gpu
 
     for rows in ({"b": [1, 1, 2], "i": ["x", "y", "x"]}, {"b": [1, 2, 1], "i": ["x", "y", "x"]}):
         itembed_gpu.read_itemsets(polars.DataFrame(rows))
@@ -188,7 +157,6 @@ def run_all(folder: Path) -> dict[str, dict[str, float]]:
 
 def end_to_end(folder: Path) -> dict[str, float]:
     """Seconds of each phase from a file to a saved model, and of checkpoints in training."""
-    import itembed_gpu
 
     def trained(packed: Any, epochs: int, **options: Any) -> tuple[Any, float]:
         syn0 = itembed_gpu.initialize_syn(packed.num_label, 64, seed=1)
@@ -214,8 +182,6 @@ def end_to_end(folder: Path) -> dict[str, float]:
 
 def checkpoints(folder: Path, share: float) -> dict[str, float]:
     """Seconds of an epoch without and with a checkpoint at its end, the write included."""
-    import itembed_gpu
-
     num_pair = int(CHECKPOINT_PAIRS * share)
     generator = np.random.default_rng(0)
     items = (CHECKPOINT_ITEMS * generator.random(num_pair) ** 3).astype(np.int32)

@@ -32,17 +32,10 @@ RETAIL_TRAIN = 0.8
 
 @dataclass(frozen=True)
 class Packed:
-    """Itemsets, one after the other.
+    """Itemsets, one after the other; itemset i is ``items[offsets[i] : offsets[i + 1]]``."""
 
-    Attributes
-    ----------
-    items : int32, (num_item,)
-    offsets : int64, (num_itemset + 1,)
-        Itemset i is ``items[offsets[i] : offsets[i + 1]]``.
-    """
-
-    items: np.ndarray
-    offsets: np.ndarray
+    items: np.ndarray  # int32, (num_item,)
+    offsets: np.ndarray  # int64, (num_itemset + 1,)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -68,28 +61,14 @@ class Packed:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Which items go into an itemset with those that are known.
-
-    Attributes
-    ----------
-    name : str
-    train : Packed
-        Itemsets to learn from.
-    history : Packed
-        What is known of each query; these items are not ranked.
-    truth : Packed
-        The items to be found for each query.
-    labels : sequence of str
-        Names of the items: the catalog.
-    users : int array, or None
-        For each query, the itemset of `train` that its history is; None where queries are new.
-    """
+    """Which items go into an itemset with those that are known."""
 
     name: str
-    train: Packed
-    history: Packed
-    truth: Packed
-    labels: Sequence[str]
+    train: Packed  # itemsets to learn from
+    history: Packed  # what is known of each query; these items are not ranked
+    truth: Packed  # the items to be found for each query
+    labels: Sequence[str]  # names of the items: the catalog
+    # For each query, the itemset of `train` that its history is; None where queries are new.
     users: np.ndarray | None = None
 
     @property
@@ -109,25 +88,14 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Labelling:
-    """Which labels go with an itemset.
-
-    Attributes
-    ----------
-    name : str
-    train, train_labels : Packed
-        Itemsets (of features) to learn from, and the labels of each.
-    history, truth : Packed
-        The same of each query: what is known, and what is to be found.
-    features, labels : sequence of str
-        Names of the features, and of the labels.
-    """
+    """Which labels go with an itemset."""
 
     name: str
-    train: Packed
-    train_labels: Packed
-    history: Packed
-    truth: Packed
-    features: Sequence[str]
+    train: Packed  # itemsets (of features) to learn from
+    train_labels: Packed  # the labels of each
+    history: Packed  # the features of each query
+    truth: Packed  # the labels that are to be found
+    features: Sequence[str]  # their names
     labels: Sequence[str]
 
     @property

@@ -41,7 +41,7 @@ from benchmarks.common.catalogs import zipf_items
 from benchmarks.common.machine import machine
 from benchmarks.common.plots import BLUE, GREEN, ORANGE, picture
 from benchmarks.common.report import Target, make_parser, page, say, table, write_whole
-from benchmarks.common.timing import seconds_of
+from benchmarks.common.timing import clock_itembed, seconds_of
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask
 from itembed_gpu.backends.cuda import chips, instances
 from itembed_gpu.backends.cuda import task as cuda
@@ -59,30 +59,14 @@ HEAD = ("what", "measured", "value", "target", "verdict")
 
 @dataclass(frozen=True)
 class Cell:
-    """Settings of one measurement of speed.
-
-    Attributes
-    ----------
-    dim, num_label : int
-        Dimension, and items of the catalog.
-    zipf : bool
-        Whether the n-th item has a share of 1 / n; else all have the same.
-    threads : int or None
-        Threads a pair.
-    lossy : bool
-        Whether updates may be lost.
-    sharing : int
-        Pairs that share their negatives.
-    supervised : bool
-        Kind of task.
-    """
+    """Settings of one measurement of speed."""
 
     dim: int
     num_label: int
-    zipf: bool = True
-    threads: int | None = None
-    lossy: bool = False
-    sharing: int = 1
+    zipf: bool = True  # the n-th item has a share of 1 / n; else all have the same
+    threads: int | None = None  # a pair
+    lossy: bool = False  # updates may be lost
+    sharing: int = 1  # pairs that share their negatives
     supervised: bool = False
 
     @property
@@ -487,7 +471,7 @@ class Bench:
     """One run of the benchmark."""
 
     def __init__(
-        self, device: OnCpu | OnGpu, scale: Scale, report: Report, deadline: float
+        self, device: OnCpu | OnGpu, scale: Scale, report: Report | None, deadline: float
     ) -> None:
         self.device = device
         self.scale = scale
@@ -634,21 +618,13 @@ class Bench:
 
     def measure_itembed(self, tables: list[np.ndarray]) -> Measured:
         """Time itembed on one core, on some of the default cell's items."""
+        cell = self.scale.default
+        items = self.items(cell)[: self.scale.reference_pairs]
+        offsets = np.arange(0, len(items) + 1, ITEMSET_LENGTH)
         try:
-            import itembed
+            once = clock_itembed(items, offsets, *tables, NUM_NEGATIVE)
         except ImportError as error:
             raise LeftOut(f"itembed cannot be imported ({error})") from error
-        cell, num_item = self.scale.default, self.scale.reference_pairs
-        items = self.items(cell)[:num_item]
-        offsets = np.arange(0, len(items) + 1, ITEMSET_LENGTH, dtype=np.int32)
-        weights = np.ones(len(items), dtype=np.float32)
-        buffer = np.empty(cell.dim, dtype=np.float32)
-        indices = np.random.default_rng(0).permutation(len(offsets) - 1).astype(np.int32)
-        arguments = (items, weights, offsets, indices, *tables, buffer, NUM_NEGATIVE, LEARNING_RATE)
-
-        def once() -> float:
-            return seconds_of(itembed.do_unsupervised_batch, *arguments)
-
         once()
         theirs = len(items) / statistics.median(once() for _ in range(REPEAT))
         ours = self.speed(cell).median
@@ -860,11 +836,7 @@ def plot_ratios(axes: Any, bench: Bench, cells: list[Cell], names: list[str]) ->
     axes.axvline(1, color="gray", linewidth=0.8)
     handles = [axes.plot([], [], color=COLORS[zipf], linewidth=6)[0] for zipf in (True, False)]
     handles += axes.plot([], [], color="black", linewidth=2)
-    figure_legend(axes, handles, [*NAMES.values(), "target"])
-
-
-def figure_legend(axes: Any, handles: list[Any], labels: list[str]) -> None:
-    """Put a legend above the axes, where it covers nothing."""
+    labels = [*NAMES.values(), "target"]  # above the axes, where they cover nothing
     axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
 
 

@@ -23,13 +23,6 @@ SHARES = (1.0, 0.75, 0.5, 0.35)
 SCALE = dataclasses.replace(gpu.FULL_SCALE, seconds=0.15)
 
 
-class NoReport:
-    """Rows are made here."""
-
-    def add(self, row: gpu.Row) -> None:
-        """Forget it."""
-
-
 def measure(bench: gpu.Bench, cell: gpu.Cell, share: float) -> dict[str, Any]:
     """Speed with a share of the pairs that the card holds at once."""
     limit = cuda.CudaTask._limit_tiles
@@ -72,7 +65,7 @@ def main() -> None:
         device = gpu.OnGpu(options.device)
     except DeviceError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    bench = gpu.Bench(device, SCALE, NoReport(), float("inf"))
+    bench = gpu.Bench(device, SCALE, None, float("inf"))
     bench.bandwidth = device.bandwidth(SCALE.copy_bytes)
     rows = []
     with device.active():

@@ -49,34 +49,16 @@ SHARINGS = (1, 16)
 
 @dataclass(frozen=True)
 class Problem:
-    """A catalog to be learned, and how.
+    """A catalog to be learned, and how."""
 
-    Attributes
-    ----------
-    num_label : int
-        Items of the catalog, a multiple of the size of a cluster.
-    num_itemset : int
-        Itemsets an epoch.
-    num_epoch : int
-        Epochs: enough for the loss to fall far.
-    hot : float
-        Share of all interactions that one item has.
-    dim, num_negative : int
-        Dimension, and negatives a pair.
-    learning_rate : float
-        That of the first batch; it falls to 0.
-    seed : int
-        Seed of the pairs, and of their negatives.
-    """
-
-    num_label: int
-    num_itemset: int
-    num_epoch: int
-    hot: float = 0.0
+    num_label: int  # a multiple of the size of a cluster
+    num_itemset: int  # an epoch
+    num_epoch: int  # enough for the loss to fall far
+    hot: float = 0.0  # share of all interactions that one item has
     dim: int = 64
     num_negative: int = 5
-    learning_rate: float = 0.025
-    seed: int = 3
+    learning_rate: float = 0.025  # that of the first batch; it falls to 0
+    seed: int = 3  # of the pairs, and of their negatives
 
 
 PROBLEMS = {

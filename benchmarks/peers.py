@@ -516,9 +516,6 @@ PEERS: dict[str, Peer] = {
 }
 
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "popularity": ("scipy",),
-    "item-kNN": ("scipy",),
-    "EASE": ("scipy",),
     "ALS": ("scipy", "implicit"),
     "BPR": ("scipy", "implicit"),
     "itembed": ("scipy", "itembed"),

@@ -326,52 +326,26 @@ def evaluate(scorer: Scorer, data: Dataset, step: int = 1) -> Values:
 
 @dataclass
 class Run:
-    """What one training gave.
+    """What one training gave."""
 
-    Attributes
-    ----------
-    values : dict
-        The data set's metrics, by name of the score.
-    seconds : float
-        Time of training.
-    ran_on : str
-        Device and threads.
-    curves : dict
-        Points (seconds, metrics) along the way, by name of the score; empty where nobody looked.
-    """
-
-    values: dict[str, Values]
-    seconds: float
-    ran_on: str
+    values: dict[str, Values]  # the data set's metrics, by name of the score
+    seconds: float  # of training
+    ran_on: str  # device and threads
+    # Points (seconds, metrics) along the way, by name of the score; empty where nobody looked.
     curves: dict[str, list[tuple[float, Values]]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How systems are run.
+    """How systems are run."""
 
-    Attributes
-    ----------
-    num_seed : int
-        Trainings of a system that depends on chance.
-    budget : float
-        Factor of the epochs.
-    step : int
-        Every so many queries are asked.
-    num_threads, device
-        As in `Watch`.
-    cpu_time : bool
-        Whether seconds are those of the processor, and not on the wall.
-    extra : dict
-        Settings that take the place of those of the table.
-    """
-
-    num_seed: int = 3
-    budget: float = 1.0
-    step: int = 1
-    num_threads: int = 1
+    num_seed: int = 3  # trainings of a system that depends on chance
+    budget: float = 1.0  # factor of the epochs
+    step: int = 1  # every so many queries are asked
+    num_threads: int = 1  # as in `Watch`
     device: str = "cpu"
-    cpu_time: bool = False
+    cpu_time: bool = False  # seconds are those of the processor, and not on the wall
+    # Settings that take the place of those of the table.
     extra: dict[str, Any] = field(default_factory=dict)
 
     def settings(self, dataset: str, system: str) -> dict[str, Any]:
@@ -498,16 +472,8 @@ def write_rows(path: Path, rows: list[Row]) -> None:
 # --- tables -----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a table: a system with one of its scores, or a figure of others."""
-
-    name: str
-    values: list[str]
-    main: float
-    seconds: str
-    device: str
-    settings: str
+# The main metric of a line of a table, and its cells: name, metrics, seconds, device, settings.
+Line = tuple[float, tuple[str, ...]]
 
 
 def name_of(row: Row) -> str:
@@ -536,34 +502,25 @@ def measured_lines(dataset: str, rows: list[Row]) -> list[Line]:
         ]
         device = f"{first['device']}; {first['seeds']} run{'s' * (first['seeds'] > 1)}"
         seconds = f"{first['seconds']:.3g}"
-        lines.append(Line(name, values, first["mean"], seconds, device, first["settings"]))
+        lines.append((first["mean"], (name, *values, seconds, device, first["settings"])))
     return lines
 
 
 def published_lines(dataset: str) -> list[Line]:
     """A line for each figure of others."""
-    return [
-        Line(
-            f"*{system}*",
-            ["" if value is None else f"{value:.4f}" for value in values],
-            values[0] or 0.0,
-            "",
-            f"*{source}*",
-            "",
-        )
-        for where, system, source, values in PUBLISHED
-        if where == dataset
-    ]
+    lines = []
+    for where, system, source, values in PUBLISHED:
+        if where == dataset:
+            shown = ("" if value is None else f"{value:.4f}" for value in values)
+            lines.append((values[0] or 0.0, (f"*{system}*", *shown, "", f"*{source}*", "")))
+    return lines
 
 
 def make_table(dataset: str, rows: list[Row]) -> list[str]:
     """A data set's table, the best first."""
     head = ("system", *(f"{m}@{k}" for m, k in METRICS[dataset]), "seconds", "on", "settings")
     found = measured_lines(dataset, rows) + published_lines(dataset)
-    cells = [
-        (line.name, *line.values, line.seconds, line.device, line.settings)
-        for line in sorted(found, key=lambda line: -line.main)
-    ]
+    cells = [cells for _, cells in sorted(found, key=lambda line: -line[0])]
     lines = [f"## {TITLES[dataset]}", "", *table(head, cells)]
     left_out = [row for row in rows if row["dataset"] == dataset and "left_out" in row]
     if left_out:

@@ -1,7 +1,7 @@
 """What is learned when a device has thousands of pairs in flight, simulated on one core.
 
-    python -m benchmarks.staleness            # about 10 minutes
-    python -m benchmarks.staleness --explore  # also other constants: about 2 more
+    python -m benchmarks.staleness            # about 20 minutes
+    python -m benchmarks.staleness --explore  # also other constants: about 4 more
     python -m benchmarks.staleness --large    # also a million items: hours
 
 A device with W pairs in flight computes each of them from rows that do not yet hold
@@ -39,7 +39,7 @@ from numba import njit
 
 import itembed_gpu
 from benchmarks.common import losses
-from benchmarks.common.catalogs import CLUSTER_SIZE, plant_clusters
+from benchmarks.common.catalogs import CLUSTER_SIZE, pick_others, plant_clusters
 from benchmarks.common.machine import machine
 from benchmarks.common.plots import picture
 from benchmarks.common.report import make_parser, page, say, table, tick, write_whole
@@ -273,13 +273,8 @@ def epoch_pairs(
     items: np.ndarray, offsets: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
     """Each item of an itemset with one random other, in random order: (num_pair, 2)."""
-    lengths = np.diff(offsets)
-    starts, lengths = np.repeat(offsets[:-1], lengths), np.repeat(lengths, lengths)
-    slots = np.arange(len(items))
-    others = slots - starts + 1 + generator.integers(0, lengths - 1)
-    others = starts + np.where(others < lengths, others, others - lengths)
-    order = generator.permutation(len(items))
-    return np.stack([items[order], items[others[order]]], axis=1)
+    pairs = np.stack([items, items[pick_others(offsets, generator)]], axis=1)
+    return pairs[generator.permutation(len(pairs))]
 
 
 def learn(

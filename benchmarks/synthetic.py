@@ -35,21 +35,11 @@ SHARD = 100_000
 
 @dataclass(frozen=True)
 class Catalog:
-    """Items, their popularity and their clusters.
+    """Items, their popularity and their clusters."""
 
-    Attributes
-    ----------
-    seed : int
-        Of all shards.
-    clusters : int32, (num_item,)
-        Cluster of each item.
-    planted : Clusters
-        What itemsets are drawn from.
-    """
-
-    seed: int
-    clusters: np.ndarray
-    planted: Clusters
+    seed: int  # of all shards
+    clusters: np.ndarray  # cluster of each item: int32, (num_item,)
+    planted: Clusters  # what itemsets are drawn from
 
     def shard(self, number: int, num_itemset: int = SHARD) -> tuple[np.ndarray, np.ndarray]:
         """Itemsets of a shard, the same wherever and whenever it is made.

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import itembed_gpu as ig
+from benchmarks.common.catalogs import pick_others
 from benchmarks.common.losses import held_out_loss
 from benchmarks.common.machine import machine
 from benchmarks.common.report import make_parser, page, table, write_whole
@@ -46,12 +47,9 @@ def held_out_pairs(packed: ig.PackedItemsets, first: int) -> tuple[np.ndarray, .
     """Items, others of their itemsets, and negatives, from an itemset on."""
     generator = np.random.default_rng(0)
     offsets = packed.offsets[first:].astype(np.int64)
-    lengths = np.repeat(np.diff(offsets), np.diff(offsets))
-    starts = np.repeat(offsets[:-1], np.diff(offsets))
-    places = np.arange(offsets[0], offsets[-1])
-    others = starts + (places - starts + generator.integers(1, lengths)) % lengths
-    negatives = generator.integers(0, packed.num_label, (len(places), NUM_NEGATIVE))
-    return packed.indices[places], packed.indices[others], negatives
+    others = pick_others(offsets, generator)
+    negatives = generator.integers(0, packed.num_label, (len(others), NUM_NEGATIVE))
+    return packed.indices[offsets[0] : offsets[-1]], packed.indices[others], negatives
 
 
 def train_one(

@@ -61,29 +61,23 @@ def planted_itemsets(num_label: int, num_itemset: int, seed: int, hot: float = 0
     return items
 
 
+def pick_others(offsets: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Pick another place of its itemset for each place; itemsets have two or more."""
+    lengths = np.repeat(np.diff(offsets), np.diff(offsets))
+    starts = np.repeat(offsets[:-1], np.diff(offsets))
+    places = np.arange(offsets[0], offsets[-1])
+    return starts + (places - starts + generator.integers(1, lengths)) % lengths
+
+
 @dataclass(frozen=True)
 class Clusters:
-    """Planted clusters of items with a popularity.
+    """Planted clusters of items with a popularity."""
 
-    Attributes
-    ----------
-    noise : float
-        Share of the items that do not come from their itemset's cluster.
-    items : int32, (num_item,)
-        Items ordered by cluster.
-    masses : float64, (num_item + 1,)
-        Running sum of their masses in that order, from 0 to 1.
-    bounds : int64, (num_cluster + 1,)
-        Where each cluster begins in that order.
-    shares : float64, (num_cluster,)
-        Running sum of the clusters' probabilities, which ends at 1.
-    """
-
-    noise: float
-    items: np.ndarray
-    masses: np.ndarray
-    bounds: np.ndarray
-    shares: np.ndarray
+    noise: float  # share of the items that do not come from their itemset's cluster
+    items: np.ndarray  # num_item, ordered by cluster
+    masses: np.ndarray  # num_item + 1: running sum of their masses in that order, from 0 to 1
+    bounds: np.ndarray  # num_cluster + 1: where each cluster begins in that order
+    shares: np.ndarray  # num_cluster: running sum of their probabilities, which ends at 1
 
     def draw(self, lengths: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draw the items of itemsets of these lengths, one itemset after the other.

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from benchmarks import ROOT
 
 Clocks = dict[str, Callable[[], float]]
@@ -36,6 +38,25 @@ def alternate(clocks: Clocks, repeat: int) -> dict[str, list[float]]:
 def medians(clocks: Clocks, repeat: int) -> dict[str, float]:
     """Call clocks as `alternate` does, and return the median of each."""
     return {name: statistics.median(v) for name, v in alternate(clocks, repeat).items()}
+
+
+def clock_itembed(
+    items: np.ndarray, offsets: np.ndarray, syn0: np.ndarray, syn1: np.ndarray, num_negative: int
+) -> Callable[[], float]:
+    """Return what trains an epoch with itembed, on one thread, and returns how long it took."""
+    import itembed
+
+    offsets = offsets.astype(np.int32)
+    weights = np.ones(len(items), dtype=np.float32)
+    buffer = np.empty(syn0.shape[1], dtype=np.float32)
+    generator = np.random.default_rng(0)
+
+    def once() -> float:
+        indices = generator.permutation(len(offsets) - 1).astype(np.int32)
+        arguments = (items, weights, offsets, indices, syn0, syn1, buffer, num_negative, 0.025)
+        return seconds_of(itembed.do_unsupervised_batch, *arguments)
+
+    return once
 
 
 def run_python(arguments: Sequence[str], **environment: str) -> str:

@@ -11,7 +11,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import datasets, gpu, in_flight, oracle, ours, peers, quality, windows
+from benchmarks import (
+    ROOT,
+    cpu,
+    cpu_against,
+    datasets,
+    gpu,
+    in_flight,
+    oracle,
+    ours,
+    peers,
+    quality,
+    windows,
+)
 from itembed_gpu.backends.cuda import chips, instances
 from itembed_gpu.backends.cuda import task as cuda
 
@@ -808,3 +820,35 @@ def test_windows_are_compared_with_all_at_once(tmp_path, monkeypatch):
     text = windows.make_report(results, 3000, packed.num_item, "cpu")
     assert text.count("\n| ") == 3
     assert "| all at once |" in text
+
+
+# --- cpu.py -----------------------------------------------------------------
+
+
+def draw_few(num_label):
+    return cpu.draw_itemsets(num_label, 30)
+
+
+def test_another_checkout_takes_turns_with_this_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # that it runs: no speed is looked at
+    cpu_against.measure(ROOT, tmp_path, {"few items": (20, 4)}, draw_few, repeat=1)
+    text = (tmp_path / "cpu_against.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.splitlines()[-2:]]
+    assert [row[0] for row in rows] == ["| few items, 1 thread", "| few items, 2 threads"]
+    for row in rows:
+        assert float(row[3]) > 0
+    with pytest.raises(RuntimeError, match="holds no itembed_gpu"):
+        cpu_against.measure(tmp_path, tmp_path, {"few items": (20, 4)}, draw_few, repeat=1)
+
+
+def test_the_ratio_is_that_of_medians_and_above_one_where_this_checkout_is_faster():
+    row = cpu_against.compare([1.0, 2.0, 4.0], [3.0, 3.0, 4.0], num_pair=6_000_000)
+    assert row == ("3.00 Mpair/s", "2.00 Mpair/s", "1.500", "1.000 to 3.000")
+
+
+def test_speeds_are_of_items_with_zipf_popularity():
+    items, offsets = cpu.draw_itemsets(1_000, 200_000)
+    assert set(np.diff(offsets)) == {cpu.ITEMSET_LENGTH}
+    shares = np.sort(np.bincount(items, minlength=1_000))[::-1] / len(items)
+    expected = 1 / (np.arange(1_000) + 10)
+    assert shares[:50] == pytest.approx(expected[:50] / expected.sum(), rel=0.12)
