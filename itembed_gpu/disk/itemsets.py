@@ -120,8 +120,8 @@ def read_packed(folder: Path) -> Packed:
     missing = {"labels", "indices", "offsets", "counts"} - files.keys()
     if missing:
         raise DataError(f"{folder / KIND.index}: names no file of {min(missing)}; pack again")
-    KIND.verify(files["labels"], index, "labels")
-    labels = decode_labels(files.pop("labels"))
+    labels = decode_labels(KIND.verified(folder, index, "labels"))
+    del files["labels"]
     arrays = {name: _map(path, index, name) for name, path in files.items()}
     num_item, dropped = len(arrays["indices"]), index.get("dropped")
     fits = (
@@ -150,7 +150,7 @@ def verify_packed(folder: Path) -> int:
     read_packed(folder)
     index = KIND.read_index(folder)
     for name in index["files"]:
-        KIND.verify(KIND.locate(folder, index, name), index, name)
+        KIND.verified(folder, index, name)
     return sum(record["size"] for record in index["files"].values())
 
 
