@@ -21,9 +21,8 @@ task, and so does ``PackedItemsets.verify``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,14 +48,6 @@ KIND = Kind(
 )
 
 
-class Packed(NamedTuple):
-    """What a folder holds; the arrays are mapped."""
-
-    labels: list[Any]
-    arrays: dict[str, npt.NDArray[Any]]
-    dropped: dict[str, int]
-
-
 class CheckedMap(np.memmap):
     """A mapped array that knows how to compare its file with its checksums, once."""
 
@@ -72,29 +63,18 @@ def is_packed(path: Path) -> bool:
     return (path / KIND.index).is_file()
 
 
-def write_packed(
-    folder: Path, labels: list[Any], arrays: dict[str, npt.NDArray[Any]], dropped: dict[str, int]
-) -> None:
-    """Save to a folder, in the place of what was saved there before, if anything was.
-
-    Raises `InputError`, with nothing written, if the labels cannot be saved or the folder is not
-    for saving to, and `DataError`, with nothing changed, if the disk does not take it.
-    """
-    write_files(
-        folder,
-        labels,
-        {name: partial(write_array, array=array) for name, array in arrays.items()},
-        dropped,
-    )
-
-
 def write_files(
     folder: Path,
     labels: list[Any],
     files: dict[str, Callable[[Path], Any]],
     dropped: dict[str, int],
 ) -> None:
-    """Do the same with what writes the file of each array, which need not be in memory."""
+    """Save to a folder, in the place of what was saved there before, if anything was.
+
+    What writes the file of each array is given: they need not be in memory. Raises `InputError`,
+    with nothing written, if the labels cannot be saved or the folder is not for saving to, and
+    `DataError`, with nothing changed, if the disk does not take it.
+    """
     encoded = encode_labels(labels)
     with disk_errors(folder):
         KIND.write(
@@ -110,9 +90,10 @@ def write_array(path: Path, array: npt.NDArray[Any]) -> None:
         np.save(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
-def read_packed(folder: Path) -> Packed:
-    """Open a folder: sizes, headers and labels are checked, the rest is mapped.
+def read_packed(folder: Path) -> tuple[list[Any], dict[str, npt.NDArray[Any]], dict[str, int]]:
+    """Open a folder: its labels, its arrays, and what was dropped.
 
+    Sizes, headers and labels are checked; the arrays are mapped.
     Raises `DataError` if something is missing, damaged, or of another version.
     """
     index = KIND.read_index(folder)
@@ -131,7 +112,7 @@ def read_packed(folder: Path) -> Packed:
     )
     if not fits or not isinstance(dropped, dict):
         raise DataError(f"{folder}: its files do not go together; pack again")
-    return Packed(labels, arrays, dropped)
+    return labels, arrays, dropped
 
 
 def verify_packed(folder: Path) -> int:
