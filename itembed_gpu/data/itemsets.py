@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -208,16 +209,14 @@ class PackedItemsets:
         >>> pack_itemsets([["apple", "salt"]]).save("data.itemsets")  # doctest: +SKIP
 
         """
-        from ..disk.itemsets import write_packed
+        from ..disk.itemsets import write_array, write_files
 
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "indices": self.indices,
-            "offsets": self.offsets,
-            "counts": self.counts,
+        files: dict[str, Callable[[Path], Any]] = {
+            name: partial(write_array, array=getattr(self, name))
+            for name in ("indices", "offsets", "counts", "weights")
+            if getattr(self, name) is not None
         }
-        if self.weights is not None:
-            arrays["weights"] = self.weights
-        write_packed(Path(path), self.labels, arrays, dataclasses.asdict(self.dropped))
+        write_files(Path(path), self.labels, files, dataclasses.asdict(self.dropped))
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> PackedItemsets:

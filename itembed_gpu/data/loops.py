@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
+
+from ..checks import Int32Array, Int64Array
 
 # Hashes that are looked up together.
 HASHES_AT_ONCE = 64
@@ -51,47 +54,15 @@ def renumber(codes, num_code):
 
 
 @njit(cache=True, nogil=True)
-def number_keys(high, low):
-    """Number keys of 128 bits as they first come, by a hash table with linear probing."""
-    size = 16
-    while size < 2 * len(low):
-        size *= 2
-    table = np.full(size, -1, dtype=np.int32)  # first row of what lies there
-    numbers = np.empty(len(low), dtype=np.int32)
-    count = 0
-    for row in range(len(low)):
-        place = np.int64(high[row] & np.uint64(size - 1))
-        while table[place] >= 0:
-            first = table[place]
-            if low[first] == low[row] and high[first] == high[row]:
-                break
-            place = (place + 1) & (size - 1)
-        if table[place] < 0:
-            table[place] = row
-            numbers[row] = count
-            count += 1
-        else:
-            numbers[row] = numbers[table[place]]
-    return numbers, count
-
-
-@njit(cache=True, nogil=True)
-def find_hash(table, key):
-    """Return the place of a hash in a table of (hash, number + 1), or the free place for it."""
-    mask = len(table) - 1
-    place = np.int64(key & np.uint64(mask))
-    while table[place, 1] != 0 and table[place, 0] != key:
-        place = (place + 1) & mask
-    return place
-
-
-@njit(cache=True, nogil=True)
-def make_hash_table(keys, size):
-    """Make a table of different hashes, which are numbered in their order."""
+def fill_table(hashes, first_rows, size):
+    """Make a table of different hashes: of (hash, number + 1), numbered in their order."""
     table = np.zeros((size, 2), dtype=np.uint64)
-    for number in range(len(keys)):
-        place = find_hash(table, keys[number])
-        table[place, 0] = keys[number]
+    for number in range(len(first_rows)):
+        key = hashes[first_rows[number]]
+        place = np.int64(key & np.uint64(size - 1))
+        while table[place, 1] != 0:
+            place = (place + 1) & (size - 1)
+        table[place, 0] = key
         table[place, 1] = number + 1
     return table
 
@@ -102,11 +73,14 @@ def number_hashes(hashes):
     size = 1 << 12
     table = np.zeros((size, 2), dtype=np.uint64)
     numbers = np.empty(len(hashes), dtype=np.int32)
-    keys = np.empty(size, dtype=np.uint64)
     first_rows = np.empty(size, dtype=np.int64)
     count = 0
     near = np.empty((HASHES_AT_ONCE, 2), dtype=np.uint64)
     for start in range(0, len(hashes), HASHES_AT_ONCE):
+        if 2 * (count + HASHES_AT_ONCE) >= size:
+            size *= 4
+            table = fill_table(hashes, first_rows[:count], size)
+            first_rows = np.concatenate((first_rows, np.empty(size - len(first_rows), np.int64)))
         stop = min(start + HASHES_AT_ONCE, len(hashes))
         # Read before any is needed: the memory answers them together.
         for row in range(start, stop):
@@ -118,23 +92,31 @@ def number_hashes(hashes):
             if near[row - start, 1] != 0 and near[row - start, 0] == key:
                 numbers[row] = np.int64(near[row - start, 1]) - 1
                 continue
-            place = find_hash(table, key)
+            place = np.int64(key & np.uint64(size - 1))
+            while table[place, 1] != 0 and table[place, 0] != key:
+                place = (place + 1) & (size - 1)
             if table[place, 1] == 0:
-                if 2 * count >= size:
-                    size *= 4
-                    table = make_hash_table(keys[:count], size)
-                    place = find_hash(table, key)
-                    keys = np.concatenate((keys[:count], np.empty(size - count, np.uint64)))
-                    first_rows = np.concatenate(
-                        (first_rows[:count], np.empty(size - count, np.int64))
-                    )
-                keys[count] = key
                 first_rows[count] = row
                 count += 1
                 table[place, 0] = key
                 table[place, 1] = count
             numbers[row] = np.int64(table[place, 1]) - 1
     return numbers, first_rows[:count].copy()
+
+
+def number_long_hashes(
+    high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]
+) -> tuple[Int32Array, Int64Array]:
+    """Do the same with hashes of 128 bits, given in two halves."""
+    numbers: Int32Array
+    first_rows: Int64Array
+    numbers, first_rows = number_hashes(high)
+    if not np.array_equal(low[first_rows][numbers], low):
+        # Different ones have the first half in common: the numbers of both halves tell them apart.
+        others, _ = number_hashes(low)
+        both = numbers.astype(np.uint64) << np.uint64(32) | others.astype(np.uint64)
+        numbers, first_rows = number_hashes(both)
+    return numbers, first_rows
 
 
 @njit(cache=True, nogil=True)

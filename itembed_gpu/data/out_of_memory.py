@@ -46,7 +46,7 @@ from .files import (
 )
 from .formats import COMPRESSIONS, Columns, Roles, known_separator, refuse_columns
 from .itemsets import Dropped, PackedItemsets, offsets_dtype
-from .loops import gather_runs, number_keys, renumber_more, scatter_rows
+from .loops import number_long_hashes, renumber_more, scatter_rows
 from .packing import Cutter, Limits, Numbering, choose_labels, drop_duplicates, make_limits
 from .readers import (
     ReadItemsets,
@@ -57,7 +57,7 @@ from .readers import (
     read_itemsets,
     read_weights,
 )
-from .spill_files import Column, Groups, Runs, WorkFolder
+from .spill_files import Column, Groups, Runs, WorkFolder, reorder
 
 if TYPE_CHECKING:
     import polars
@@ -410,18 +410,13 @@ def _spill_rows(
 def _group(runs: Runs, partition: int, groups: Groups, tally: _Counts, limits: Limits) -> None:
     """Bring together the runs of each itemset of a partition, and spill the itemsets."""
     rows, codes, weights = runs.load(partition)
-    itemsets, num_itemset = number_keys(rows["high"].copy(), rows["low"].copy())
+    itemsets, firsts = number_long_hashes(rows["high"].copy(), rows["low"].copy())
     lengths = rows["length"].copy()
-    starts = np.cumsum(lengths) - lengths
-    order = scatter_rows(itemsets, np.bincount(itemsets, minlength=num_itemset))
-    codes = gather_runs(codes, starts, lengths, order)
-    if weights is not None:
-        weights = gather_runs(weights, starts, lengths, order)
-    sizes = np.zeros(num_itemset, np.int64)
+    order = scatter_rows(itemsets, np.bincount(itemsets, minlength=len(firsts)))
+    codes, weights = reorder(order, lengths, codes, weights)
+    sizes = np.zeros(len(firsts), np.int64)
     np.add.at(sizes, itemsets, lengths)
-    firsts = np.empty(num_itemset, np.int64)
-    firsts[itemsets[::-1]] = rows["first"][::-1]  # the first run of each is written last
-    tally.add(groups, firsts, sizes, codes, weights, limits, True)
+    tally.add(groups, rows["first"][firsts], sizes, codes, weights, limits, True)
 
 
 def _read_text(

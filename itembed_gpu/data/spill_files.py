@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -88,6 +88,17 @@ class Column:
         self._path.unlink(missing_ok=True)
 
 
+def _read(column: Column | None, spans: Iterable[Any]) -> Any:
+    """Read some parts of a column, if there is one."""
+    return None if column is None else np.concatenate([column.read(*span) for span in spans])
+
+
+def reorder(order: Int64Array, lengths: Int64Array, *values: Any) -> list[Any]:
+    """Copy runs of these lengths in another order: of their codes, and of weights, if any."""
+    starts = np.cumsum(lengths) - lengths
+    return [some if some is None else gather_runs(some, starts, lengths, order) for some in values]
+
+
 class Runs:
     """Runs of rows, by partition: batch after batch, each ordered by partition."""
 
@@ -121,23 +132,18 @@ class Runs:
         ends = np.concatenate([[0], np.cumsum(runs["length"])])
         bounds = np.searchsorted(partitions[order], np.arange(self.num_partition + 1))
         self._bounds.append((self._runs.size + bounds, self._items.size + ends[bounds]))
-        starts = np.cumsum(lengths) - lengths
         self._runs.append(runs)
-        self._items.append(gather_runs(codes, starts, lengths, order))
+        codes, weights = reorder(order, lengths, codes, weights)
+        self._items.append(codes)
         if self._weights is not None and weights is not None:
-            self._weights.append(gather_runs(weights, starts, lengths, order))
+            self._weights.append(weights)
 
     def load(self, partition: int) -> tuple[npt.NDArray[Any], Int32Array, Float32Array | None]:
         """Read the runs of a partition, in the order of their rows, their items and weights."""
         runs, items = (
-            [column.read(*bounds[n][partition : partition + 2]) for bounds in self._bounds]
-            for n, column in enumerate((self._runs, self._items))
+            [bounds[n][partition : partition + 2] for bounds in self._bounds] for n in (0, 1)
         )
-        weights = None
-        if self._weights is not None:
-            spans = (bounds[1][partition : partition + 2] for bounds in self._bounds)
-            weights = np.concatenate([self._weights.read(*span) for span in spans])
-        return np.concatenate(runs), np.concatenate(items), weights
+        return _read(self._runs, runs), _read(self._items, items), _read(self._weights, items)
 
     def close(self) -> None:
         """Remove the files."""
@@ -204,17 +210,10 @@ class Groups:
             taken = [c.take(limit) for c in cursors]
             firsts, lengths = (np.concatenate(a) for a in zip(*(t[:2] for t in taken), strict=True))
             spans = [t[2] for t in taken]
-            codes = np.concatenate([self._codes.read(*span) for span in spans])
-            weights = None
-            if self._weights is not None:
-                weights = np.concatenate([self._weights.read(*span) for span in spans])
+            codes, weights = _read(self._codes, spans), _read(self._weights, spans)
             if len(taken) > 1:
                 order = np.argsort(firsts, kind="stable")
-                starts = np.cumsum(lengths) - lengths
-                codes = gather_runs(codes, starts, lengths, order)
-                weights = (
-                    weights if weights is None else gather_runs(weights, starts, lengths, order)
-                )
+                codes, weights = reorder(order, lengths, codes, weights)
                 lengths = lengths[order]
             yield codes, lengths, weights
             cursors = [c for c in cursors if c.refill()]

@@ -58,8 +58,8 @@ def read_folder(folder: Path) -> tuple[list[Any], Tensors, Any]:
     while True:
         index = KIND.read_index(folder)
         try:
-            labels = decode_labels(_verified(folder, index, "labels"))
-            path = _verified(folder, index, "vectors")
+            labels = decode_labels(KIND.verified(folder, index, "labels"))
+            path = KIND.verified(folder, index, "vectors")
             tensors = read_tensors(path, KIND.cure)
             if "vectors" not in tensors:
                 raise DataError(f"{path}: cannot be read (it holds no vectors); {KIND.cure}")
@@ -69,9 +69,3 @@ def read_folder(folder: Path) -> tuple[list[Any], Tensors, Any]:
                 raise
         else:
             return labels, tensors, index.get("metadata")
-
-
-def _verified(folder: Path, index: dict[str, Any], name: str) -> Path:
-    path = KIND.locate(folder, index, name)
-    KIND.verify(path, index, name)
-    return path

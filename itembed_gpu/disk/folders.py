@@ -169,18 +169,22 @@ class Kind:
             )
         return path
 
-    def verify(self, path: Path, index: dict[str, Any], name: str) -> None:
-        """Raise a `DataError` that names the first block that differs from its checksum."""
+    def verified(self, folder: Path, index: dict[str, Any], name: str) -> Path:
+        """Return the file of that name, once it is compared with its checksums.
+
+        Raises a `DataError`, which names the first block that differs.
+        """
+        path = self.locate(folder, index, name)
         try:
-            if not self._by_block:
-                if _digest(path) != index["files"][name]["sha256"]:
-                    raise DataError(f"{path}: was altered after it was saved; {self.cure}")
-                return
-            size = index["block"]
-            with path.open("rb") as file:
-                self._compare(iter(lambda: file.read(size), b""), path, index, name)
+            if self._by_block:
+                with path.open("rb") as file:
+                    blocks = iter(lambda: file.read(index["block"]), b"")
+                    self._compare(blocks, path, index, name)
+            elif _digest(path) != index["files"][name]["sha256"]:
+                raise DataError(f"{path}: was altered after it was saved; {self.cure}")
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); {self.cure}") from error
+        return path
 
     def verify_map(self, mapped: mmap.mmap, path: Path, index: dict[str, Any], name: str) -> None:
         """Do the same with a file that is mapped, and may have been replaced since."""

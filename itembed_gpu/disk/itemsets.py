@@ -21,9 +21,8 @@ task, and so does ``PackedItemsets.verify``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,14 +48,6 @@ KIND = Kind(
 )
 
 
-class Packed(NamedTuple):
-    """What a folder holds; the arrays are mapped."""
-
-    labels: list[Any]
-    arrays: dict[str, npt.NDArray[Any]]
-    dropped: dict[str, int]
-
-
 class CheckedMap(np.memmap):
     """A mapped array that knows how to compare its file with its checksums, once."""
 
@@ -72,29 +63,18 @@ def is_packed(path: Path) -> bool:
     return (path / KIND.index).is_file()
 
 
-def write_packed(
-    folder: Path, labels: list[Any], arrays: dict[str, npt.NDArray[Any]], dropped: dict[str, int]
-) -> None:
-    """Save to a folder, in the place of what was saved there before, if anything was.
-
-    Raises `InputError`, with nothing written, if the labels cannot be saved or the folder is not
-    for saving to, and `DataError`, with nothing changed, if the disk does not take it.
-    """
-    write_files(
-        folder,
-        labels,
-        {name: partial(write_array, array=array) for name, array in arrays.items()},
-        dropped,
-    )
-
-
 def write_files(
     folder: Path,
     labels: list[Any],
     files: dict[str, Callable[[Path], Any]],
     dropped: dict[str, int],
 ) -> None:
-    """Do the same with what writes the file of each array, which need not be in memory."""
+    """Save to a folder, in the place of what was saved there before, if anything was.
+
+    What writes the file of each array is given: they need not be in memory. Raises `InputError`,
+    with nothing written, if the labels cannot be saved or the folder is not for saving to, and
+    `DataError`, with nothing changed, if the disk does not take it.
+    """
     encoded = encode_labels(labels)
     with disk_errors(folder):
         KIND.write(
@@ -110,9 +90,10 @@ def write_array(path: Path, array: npt.NDArray[Any]) -> None:
         np.save(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
-def read_packed(folder: Path) -> Packed:
-    """Open a folder: sizes, headers and labels are checked, the rest is mapped.
+def read_packed(folder: Path) -> tuple[list[Any], dict[str, npt.NDArray[Any]], dict[str, int]]:
+    """Open a folder: its labels, its arrays, and what was dropped.
 
+    Sizes, headers and labels are checked; the arrays are mapped.
     Raises `DataError` if something is missing, damaged, or of another version.
     """
     index = KIND.read_index(folder)
@@ -120,8 +101,8 @@ def read_packed(folder: Path) -> Packed:
     missing = {"labels", "indices", "offsets", "counts"} - files.keys()
     if missing:
         raise DataError(f"{folder / KIND.index}: names no file of {min(missing)}; pack again")
-    KIND.verify(files["labels"], index, "labels")
-    labels = decode_labels(files.pop("labels"))
+    labels = decode_labels(KIND.verified(folder, index, "labels"))
+    del files["labels"]
     arrays = {name: _map(path, index, name) for name, path in files.items()}
     num_item, dropped = len(arrays["indices"]), index.get("dropped")
     fits = (
@@ -131,7 +112,7 @@ def read_packed(folder: Path) -> Packed:
     )
     if not fits or not isinstance(dropped, dict):
         raise DataError(f"{folder}: its files do not go together; pack again")
-    return Packed(labels, arrays, dropped)
+    return labels, arrays, dropped
 
 
 def verify_packed(folder: Path) -> int:
@@ -150,7 +131,7 @@ def verify_packed(folder: Path) -> int:
     read_packed(folder)
     index = KIND.read_index(folder)
     for name in index["files"]:
-        KIND.verify(KIND.locate(folder, index, name), index, name)
+        KIND.verified(folder, index, name)
     return sum(record["size"] for record in index["files"].values())
 
 

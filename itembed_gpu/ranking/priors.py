@@ -21,9 +21,9 @@ def rank(
     known: npt.NDArray[np.bool_],
     prior: npt.NDArray[Any],
     *,
-    candidates: npt.NDArray[Any] | None = None,
+    bias: npt.ArrayLike | None = None,
+    exclude: Packed | None = None,
     losers: Packed | None = None,
-    num_threads: int | None = None,
     **options: Any,
 ) -> tuple[Int64Array, Float32Array]:
     """Return the n best rows of a table for each query, by `top_n`.
@@ -37,28 +37,16 @@ def rank(
         Whether there is something to answer a query from. The others get the rows with
         the highest prior, and that as their scores.
     prior : float (num_row,)
-    candidates, num_threads, **options
-        As of `top_n`.
-    losers : (int32, int64), optional
-        Packed rows that lose every tie, of scores as of priors.
+    bias, exclude, losers, **options
+        As of `top_n`; the first two do not count where the prior does.
     """
-    rows, scores = top_n(
-        queries, table, n, candidates=candidates, losers=losers, num_threads=num_threads, **options
-    )
+    rows, scores = top_n(queries, table, n, bias=bias, exclude=exclude, losers=losers, **options)
     if not known.all():
         # One answer does for all, unless each of them has losers of its own.
         own = None if losers is None else choose_sets(losers, ~known)
         num_query = 1 if own is None else np.count_nonzero(~known)
         nothing = np.zeros((num_query, table.shape[1]), dtype=np.float32)
-        rows[~known], scores[~known] = top_n(
-            nothing,
-            table,
-            n,
-            bias=prior,
-            candidates=candidates,
-            losers=own,
-            num_threads=num_threads,
-        )
+        rows[~known], scores[~known] = top_n(nothing, table, n, bias=prior, losers=own, **options)
     return rows, scores
 
 

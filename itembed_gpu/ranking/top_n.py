@@ -148,11 +148,14 @@ def top_n(
     num_query, num_row = len(queries), len(table)
     n = checks.integer("n", n, 1)
     num_threads = _num_threads(num_threads)
+    if candidates is not None:
+        given = checks.vector("candidates", candidates, "iu", "integers")
+        candidates = np.unique(_rows_of("candidates", given, num_row)).astype(np.int64)
     problem = _Problem(
         queries=queries,
         table=table,
         bias=None if bias is None else checks.weights("bias", bias, num_row),
-        candidates=None if candidates is None else _candidate_rows(candidates, num_row),
+        candidates=candidates,
         exclude=_sorted_rows("exclude", exclude, num_query, num_row),
         losers=_sorted_rows("losers", losers, num_query, num_row),
         n=n,
@@ -308,11 +311,6 @@ def _float_table(name: str, value: Any) -> Any:
     if len(value) > np.iinfo(np.int32).max:
         raise InputError(f"{name} has {len(value)} rows; pass at most 2**31 - 1")
     return value
-
-
-def _candidate_rows(value: npt.ArrayLike, num_row: int) -> Int64Array:
-    given = checks.vector("candidates", value, "iu", "integers")
-    return np.unique(_rows_of("candidates", given, num_row)).astype(np.int64)
 
 
 def _sorted_rows(name: str, value: Any, num_query: int, num_row: int) -> Packed:

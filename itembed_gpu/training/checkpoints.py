@@ -132,9 +132,7 @@ class Checkpoints:
             )
         index = KIND.read_index(self.folder)
         self._check_job(index.get("job"))
-        path = KIND.locate(self.folder, index, "tensors")
-        KIND.verify(path, index, "tensors")
-        tensors = read_tensors(path, KIND.cure)
+        tensors = read_tensors(KIND.verified(self.folder, index, "tensors"), KIND.cure)
         tables = self._tables()
         try:
             place = Place(**index["place"])
