@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sized
 from dataclasses import fields
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Unpack, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from ..backends.protocol import Backend, BoundTask, Problem, Tally
 from ..errors import DivergenceError, InputError
 from ..objective.arrays import make_objective
 from ..objective.constants import MAX_STREAM
+from ..objective.keywords import TaskKeywords
 from ..objective.options import TASK, Options, make_options, takes_options
 from ..sets import count_codes
 from .windows import Side, Source, WindowedTask, Windows
@@ -607,7 +608,7 @@ class UnsupervisedTask(_PackedTask):
         *,
         weights: npt.ArrayLike | None = None,
         accumulators: Accumulators | None = None,
-        **options: Any,
+        **options: Unpack[TaskKeywords],
     ) -> None:
         checks.table("syn0", syn0)
         checks.table("syn1", syn1)
@@ -679,7 +680,7 @@ class SupervisedTask(_PackedTask):
         left_weights: npt.ArrayLike | None = None,
         right_weights: npt.ArrayLike | None = None,
         accumulators: Accumulators | None = None,
-        **options: Any,
+        **options: Unpack[TaskKeywords],
     ) -> None:
         checks.table("left_syn", left_syn)
         checks.table("right_syn", right_syn)
@@ -725,7 +726,7 @@ def itemset_task(
     syn1: Any,
     *,
     weights: npt.ArrayLike | None = None,
-    **options: Any,
+    **options: Unpack[TaskKeywords],
 ) -> SupervisedTask:
     """Learn a vector for each itemset: the itemset itself is the feature, its items the labels.
 
