@@ -105,7 +105,7 @@ class Item2Vec(Item2VecParameters):
     Examples
     --------
     >>> model = Item2Vec(vector_size=64, epochs=50, alpha=0.05, min_count=5, seed=1)
-    >>> model.fit(load_example())
+    >>> model = model.fit(load_example())
     >>> labels, scores = model.similar_items("REGENCY CAKESTAND 3 TIER", n=3)
     >>> labels, scores = model.recommend(["REGENCY CAKESTAND 3 TIER"], n=3)
     """

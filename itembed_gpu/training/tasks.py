@@ -594,7 +594,7 @@ class UnsupervisedTask(_PackedTask):
     >>> labels, indices, offsets = pack_itemsets(itemsets, min_count=10, min_length=2)
     >>> syn0 = initialize_syn(len(labels), 64)
     >>> syn1 = initialize_syn(len(labels), 64)
-    >>> train(UnsupervisedTask(indices, offsets, syn0, syn1), num_epoch=100)
+    >>> history = train(UnsupervisedTask(indices, offsets, syn0, syn1), num_epoch=100)
     """
 
     _bound_names = _PackedTask._bound_names | {"items", "offsets", "syn0", "syn1"}
@@ -767,7 +767,7 @@ def itemset_task(
     ...     UnsupervisedTask(items, offsets, syn0, syn1),
     ...     itemset_task(items, offsets, itemset_syn, syn1),
     ... )
-    >>> train(both)
+    >>> history = train(both)
     """
     checks.table("itemset_syn", itemset_syn)
     num_itemset = len(np.asarray(offsets)) - 1
