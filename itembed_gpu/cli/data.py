@@ -1,20 +1,18 @@
-"""The command line for data: ``pack``, ``verify``, and what trainings leave to go on from."""
+"""The command line for data: ``pack`` and ``verify``."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import click
 
-Command = Callable[..., Any]
+from .options import Command, json_option, reading_options, weight_option
 
-# The names of other modules, which need not be imported for --help.
-FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
+# The names of another module, which need not be imported for --help.
 _DUPLICATES = ("keep", "drop", "sum")
 
 
@@ -26,46 +24,6 @@ def _read_size(context: Any, parameter: Any, value: str | None) -> int | None:
     if found is None:
         raise click.BadParameter(f"{value!r} is no size; give one such as 500M or 2G")
     return int(float(found[1]) * 1024.0 ** " KMGT".index(found[2].upper() or " "))
-
-
-def reading_options(command: Command) -> Command:
-    """Add the options that are the arguments of `read_itemsets`, but for weights."""
-    for option in (
-        click.option("--separator", help="Between items [whitespace], or between fields [comma]."),
-        click.option("--item", metavar="COLUMN", help="Column that says which item [the next]."),
-        click.option(
-            "--itemset", metavar="COLUMN", help="Column that says which itemset [the first]."
-        ),
-        click.option(
-            "--format", type=click.Choice(FORMATS), help="Format of FILE [as its suffix says]."
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def checkpoint_options(command: Command) -> Command:
-    """Add the options that keep a training from being lost."""
-    for option in (
-        click.option(
-            "--resume", is_flag=True, help="Go on from the checkpoint in DIR, if there is one."
-        ),
-        click.option(
-            "--checkpoint-every",
-            type=click.IntRange(min=1),
-            metavar="N",
-            default=1,
-            help="Epochs from one checkpoint to the next [1].",
-        ),
-        click.option(
-            "--checkpoint",
-            metavar="DIR",
-            type=click.Path(readable=False, path_type=Path),
-            help="Folder to write checkpoints to, also at Ctrl-C and SIGTERM [none].",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 def _limit_options(command: Command) -> Command:
@@ -113,7 +71,7 @@ def _limit_options(command: Command) -> Command:
     help="Folder to save in.",
 )
 @reading_options
-@click.option("--weight", metavar="COLUMN", help="Column of weights [none].")
+@weight_option
 @_limit_options
 @click.option(
     "--memory",
@@ -122,7 +80,7 @@ def _limit_options(command: Command) -> Command:
     help="Memory for the data, such as 500M or 2G; what does not fit in it goes by way of the disk "
     "[half of what is free].",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def pack(file: str, output: Path, as_json: bool, **options: Any) -> None:
     """Pack the itemsets of FILE into DIR, from which training starts at once.
 

@@ -6,16 +6,21 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
+import click
+
+from ..errors import DataError, InputError, UnknownLabelError
+from .options import HIDING_SEED
 
 if TYPE_CHECKING:
     from ..data.itemsets import PackedItemsets
     from ..data.readers import ReadItemsets
     from ..metrics import Evaluation, Split
+    from ..models.embeddings import Embeddings
     from ..models.item2vec import Item2Vec
     from ..models.known import KnownItemsets, Unknown
     from ..training.callbacks import EarlyStopping
@@ -24,7 +29,6 @@ if TYPE_CHECKING:
 # What is held out has one hidden item an itemset: recall is then the hit rate, and MAP the MRR.
 BY_EPOCH = ("hit_rate@10", "ndcg@10", "mrr@10")
 STOP_BY = "ndcg@10"
-HIDING_SEED = 0
 
 
 @dataclasses.dataclass
@@ -251,3 +255,64 @@ def numbers(values: dict[str, Any]) -> dict[str, Any]:
     return {
         name: (round(value, 6) if math.isfinite(value) else None) for name, value in values.items()
     }
+
+
+# ---------------------------------------------------------------------- models
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Tell what the library refuses as a wrong usage."""
+    try:
+        yield
+    except InputError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def check_device(device: str | None, threads: int | None) -> str:
+    """Return the name of the backend; one that is not to be had is told before a long read."""
+    from ..backends.devices import select_backend
+
+    with usage_errors():
+        return select_backend(device, threads).name
+
+
+def load_model(folder: Path, device: str | None, threads: int | None) -> Item2Vec:
+    """Load a model of `Item2Vec.save`, or make one of embeddings that hold all it takes."""
+    from ..models.embeddings import Embeddings
+    from ..models.item2vec import Item2Vec
+
+    check_device(device, threads)
+    embeddings = Embeddings.load(folder)
+    if "estimator" in embeddings.metadata:
+        return Item2Vec.load(folder, device=device, workers=threads)
+    for name in ("context", "counts"):
+        if getattr(embeddings, name) is None:
+            raise DataError(f"{folder}: holds no {name}; save with context vectors and counts")
+    model = Item2Vec(embeddings.dimension, device=device, workers=threads)
+    model.embeddings_ = embeddings
+    return model
+
+
+def find_labels(embeddings: Embeddings, words: tuple[str, ...]) -> list[Any]:
+    """The labels that are written like these words, of whatever type they are."""
+    if all(word in embeddings for word in words):
+        return list(words)
+    written = {str(label): label for label in embeddings.labels}
+    labels = [word if word in embeddings else written.get(word, word) for word in words]
+    for label in labels:
+        if label not in embeddings and not isinstance(embeddings.labels[0], str):
+            # Close matches are found among strings only.
+            raise UnknownLabelError(f"{label} is not among the {len(embeddings):,} labels")
+    return labels
+
+
+def neighbours(embeddings: Embeddings, labels: list[Any], number: int) -> list[dict[str, Any]]:
+    near = embeddings.similar(labels, n=number)
+    return [
+        {
+            "item": label,
+            "similar": [{"item": other, "score": round(score, 4)} for other, score in found],
+        }
+        for label, found in zip(labels, near, strict=True)
+    ]

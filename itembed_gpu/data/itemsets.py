@@ -206,7 +206,7 @@ class PackedItemsets:
 
         Examples
         --------
-        >>> pack_itemsets([["apple", "salt"]]).save("data.itemsets")  # doctest: +SKIP
+        >>> pack_itemsets([["apple", "salt"]]).save("data.itemsets")
 
         """
         from ..disk.itemsets import write_array, write_files

@@ -129,7 +129,7 @@ def pack_files(
 
     Examples
     --------
-    >>> pack_files("sales/*.csv", "sales.itemsets", memory=1 << 30)  # doctest: +SKIP
+    >>> packed = pack_files("sales/*.csv", "sales.itemsets", memory=1 << 30)
 
     """
     limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)

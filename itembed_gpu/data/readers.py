@@ -153,8 +153,8 @@ def read_itemsets(
 
     Examples
     --------
-    >>> packed = read_itemsets("sales.csv", itemset="invoice", item="code")  # doctest: +SKIP
-    >>> packed.source  # doctest: +SKIP
+    >>> packed = read_itemsets("sales.csv", itemset="invoice", item="code")
+    >>> packed.source
     "sales.csv (itemset column 'invoice', item column 'code')"
 
     """

@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import checks
-from ..backends.devices import Device
 from ..checks import Float32Array, Int64Array
 from ..data.itemsets import PackedItemsets
 from ..errors import InputError
 from ..metrics import precision
 from ..objective.arrays import noise_weights
-from ..objective.options import resolve_seed
+from ..objective.options import ESTIMATOR, Options, takes_options
 from ..ranking.priors import log_shares, rank
 from ..ranking.top_n import pool_rows
 from ..ranking.vectors import CHUNK
@@ -23,7 +22,8 @@ from ..sets import distinct_items
 from ..training.tables import initialize_syn
 from ..training.tasks import SupervisedTask
 from .embeddings import Embeddings
-from .estimator import Estimator
+from .estimator import Checkpoint
+from .keywords import SupervisedClassifierParameters
 from .known import (
     ObjectArray,
     as_packed,
@@ -32,13 +32,28 @@ from .known import (
     only_known,
     with_new_labels,
 )
-
-WEIGHTINGS = ("none", "idf")
+from .options import DOCS, POSITIONAL, ClassifierOptions, ModelOptions
 
 Weights = Iterable[Iterable[float]]
 
 
-class SupervisedClassifier(Estimator):
+@takes_options(
+    ESTIMATOR,
+    ModelOptions,
+    Options,
+    ClassifierOptions,
+    defaults={
+        "epochs": 25,
+        "negative": 10,
+        "alpha": 0.5,
+        "device": "auto",
+        "pooling": "mean",
+        "reject_positive": True,
+    },
+    docs=DOCS,
+    positional=POSITIONAL,
+)
+class SupervisedClassifier(SupervisedClassifierParameters):
     """Labels from features: bags of words and tags, baskets and customers.
 
     The vector of an example is the weighted mean of the rows of its features; labels are
@@ -48,37 +63,7 @@ class SupervisedClassifier(Estimator):
 
     Parameters
     ----------
-    vector_size : int, optional
-        Dimension of the vectors.
-    epochs : int, optional
-        Number of passes over the examples.
-    negative : int, optional
-        Negative labels a pair.
-    alpha, min_alpha : float, optional
-        Learning rate at the start, and where it falls to.
-    min_count : int, optional
-        Features that occur less often are left out; labels never are.
-    sample : float, optional
-        Subsampling of frequent features and labels: `subsample` of `SupervisedTask`.
-    ns_exponent : float, optional
-        Negatives are drawn in proportion to the counts of labels to this power; 0 is
-        uniform.
-    seed : int, optional
-        It fixes all that is drawn, and on one worker the result to the last bit. By
-        default one is drawn, and kept in `seed_`.
-    device, workers, callbacks, progress
-        As for `Item2Vec`.
-    pooling : {"mean", "pairs"}, optional
-        Whether the mean of the features is trained with each label, as it is used
-        afterwards, or each feature with each label.
-    feature_weighting : {"idf", "none"}, optional
-        "idf" weights each feature by ``log(N / df)``, with N the examples and df those that
-        have the feature (Sparck Jones, "A statistical interpretation of term specificity
-        and its application in retrieval", 1972), over the mean of that over all
-        occurrences in training, so that learning rates keep their meaning. A feature that
-        is in every example then weighs nothing.
-    optimizer, loss, l2, reject_positive, reject_itemset, negative_sharing, batch_size
-        As for `SupervisedTask`.
+    {options}
 
     Attributes
     ----------
@@ -110,55 +95,6 @@ class SupervisedClassifier(Estimator):
     feature_embeddings_: Embeddings
     label_embeddings_: Embeddings
 
-    def __init__(
-        self,
-        vector_size: int = 100,
-        epochs: int = 25,
-        negative: int = 10,
-        alpha: float = 0.5,
-        min_alpha: float = 0.0,
-        min_count: int = 1,
-        sample: float = 0.0,
-        ns_exponent: float = 0.0,
-        seed: int | None = None,
-        device: Device = "auto",
-        workers: int | None = None,
-        callbacks: Iterable[Any] = (),
-        *,
-        pooling: str = "mean",
-        feature_weighting: str = "idf",
-        optimizer: str = "sgd",
-        loss: str = "negative-sampling",
-        l2: float = 0.0,
-        reject_positive: bool = True,
-        reject_itemset: bool = False,
-        negative_sharing: int = 1,
-        batch_size: int = 64,
-        progress: bool = False,
-    ) -> None:
-        self.vector_size = vector_size
-        self.epochs = epochs
-        self.negative = negative
-        self.alpha = alpha
-        self.min_alpha = min_alpha
-        self.min_count = min_count
-        self.sample = sample
-        self.ns_exponent = ns_exponent
-        self.seed = seed
-        self.device = device
-        self.workers = workers
-        self.callbacks = callbacks
-        self.pooling = pooling
-        self.feature_weighting = feature_weighting
-        self.optimizer = optimizer
-        self.loss = loss
-        self.l2 = l2
-        self.reject_positive = reject_positive
-        self.reject_itemset = reject_itemset
-        self.negative_sharing = negative_sharing
-        self.batch_size = batch_size
-        self.progress = progress
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "label_embeddings_")
 
@@ -169,7 +105,16 @@ class SupervisedClassifier(Estimator):
 
     # ---------------------------------------------------------------- training
 
-    def fit(self, features: Any, labels: Any, *, weights: Weights | None = None) -> Self:
+    def fit(
+        self,
+        features: Any,
+        labels: Any,
+        *,
+        weights: Weights | None = None,
+        checkpoint: Checkpoint = None,
+        checkpoint_every: int = 1,
+        resume: bool = False,
+    ) -> Self:
         """Learn labels from features, and forget what was learned before.
 
         If it fails, what was learned before is still there.
@@ -181,6 +126,9 @@ class SupervisedClassifier(Estimator):
             counted.
         weights : iterable of iterable of float, optional
             Weight of each feature.
+        checkpoint, checkpoint_every, resume : optional
+            As for `train`: a folder of checkpoints, epochs from one to the next, and whether
+            to go on from what is there. A seed that was drawn is taken from there as well.
 
         Returns
         -------
@@ -197,8 +145,8 @@ class SupervisedClassifier(Estimator):
         DeviceError
             The device cannot be had, or failed.
         """
-        dim = checks.integer("vector_size", self.vector_size, 1)
-        seed = resolve_seed(self.seed)
+        dim = self._value("vector_size")
+        seed = self._first_seed(checkpoint, resume)
         # Masked before they are numbered: what is only in examples left out gets no row.
         left, right = _both(as_packed("features", features, weights), as_packed("labels", labels))
         left, right = _both(self._number("features", left, None, dim), right)
@@ -221,11 +169,15 @@ class SupervisedClassifier(Estimator):
             *tables,
             left_weights=_times(shares[left.indices], left.weights),
             right_weights=right.weights,
-            pooling=self.pooling,
-            subsample=self.sample,
             **self._task_options(right.counts, seed),
         )
-        self.history_ = self._train(task, self.epochs)
+        self.history_ = self._train(
+            task,
+            self._value("epochs"),
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+        )
         self.feature_embeddings_, self.label_embeddings_ = embeddings
         self.feature_weights_ = shares
         self.dropped_features_, self.dropped_labels_ = left.dropped, right.dropped
@@ -240,19 +192,14 @@ class SupervisedClassifier(Estimator):
         _, _, packed = with_new_labels(
             as_packed(name, itemsets, weights),
             Embeddings([], none, counts=np.zeros(0, dtype=np.int64)),
-            checks.integer("min_count", self.min_count) if name == "features" else 1,
+            self._value("min_count") if name == "features" else 1,
             min_length=0,
         )
         return packed
 
     def _weights(self, packed: PackedItemsets) -> Float32Array:
         """Return the weight of each feature."""
-        if self.feature_weighting not in WEIGHTINGS:
-            raise InputError(
-                f"feature_weighting is {self.feature_weighting!r}; "
-                f"pass one of {', '.join(map(repr, WEIGHTINGS))}"
-            )
-        if self.feature_weighting == "none":
+        if self._value("feature_weighting") == "none":
             return np.ones(packed.num_label, dtype=np.float32)
         items, _ = distinct_items(packed.indices, packed.offsets)
         examples = np.bincount(items, minlength=packed.num_label)

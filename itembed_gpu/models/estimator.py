@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
+from dataclasses import Field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ from ..checks import Int64Array
 from ..disk.embeddings import read_folder, write_folder
 from ..errors import DataError, InputError
 from ..objective.arrays import noise_weights
+from ..objective.options import TASK, about, options_at, renamed, resolve_seed
+from ..training.checkpoints import stored_seed
 from ..training.loop import History, train
 from ..training.tasks import Task
 from .embeddings import _json_copy
@@ -30,39 +33,35 @@ from .known import KnownItemsets, Unknown
 
 logger = logging.getLogger("itembed_gpu")
 
-# They say how to compute on this machine, and are no part of a model that is saved.
-MACHINE = frozenset(("device", "workers", "callbacks", "progress"))
+Checkpoint = str | os.PathLike[str] | None
 
 
 class Estimator:
     """Parameters by name, as scikit-learn reads and writes them, and a folder to save to.
 
-    A subclass takes its parameters by name in `__init__`, and keeps each as it is in an
-    attribute of the same name: they are checked when they are used. It defines
-    `__sklearn_is_fitted__`, `_state` and `_restore`, and has the following parameters.
+    A subclass takes its parameters from the schema (`takes_options`), or by name in an
+    `__init__` of its own. Each is kept as it is in an attribute of its name, and checked when
+    it is used. It defines `__sklearn_is_fitted__`, `_state` and `_restore`.
     """
 
-    negative: int
-    negative_sharing: int
-    ns_exponent: float
-    loss: str
-    reject_positive: bool
-    reject_itemset: bool
-    l2: float
-    optimizer: str
-    alpha: float
-    min_alpha: float
-    batch_size: int
+    # Fields of the schema, by the names of parameters.
+    _schema: ClassVar[Mapping[str, Field[Any]]]
+
+    # Of every estimator.
+    seed: int | None
     device: Device
     workers: int | None
-    callbacks: Iterable[Any]
-    progress: bool
 
     unknown_: Unknown
 
     @classmethod
     def _names(cls) -> list[str]:
         return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+
+    def _value(self, name: str, given: Any = None) -> Any:
+        """Return a parameter, or what is given in its place, checked."""
+        value = getattr(self, name) if given is None else given
+        return about(self._schema[name]).check(name, value)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name; `deep` is there for scikit-learn alone."""
@@ -76,6 +75,7 @@ class Estimator:
         InputError
             There is no such parameter.
         """
+        params = renamed(params, 1)
         for name in params:
             if name not in self._names():
                 raise InputError(
@@ -119,43 +119,37 @@ class Estimator:
 
     # ---------------------------------------------------------------- training
 
+    def _first_seed(self, checkpoint: Checkpoint, resume: bool) -> int:
+        """Return the seed of a first training: as given, that of a checkpoint, or a new one."""
+        if checkpoint is not None and resume and self.seed is None:
+            stored = stored_seed(checkpoint)
+            if stored is not None:
+                return stored
+        return resolve_seed(self.seed)
+
     def _task_options(self, counts: Int64Array, seed: int) -> dict[str, Any]:
         """Return the options of a task, whose right-hand items occur so many times.
 
-        The noise comes from these counts, not from those of the task's own itemsets,
-        which may be few.
+        They are all that the schema has for both. The noise comes from these counts, not from
+        those of the task's own itemsets, which may be few.
         """
-        exponent = checks.number("ns_exponent", self.ns_exponent)
-        return {
-            "num_negative": checks.integer("negative", self.negative),
-            "negative_sharing": self.negative_sharing,
-            "noise_weights": noise_weights(counts, exponent, None),
-            "loss": self.loss,
-            "reject_positive": self.reject_positive,
-            "reject_itemset": self.reject_itemset,
-            "l2": self.l2,
-            "optimizer": self.optimizer,
-            "batch_size": self.batch_size,
-            "seed": seed,
-            "device": self.device,
-            "num_threads": self.workers,
+        of_tasks = options_at(TASK)
+        options = {
+            known.name: self._value(name)
+            for name, known in self._schema.items()
+            if known.name in of_tasks
         }
+        exponent = options.pop("noise_exponent")
+        return options | {"noise_weights": noise_weights(counts, exponent, None), "seed": seed}
 
     def _train(self, task: Task, epochs: int, quietly: bool = False, **checkpoints: Any) -> History:
-        callbacks = () if quietly else self.callbacks
-        if isinstance(callbacks, Iterator):
-            # Kept as it is, as scikit-learn wants parameters to be.
-            raise InputError(
-                f"callbacks is a {type(callbacks).__name__}, which can be read once alone; "
-                "pass a list"
-            )
         return train(
             task,
-            num_epoch=checks.integer("epochs", epochs),
-            initial_learning_rate=checks.number("alpha", self.alpha),
-            final_learning_rate=checks.number("min_alpha", self.min_alpha),
-            callbacks=callbacks,
-            progress=self.progress and not quietly,
+            num_epoch=epochs,
+            initial_learning_rate=self._value("alpha"),
+            final_learning_rate=self._value("min_alpha"),
+            callbacks=() if quietly else self._value("callbacks"),
+            progress=self._value("progress") and not quietly,
             **checkpoints,
         )
 
@@ -218,7 +212,7 @@ class Estimator:
         params = {
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in self.get_params().items()
-            if name not in MACHINE
+            if name not in self._schema or not about(self._schema[name]).machine
         }
         own = _json_copy(
             {"estimator": type(self).__name__, "params": params, **state},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Self, cast
 
@@ -10,20 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import checks
-from ..backends.devices import Device
 from ..checks import Float32Array, Int64Array
 from ..data.itemsets import PackedItemsets
 from ..errors import InputError
 from ..metrics import evaluate, leave_last_out
-from ..objective.options import resolve_seed
+from ..objective.options import ESTIMATOR, Options, takes_options
 from ..ranking.priors import log_shares, rank
 from ..ranking.top_n import pool_rows, top_n
 from ..ranking.vectors import unit_rows
-from ..training.checkpoints import stored_seed
 from ..training.tables import initialize_syn
 from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
 from .embeddings import Embeddings, _listed
-from .estimator import Estimator
+from .estimator import Checkpoint
+from .keywords import Item2VecParameters
 from .known import (
     KnownItemsets,
     ObjectArray,
@@ -33,8 +31,10 @@ from .known import (
     only_known,
     with_new_labels,
 )
+from .options import DOCS, POSITIONAL, Item2VecOptions, ModelOptions
 
-SIMILARITIES = ("dot", "cosine")
+# How the vector of an itemset is trained: alone, by all of its items, at once.
+FOLDING = {"update_right": False, "pooling": "pairs", "subsample": 0.0, "chunk_size": None}
 
 # Of the draws that hide items in `Item2Vec.score`.
 SCORE_SEED = 0
@@ -51,7 +51,16 @@ class _Start(NamedTuple):
     num_fit: int
 
 
-class Item2Vec(Estimator):
+@takes_options(
+    ESTIMATOR,
+    ModelOptions,
+    Options,
+    Item2VecOptions,
+    defaults={"device": "auto"},
+    docs=DOCS,
+    positional=POSITIONAL,
+)
+class Item2Vec(Item2VecParameters):
     """Item embeddings from itemsets: fit, neighbours, recommendations, and a folder to keep them.
 
     Names of parameters are those of gensim's `Word2Vec`, names of methods those of
@@ -64,54 +73,7 @@ class Item2Vec(Estimator):
 
     Parameters
     ----------
-    vector_size : int, optional
-        Dimension of the vectors.
-    epochs : int, optional
-        Number of passes over the itemsets.
-    negative : int, optional
-        Negatives a pair.
-    alpha, min_alpha : float, optional
-        Learning rate at the start, and where it falls to.
-    min_count : int, optional
-        Labels that occur less often are left out.
-    sample : float, optional
-        Subsampling of frequent items: the threshold, `subsample` of `UnsupervisedTask`; 0
-        for none.
-    ns_exponent : float, optional
-        Negatives are drawn in proportion to counts to this power: 0 is uniform, 0.75
-        word2vec's.
-    seed : int, optional
-        It fixes all that is drawn, and on one worker the result to the last bit. By
-        default one is drawn, and kept in `seed_`.
-    device : {"auto", "cpu", "cuda", "cuda:N"}, Cuda or None, optional
-        Where training, ranking and means are computed: "auto" takes a GPU where there is
-        one, and logs once what it chose; None goes by ``ITEMBED_GPU_DEVICE``, else takes
-        the CPU. Tables are copied to a GPU in each call: ask for many answers at a time.
-    workers : int, optional
-        Threads on the CPU; by default all cores.
-    callbacks : list, optional
-        Those of `train`.
-    optimizer, pooling, loss, l2, reject_positive, reject_itemset, negative_sharing, batch_size
-        As for `UnsupervisedTask`.
-    window_size : int, optional
-        As for `UnsupervisedTask`: for itemsets that are larger than memory.
-    history_exponent : float, optional
-        The vector of an itemset is the mean of its items' rows, each weighted by its
-        count to the power of minus this; above 0, frequent items say less. 0 is the
-        plain mean. By default 0.5, and 0 with ``pooling="mean"``, which trains the plain one.
-    fold_in : int, optional
-        So many epochs of training move that vector on, among rows of `syn1_` that stay as
-        they are; see `transform`.
-    popularity : float, optional
-        So many times the logarithm of an item's count is added to its score by
-        `recommend`. As the dot product estimates log P(item | itemset) - log Q(item), with Q
-        the noise (Levy and Goldberg, "Neural word embedding as implicit matrix
-        factorization", 2014), `ns_exponent` brings scores of dot products back to
-        probabilities.
-    similarity : {"dot", "cosine"}, optional
-        How `recommend` compares the vector of an itemset with the rows of `syn1_`.
-    progress : bool, optional
-        Whether to show a progress bar.
+    {options}
 
     Attributes
     ----------
@@ -142,76 +104,18 @@ class Item2Vec(Estimator):
     Examples
     --------
     >>> model = Item2Vec(vector_size=64, epochs=50, alpha=0.05, min_count=5, seed=1)
-    >>> model.fit(load_example())
+    >>> model = model.fit(load_example())
     >>> labels, scores = model.similar_items("REGENCY CAKESTAND 3 TIER", n=3)
     >>> labels, scores = model.recommend(["REGENCY CAKESTAND 3 TIER"], n=3)
     """
 
     embeddings_: Embeddings
 
-    def __init__(
-        self,
-        vector_size: int = 100,
-        epochs: int = 10,
-        negative: int = 5,
-        alpha: float = 0.025,
-        min_alpha: float = 0.0,
-        min_count: int = 1,
-        sample: float = 0.0,
-        ns_exponent: float = 0.0,
-        seed: int | None = None,
-        device: Device = "auto",
-        workers: int | None = None,
-        callbacks: Iterable[Any] = (),
-        *,
-        optimizer: str = "sgd",
-        pooling: str = "pairs",
-        loss: str = "negative-sampling",
-        l2: float = 0.0,
-        reject_positive: bool = False,
-        reject_itemset: bool = False,
-        negative_sharing: int = 1,
-        batch_size: int = 64,
-        window_size: int | None = None,
-        history_exponent: float | None = None,
-        fold_in: int = 0,
-        popularity: float = 0.0,
-        similarity: str = "dot",
-        progress: bool = False,
-    ) -> None:
-        self.vector_size = vector_size
-        self.epochs = epochs
-        self.negative = negative
-        self.alpha = alpha
-        self.min_alpha = min_alpha
-        self.min_count = min_count
-        self.sample = sample
-        self.ns_exponent = ns_exponent
-        self.seed = seed
-        self.device = device
-        self.workers = workers
-        self.callbacks = callbacks
-        self.optimizer = optimizer
-        self.pooling = pooling
-        self.loss = loss
-        self.l2 = l2
-        self.reject_positive = reject_positive
-        self.reject_itemset = reject_itemset
-        self.negative_sharing = negative_sharing
-        self.batch_size = batch_size
-        self.window_size = window_size
-        self.history_exponent = history_exponent
-        self.fold_in = fold_in
-        self.popularity = popularity
-        self.similarity = similarity
-        self.progress = progress
-
     @property
     def history_exponent_(self) -> float:
         """`history_exponent`, or what suits how the vectors of itemsets are trained."""
-        if self.history_exponent is None:
-            return 0.0 if self.pooling == "mean" else 0.5
-        return self.history_exponent
+        exponent = self.history_exponent
+        return exponent if exponent is not None else 0.0 if self.pooling == "mean" else 0.5
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "embeddings_")
@@ -244,7 +148,7 @@ class Item2Vec(Estimator):
         y: Any = None,
         *,
         weights: Weights | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint: Checkpoint = None,
         checkpoint_every: int = 1,
         resume: bool = False,
     ) -> Self:
@@ -279,15 +183,11 @@ class Item2Vec(Estimator):
         DeviceError
             The device cannot be had, or failed.
         """
-        start = self._nothing()
-        if checkpoint is not None and resume and self.seed is None:
-            stored = stored_seed(checkpoint)
-            start = start if stored is None else start._replace(seed=stored)
         return self._learn(
-            start,
+            self._nothing(self._first_seed(checkpoint, resume)),
             itemsets,
             weights,
-            self.epochs,
+            self._value("epochs"),
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
             resume=resume,
@@ -331,18 +231,18 @@ class Item2Vec(Estimator):
         DivergenceError, DeviceError
             As of `fit`.
         """
-        start = self._so_far() if self.__sklearn_is_fitted__() else self._nothing()
-        return self._learn(start, itemsets, weights, self.epochs if epochs is None else epochs)
+        is_first = not self.__sklearn_is_fitted__()
+        start = self._nothing(self._first_seed(None, False)) if is_first else self._so_far()
+        return self._learn(start, itemsets, weights, self._value("epochs", epochs))
 
-    def _nothing(self) -> _Start:
-        dim = checks.integer("vector_size", self.vector_size, 1)
-        table = np.zeros((0, dim), dtype=np.float32)
+    def _nothing(self, seed: int) -> _Start:
+        table = np.zeros((0, self._value("vector_size")), dtype=np.float32)
         embeddings = Embeddings([], table, context=table, counts=np.zeros(0, dtype=np.int64))
-        return _Start(embeddings, None, resolve_seed(self.seed), 0)
+        return _Start(embeddings, None, seed, 0)
 
     def _so_far(self) -> _Start:
         dim = self.embeddings_.dimension
-        if checks.integer("vector_size", self.vector_size, 1) != dim:
+        if self._value("vector_size") != dim:
             raise InputError(
                 f"vector_size is {self.vector_size}, and the model has {dim}; "
                 "keep that, or call fit"
@@ -362,7 +262,7 @@ class Item2Vec(Estimator):
         labels, counts, packed = with_new_labels(
             as_packed("itemsets", itemsets, weights),
             old,
-            checks.integer("min_count", self.min_count),
+            self._value("min_count"),
             min_length=2,
         )
         if not packed.num_itemset:
@@ -385,10 +285,7 @@ class Item2Vec(Estimator):
             syn0,
             syn1,
             weights=packed.weights,
-            subsample=self.sample,
             accumulators=self._accumulators(start, len(labels)),
-            pooling=self.pooling,
-            window_size=self.window_size,
             **self._task_options(counts, seed),
         )
         self.history_ = self._train(task, epochs, **checkpoints)
@@ -460,8 +357,8 @@ class Item2Vec(Estimator):
         self, known: KnownItemsets, history_exponent: float, fold_in: int | None = None
     ) -> Any:
         """Return the vector of each itemset, where the device is."""
-        fold_in = checks.integer("fold_in", self.fold_in if fold_in is None else fold_in)
-        exponent = checks.number("history_exponent", history_exponent)
+        fold_in = self._value("fold_in", fold_in)
+        exponent = self._value("history_exponent", history_exponent)
         weights = np.maximum(self.counts_[known.rows], 1.0) ** -exponent
         if known.weights is not None:
             weights = weights * known.weights
@@ -483,8 +380,7 @@ class Item2Vec(Estimator):
                 rows,
                 self.syn1_,
                 weights=known.weights,
-                update_right=False,
-                **self._task_options(self.counts_, self.seed_),
+                **{**self._task_options(self.counts_, self.seed_), **FOLDING},
             )
             self._train(task, epochs, quietly=True)
             vectors[used] = rows
@@ -673,14 +569,8 @@ class Item2Vec(Estimator):
         similarity: str | None = None,
     ) -> tuple[Any, Any, npt.NDArray[Any] | None]:
         """Return vectors, a table and a bias, which together make the scores."""
-        popularity = checks.number(
-            "popularity", self.popularity if popularity is None else popularity
-        )
-        similarity = self.similarity if similarity is None else similarity
-        if similarity not in SIMILARITIES:
-            raise InputError(
-                f"similarity is {similarity!r}; pass one of {', '.join(map(repr, SIMILARITIES))}"
-            )
+        popularity = self._value("popularity", popularity)
+        similarity = self._value("similarity", similarity)
         vectors, table = self._vectors(known, history_exponent), self.syn1_
         if similarity == "cosine":
             vectors, table = unit_rows(checks.on_host(vectors)), unit_rows(table)

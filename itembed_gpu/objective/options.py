@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
+import textwrap
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,12 @@ class Option:
         What the command line calls it, where that is not its name.
     metavar : str or None
         What the command line calls its value.
+    kind : str or None
+        What docstrings say of its type, where the annotation is not for readers.
+    absent : str
+        What None stands for, in a word.
+    machine : bool
+        Whether it says how to compute on this machine, and is no part of a model.
     entrances : tuple of str
         Where it can be given.
     bits : tuple of str, or dict of that by choice
@@ -68,6 +76,9 @@ class Option:
     alias: str | None = None
     flag: str | None = None
     metavar: str | None = None
+    kind: str | None = None
+    absent: str = "none"
+    machine: bool = False
     entrances: tuple[str, ...] = EVERYWHERE
     bits: tuple[str, ...] | Mapping[Any, tuple[str, ...]] = ()
     scalar: bool = False
@@ -105,26 +116,30 @@ def one_of(choices: tuple[Any, ...]) -> Callable[[str, Any], Any]:
     return check
 
 
-def at_least(minimum: int, none: bool = False) -> Callable[[str, Any], Any]:
-    """Return a check of an integer; or of None, if that is a value as well."""
+@dataclass(frozen=True)
+class Number:
+    """A check of a number of a kind, at least so large; or of None, if that is a value as well."""
 
-    def check(name: str, value: Any) -> int | None:
-        return None if none and value is None else checks.integer(name, value, minimum)
+    kind: type[int] | type[float]
+    minimum: int | None = None
+    none: bool = False
 
-    return check
+    def __call__(self, name: str, value: Any) -> float | None:
+        if self.none and value is None:
+            return None
+        if self.kind is int:
+            return checks.integer(name, value, self.minimum or 0)
+        number = checks.number(name, value)
+        if self.minimum is not None:
+            if number < self.minimum:
+                raise InputError(f"{name} is {value}; pass at least {self.minimum}")
+            if number > float(np.finfo(np.float32).max):
+                raise InputError(f"{name} is {value}; pass one that is finite in float32")
+        return number
 
 
-def not_negative(name: str, value: Any) -> float:
-    """Check a number of at least 0 that is finite in float32."""
-    number = checks.number(name, value)
-    if number < 0:
-        raise InputError(f"{name} is {value}; pass at least 0")
-    if number > float(np.finfo(np.float32).max):
-        raise InputError(f"{name} is {value}; pass one that is finite in float32")
-    return number
-
-
-def _flag(name: str, value: Any) -> bool:
+def yes_or_no(name: str, value: Any) -> bool:
+    """Take a value for true or false."""
     return bool(value)
 
 
@@ -170,14 +185,15 @@ class Options:
         "Negatives are drawn in proportion to the counts of the right-hand items to this "
         "power. 0 draws every row alike; with anything else, rows that do not occur are never "
         "drawn. 0.75 is word2vec's, 1 as they occur; less than 0 prefers rare items.",
-        checks.number,
+        Number(float),
         alias="ns_exponent",
         bits=("NOISE",),
     )
     noise_weights: npt.ArrayLike | None = option(
         None,
         "Weight of each row among the negatives.",
-        "Weight of each right-hand row among the negatives, instead: float, one for each row.",
+        "Weight of each right-hand row among the negatives, instead.",
+        kind="float, num_right_label",
         entrances=(TASK,),
         bits=("NOISE",),
     )
@@ -189,7 +205,7 @@ class Options:
         "kept with probability min(1, sqrt(t / f)), drawn anew in each epoch, and a pair is "
         "trained if both of its items are kept (Mikolov et al., 2013); of a mean, what is not "
         "kept is left out. `EpochRecord.num_dropped` counts the others. 0 keeps all.",
-        not_negative,
+        Number(float, 0),
         alias="sample",
         metavar="SHARE",
         bits=("SUBSAMPLE",),
@@ -208,7 +224,7 @@ class Options:
         "Draw a negative again that is the pair's own item.",
         "Whether a negative that is the pair's own positive is drawn again. Of a set that is "
         "shared, it is left out for that pair.",
-        _flag,
+        yes_or_no,
         bits=("REJECT_POSITIVE",),
     )
     reject_itemset: bool = option(
@@ -216,7 +232,7 @@ class Options:
         "Draw a negative again that is any item of the pair's itemset.",
         "The same for a negative that is any right-hand item of the pair's itemset, at the "
         "cost of a look at all of them.",
-        _flag,
+        yes_or_no,
         bits=("REJECT_POSITIVE", "REJECT_ITEMSET"),
     )
     update_left: bool = option(
@@ -224,7 +240,7 @@ class Options:
         "Train the table of the left items.",
         "Whether the left table is trained, or only read. With one side frozen the problem is "
         "logistic regression: new rows find their place among old ones.",
-        _flag,
+        yes_or_no,
         entrances=(TASK,),
         bits=("FREEZE_LEFT",),
     )
@@ -232,7 +248,7 @@ class Options:
         True,
         "Train the table of the right items.",
         "The same for the right table.",
-        _flag,
+        yes_or_no,
         entrances=(TASK,),
         bits=("FREEZE_RIGHT",),
     )
@@ -242,7 +258,7 @@ class Options:
         "Strength of the regularisation: each row that a pair touches is divided by "
         "``1 + rate * l2`` times the size of the pair's weights; with Adagrad, the rate is "
         "divided as it is for the gradient.",
-        not_negative,
+        Number(float, 0),
         bits=("L2",),
         scalar=True,
     )
@@ -273,8 +289,8 @@ class Options:
         5,
         "Negative samples for each pair.",
         "Negatives a pair, drawn from the rows of the right table: uniformly, unless "
-        "`noise_exponent` or `noise_weights` says otherwise.",
-        at_least(0),
+        "`noise_exponent` says otherwise.",
+        Number(int, 0),
         alias="negative",
         flag="negative",
     )
@@ -287,13 +303,13 @@ class Options:
         choices=NEGATIVE_SHARING,
     )
     learning_rate_scale: float = option(
-        1.0, "Multiplier of the learning rate.", check=checks.number, entrances=(TASK,)
+        1.0, "Multiplier of the learning rate.", check=Number(float), entrances=(TASK,)
     )
     batch_size: int = option(
         64,
         "Itemsets a batch.",
         "Itemsets a batch, on average: the unit of `len(task)` and of the learning rate's steps.",
-        at_least(1),
+        Number(int, 1),
         entrances=(TASK, ESTIMATOR),
     )
     chunk_size: int | None = option(
@@ -304,15 +320,17 @@ class Options:
         "through the chunks in a random order, and in each through its items in a random order. "
         "Two of them are in memory at once (and on the device), which is all that is copied of "
         "itemsets that are mapped from the disk. By default all is one chunk.",
-        at_least(1, none=True),
+        Number(int, 1, none=True),
         metavar="ITEMS",
+        absent="all at once",
     )
     seed: int | None = option(
         None,
-        "Seed of all that is random.",
+        "Seed of all that is random: with --threads 1, a run repeats exactly.",
         "Seed of the random stream: it fixes the pairs and the negatives, and on one thread the "
         "result to the last bit. By default one is drawn, and kept in `seed`.",
         lambda name, value: resolve_seed(value),
+        absent="drawn, and told",
     )
     device: Any = option(
         None,
@@ -323,14 +341,19 @@ class Options:
         "or by the first `do_batch`, and back when `train` ends or by `synchronize`; until then "
         "nothing else should train or change them.",
         metavar="NAME",
+        kind="str or Cuda",
+        absent="cpu",
+        machine=True,
     )
     num_threads: int | None = option(
         None,
         "Threads of the CPU.",
         "Threads on the CPU; by default all cores.",
-        at_least(1, none=True),
+        Number(int, 1, none=True),
         alias="workers",
         flag="threads",
+        absent="one a core",
+        machine=True,
     )
 
     def __post_init__(self) -> None:
@@ -404,8 +427,10 @@ def make_settings(options: Options) -> Any:
 DEPRECATED = {"window_size": "chunk_size"}
 
 
-def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
+def renamed(given: Mapping[str, Any], depth: int = 2) -> dict[str, Any]:
     """Give options that are called by an old name their new one, and warn of it.
+
+    The warning is of the code so many calls above the one of this function.
 
     Raises
     ------
@@ -417,7 +442,7 @@ def renamed(given: Mapping[str, Any]) -> dict[str, Any]:
         if old in new:
             if name in new:
                 raise InputError(f"{old} and {name} are given; pass {name} alone")
-            warnings.warn(f"{old} is now called {name}", FutureWarning, stacklevel=4)
+            warnings.warn(f"{old} is now called {name}", FutureWarning, stacklevel=depth + 2)
             new[name] = new.pop(old)
     return new
 
@@ -445,22 +470,27 @@ def make_options(owner: object, given: Mapping[str, Any]) -> Options:
 
 def name_at(known: Field[Any], entrance: str) -> str:
     """Return what an option is called at an entrance."""
-    return (entrance == ESTIMATOR and about(known).alias) or known.name
+    other = {ESTIMATOR: about(known).alias, TASK: None}.get(entrance, about(known).flag)
+    return other or known.name
 
 
-def options_at(entrance: str, *schemas: type) -> list[Field[Any]]:
-    """List the options of some schemas that can be given at an entrance."""
+def options_at(entrance: str, *schemas: type) -> dict[str, Field[Any]]:
+    """Return the options of some schemas that can be given at an entrance, by their names there."""
     found = [known for schema in schemas or (Options,) for known in fields(schema)]
-    return [known for known in found if entrance in about(known).entrances]
+    return {name_at(one, entrance): one for one in found if entrance in about(one).entrances}
 
 
 def takes_options(
     entrance: str,
     *schemas: type,
     defaults: Mapping[str, Any] | None = None,
+    docs: Mapping[str, str] | None = None,
     positional: Iterable[str] = (),
 ) -> Callable[[type], type]:
-    """Have a class say which options its ``**options`` are, to `help` and to editors.
+    """Have a class say which options its ``**options`` are, to `help` and whoever asks.
+
+    A class without an ``__init__`` of its own gets one that keeps them as they are, each in an
+    attribute of its name. In `_schema` are their fields, by these names.
 
     Parameters
     ----------
@@ -468,8 +498,8 @@ def takes_options(
         Which of them it takes, and by which names.
     *schemas : type
         Dataclasses of options; by default `Options`.
-    defaults : dict by str, optional
-        Defaults that are others than those of the schema.
+    defaults, docs : dict by str, optional
+        Defaults and descriptions that are others than those of the schema.
     positional : iterable of str, optional
         Names of those that can be given by place, in this order, after the class's own.
 
@@ -478,38 +508,65 @@ def takes_options(
     function
         A decorator. In the class's docstring, a line ``{options}`` becomes their description.
     """
-    known = {name_at(one, entrance): one for one in options_at(entrance, *schemas)}
-    changed = dict(defaults or {})
-    first = [name for name in positional if name in known]
-    order = first + [name for name in known if name not in first]
+    known = options_at(entrance, *schemas)
+    order = list(dict.fromkeys([*positional, *known]))
 
     def parameter(name: str) -> inspect.Parameter:
         kind = inspect.Parameter
-        one = known[name]
-        default = changed.get(name, None if one.default is MISSING else one.default)
-        place = kind.POSITIONAL_OR_KEYWORD if name in first else kind.KEYWORD_ONLY
-        return kind(name, place, default=default, annotation=one.type)
+        place = kind.POSITIONAL_OR_KEYWORD if name in positional else kind.KEYWORD_ONLY
+        default = (defaults or {}).get(name, known[name].default)
+        return kind(name, place, default=default, annotation=known[name].type)
 
     def decorate(cls: type) -> type:
+        cls._schema = known  # type: ignore[attr-defined]
+        if "__init__" not in vars(cls):
+            cls.__init__ = _keeper(cls)  # type: ignore[misc]
         init = cls.__init__  # type: ignore[misc]
         own = inspect.signature(init)
-        given = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        given = [
+            p for p in own.parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        ]
         made = [*given, *map(parameter, order)]
         made.sort(key=lambda p: p.kind)  # stable: each kind in its order
         init.__signature__ = own.replace(parameters=made)
         if cls.__doc__:
-            lines = [_described(name, known[name], parameter(name)) for name in order]
+            others = {one.name: name for name, one in known.items() if one.name != name}
+            texts = {name: _in_words_of(others, about(one).doc) for name, one in known.items()}
+            texts |= docs or {}
+            lines = [_described(known[name], parameter(name), texts[name]) for name in order]
             cls.__doc__ = cls.__doc__.replace("    {options}\n", "".join(lines))
         return cls
 
     return decorate
 
 
-def _described(name: str, known: Field[Any], parameter: inspect.Parameter) -> str:
-    """Describe an option as numpydoc does."""
-    import textwrap
+def _keeper(cls: type) -> Callable[..., None]:
+    """Return an ``__init__`` that keeps what its signature says, each in an attribute."""
 
+    def __init__(self: Any, *values: Any, **options: Any) -> None:
+        try:
+            given = inspect.signature(__init__).bind(self, *values, **renamed(options, 1))
+        except TypeError as error:
+            raise TypeError(f"{cls.__name__}() {error}") from None
+        given.apply_defaults()
+        for name, value in list(given.arguments.items())[1:]:
+            setattr(self, name, value)
+
+    __init__.__qualname__ = f"{cls.__qualname__}.__init__"
+    return __init__
+
+
+def _in_words_of(others: Mapping[str, str], text: str) -> str:
+    """Call options in a text by the names that they have at an entrance."""
+    return re.sub(r"\b\w+\b", lambda word: others.get(word[0], word[0]), text)
+
+
+def _described(known: Field[Any], parameter: inspect.Parameter, text: str) -> str:
+    """Describe an option as numpydoc does."""
     one = about(known)
-    kind = f"{{{', '.join(map(repr, one.choices))}}}" if one.choices else str(known.type)
-    text = textwrap.fill(one.doc, 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    return f"    {name} : {kind}, default {parameter.default!r}\n{text}\n"
+    listed = f"{{{', '.join(map(repr, one.choices))}}}" if one.choices else None
+    kind = one.kind or listed or str(known.type).removesuffix(" | None")
+    default = parameter.default
+    last = "optional" if default is None or default == () else f"default {default!r}"
+    filled = textwrap.fill(text, 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return f"    {parameter.name} : {kind}, {last}\n{filled}\n"

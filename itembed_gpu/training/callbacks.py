@@ -136,7 +136,7 @@ class EarlyStopping:
     Examples
     --------
     >>> stopping = EarlyStopping(lambda state: hit_rate(state.task.syn0), patience=5)
-    >>> train(task, num_epoch=1000, callbacks=[stopping])
+    >>> history = train(task, num_epoch=1000, callbacks=[stopping])
     >>> stopping.best_epoch
     17
     """

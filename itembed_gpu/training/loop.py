@@ -116,8 +116,10 @@ class History:
 
         Examples
         --------
-        >>> pandas.DataFrame(history.as_table())
-        >>> polars.DataFrame(history.as_table())
+        >>> table = pandas.DataFrame(history.as_table())
+        >>> table = polars.DataFrame(history.as_table())
+        >>> table.columns
+        ['epoch', 'loss', 'num_pair', 'seconds', 'learning_rate', 'num_dropped']
         """
         table = {name: [getattr(record, name) for record in self.epochs] for name in COLUMNS}
         for name in self.metric_names:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sized
 from dataclasses import fields
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Unpack, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,8 @@ from ..backends.protocol import Backend, BoundTask, Occurrences, Problem, Tally
 from ..errors import DivergenceError, InputError
 from ..objective.arrays import check_objective, make_objective
 from ..objective.constants import MAX_STREAM
-from ..objective.options import TASK, Options, make_options, takes_options
+from ..objective.keywords import TaskKeywords
+from ..objective.options import TASK, Options, about, make_options, takes_options
 from ..objective.table import Table, pair_up
 from .chunks import ChunkedTask, Chunks, Side, Source
 
@@ -32,11 +33,6 @@ MIN_TURNS = 16
 
 # Between two checks for numbers that are not finite, at least so many calls' worth of pairs.
 CHECK_CALLS = 4
-
-
-# Options that may be others where a training goes on: they say where, and not what; arrays are
-# kept as such.
-NOT_THE_JOB = ("device", "num_threads", "noise_weights")
 
 
 class Leaf(NamedTuple):
@@ -457,13 +453,17 @@ class _PackedTask(_FusedTask):
         self._bound.discard()
 
     def _leaves(self) -> list[Leaf] | None:
-        options = {known.name: getattr(self.options, known.name) for known in fields(self.options)}
         settings = {
             "kind": type(self).__name__,
             "num_pair": self.num_pair,
             "num_batch": self._num_batch,
             "num_dimension": self._tables[0].dim,
-            **{name: value for name, value in options.items() if name not in NOT_THE_JOB},
+            **{
+                known.name: getattr(self.options, known.name)
+                for known in fields(self.options)
+                # Arrays are kept as such; where a training goes on may be another machine.
+                if known.name != "noise_weights" and not about(known).machine
+            },
         }
         # By side, as the files of checkpoints name them.
         sides = dict(zip(("left", "right"), self._tables, strict=False))
@@ -592,7 +592,7 @@ class UnsupervisedTask(_PackedTask):
     >>> labels, indices, offsets = pack_itemsets(itemsets, min_count=10, min_length=2)
     >>> syn0 = initialize_syn(len(labels), 64)
     >>> syn1 = initialize_syn(len(labels), 64)
-    >>> train(UnsupervisedTask(indices, offsets, syn0, syn1), num_epoch=100)
+    >>> history = train(UnsupervisedTask(indices, offsets, syn0, syn1), num_epoch=100)
     """
 
     _fixed = _PackedTask._fixed | {"items", "offsets", "syn0", "syn1"}
@@ -606,7 +606,7 @@ class UnsupervisedTask(_PackedTask):
         *,
         weights: npt.ArrayLike | None = None,
         accumulators: Accumulators | None = None,
-        **options: Any,
+        **options: Unpack[TaskKeywords],
     ) -> None:
         checks.table("syn0", syn0)
         checks.table("syn1", syn1)
@@ -679,7 +679,7 @@ class SupervisedTask(_PackedTask):
         left_weights: npt.ArrayLike | None = None,
         right_weights: npt.ArrayLike | None = None,
         accumulators: Accumulators | None = None,
-        **options: Any,
+        **options: Unpack[TaskKeywords],
     ) -> None:
         checks.table("left_syn", left_syn)
         checks.table("right_syn", right_syn)
@@ -726,7 +726,7 @@ def itemset_task(
     syn1: Any,
     *,
     weights: npt.ArrayLike | None = None,
-    **options: Any,
+    **options: Unpack[TaskKeywords],
 ) -> SupervisedTask:
     """Learn a vector for each itemset: the itemset itself is the feature, its items the labels.
 
@@ -767,7 +767,7 @@ def itemset_task(
     ...     UnsupervisedTask(items, offsets, syn0, syn1),
     ...     itemset_task(items, offsets, itemset_syn, syn1),
     ... )
-    >>> train(both)
+    >>> history = train(both)
     """
     checks.table("itemset_syn", itemset_syn)
     num_itemset = len(np.asarray(offsets)) - 1

@@ -15,17 +15,15 @@ import itembed_gpu
 from itembed_gpu.cli.evaluation import BY_EPOCH
 from itembed_gpu.data import out_of_memory as spilling
 from itembed_gpu.data import readers
-from itembed_gpu.models import item2vec
 from itembed_gpu.models.embeddings import Embeddings
 from itembed_gpu.models.item2vec import Item2Vec
-from itembed_gpu.objective import arrays as objective
 
 click = pytest.importorskip("click", reason="the command line is the extra 'cli'")
 pytest.importorskip("polars", reason="the command line is the extra 'cli'")
 CliRunner = pytest.importorskip("click.testing").CliRunner
 
-from itembed_gpu.cli import data as data_cli  # noqa: E402  (ends the process without click)
-from itembed_gpu.cli import main as cli  # noqa: E402
+from itembed_gpu.cli import main as cli  # noqa: E402  (ends the process without click)
+from itembed_gpu.cli import options as cli_options  # noqa: E402
 
 # Finds the package that is tested from any folder, installed or not.
 ROOT = Path(itembed_gpu.__file__).parents[1]
@@ -93,9 +91,6 @@ class TestTrain:
         assert np.isfinite(Embeddings.load(out).vectors).all()
 
     def test_shared_negatives(self, text, tmp_path):
-        from itembed_gpu.objective.options import NEGATIVE_SHARING
-
-        assert tuple(map(str, NEGATIVE_SHARING)) == cli._SHARING
         out = tmp_path / "model"
         result = run("train", text, "-o", out, *QUICK, "--negative-sharing", 8)
         assert result.exit_code == 0, result.output
@@ -182,10 +177,18 @@ class TestTrain:
         assert "hammer" in Embeddings.load(model)
 
     def test_choices_are_those_of_the_library(self):
-        assert data_cli.FORMATS == readers.FORMATS
-        assert cli._LOSSES == objective.LOSSES
-        assert cli._OPTIMIZERS == objective.OPTIMIZERS
-        assert cli._SIMILARITIES == item2vec.SIMILARITIES
+        assert cli_options.FORMATS == readers.FORMATS
+
+    @pytest.mark.filterwarnings("default::FutureWarning")
+    def test_an_old_name_is_taken_and_told_in_a_line(self, text, tmp_path):
+        out = tmp_path / "model"
+        result = run("train", text, "-o", out, *QUICK, "--window-size", 50)
+        assert result.exit_code == 0, result.output
+        assert result.stderr == "Warning: window_size is now called chunk_size\n"
+        assert Item2Vec.load(out).chunk_size == 50
+        assert "--window-size" not in run("train", "--help").stdout
+        both = ["--window-size", 50, "--chunk-size", 50]
+        assert_fails(run("train", text, "-o", out, *both), 2, "pass chunk_size alone")
 
     def test_objective(self, text, tmp_path):
         out = tmp_path / "model"
@@ -207,9 +210,9 @@ class TestTrain:
         assert "more pairs were left out by subsampling" in told
 
     def test_a_setting_has_one_default(self, text, tmp_path, monkeypatch):
-        monkeypatch.setitem(cli._DEFAULTS, "reject_positive", True)
-        monkeypatch.setitem(cli._DEFAULTS, "loss", "nce")
-        assert cli._default("reject_positive") == "[yes]"
+        monkeypatch.setitem(cli_options.DEFAULTS, "reject_positive", True)
+        monkeypatch.setitem(cli_options.DEFAULTS, "loss", "nce")
+        assert cli_options.default_text("reject_positive") == "[yes]"
         out = tmp_path / "model"
         run("train", text, "-o", out, *QUICK)
         assert (Item2Vec.load(out).reject_positive, Item2Vec.load(out).loss) == (True, "nce")
@@ -219,8 +222,8 @@ class TestTrain:
     def test_help_has_the_defaults(self):
         text = " ".join(run("train", "--help").stdout.split())
         assert "[10; example 50]" in text
-        for name in cli._DEFAULTS:
-            assert cli._default(name) in text
+        for name in cli_options.TRAINING:
+            assert cli_options.default_text(name) in text
 
     def test_python_goes_on_from_it(self, text, tmp_path):
         out = tmp_path / "model"

@@ -139,6 +139,9 @@ def test_every_option_reaches_the_task(trained):
         "final_learning_rate": 0.2,
         "callbacks": (hook,),
         "progress": True,
+        "checkpoint": None,
+        "checkpoint_every": 1,
+        "resume": False,
     }
     assert task.left_syn.shape == (4, 7)
     bound = (task.num_negative, task.negative_sharing, task.seed, task.batch_size)

@@ -185,11 +185,11 @@ def test_the_device_reaches_the_task(emulated):
         ({"alpha": "x"}, "alpha is 'x'"),
         ({"min_alpha": math.nan}, "min_alpha is nan"),
         ({"min_count": -1}, "min_count is -1"),
-        ({"sample": -1}, "subsample is -1"),
+        ({"sample": -1}, "^sample is -1"),
         ({"ns_exponent": None}, "ns_exponent is None"),
         ({"loss": "mse"}, "loss is 'mse'"),
         ({"seed": -1}, "seed must be"),
-        ({"workers": 0}, "num_threads is 0"),
+        ({"workers": 0}, "workers is 0"),
     ],
 )
 def test_parameters_are_checked_by_fit(changes, words):

@@ -1,0 +1,289 @@
+"""Options of the command line: made from the schema where that has them, and its own.
+
+Nothing that takes long to import is imported here, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..models.options import EVALUATION, Item2VecOptions, ModelOptions
+from ..objective.options import (
+    COMMAND_LINE,
+    DEPRECATED,
+    ESTIMATOR,
+    Number,
+    Options,
+    about,
+    name_at,
+    option,
+    options_at,
+    renamed,
+)
+
+Command = Callable[..., Any]
+
+# The names of another module, which need not be imported for --help.
+FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
+PROTOCOLS = ("leave-one-out", "leave-last-out", "given")
+
+HIDING_SEED = 0
+SHARE = 0.2
+CUTOFFS = (10, 20)
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """What `train` asks of the reader."""
+
+    min_length: int = option(
+        2,
+        "Drop itemsets of fewer items, as pairs take two.",
+        check=Number(int, 2),
+        entrances=(COMMAND_LINE,),
+    )
+
+
+# How to train, and where: by the names that they have here.
+TRAINING = options_at(COMMAND_LINE, ModelOptions, ReadingOptions, Options)
+MACHINE = [name for name, known in TRAINING.items() if about(known).machine]
+ASKING = options_at(EVALUATION, Item2VecOptions)
+
+# How to train where no option says otherwise: as estimators do, but for these.
+DEFAULTS = {name: TRAINING[name].default for name in TRAINING if name not in MACHINE} | {"dim": 64}
+# The example is small: it takes more epochs to learn from, and still only seconds.
+EXAMPLE_DEFAULTS: dict[str, Any] = {"epochs": 50, "learning_rate": 0.05, "min_count": 5}
+
+# What would learn nothing is a slip here.
+_TYPES: dict[str, Any] = {
+    "epochs": click.IntRange(min=1),
+    "negative": click.IntRange(min=1),
+    "min_count": click.IntRange(min=1),
+    "learning_rate": click.FloatRange(min=0, min_open=True),
+    "seed": click.IntRange(0, 2**64 - 1),
+}
+
+
+def settings_of(given: Mapping[str, Any], example: bool) -> dict[str, Any]:
+    """Return how to train: what was asked for, and the defaults of the rest."""
+    settings = DEFAULTS | (EXAMPLE_DEFAULTS if example else {})
+    asked = renamed({name: value for name, value in given.items() if value is not None})
+    return settings | {name: asked[name] for name in settings if name in asked}
+
+
+def task_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of settings that are options of tasks, by the names that they have there."""
+    return {
+        known.name: settings[name]
+        for name, known in options_at(COMMAND_LINE).items()
+        if name in settings
+    }
+
+
+def parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of settings that are parameters of estimators, by the names of these."""
+    return {
+        name_at(known, ESTIMATOR): settings[name]
+        for name, known in TRAINING.items()
+        if name in settings and ESTIMATOR in about(known).entrances
+    }
+
+
+# ------------------------------------------------------------- from the schema
+
+
+def default_text(name: str) -> str:
+    """Say in brackets what is taken where an option of `train` is not given."""
+    text = _shown(DEFAULTS.get(name), TRAINING[name])
+    if name in EXAMPLE_DEFAULTS:
+        text += f"; example {_shown(EXAMPLE_DEFAULTS[name], TRAINING[name])}"
+    return f"[{text}]"
+
+
+def _shown(value: Any, known: Field[Any]) -> str:
+    if value is None:
+        return about(known).absent
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _type_of(name: str, known: Field[Any]) -> Any:
+    one = about(known)
+    if one.choices:
+        return click.Choice([str(choice) for choice in one.choices])
+    if name in _TYPES or not isinstance(one.check, Number):
+        return _TYPES.get(name, str)
+    if one.check.minimum is None:
+        return one.check.kind
+    of_kind: Any = click.IntRange if one.check.kind is int else click.FloatRange
+    return of_kind(min=one.check.minimum)
+
+
+def _from_schema(name: str, known: Field[Any], default: str) -> Command:
+    """Return an option of click; None says that it is not given."""
+    one, flag = about(known), _flag(name)
+    text = f"{one.help.removesuffix('.')} {default}."
+    if isinstance(known.default, bool):
+        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=text)
+
+    def convert(context: Any, parameter: Any, value: Any) -> Any:
+        # Choices are text to click.
+        return value if value is None or not one.choices else type(one.choices[0])(value)
+
+    return click.option(
+        flag, type=_type_of(name, known), metavar=one.metavar, callback=convert, help=text
+    )
+
+
+def _added(*options: Command) -> Command:
+    """Return a decorator that adds options in this order."""
+
+    def decorate(command: Command) -> Command:
+        for one in reversed(options):
+            command = one(command)
+        return command
+
+    return decorate
+
+
+machine_options = _added(
+    *(_from_schema(name, TRAINING[name], default_text(name)) for name in MACHINE)
+)
+training_options = _added(
+    *(
+        _from_schema(name, known, default_text(name))
+        for name, known in TRAINING.items()
+        if name not in MACHINE
+    ),
+    *(
+        click.option(
+            _flag(old),
+            type=_type_of(name, TRAINING[name]),
+            hidden=True,
+            help=f"Old name of {_flag(name)}.",
+        )
+        for old, name in DEPRECATED.items()
+    ),
+)
+asking_options = _added(
+    *(
+        _from_schema(name, known, f"[the model's: {_shown(known.default, known)}]")
+        for name, known in ASKING.items()
+    )
+)
+
+
+# ----------------------------------------------------- those of the command line
+
+_PATH: Any = click.Path(readable=False, path_type=Path)
+
+reading_options = _added(
+    click.option(
+        "--format", type=click.Choice(FORMATS), help="Format of FILE [as its suffix says]."
+    ),
+    click.option("--itemset", metavar="COLUMN", help="Column that says which itemset [the first]."),
+    click.option("--item", metavar="COLUMN", help="Column that says which item [the next]."),
+    click.option("--separator", help="Between items [whitespace], or between fields [comma]."),
+)
+
+weight_option = click.option("--weight", metavar="COLUMN", help="Column of weights [none].")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+number_option = click.option(
+    "-n", "number", type=click.IntRange(min=1), default=10, help="How many [10]."
+)
+
+# What measures and draws how training goes.
+watching_options = _added(
+    click.option(
+        "--evaluate",
+        is_flag=True,
+        help="Hold out the last itemsets of FILE, and measure how often an item of each that is "
+        "hidden is found again. They are not trained on.",
+    ),
+    click.option(
+        "--share",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help=f"Share of the itemsets to hold out; with --evaluate [{SHARE}].",
+    ),
+    click.option(
+        "--every",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Measure after every N-th epoch; with --evaluate [a tenth of the epochs].",
+    ),
+    click.option(
+        "--patience",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Stop after N measurements without a better NDCG@10, and keep the best epoch; with "
+        "--evaluate [never].",
+    ),
+    click.option(
+        "--plot",
+        metavar="DIR",
+        type=_PATH,
+        help="Folder for learning_curve.png and map.png, a map of the items [none].",
+    ),
+)
+
+# What keeps a training from being lost.
+checkpoint_options = _added(
+    click.option(
+        "--checkpoint",
+        metavar="DIR",
+        type=_PATH,
+        help="Folder to write checkpoints to, also at Ctrl-C and SIGTERM [none].",
+    ),
+    click.option(
+        "--checkpoint-every",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=1,
+        help="Epochs from one checkpoint to the next [1].",
+    ),
+    click.option(
+        "--resume", is_flag=True, help="Go on from the checkpoint in DIR, if there is one."
+    ),
+)
+
+protocol_options = _added(
+    click.option(
+        "--protocol",
+        type=click.Choice(PROTOCOLS),
+        default=PROTOCOLS[0],
+        help="What is hidden of each itemset: any one of its items, its last one, or what --truth "
+        "says [leave-one-out].",
+    ),
+    click.option(
+        "--truth",
+        metavar="FILE2",
+        type=_PATH,
+        help="With --protocol given: the items to find, in itemsets of the same ids (tables), or "
+        "on the same lines (text).",
+    ),
+    click.option(
+        "-k",
+        "cutoffs",
+        type=click.IntRange(min=1),
+        multiple=True,
+        default=CUTOFFS,
+        help="Look at the first k items; may be given again [10 and 20].",
+    ),
+)
+
+hiding_seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=HIDING_SEED,
+    help=f"Of the items that leave-one-out hides [{HIDING_SEED}].",
+)

@@ -1,0 +1,261 @@
+"""What ``train`` does: checks what it is asked, then reads, trains, saves, measures, draws."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import __version__
+from ..errors import DataError, InputError, MissingExtraError
+from ..objective.options import Options, resolve_seed
+from .evaluation import check_device, held_out_report, hold_out, measure, neighbours, usage_errors
+from .options import CUTOFFS, SHARE, parameters, settings_of, task_options
+
+if TYPE_CHECKING:
+    from ..data.itemsets import PackedItemsets
+    from ..data.readers import ReadItemsets
+    from ..models.item2vec import Item2Vec
+
+_EXAMPLE_NEIGHBOURS = 4
+_PICTURES = ("learning_curve.png", "map.png")
+_READING = ("format", "itemset", "item", "separator", "weight")
+
+
+@dataclasses.dataclass
+class Run:
+    """What ``train`` is asked for, checked.
+
+    `settings` say how to train, `reading` how to read `file`, `machine` where to train, and
+    `checkpoints` how not to lose it. Without a file, it is the example.
+    """
+
+    file: Path | None
+    output: Path | None
+    plot: Path | None
+    evaluate: bool
+    settings: dict[str, Any]
+    reading: dict[str, Any]
+    machine: dict[str, Any]
+    checkpoints: dict[str, Any]
+    backend: str
+    quiet: bool
+
+
+def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, Any]) -> Run:
+    """Check what was asked: what would keep from saving is found before training, which is long.
+
+    Raises
+    ------
+    UsageError, DataError, MissingExtraError
+        It cannot be done.
+    """
+    reading = {name: given[name] for name in _READING}
+    _check_usage(file, output, given["example"], reading)
+    watching = {name: given[name] for name in ("share", "every", "patience")}
+    if not given["evaluate"] and any(value is not None for value in watching.values()):
+        raise click.UsageError("--share, --every and --patience need --evaluate")
+    if given["resume"] and given["checkpoint"] is None:
+        raise click.UsageError("--resume needs --checkpoint DIR")
+    if output is not None:
+        _check_output(output)
+    if given["plot"] is not None:
+        _check_plot(given["plot"])
+    with usage_errors():
+        settings = settings_of(given, given["example"])
+        Options(**task_options(settings))
+    machine = {name: given[name] for name in ("device", "threads")}
+    backend = check_device(*machine.values())
+    settings["seed"] = resolve_seed(_stored_seed(settings["seed"], given))
+    if given["evaluate"]:
+        settings |= {
+            "share": SHARE if watching["share"] is None else watching["share"],
+            "every": watching["every"] or max(1, settings["epochs"] // 10),
+            "patience": watching["patience"],
+        }
+    checkpoints = {name: given[name] for name in ("checkpoint", "checkpoint_every", "resume")}
+    return Run(
+        file, output, given["plot"], given["evaluate"], settings, reading, machine, checkpoints,
+        backend, quiet,
+    )  # fmt: skip
+
+
+def _stored_seed(seed: int | None, given: dict[str, Any]) -> int | None:
+    if seed is not None or not given["resume"]:
+        return seed
+    from ..training.checkpoints import stored_seed
+
+    return stored_seed(given["checkpoint"])
+
+
+def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
+    """Read, train, save, measure and draw; return a report, and a table of what was measured."""
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "reading"):
+        packed = _read(run)
+    if not run.quiet:
+        click.echo(f"Read {packed.source}", err=True)
+    model = _new_model(run)
+    part: PackedItemsets = packed
+    held = None
+    if run.evaluate:
+        part, held = hold_out(model, packed, run.settings, not run.quiet)
+    with _timed(seconds, "training"):
+        # Rare items are left out by now, counted in the whole of FILE.
+        model.set_params(min_count=1).fit(part, **run.checkpoints)
+        model.set_params(min_count=run.settings["min_count"])
+    if run.output is not None:
+        with _timed(seconds, "saving"):
+            about = {"source": packed.source, "version": __version__}
+            _save(model, run.output, run.settings | about)
+    report = _report(packed, part, model)
+    report |= {"settings": run.settings, "device": run.backend}
+    table = None
+    if held is not None:
+        with _timed(seconds, "evaluating"):
+            evaluation = measure(model, held.split, CUTOFFS)
+        report["evaluation"] = held_out_report(model, held, evaluation)
+        table = str(evaluation)
+    if run.plot is not None:
+        with _timed(seconds, "drawing"):
+            report["plots"] = _draw(model, run.plot)
+    report |= {
+        "seconds": {step: round(duration, 3) for step, duration in seconds.items()},
+        "output": None if run.output is None else str(run.output),
+    }
+    if run.file is None:
+        from ..data.example import EXAMPLE_ITEMS
+
+        known = [label for label in EXAMPLE_ITEMS if label in model.embeddings_]
+        report["similar"] = neighbours(model.embeddings_, known, _EXAMPLE_NEIGHBOURS)
+    return model, report, table
+
+
+def _check_usage(
+    file: Path | None, output: Path | None, example: bool, reading: dict[str, Any]
+) -> None:
+    if example:
+        if file is not None or any(value is not None for value in reading.values()):
+            raise click.UsageError("--example has its own data: give no FILE, and no option of one")
+    elif file is None:
+        raise click.UsageError("give a FILE to train on, or --example")
+    elif output is None:
+        raise click.UsageError("give -o DIR, the folder to save the embeddings in")
+
+
+def _check_output(folder: Path) -> None:
+    from ..disk.embeddings import KIND
+
+    KIND.next_generation(folder)
+    _check_folder(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    """Find out what would keep from writing to a folder, which need not be there yet."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise DataError(f"{folder}: cannot be a folder, as {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise DataError(f"{folder}: cannot be saved to, as {existing} is not writable")
+
+
+def _check_plot(folder: Path) -> None:
+    for module, library in (
+        ("matplotlib.figure", "matplotlib"),
+        ("sklearn.manifold", "scikit-learn"),
+    ):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise MissingExtraError(
+                f'--plot needs {library}: pip install "itembed_gpu[plot]"'
+            ) from error
+    _check_folder(folder)
+    for name in _PICTURES:
+        if (folder / name).is_dir():
+            raise DataError(f"{folder / name}: is a folder, where a picture is to be")
+
+
+def _read(run: Run) -> ReadItemsets:
+    limits = {name: run.settings[name] for name in ("min_count", "min_length")}
+    if run.file is None:
+        from ..data.example import read_example
+
+        return read_example(**limits)
+    from ..data.readers import read_itemsets
+
+    return read_itemsets(run.file, **run.reading, **limits)
+
+
+def _new_model(run: Run) -> Item2Vec:
+    from ..models.item2vec import Item2Vec
+
+    return Item2Vec(**parameters(run.settings | run.machine), progress=not run.quiet)
+
+
+def _report(packed: ReadItemsets, part: PackedItemsets, model: Item2Vec) -> dict[str, Any]:
+    """What was read, what of it was dropped, and what was learnt from the rest."""
+    history = model.history_
+    return {
+        "source": packed.source,
+        "read": packed.account,
+        "dropped": {
+            **dataclasses.asdict(packed.dropped),
+            "rows_without_itemset": packed.rows_without_itemset,
+            "labels_without_itemset": packed.num_label - len(model.labels_),
+        },
+        "items": len(model.labels_),
+        "itemsets": part.num_itemset,
+        "pairs": history.num_pair,
+        "pairs_left_out": sum(record.num_dropped for record in history.epochs),
+        "epochs": len(history.epochs),
+        "loss": history.loss if math.isfinite(history.loss) else None,
+        "interrupted": history.interrupted,
+    }
+
+
+def _save(model: Item2Vec, folder: Path, metadata: dict[str, Any]) -> None:
+    """Save; if that fails, leave a folder that was there as it was, and else none."""
+    is_new = not folder.exists()
+    try:
+        model.save(folder, metadata=metadata)
+    except BaseException:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _draw(model: Item2Vec, folder: Path) -> list[str]:
+    """Draw what there is to draw, and return the names of the files."""
+    from ..models.plots import plot_history, plot_map
+
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for name, draw in zip(_PICTURES, (plot_history, plot_map), strict=True):
+        what: Any = model.history_ if draw is plot_history else model.embeddings_
+        try:
+            draw(what, folder / name)  # type: ignore[operator]
+        except InputError as error:
+            # As with two items, or no epoch: what was learnt is to be reported all the same.
+            click.echo(f"Not drawn: {name}: {error}", err=True)
+        else:
+            drawn.append(str(folder / name))
+    return drawn
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    start = perf_counter()
+    yield
+    seconds[step] = perf_counter() - start

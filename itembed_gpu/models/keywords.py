@@ -1,0 +1,72 @@
+"""Options as type checkers and editors see them: written by ``scripts/keywords``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from .estimator import Estimator
+
+
+@dataclass(eq=False, repr=False)
+class Item2VecParameters(Estimator):
+    """Of `Item2Vec`."""
+
+    vector_size: int = 100
+    epochs: int = 10
+    negative: int = 5
+    alpha: float = 0.025
+    min_alpha: float = 0.0
+    min_count: int = 1
+    sample: float = 0.0
+    ns_exponent: float = 0.0
+    seed: int | None = None
+    device: Any = "auto"
+    workers: int | None = None
+    callbacks: Iterable[Any] = ()
+    _: KW_ONLY
+    progress: bool = False
+    loss: str = "negative-sampling"
+    reject_positive: bool = False
+    reject_itemset: bool = False
+    l2: float = 0.0
+    optimizer: str = "sgd"
+    pooling: str = "pairs"
+    negative_sharing: int = 1
+    batch_size: int = 64
+    chunk_size: int | None = None
+    history_exponent: float | None = None
+    fold_in: int = 0
+    popularity: float = 0.0
+    similarity: str = "dot"
+
+
+@dataclass(eq=False, repr=False)
+class SupervisedClassifierParameters(Estimator):
+    """Of `SupervisedClassifier`."""
+
+    vector_size: int = 100
+    epochs: int = 25
+    negative: int = 10
+    alpha: float = 0.5
+    min_alpha: float = 0.0
+    min_count: int = 1
+    sample: float = 0.0
+    ns_exponent: float = 0.0
+    seed: int | None = None
+    device: Any = "auto"
+    workers: int | None = None
+    callbacks: Iterable[Any] = ()
+    _: KW_ONLY
+    progress: bool = False
+    loss: str = "negative-sampling"
+    reject_positive: bool = True
+    reject_itemset: bool = False
+    l2: float = 0.0
+    optimizer: str = "sgd"
+    pooling: str = "mean"
+    negative_sharing: int = 1
+    batch_size: int = 64
+    chunk_size: int | None = None
+    feature_weighting: str = "idf"

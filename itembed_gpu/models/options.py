@@ -1,0 +1,162 @@
+"""The options of estimators, beside those of tasks (see `objective.options`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+from ..objective.options import COMMAND_LINE, ESTIMATOR, Number, option, yes_or_no
+
+# What is asked of a model; on the command line, by the command `evaluate`.
+EVALUATION = "evaluation"
+
+# Those that can be given by place, in this order.
+POSITIONAL = (
+    "vector_size",
+    "epochs",
+    "negative",
+    "alpha",
+    "min_alpha",
+    "min_count",
+    "sample",
+    "ns_exponent",
+    "seed",
+    "device",
+    "workers",
+    "callbacks",
+)
+
+# What is otherwise than for a task.
+DOCS = {
+    "seed": "It fixes all that is drawn, and on one worker the result to the last bit. By default "
+    "one is drawn, and kept in `seed_`.",
+    "device": 'Where training, ranking and means are computed: "auto" takes a GPU where there is '
+    'one, and logs once what it chose; "cpu", "cuda", "cuda:N" and a `Cuda` say it; None goes by '
+    "``ITEMBED_GPU_DEVICE``, else takes the CPU. Tables are copied to a GPU in each call: ask for "
+    "many answers at a time.",
+}
+
+
+def _callbacks(name: str, value: Any) -> Any:
+    if isinstance(value, Iterator):
+        # Kept as it is, as scikit-learn wants parameters to be.
+        raise InputError(
+            f"{name} is a {type(value).__name__}, which can be read once alone; pass a list"
+        )
+    return value
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Those of every estimator."""
+
+    vector_size: int = option(
+        100,
+        "Length of an embedding.",
+        "Dimension of the vectors.",
+        Number(int, 1),
+        flag="dim",
+        entrances=(ESTIMATOR, COMMAND_LINE),
+    )
+    epochs: int = option(
+        10,
+        "Passes over the data.",
+        check=Number(int, 0),
+        entrances=(ESTIMATOR, COMMAND_LINE),
+    )
+    alpha: float = option(
+        0.025,
+        "Learning rate of the start; it falls to 0.",
+        "Learning rate at the start.",
+        Number(float),
+        flag="learning_rate",
+        entrances=(ESTIMATOR, COMMAND_LINE),
+    )
+    min_alpha: float = option(
+        0.0, "Learning rate of the end.", check=Number(float), entrances=(ESTIMATOR,)
+    )
+    min_count: int = option(
+        1,
+        "Drop items that occur less often.",
+        "Items that occur less often are left out; of a classifier, features, and never labels.",
+        Number(int, 0),
+        entrances=(ESTIMATOR, COMMAND_LINE),
+    )
+    callbacks: Iterable[Any] = option(
+        (),
+        "Called at the end of each epoch.",
+        "Those of `train`.",
+        _callbacks,
+        kind="list",
+        machine=True,
+        entrances=(ESTIMATOR,),
+    )
+    progress: bool = option(
+        False,
+        "Show a progress bar.",
+        "Whether to show a progress bar.",
+        yes_or_no,
+        machine=True,
+        entrances=(ESTIMATOR,),
+    )
+
+
+@dataclass(frozen=True)
+class Item2VecOptions:
+    """Those of `Item2Vec` alone: how it answers."""
+
+    history_exponent: float | None = option(
+        None,
+        "Weight items of a history by their counts to the power of minus this.",
+        "The vector of an itemset is the mean of its items' rows, each weighted by its count to "
+        "the power of minus this; above 0, frequent items say less. 0 is the plain mean. By "
+        'default 0.5, and 0 with ``pooling="mean"``, which trains the plain one.',
+        Number(float, none=True),
+        absent="0.5",
+        entrances=(ESTIMATOR, EVALUATION),
+    )
+    fold_in: int = option(
+        0,
+        "Epochs of training of the vector of an itemset.",
+        "So many epochs of training move that vector on, among rows of `syn1_` that stay as they "
+        "are; see `transform`.",
+        Number(int, 0),
+        entrances=(ESTIMATOR,),
+    )
+    popularity: float = option(
+        0.0,
+        "Add so many times the logarithm of an item's count to its score.",
+        "So many times the logarithm of an item's count is added to its score by `recommend`. As "
+        "the dot product estimates log P(item | itemset) - log Q(item), with Q the noise (Levy "
+        'and Goldberg, "Neural word embedding as implicit matrix factorization", 2014), '
+        "`ns_exponent` brings scores of dot products back to probabilities.",
+        Number(float),
+        entrances=(ESTIMATOR, EVALUATION),
+    )
+    similarity: str = option(
+        "dot",
+        "How items are compared with a history.",
+        "How `recommend` compares the vector of an itemset with the rows of `syn1_`.",
+        choices=("dot", "cosine"),
+        flag="score",
+        entrances=(ESTIMATOR, EVALUATION),
+    )
+
+
+@dataclass(frozen=True)
+class ClassifierOptions:
+    """Those of `SupervisedClassifier` alone."""
+
+    feature_weighting: str = option(
+        "idf",
+        "How features are weighted.",
+        '"idf" weights each feature by ``log(N / df)``, with N the examples and df those that '
+        'have the feature (Sparck Jones, "A statistical interpretation of term specificity and '
+        'its application in retrieval", 1972), over the mean of that over all occurrences in '
+        "training, so that learning rates keep their meaning. A feature that is in every example "
+        "then weighs nothing.",
+        choices=("idf", "none"),
+        entrances=(ESTIMATOR,),
+    )

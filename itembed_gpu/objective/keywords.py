@@ -1,0 +1,31 @@
+"""Options as type checkers and editors see them: written by ``scripts/keywords``."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import numpy.typing as npt
+
+
+class TaskKeywords(TypedDict, total=False):
+    """Of `UnsupervisedTask`, `SupervisedTask` and `itemset_task`."""
+
+    noise_exponent: float
+    noise_weights: npt.ArrayLike | None
+    subsample: float
+    loss: str
+    reject_positive: bool
+    reject_itemset: bool
+    update_left: bool
+    update_right: bool
+    l2: float
+    optimizer: str
+    pooling: str
+    num_negative: int
+    negative_sharing: int
+    learning_rate_scale: float
+    batch_size: int
+    chunk_size: int | None
+    seed: int | None
+    device: Any
+    num_threads: int | None

@@ -1,0 +1,31 @@
+"""Compiled code run as the Python that it is written in: slow, but at once."""
+
+import sys
+
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+
+import itembed_gpu.backends.cpu.sgns
+import itembed_gpu.backends.cpu.task as cpu
+
+
+def interpret(monkeypatch):
+    """Have the CPU backend interpreted, where what is trained is too little to compile for."""
+    parts = ("itembed_gpu.backends.", "itembed_gpu.objective.")
+    modules = [module for name, module in sys.modules.items() if name.startswith(parts)]
+    for module in modules:
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Dispatcher):
+                monkeypatch.setattr(module, name, value.py_func)
+    # A hint to the processor.
+    monkeypatch.setattr(itembed_gpu.backends.cpu.sgns, "_prefetch_element", lambda *where: None)
+    monkeypatch.setattr(cpu, "njit", lambda **options: lambda function: function)
+    monkeypatch.setattr(cpu, "make_kernel", cpu.make_kernel.__wrapped__)
+
+    def train_positions(*arguments, train=cpu.train_positions):
+        with np.errstate(all="ignore"):  # integers go round
+            loss, *counts = train(*arguments)
+        return float(loss), *map(int, counts)
+
+    monkeypatch.setattr(cpu, "train_positions", train_positions)
+    monkeypatch.setattr(cpu.CpuTask, "prepare", lambda self: None)

@@ -1,0 +1,342 @@
+"""The schema of options: what is given, wherever it is, arrives and changes what is computed.
+
+What each changes is tested in test_objective. A new option is tested here as it is; where it
+has neither choices nor two values, another value than its default has to be named in `OTHERS`.
+"""
+
+import contextlib
+import inspect
+import io
+import json
+import pickle
+import subprocess
+import sys
+import zlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from interpreted import interpret
+from samples import random_itemsets, random_tables
+
+from itembed_gpu import Embeddings, InputError, SupervisedTask, UnsupervisedTask, train
+from itembed_gpu.models import estimator
+from itembed_gpu.models.classifier import SupervisedClassifier
+from itembed_gpu.models.item2vec import Item2Vec
+from itembed_gpu.objective.options import Options, about
+from itembed_gpu.training import loop
+
+# A device that no machine has: whoever asks for it is told so.
+NOWHERE = "cuda:99"
+
+# A value that is not the default, of options that have neither choices nor two values.
+OTHERS = {
+    "noise_exponent": 0.75,
+    "noise_weights": np.arange(30),
+    "subsample": 0.01,
+    "l2": 0.1,
+    "num_negative": 2,
+    "learning_rate_scale": 2.0,
+    "batch_size": 3,
+    "chunk_size": 30,
+    "seed": 5,
+    "device": NOWHERE,
+    "num_threads": 2,
+    "vector_size": 7,
+    "epochs": 3,
+    "alpha": 0.3,
+    "min_alpha": 0.2,
+    "min_count": 4,
+    "min_length": 4,
+    "callbacks": [lambda state: True],  # ends training
+    "history_exponent": 0.25,
+    "fold_in": 2,
+    "popularity": 0.5,
+}
+
+
+def other_value(known, default):
+    """A value of an option that is not its default."""
+    if known.name in OTHERS:
+        return OTHERS[known.name]
+    choices = (False, True) if isinstance(default, bool) else about(known).choices
+    different = [choice for choice in choices if choice != default]
+    return different[-1] if different else pytest.fail(f"OTHERS has no value for {known.name}")
+
+
+class Learned(NamedTuple):
+    """What came of some options."""
+
+    task: Any
+    settings: dict  # of `train`
+    digest: int
+
+
+def digest(*values):
+    return zlib.crc32(pickle.dumps(values))
+
+
+@pytest.fixture(autouse=True)
+def trained(monkeypatch):
+    """Tasks of estimators that are trained, and how."""
+    interpret(monkeypatch)
+    calls = []
+
+    def note(task, **settings):
+        calls.append((task, settings))
+        return loop.train(task, **settings)
+
+    monkeypatch.setattr(estimator, "train", note)
+    return calls
+
+
+# ------------------------------------------------------------------- entrances
+
+SETTINGS = {"seed": 1, "device": "cpu"}
+OF_TASK = SETTINGS | {"num_threads": 1, "num_negative": 3}
+OF_ESTIMATOR = SETTINGS | {"workers": 1, "negative": 3, "vector_size": 12, "epochs": 2}
+
+
+def itemsets(min_length, seed, num_itemset=40):
+    generator = np.random.default_rng(seed)
+    shares = 1 / np.arange(1, 21)
+    return [
+        [f"i{item}" for item in generator.choice(20, length, p=shares / shares.sum())]
+        for length in generator.integers(min_length, 6, num_itemset)
+    ]
+
+
+ITEMSETS, BAGS, LABELS = itemsets(2, 0), itemsets(1, 1), itemsets(1, 2)
+
+
+def of_task(task):
+    train(task, num_epoch=2, initial_learning_rate=0.1, progress=False)
+    problem = task._problem
+    return Learned(task, {}, digest(problem.syn_left, problem.syn_right))
+
+
+def of_unsupervised(options, calls):
+    packed = random_itemsets(30, 40, 2, 5)
+    return of_task(UnsupervisedTask(*packed, *random_tables(30), **OF_TASK | options))
+
+
+def of_supervised(options, calls):
+    sides = random_itemsets(30, 40, 1, 4, seed=1), random_itemsets(30, 40, 1, 4, seed=2)
+    return of_task(SupervisedTask(*sides[0], *sides[1], *random_tables(30), **OF_TASK | options))
+
+
+def of_item2vec(options, calls):
+    model = Item2Vec(**OF_ESTIMATOR | {"alpha": 0.1} | options).fit(ITEMSETS)
+    answers = model.transform(ITEMSETS[:5]), *model.recommend(ITEMSETS[:5], n=3)
+    return Learned(*calls[0], digest(model.labels_, model.syn0_, model.syn1_, answers))
+
+
+def of_classifier(options, calls):
+    model = SupervisedClassifier(**OF_ESTIMATOR | options).fit(BAGS, LABELS)
+    tables = [side.vectors for side in (model.feature_embeddings_, model.label_embeddings_)]
+    return Learned(*calls[0], digest(model.labels_, tables, model.predict_scores(BAGS[:5], n=3)))
+
+
+def run_command(*arguments, **options):
+    """Run the command line on the itemsets, and return what it prints."""
+    from click.testing import CliRunner
+
+    from itembed_gpu.cli.main import main
+
+    Path("itemsets.txt").write_text("\n".join(map(" ".join, ITEMSETS)))
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        yes = f"--{flag}" if value else f"--no-{flag}"
+        arguments += (yes if isinstance(value, bool) else f"--{flag}={value}",)
+    result = CliRunner().invoke(main, arguments)
+    if result.exit_code:
+        raise RuntimeError(result.output)
+    return result.stdout
+
+
+def of_train(options, calls):
+    options = SETTINGS | {"threads": 1, "epochs": 2} | options
+    run_command("train", "itemsets.txt", "-o", "model", "--quiet", **options)
+    model = Embeddings.load("model")
+    return Learned(*calls[0], digest(model.labels, model.vectors, model.context))
+
+
+def of_evaluate(options, calls):
+    tables = np.random.default_rng(0).normal(size=(2, 20, 12))
+    labels = [f"i{item}" for item in range(20)]
+    Embeddings(labels, tables[0], context=tables[1], counts=np.arange(20, 0, -1)).save("model")
+    report = json.loads(run_command("evaluate", "model", "itemsets.txt", "--json", **options))
+    return Learned(None, {}, digest(report["metrics"]))
+
+
+ENTRANCES = {
+    "UnsupervisedTask": of_unsupervised,
+    "SupervisedTask": of_supervised,
+    "Item2Vec": of_item2vec,
+    "SupervisedClassifier": of_classifier,
+    "train": of_train,
+    "evaluate": of_evaluate,
+}
+CLASSES = UnsupervisedTask, SupervisedTask, Item2Vec, SupervisedClassifier
+
+
+def cases():
+    """Every option at every entrance, and a value of it that is not the default there."""
+    for cls in CLASSES:
+        parameters = inspect.signature(cls).parameters
+        for name, known in cls._schema.items():
+            yield cls.__name__, name, known, parameters[name].default
+    if find_spec("click") and find_spec("polars"):
+        from itembed_gpu.cli.options import ASKING, DEFAULTS, TRAINING
+
+        for name, known in TRAINING.items():
+            yield "train", name, known, DEFAULTS.get(name)
+        for name, known in ASKING.items():
+            yield "evaluate", name, known, known.default
+
+
+CASES = [
+    pytest.param(where, name, known, default, id=f"{where}-{name}")
+    for where, name, known, default in cases()
+]
+
+# How `train` calls what estimators hand it.
+TRAIN_NAMES = {
+    "epochs": "num_epoch",
+    "alpha": "initial_learning_rate",
+    "min_alpha": "final_learning_rate",
+    "callbacks": "callbacks",
+    "progress": "progress",
+}
+
+
+PLAIN = {}
+
+
+@pytest.fixture
+def learn(trained, tmp_path):
+    """A function that learns at an entrance, with an option or without."""
+
+    def learn(where, options):
+        trained.clear()
+        shown = io.StringIO()
+        with contextlib.redirect_stderr(shown), contextlib.chdir(tmp_path):
+            learned = ENTRANCES[where](options, trained)
+        return learned._replace(digest=digest(learned.digest, bool(shown.getvalue())))
+
+    return learn
+
+
+@pytest.mark.parametrize(("where", "name", "known", "default"), CASES)
+def test_an_option_arrives_and_changes_what_is_computed(where, name, known, default, learn):
+    value = other_value(known, default)
+    if known.name == "device":
+        with pytest.raises(Exception, match=NOWHERE):
+            learn(where, {name: value})
+        return
+    if where not in PLAIN:
+        PLAIN[where] = learn(where, {}).digest
+        assert learn(where, {}).digest == PLAIN[where]
+    changed = learn(where, {name: value})
+    if known.name == "num_threads":
+        assert changed.task._bound._num_threads == value  # so little is trained by one of them
+    else:
+        assert changed.digest != PLAIN[where]
+    if known.name in TRAIN_NAMES:
+        assert changed.settings[TRAIN_NAMES[known.name]] == value
+    if known.name in Options.__dataclass_fields__:
+        assert_arrived(changed.task, known.name, value, by_estimator=bool(changed.settings))
+
+
+def assert_arrived(task, name, value, by_estimator):
+    if name == "noise_exponent" and by_estimator:
+        # Estimators turn it into weights, of all that they have seen.
+        counts = np.bincount(task._problem.pairs.right_items)
+        weights = task.options.noise_weights
+        np.testing.assert_allclose(weights / weights[0], (counts / counts[0]) ** value)
+    else:
+        np.testing.assert_array_equal(getattr(task.options, name), value)
+
+
+# ------------------------------------------------------------- names and words
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_help_tells_of_every_option(cls):
+    described = inspect.getdoc(cls)
+    assert "{options}" not in described
+    for name, parameter in inspect.signature(cls).parameters.items():
+        if name in cls._schema:
+            assert f"\n{name} : " in described
+            shown = "optional" if parameter.default in (None, ()) else repr(parameter.default)
+            assert shown in described.split(f"\n{name} : ")[1].split("\n")[0]
+
+
+def test_parameters_keep_their_places():
+    values = (8, 2, 1, 0.1, 0.01, 3, 0.5, 0.75, 9, "cpu", 1, [print])
+    for cls in (Item2Vec, SupervisedClassifier):
+        model = cls(*values)
+        assert tuple(model.get_params().values())[: len(values)] == values
+        with pytest.raises(TypeError, match=f"{cls.__name__}.. got an unexpected .* 'size'"):
+            cls(size=3)
+        with pytest.raises(TypeError, match="too many positional"):
+            cls(*values, False)
+
+
+def old_name(action):
+    with pytest.warns(FutureWarning, match="window_size is now called chunk_size") as told:
+        result = action()
+    assert [warning.filename for warning in told] == [__file__]
+    return result
+
+
+def test_an_old_name_is_still_taken(tmp_path):
+    packed = random_itemsets(30, 40, 2, 5)
+    assert (
+        old_name(
+            lambda: UnsupervisedTask(*packed, *random_tables(30), window_size=30)
+        ).options.chunk_size
+        == 30
+    )
+    for cls in (Item2Vec, SupervisedClassifier):
+        model = old_name(lambda cls=cls: cls(window_size=30))
+        assert model.get_params() == cls(chunk_size=30).get_params()
+        old_name(lambda model=model: model.set_params(window_size=40))
+        assert model.chunk_size == 40
+        with pytest.raises(InputError, match="window_size and chunk_size are given"):
+            cls(window_size=30, chunk_size=30)
+
+
+def test_a_model_that_was_saved_with_an_old_name_is_read(tmp_path):
+    Item2Vec(**OF_ESTIMATOR, chunk_size=30).fit(ITEMSETS).save(tmp_path)
+    path = tmp_path / "embeddings.json"
+    path.write_text(path.read_text().replace("chunk_size", "window_size"))
+    with pytest.warns(FutureWarning, match="window_size is now called chunk_size"):
+        assert Item2Vec.load(tmp_path).chunk_size == 30
+
+
+def test_keywords_for_editors_are_those_of_the_schema():
+    script = Path(__file__).parents[1] / "scripts" / "keywords"
+    subprocess.run([sys.executable, script, "--check"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("cls", "data"), [(Item2Vec, [ITEMSETS]), (SupervisedClassifier, [BAGS, LABELS])]
+)
+def test_estimators_go_on_from_a_checkpoint(cls, data, tmp_path):
+    fails = [True]
+
+    def fail_once(state):
+        if len(state.history.epochs) == 2 and fails:
+            raise RuntimeError("no power")
+
+    settings = OF_ESTIMATOR | {"seed": None, "epochs": 4, "callbacks": [fail_once]}
+    with pytest.raises(RuntimeError, match="no power"):
+        cls(**settings).fit(*data, checkpoint=tmp_path)
+    fails.clear()
+    resumed = cls(**settings).fit(*data, checkpoint=tmp_path, checkpoint_every=2, resume=True)
+    whole = cls(**settings | {"seed": resumed.seed_}).fit(*data)
+    for one, two in zip(resumed._state()[1].values(), whole._state()[1].values(), strict=True):
+        np.testing.assert_array_equal(one, two)
