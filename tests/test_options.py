@@ -9,8 +9,7 @@ import inspect
 import io
 import json
 import pickle
-import subprocess
-import sys
+import runpy
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +23,7 @@ from samples import random_itemsets, random_tables
 from itembed_gpu import Embeddings, InputError, SupervisedTask, UnsupervisedTask, train
 from itembed_gpu.models import estimator
 from itembed_gpu.models.classifier import SupervisedClassifier
-from itembed_gpu.models.item2vec import Item2Vec
+from itembed_gpu.models.item2vec import FOLDING, Item2Vec
 from itembed_gpu.objective.options import Options, about
 from itembed_gpu.training import loop
 
@@ -211,7 +210,7 @@ TRAIN_NAMES = {
     "progress": "progress",
 }
 
-
+# Digests of what is learned without options, by entrance.
 PLAIN = {}
 
 
@@ -260,6 +259,25 @@ def assert_arrived(task, name, value, by_estimator):
         np.testing.assert_array_equal(getattr(task.options, name), value)
 
 
+# Of the training that folds itemsets in: where, and what it does otherwise.
+NOT_FOLDED = {*FOLDING, "device", "num_threads", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "default"),
+    [
+        (name, known, default)
+        for where, name, known, default in cases()
+        if where == "Item2Vec" and known.name in Options.__dataclass_fields__.keys() - NOT_FOLDED
+    ],
+)
+def test_itemsets_are_folded_in_with_the_options_of_the_model(name, known, default):
+    model = Item2Vec(**OF_ESTIMATOR | {"alpha": 0.1}).fit(ITEMSETS)
+    before = model.transform(ITEMSETS[:20], fold_in=2)
+    model.set_params(**{name: other_value(known, default)})
+    assert (model.transform(ITEMSETS[:20], fold_in=2) != before).any()
+
+
 # ------------------------------------------------------------- names and words
 
 
@@ -292,14 +310,10 @@ def old_name(action):
     return result
 
 
-def test_an_old_name_is_still_taken(tmp_path):
+def test_an_old_name_is_still_taken():
     packed = random_itemsets(30, 40, 2, 5)
-    assert (
-        old_name(
-            lambda: UnsupervisedTask(*packed, *random_tables(30), window_size=30)
-        ).options.chunk_size
-        == 30
-    )
+    task = old_name(lambda: UnsupervisedTask(*packed, *random_tables(30), window_size=30))
+    assert task.options.chunk_size == 30
     for cls in (Item2Vec, SupervisedClassifier):
         model = old_name(lambda cls=cls: cls(window_size=30))
         assert model.get_params() == cls(chunk_size=30).get_params()
@@ -318,8 +332,9 @@ def test_a_model_that_was_saved_with_an_old_name_is_read(tmp_path):
 
 
 def test_keywords_for_editors_are_those_of_the_schema():
-    script = Path(__file__).parents[1] / "scripts" / "keywords"
-    subprocess.run([sys.executable, script, "--check"], check=True)
+    script = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "keywords"))
+    for path, text in script["modules"]().items():
+        assert path.read_text(encoding="utf-8") == text, "run scripts/keywords"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import click
 
 from .. import __version__
 from ..errors import DataError, InputError, MissingExtraError
-from ..objective.options import Options, resolve_seed
+from ..objective.options import Options
 from .evaluation import check_device, held_out_report, hold_out, measure, neighbours, usage_errors
 from .options import CUTOFFS, SHARE, parameters, settings_of, task_options
 
@@ -75,7 +75,6 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
         Options(**task_options(settings))
     machine = {name: given[name] for name in ("device", "threads")}
     backend = check_device(*machine.values())
-    settings["seed"] = resolve_seed(_stored_seed(settings["seed"], given))
     if given["evaluate"]:
         settings |= {
             "share": SHARE if watching["share"] is None else watching["share"],
@@ -87,14 +86,6 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
         file, output, given["plot"], given["evaluate"], settings, reading, machine, checkpoints,
         backend, quiet,
     )  # fmt: skip
-
-
-def _stored_seed(seed: int | None, given: dict[str, Any]) -> int | None:
-    if seed is not None or not given["resume"]:
-        return seed
-    from ..training.checkpoints import stored_seed
-
-    return stored_seed(given["checkpoint"])
 
 
 def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
@@ -112,7 +103,8 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     with _timed(seconds, "training"):
         # Rare items are left out by now, counted in the whole of FILE.
         model.set_params(min_count=1).fit(part, **run.checkpoints)
-        model.set_params(min_count=run.settings["min_count"])
+    run.settings["seed"] = model.seed_
+    model.set_params(min_count=run.settings["min_count"], seed=model.seed_)
     if run.output is not None:
         with _timed(seconds, "saving"):
             about = {"source": packed.source, "version": __version__}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..errors import InputError
@@ -12,20 +13,14 @@ from ..objective.options import COMMAND_LINE, ESTIMATOR, Number, option, yes_or_
 # What is asked of a model; on the command line, by the command `evaluate`.
 EVALUATION = "evaluation"
 
+of_estimators = partial(option, entrances=(ESTIMATOR,))
+of_training = partial(option, entrances=(ESTIMATOR, COMMAND_LINE))
+of_answers = partial(option, entrances=(ESTIMATOR, EVALUATION))
+
 # Those that can be given by place, in this order.
 POSITIONAL = (
-    "vector_size",
-    "epochs",
-    "negative",
-    "alpha",
-    "min_alpha",
-    "min_count",
-    "sample",
-    "ns_exponent",
-    "seed",
-    "device",
-    "workers",
-    "callbacks",
+    *("vector_size", "epochs", "negative", "alpha", "min_alpha", "min_count", "sample"),
+    *("ns_exponent", "seed", "device", "workers", "callbacks"),
 )
 
 # What is otherwise than for a task.
@@ -52,54 +47,42 @@ def _callbacks(name: str, value: Any) -> Any:
 class ModelOptions:
     """Those of every estimator."""
 
-    vector_size: int = option(
+    vector_size: int = of_training(
         100,
         "Length of an embedding.",
         "Dimension of the vectors.",
         Number(int, 1),
         flag="dim",
-        entrances=(ESTIMATOR, COMMAND_LINE),
     )
-    epochs: int = option(
-        10,
-        "Passes over the data.",
-        check=Number(int, 0),
-        entrances=(ESTIMATOR, COMMAND_LINE),
-    )
-    alpha: float = option(
+    epochs: int = of_training(10, "Passes over the data.", check=Number(int, 0))
+    alpha: float = of_training(
         0.025,
         "Learning rate of the start; it falls to 0.",
         "Learning rate at the start.",
         Number(float),
         flag="learning_rate",
-        entrances=(ESTIMATOR, COMMAND_LINE),
     )
-    min_alpha: float = option(
-        0.0, "Learning rate of the end.", check=Number(float), entrances=(ESTIMATOR,)
-    )
-    min_count: int = option(
+    min_alpha: float = of_estimators(0.0, "Learning rate of the end.", check=Number(float))
+    min_count: int = of_training(
         1,
         "Drop items that occur less often.",
         "Items that occur less often are left out; of a classifier, features, and never labels.",
         Number(int, 0),
-        entrances=(ESTIMATOR, COMMAND_LINE),
     )
-    callbacks: Iterable[Any] = option(
+    callbacks: Iterable[Any] = of_estimators(
         (),
         "Called at the end of each epoch.",
         "Those of `train`.",
         _callbacks,
         kind="list",
         machine=True,
-        entrances=(ESTIMATOR,),
     )
-    progress: bool = option(
+    progress: bool = of_estimators(
         False,
         "Show a progress bar.",
         "Whether to show a progress bar.",
         yes_or_no,
         machine=True,
-        entrances=(ESTIMATOR,),
     )
 
 
@@ -107,7 +90,7 @@ class ModelOptions:
 class Item2VecOptions:
     """Those of `Item2Vec` alone: how it answers."""
 
-    history_exponent: float | None = option(
+    history_exponent: float | None = of_answers(
         None,
         "Weight items of a history by their counts to the power of minus this.",
         "The vector of an itemset is the mean of its items' rows, each weighted by its count to "
@@ -115,17 +98,15 @@ class Item2VecOptions:
         'default 0.5, and 0 with ``pooling="mean"``, which trains the plain one.',
         Number(float, none=True),
         absent="0.5",
-        entrances=(ESTIMATOR, EVALUATION),
     )
-    fold_in: int = option(
+    fold_in: int = of_estimators(
         0,
         "Epochs of training of the vector of an itemset.",
         "So many epochs of training move that vector on, among rows of `syn1_` that stay as they "
         "are; see `transform`.",
         Number(int, 0),
-        entrances=(ESTIMATOR,),
     )
-    popularity: float = option(
+    popularity: float = of_answers(
         0.0,
         "Add so many times the logarithm of an item's count to its score.",
         "So many times the logarithm of an item's count is added to its score by `recommend`. As "
@@ -133,15 +114,13 @@ class Item2VecOptions:
         'and Goldberg, "Neural word embedding as implicit matrix factorization", 2014), '
         "`ns_exponent` brings scores of dot products back to probabilities.",
         Number(float),
-        entrances=(ESTIMATOR, EVALUATION),
     )
-    similarity: str = option(
+    similarity: str = of_answers(
         "dot",
         "How items are compared with a history.",
         "How `recommend` compares the vector of an itemset with the rows of `syn1_`.",
         choices=("dot", "cosine"),
         flag="score",
-        entrances=(ESTIMATOR, EVALUATION),
     )
 
 
@@ -149,7 +128,7 @@ class Item2VecOptions:
 class ClassifierOptions:
     """Those of `SupervisedClassifier` alone."""
 
-    feature_weighting: str = option(
+    feature_weighting: str = of_estimators(
         "idf",
         "How features are weighted.",
         '"idf" weights each feature by ``log(N / df)``, with N the examples and df those that '
@@ -158,5 +137,4 @@ class ClassifierOptions:
         "training, so that learning rates keep their meaning. A feature that is in every example "
         "then weighs nothing.",
         choices=("idf", "none"),
-        entrances=(ESTIMATOR,),
     )

@@ -17,7 +17,7 @@ import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ import numpy.typing as npt
 from .. import checks
 from ..errors import InputError
 from .constants import MAX_DRAW, MAX_REDRAW
+
+Class = TypeVar("Class", bound=type)
 
 # Where an option can be given.
 TASK, ESTIMATOR, COMMAND_LINE = "task", "estimator", "command line"
@@ -486,7 +488,7 @@ def takes_options(
     defaults: Mapping[str, Any] | None = None,
     docs: Mapping[str, str] | None = None,
     positional: Iterable[str] = (),
-) -> Callable[[type], type]:
+) -> Callable[[Class], Class]:
     """Have a class say which options its ``**options`` are, to `help` and whoever asks.
 
     A class without an ``__init__`` of its own gets one that keeps them as they are, each in an
@@ -517,7 +519,7 @@ def takes_options(
         default = (defaults or {}).get(name, known[name].default)
         return kind(name, place, default=default, annotation=known[name].type)
 
-    def decorate(cls: type) -> type:
+    def decorate(cls: Class) -> Class:
         cls._schema = known  # type: ignore[attr-defined]
         if "__init__" not in vars(cls):
             cls.__init__ = _keeper(cls)  # type: ignore[misc]

@@ -107,58 +107,6 @@ def test_fit_is_the_training_of_a_task(model):
     np.testing.assert_array_equal(model.label_embeddings_.vectors, right)
 
 
-def test_every_option_reaches_the_task(trained):
-    hook = print
-    SupervisedClassifier(
-        vector_size=7,
-        epochs=4,
-        negative=2,
-        alpha=0.3,
-        min_alpha=0.2,
-        sample=1e-3,
-        ns_exponent=0.5,
-        seed=9,
-        device=None,
-        workers=1,
-        callbacks=(hook,),
-        pooling="pairs",
-        feature_weighting="none",
-        optimizer="adagrad",
-        loss="nce",
-        l2=0.1,
-        reject_positive=False,
-        reject_itemset=True,
-        negative_sharing=4,
-        batch_size=2,
-        progress=True,
-    ).fit(FEW, FEW_LABELS, weights=[[2.0] * len(bag) for bag in FEW])
-    [(task, settings)] = trained
-    assert settings == {
-        "num_epoch": 4,
-        "initial_learning_rate": 0.3,
-        "final_learning_rate": 0.2,
-        "callbacks": (hook,),
-        "progress": True,
-        "checkpoint": None,
-        "checkpoint_every": 1,
-        "resume": False,
-    }
-    assert task.left_syn.shape == (4, 7)
-    bound = (task.num_negative, task.negative_sharing, task.seed, task.batch_size)
-    assert bound == (2, 4, 9, 2)
-    options = task.options
-    assert (options.subsample, options.loss, options.l2) == (1e-3, "nce", 0.1)
-    assert options.reject_itemset
-    assert (options.optimizer, options.reject_positive, options.pooling) == (
-        "adagrad",
-        False,
-        "pairs",
-    )
-    np.testing.assert_allclose(options.noise_weights, [1, (2 / 4) ** 0.5, (1 / 4) ** 0.5])
-    assert (task.left_weights == 2).all()
-    assert task._bound._num_threads == 1
-
-
 def test_labels_can_have_weights_where_they_are_packed(trained):
     labels = pack_itemsets([["A"], ["B"]], weights=[[2.0], [3.0]])
     SupervisedClassifier(device="cpu").fit([["x"], ["y"]], labels)

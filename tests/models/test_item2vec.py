@@ -125,51 +125,6 @@ def test_fit_is_the_training_of_a_task(model):
     np.testing.assert_array_equal(model.syn1_, syn1)
 
 
-def test_every_option_reaches_the_task(trained):
-    hook = print
-    Item2Vec(
-        vector_size=7,
-        epochs=4,
-        negative=2,
-        alpha=0.3,
-        min_alpha=0.2,
-        sample=1e-3,
-        ns_exponent=0.5,
-        seed=9,
-        device=None,
-        workers=1,
-        callbacks=(hook,),
-        optimizer="adagrad",
-        loss="nce",
-        l2=0.1,
-        reject_positive=True,
-        reject_itemset=True,
-        negative_sharing=4,
-        batch_size=2,
-        progress=True,
-    ).fit([["a", "b", "b", "b"], ["a", "b"]])
-    [(task, settings)] = trained
-    assert settings == {
-        "num_epoch": 4,
-        "initial_learning_rate": 0.3,
-        "final_learning_rate": 0.2,
-        "callbacks": (hook,),
-        "progress": True,
-        "checkpoint": None,
-        "checkpoint_every": 1,
-        "resume": False,
-    }
-    assert task.syn0.shape == (2, 7)
-    bound = (task.num_negative, task.negative_sharing, task.seed, task.batch_size)
-    assert bound == (2, 4, 9, 2)
-    options = task.options
-    assert (options.subsample, options.loss, options.l2) == (1e-3, "nce", 0.1)
-    assert options.reject_itemset
-    assert (options.optimizer, options.reject_positive) == ("adagrad", True)
-    assert options.noise_weights[1] / options.noise_weights[0] == pytest.approx((2 / 4) ** 0.5)
-    assert task._bound._num_threads == 1
-
-
 def test_the_device_reaches_the_task(emulated):
     fitted = Item2Vec(**{**SETTINGS, "device": Cuda(threads_per_pair=1)}).fit(ITEMSETS[:50])
     assert "upload" in emulated.log
