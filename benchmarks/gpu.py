@@ -43,8 +43,7 @@ from benchmarks.common.plots import BLUE, GREEN, ORANGE, picture
 from benchmarks.common.report import Target, make_parser, page, say, table, write_whole
 from benchmarks.common.timing import clock_itembed, seconds_of
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask
-from itembed_gpu.backends.cuda import chips, instances
-from itembed_gpu.backends.cuda import task as cuda
+from itembed_gpu.backends.cuda import chips, instances, task as cuda
 
 NUM_NEGATIVE = 5
 ITEMSET_LENGTH = 10

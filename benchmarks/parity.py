@@ -58,7 +58,7 @@ RUNS = {
         for title, dataset, seeds in (("Cooking", "cooking", 3), ("Gowalla", "gowalla", 1))
         for sharing in (1, 8, 16, 32)
     },
-    "Gowalla, shared by 8, in 8 windows": Run(
+    "Gowalla, shared by 8, in 8 chunks": Run(
         "Gowalla: negatives shared by so many pairs, at equal epochs",
         "gowalla",
         seeds=1,

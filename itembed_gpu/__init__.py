@@ -96,152 +96,52 @@ __all__ = sorted(_MODULE_OF)
 if TYPE_CHECKING:
     from .backends.devices import (
         BackendInfo as BackendInfo,
-    )
-    from .backends.devices import (
         Cuda as Cuda,
-    )
-    from .backends.devices import (
         available_backends as available_backends,
     )
-    from .data.example import (
-        load_example as load_example,
-    )
-    from .data.itemsets import (
-        Dropped as Dropped,
-    )
-    from .data.itemsets import (
-        PackedItemsets as PackedItemsets,
-    )
-    from .data.out_of_memory import (
-        pack_files as pack_files,
-    )
-    from .data.packing import (
-        pack_itemsets as pack_itemsets,
-    )
-    from .data.packing import (
-        prune_itemsets as prune_itemsets,
-    )
-    from .data.readers import (
-        ReadItemsets as ReadItemsets,
-    )
-    from .data.readers import (
-        read_itemsets as read_itemsets,
-    )
+    from .data.example import load_example as load_example
+    from .data.itemsets import Dropped as Dropped, PackedItemsets as PackedItemsets
+    from .data.out_of_memory import pack_files as pack_files
+    from .data.packing import pack_itemsets as pack_itemsets, prune_itemsets as prune_itemsets
+    from .data.readers import ReadItemsets as ReadItemsets, read_itemsets as read_itemsets
     from .errors import (
         DataError as DataError,
-    )
-    from .errors import (
         DeviceError as DeviceError,
-    )
-    from .errors import (
         DivergenceError as DivergenceError,
-    )
-    from .errors import (
         InputError as InputError,
-    )
-    from .errors import (
         ItembedError as ItembedError,
-    )
-    from .errors import (
         MissingExtraError as MissingExtraError,
-    )
-    from .errors import (
         UnknownLabelError as UnknownLabelError,
     )
-    from .models.classifier import (
-        SupervisedClassifier as SupervisedClassifier,
-    )
-    from .models.embeddings import (
-        Embeddings as Embeddings,
-    )
-    from .models.item2vec import (
-        Item2Vec as Item2Vec,
-    )
-    from .models.plots import (
-        ItemMap as ItemMap,
-    )
-    from .models.plots import (
-        plot_history as plot_history,
-    )
-    from .models.plots import (
-        plot_map as plot_map,
-    )
-    from .objective.options import (
-        Options as Options,
-    )
-    from .objective.schedule import (
-        index_batch_stream as index_batch_stream,
-    )
-    from .ranking.top_n import (
-        pool_rows as pool_rows,
-    )
-    from .ranking.top_n import (
-        top_n as top_n,
-    )
-    from .ranking.vectors import (
-        norm as norm,
-    )
-    from .ranking.vectors import (
-        normalize as normalize,
-    )
-    from .ranking.vectors import (
-        softmax as softmax,
-    )
-    from .training.callbacks import (
-        EarlyStopping as EarlyStopping,
-    )
-    from .training.callbacks import (
-        Evaluator as Evaluator,
-    )
+    from .models.classifier import SupervisedClassifier as SupervisedClassifier
+    from .models.embeddings import Embeddings as Embeddings
+    from .models.item2vec import Item2Vec as Item2Vec
+    from .models.plots import ItemMap as ItemMap, plot_history as plot_history, plot_map as plot_map
+    from .objective.options import Options as Options
+    from .objective.schedule import index_batch_stream as index_batch_stream
+    from .ranking.top_n import pool_rows as pool_rows, top_n as top_n
+    from .ranking.vectors import norm as norm, normalize as normalize, softmax as softmax
+    from .training.callbacks import EarlyStopping as EarlyStopping, Evaluator as Evaluator
     from .training.loop import (
         EpochRecord as EpochRecord,
-    )
-    from .training.loop import (
         History as History,
-    )
-    from .training.loop import (
         TrainState as TrainState,
-    )
-    from .training.loop import (
         train as train,
     )
     from .training.lowlevel import (
         do_step as do_step,
-    )
-    from .training.lowlevel import (
         do_supervised_batch as do_supervised_batch,
-    )
-    from .training.lowlevel import (
         do_supervised_steps as do_supervised_steps,
-    )
-    from .training.lowlevel import (
         do_unsupervised_batch as do_unsupervised_batch,
-    )
-    from .training.lowlevel import (
         do_unsupervised_steps as do_unsupervised_steps,
-    )
-    from .training.lowlevel import (
         expit as expit,
     )
-    from .training.tables import (
-        extend_syn as extend_syn,
-    )
-    from .training.tables import (
-        initialize_syn as initialize_syn,
-    )
+    from .training.tables import extend_syn as extend_syn, initialize_syn as initialize_syn
     from .training.tasks import (
         CompoundTask as CompoundTask,
-    )
-    from .training.tasks import (
         SupervisedTask as SupervisedTask,
-    )
-    from .training.tasks import (
         Task as Task,
-    )
-    from .training.tasks import (
         UnsupervisedTask as UnsupervisedTask,
-    )
-    from .training.tasks import (
         itemset_task as itemset_task,
     )
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import settings
 
 from itembed_gpu import Cuda
-from itembed_gpu.backends.cuda import chips, tables
-from itembed_gpu.backends.cuda import task as cuda
+from itembed_gpu.backends.cuda import chips, tables, task as cuda
 from itembed_gpu.errors import DeviceError
 
 # Compiling happens inside the first example, and machines are noisy.

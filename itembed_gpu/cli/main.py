@@ -44,8 +44,7 @@ from .options import (
     watching_options,
     weight_option,
 )
-from .text import as_json as to_json
-from .text import evaluation_as_text, neighbours_as_text, training_as_text
+from .text import as_json as to_json, evaluation_as_text, neighbours_as_text, training_as_text
 from .training import carry_out, plan
 
 INTERRUPTED = 130

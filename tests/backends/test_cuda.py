@@ -27,8 +27,7 @@ from itembed_gpu import (
     train,
 )
 from itembed_gpu.backends import devices
-from itembed_gpu.backends.cuda import chips, instances, tables
-from itembed_gpu.backends.cuda import task as cuda
+from itembed_gpu.backends.cuda import chips, instances, tables, task as cuda
 
 DEVICE = Cuda(threads_per_pair=1)
 

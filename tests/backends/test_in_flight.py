@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from formula import HALF_OF_THEM, NUM_LEFT, draw_epoch, make_task, weights_for
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from samples import random_itemsets, random_tables
 
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask, train

@@ -14,8 +14,7 @@ from samples import random_itemsets, random_tables
 
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask
 from itembed_gpu.backends.cpu.sgns import FAST_MATH, train_positions
-from itembed_gpu.backends.cuda import instances
-from itembed_gpu.backends.cuda import task as cuda
+from itembed_gpu.backends.cuda import instances, task as cuda
 from itembed_gpu.backends.cuda.in_flight import Geometry
 from itembed_gpu.objective.constants import ALWAYS
 from itembed_gpu.objective.options import REJECT_ITEMSET

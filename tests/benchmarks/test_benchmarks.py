@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import (
     ROOT,
+    chunks,
     cpu,
     cpu_against,
     datasets,
@@ -22,10 +23,8 @@ from benchmarks import (
     ours,
     peers,
     quality,
-    windows,
 )
-from itembed_gpu.backends.cuda import chips, instances
-from itembed_gpu.backends.cuda import task as cuda
+from itembed_gpu.backends.cuda import chips, instances, task as cuda
 
 TINY = oracle.Problem(40, 60, 2, hot=0.1, dim=4)
 
@@ -801,23 +800,23 @@ def test_names_in_the_picture_are_kept_apart():
     assert places == pytest.approx([0.1, 0.5, 0.54, 0.96, 1.0])
 
 
-# --- windows ----------------------------------------------------------------
+# --- chunks ----------------------------------------------------------------
 
 
-def test_windows_are_compared_with_all_at_once(tmp_path, monkeypatch):
+def test_chunks_are_compared_with_all_at_once(tmp_path, monkeypatch):
     for name, value in {
         "NUM_ITEM": 50, "DIM": 12, "NUM_NEGATIVE": 3, "EPOCHS": 1, "COUNTS": (2,), "SEEDS": (1, 2),
     }.items():  # fmt: skip
-        monkeypatch.setattr(windows, name, value)
-    packed = windows.make_packed(3000, tmp_path)
+        monkeypatch.setattr(chunks, name, value)
+    packed = chunks.make_packed(3000, tmp_path)
     assert packed.num_itemset == 300
-    items, others, negatives = windows.held_out_pairs(packed, 270)
+    items, others, negatives = chunks.held_out_pairs(packed, 270)
     assert len(items) == len(others) == len(negatives) == packed.num_item - packed.offsets[270]
-    results = windows.measure(packed, "cpu")
+    results = chunks.measure(packed, "cpu")
     assert {count: len(values) for count, values in results.items()} == {0: 2, 2: 2}
     # Four logits of tables of zeros have a loss of 4 log 2: less was learned, or more.
     assert all(1 < loss < 3 for values in results.values() for loss, _ in values)
-    text = windows.make_report(results, 3000, packed.num_item, "cpu")
+    text = chunks.make_report(results, 3000, packed.num_item, "cpu")
     assert text.count("\n| ") == 3
     assert "| all at once |" in text
 

@@ -13,8 +13,7 @@ import pytest
 
 import itembed_gpu
 from itembed_gpu.cli.evaluation import BY_EPOCH
-from itembed_gpu.data import out_of_memory as spilling
-from itembed_gpu.data import readers
+from itembed_gpu.data import out_of_memory as spilling, readers
 from itembed_gpu.models.embeddings import Embeddings
 from itembed_gpu.models.item2vec import Item2Vec
 
@@ -22,8 +21,8 @@ click = pytest.importorskip("click", reason="the command line is the extra 'cli'
 pytest.importorskip("polars", reason="the command line is the extra 'cli'")
 CliRunner = pytest.importorskip("click.testing").CliRunner
 
-from itembed_gpu.cli import main as cli  # noqa: E402  (ends the process without click)
-from itembed_gpu.cli import options as cli_options  # noqa: E402
+# They end the process where there is no click.
+from itembed_gpu.cli import main as cli, options as cli_options  # noqa: E402
 
 # Finds the package that is tested from any folder, installed or not.
 ROOT = Path(itembed_gpu.__file__).parents[1]

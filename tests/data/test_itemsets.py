@@ -7,8 +7,7 @@ from itertools import pairwise
 import itembed
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from itembed_gpu.data import itemsets as module
 from itembed_gpu.data.itemsets import Dropped, PackedItemsets, offsets_dtype

@@ -8,8 +8,7 @@ import tracemalloc
 import numpy as np
 import polars
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from itembed_gpu import DataError, InputError, pack_files, read_itemsets
 from itembed_gpu.data import out_of_memory as spilling

@@ -18,8 +18,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from itembed_gpu.disk.embeddings import KIND
 from itembed_gpu.disk.folders import Kind

@@ -13,8 +13,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from itembed_gpu.data.itemsets import PackedItemsets
 from itembed_gpu.data.packing import pack_itemsets

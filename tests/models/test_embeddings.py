@@ -7,8 +7,7 @@ from datetime import date, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from itembed_gpu.errors import InputError, UnknownLabelError
 from itembed_gpu.models.embeddings import Embeddings

@@ -22,8 +22,7 @@ from formula import (
     skewed_itemsets,
     weights_for,
 )
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from numba import njit
 from samples import (
     DIM,

@@ -7,12 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from benchmarks import ranking as benchmark
-from itembed_gpu.backends.cuda import chips
-from itembed_gpu.backends.cuda import task as cuda
+from itembed_gpu.backends.cuda import chips, task as cuda
 from itembed_gpu.errors import DeviceError, InputError
 from itembed_gpu.ranking import top_n as ranking
 from itembed_gpu.ranking.top_n import pool_rows, top_n

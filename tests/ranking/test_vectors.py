@@ -3,8 +3,7 @@
 import itembed
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from itembed_gpu.errors import InputError

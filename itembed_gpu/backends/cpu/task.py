@@ -24,8 +24,7 @@ import numpy.typing as npt
 from numba import njit
 
 from ...interrupts import deferred_interrupt
-from ...objective import arrays as objective
-from ...objective import rng, schedule
+from ...objective import arrays as objective, rng, schedule
 from ...objective.options import REJECT_ITEMSET
 from ...objective.rng import u64
 from ...objective.schedule import epoch_order

@@ -1,12 +1,12 @@
-"""What training in windows costs: held-out loss and speed, against all at once.
+"""What training in chunks costs: held-out loss and speed, against all at once.
 
-    python -m benchmarks.windows                     # 5 million rows, 3 seeds: about 8 minutes
-    python -m benchmarks.windows --rows 200000       # does it run?
+    python -m benchmarks.chunks                     # 5 million rows, 3 seeds: about 8 minutes
+    python -m benchmarks.chunks --rows 200000       # does it run?
 
 A catalog of `benchmarks.synthetic` is packed, saved and mapped. The last tenth of the itemsets
 is held out: the loss is that of each of their items with another one of its itemset, and of
-negatives, the same for all that is compared. Writes ``windows.md`` beside this file, or with
---device cuda ``windows_gpu.md``.
+negatives, the same for all that is compared. Writes ``chunks.md`` beside this file, or with
+--device cuda ``chunks_gpu.md``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.common.report import make_parser, page, table, write_whole
 from benchmarks.synthetic import MEAN_LENGTH, SHARD, make_catalog
 
 NUM_ITEM, DIM, NUM_NEGATIVE, EPOCHS, RATE = 20_000, 64, 5, 5, 0.05
-# Windows an epoch: of one, nothing but the order of the pairs differs.
+# Chunks an epoch: of one, nothing but the order of the pairs differs.
 COUNTS = (4, 16, 64)
 SEEDS = (1, 2, 3)
 
@@ -69,7 +69,7 @@ def train_one(
 
 
 def measure(packed: ig.PackedItemsets, device: str) -> dict[int, list[tuple[float, float]]]:
-    """Loss and speed of each seed, by the number of windows."""
+    """Loss and speed of each seed, by the number of chunks."""
     first = packed.num_itemset * 9 // 10
     pairs = held_out_pairs(packed, first)
     num_item = int(packed.offsets[first])
@@ -93,12 +93,12 @@ def make_report(
 ) -> str:
     base = np.array(results[0])
     note = (
-        f"`python -m benchmarks.windows --rows {rows} --device {device}`: {num_item:,} "
+        f"`python -m benchmarks.chunks --rows {rows} --device {device}`: {num_item:,} "
         f"occurrences of {NUM_ITEM:,} items, D={DIM}, {NUM_NEGATIVE} negatives, {EPOCHS} epochs "
         f"from {RATE}, {len(SEEDS)} seeds. Mapped from the disk. On {where(device)}; {machine()}."
     )
     head = (
-        "windows",
+        "chunks",
         "held-out loss",
         "against all at once (target: 0.5 %)",
         "spread of the seeds",
@@ -113,11 +113,11 @@ def make_report(
         name = count or "all at once"
         cells = (f"{loss.mean():.4f}", f"{change:+.2f} %", f"{spread:.2f} %", f"{ratio:.2f}")
         lines.append((name, *cells))
-    return page("Training in windows", note, table(head, lines))
+    return page("Training in chunks", note, table(head, lines))
 
 
 def main() -> None:
-    parser = make_parser("windows", __doc__)
+    parser = make_parser("chunks", __doc__)
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--device", default="cpu", help="where to train")
     options = parser.parse_args()
@@ -125,7 +125,7 @@ def main() -> None:
         packed = make_packed(options.rows, Path(name))
         results = measure(packed, options.device)
         report = make_report(results, options.rows, packed.num_item, options.device)
-    name = "windows.md" if options.device == "cpu" else "windows_gpu.md"
+    name = "chunks.md" if options.device == "cpu" else "chunks_gpu.md"
     write_whole(options.out / name, report)
     print(report)
 
