@@ -439,10 +439,8 @@ class _Asked(NamedTuple):
 
     queries: Float32Array
     norms: Float64Array
-    excluded: Int32Array
-    excluded_offsets: Int64Array
-    losers: Int32Array
-    loser_offsets: Int64Array
+    exclude: Packed
+    losers: Packed
 
 
 class _Tile(NamedTuple):
@@ -466,7 +464,7 @@ def _rank_on_cpu(problem: _Problem, num_threads: int) -> tuple[Float32Array, Int
     ties = np.full((num_query, problem.width), FREE, dtype=np.int64)
     if not num_query:
         return scores, ties
-    asked = _Asked(queries, norms, *problem.exclude, *problem.losers)
+    asked = _Asked(queries, norms, problem.exclude, problem.losers)
     buffer = np.empty(min(num_query, QUERY_TILE) * min(ROW_TILE, len(table)), dtype=np.float32)
     for rows in problem.tiles(ROW_TILE):
         vectors = np.empty((len(rows), table.shape[1]), dtype=np.float32)
@@ -553,8 +551,9 @@ def _next_block(scores: Float32Array, bias: Float32Array, begin: int, cut: np.fl
 
 
 @register_jitable
-def _contains(items: Int32Array, offsets: Int64Array, query: int, row: int) -> bool:
+def _contains(packed: Packed, query: int, row: int) -> bool:
     """Whether a row is among those of a query, which are sorted."""
+    items, offsets = packed
     start, stop = offsets[query], offsets[query + 1]
     while start < stop:
         middle = (start + stop) >> 1
@@ -623,7 +622,7 @@ def _scan(
                 if not rough > cut:
                     continue
                 row = tile.rows[j]
-                if _contains(asked.excluded, asked.excluded_offsets, query, row):
+                if _contains(asked.exclude, query, row):
                     continue
                 total = 0.0
                 for d in range(dim):
@@ -631,7 +630,7 @@ def _scan(
                 if len(tile.bias):
                     total += np.float64(tile.bias[j])
                 score, tie = np.float32(total), row
-                if _contains(asked.losers, asked.loser_offsets, query, row):
+                if _contains(asked.losers, query, row):
                     tie += LOSES
                 if _is_worse(heap[0], heap_ties[0], score, tie):
                     _replace_worst(heap, heap_ties, score, tie)
