@@ -15,8 +15,8 @@ import numpy.typing as npt
 from .. import checks
 from ..objective.arrays import PLAIN, Objective
 from ..objective.options import MEAN
+from ..objective.pairs import NEIGHBOUR, Pairs
 from ..objective.schedule import batch_start
-from .cpu.sgns import Pairs
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Problem:
     Attributes
     ----------
     pairs : Pairs
-        Packed itemsets of both sides.
-    neighbour : bool
-        Whether the right item is a random other item of the itemset
-        (unsupervised), or slots enumerate left x right pairs (supervised).
+        Packed itemsets of both sides, or pairs that are listed.
+    source : int
+        Kind of their source, of `objective.pairs`: NEIGHBOUR (unsupervised), PRODUCT
+        (supervised) or LISTED.
     syn_left, syn_right : float32, (num_left, dim) and (num_right, dim)
         Tables to train in place; they may be the same.
     num_negative : int
@@ -45,7 +45,7 @@ class Problem:
     """
 
     pairs: Pairs
-    neighbour: bool
+    source: int
     syn_left: Any
     syn_right: Any
     num_negative: int
@@ -53,6 +53,11 @@ class Problem:
     seed: int
     group: int = 1
     objective: Objective = PLAIN
+
+    @property
+    def neighbour(self) -> bool:
+        """Whether the right item is a random other item of the itemset."""
+        return self.source == NEIGHBOUR
 
     @property
     def max_bag(self) -> int | None:

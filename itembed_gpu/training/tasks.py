@@ -20,6 +20,7 @@ from ..errors import DivergenceError, InputError
 from ..objective.arrays import make_objective
 from ..objective.constants import MAX_STREAM
 from ..objective.options import TASK, Options, make_options, takes_options
+from ..objective.pairs import NEIGHBOUR, PRODUCT
 from ..sets import count_codes
 from .windows import Side, Source, WindowedTask, Windows
 
@@ -328,7 +329,7 @@ class _PackedTask(_FusedTask):
         windowed = self.chunk_size is not None
         problem = Problem(
             pairs=source.pairs(0, 0) if windowed else source.pairs(),
-            neighbour=source.right is None,
+            source=NEIGHBOUR if source.right is None else PRODUCT,
             syn_left=syn_left,
             syn_right=syn_right,
             num_negative=self.num_negative,

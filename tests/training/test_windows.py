@@ -195,7 +195,7 @@ MANY = (1 << 31) + 40
 
 def many_pairs():
     """Two itemsets of one left item each; the right side has 2**31 zeros, which take no memory."""
-    from itembed_gpu.backends.cpu.sgns import Pairs
+    from itembed_gpu.objective.pairs import Pairs
     from itembed_gpu.objective.schedule import count_slots, guide_shift, slot_guide
 
     try:
@@ -222,12 +222,13 @@ IN_ORDER = np.array([MANY, (1 << 63) - 1, 63, 1, 0, 1, 0, 1, 0], dtype=np.uint64
 def test_slots_beyond_two_to_the_31(backend, request, monkeypatch):
     from itembed_gpu.backends.cpu.task import CpuBackend
     from itembed_gpu.backends.protocol import Problem
+    from itembed_gpu.objective.pairs import PRODUCT
     from itembed_gpu.objective.rng import u64
 
     pairs = many_pairs()
     left, right = random_tables(2, 9)
     before = left.copy()
-    problem = Problem(pairs, False, left, right, 0, 1, 1)
+    problem = Problem(pairs, PRODUCT, left, right, 0, 1, 1)
     start = MANY - 40
     rates = np.array([0.1], np.float32)
     if backend == "cpu":
