@@ -121,7 +121,7 @@ def training_rows(repeat: int, bars: dict[str, list[float]]) -> tuple[list[Row],
 
 def time_generator(repeat: int) -> float:
     """Nanoseconds a pair of the epoch's order and the draws of a slot, with nothing else."""
-    from itembed_gpu.backends.cpu.sgns import BLOCK
+    from itembed_gpu.objective.constants import BLOCK
     from itembed_gpu.objective.rng import fill_draws, u64
     from itembed_gpu.objective.schedule import epoch_order, fill_slots
 
@@ -269,7 +269,8 @@ def time_progress(repeat: int) -> float:
 
 def time_loss(repeat: int) -> float:
     """Nanoseconds a pair of the running loss, which is computed for a sample."""
-    from itembed_gpu.backends.cpu.sgns import LOSS_STRIDE, log_loss
+    from itembed_gpu.backends.cpu.losses import log_loss
+    from itembed_gpu.objective.constants import LOSS_STRIDE
 
     @njit
     def add_up(logits):

@@ -43,9 +43,11 @@ from benchmarks.common.catalogs import CLUSTER_SIZE, pick_others, plant_clusters
 from benchmarks.common.machine import machine
 from benchmarks.common.plots import picture
 from benchmarks.common.report import make_parser, page, say, table, tick, write_whole
-from itembed_gpu.backends.cpu.sgns import CHUNK, update_pair
+from itembed_gpu.backends.cpu.sgns import Model, Rows, Scratch, Step, update_pair
 from itembed_gpu.backends.cuda import in_flight
 from itembed_gpu.backends.cuda.in_flight import Geometry, plan_geometry
+from itembed_gpu.objective.constants import SPAN
+from itembed_gpu.objective.options import NO_SETTINGS
 
 DIM = 64
 NUM_NEGATIVE = 5
@@ -191,13 +193,12 @@ def write_pair(left, right, tile, with_negatives, store):
 @njit
 def train_pair(left, right, tile, rate, buffers):
     """Train the pair of a tile on its copies, as the package trains any pair."""
-    targets, row, delta, logits = buffers
+    targets, scratch = buffers
     for n in range(NUM_TARGET):
         targets[n] = tile * NUM_TARGET + n
-    update_pair(
-        left.held, tile, right.held, targets, NUM_TARGET, rate, DIM, row, delta, logits, False,
-        rate, left.held_caps, right.held_caps,
-    )  # fmt: skip
+    rows = Rows(left.held, left.held_caps, None), Rows(right.held, right.held_caps, None)
+    model = Model(*rows, None, NO_SETTINGS, DIM, NUM_TARGET, 0)
+    update_pair(model, tile, targets, Step(rate, rate), scratch, False)
 
 
 @njit
@@ -207,10 +208,9 @@ def train_epoch(pairs, negatives, rates, left, right, num_tile, sharing, delayed
     With one tile, this is the sequential algorithm. With `store`, rows are stored over each
     other, and the last one stays.
     """
-    buffers = (
-        np.empty(NUM_TARGET, np.int32), np.empty(DIM, np.float32), np.empty(DIM, np.float32),
-        np.zeros(CHUNK, np.float32),
-    )  # fmt: skip
+    row, delta = np.empty(DIM, np.float32), np.empty(DIM, np.float32)
+    scratch = Scratch(row, delta, np.zeros(SPAN, np.float32), None, None)
+    buffers = np.empty(NUM_TARGET, np.int32), scratch
     for begin in range(0, len(pairs), num_tile * sharing):
         for step in range(sharing):
             last = step == sharing - 1

@@ -7,8 +7,7 @@ import numpy as np
 from samples import random_itemsets, random_tables, slots_of
 
 from itembed_gpu import SupervisedTask, UnsupervisedTask
-from itembed_gpu.backends.cpu.sgns import CHUNK
-from itembed_gpu.objective.constants import MAX_REDRAW
+from itembed_gpu.objective.constants import MAX_REDRAW, SPAN
 from itembed_gpu.objective.rng import philox_words
 
 
@@ -26,7 +25,7 @@ def numpy_update(
     syn_left, left, syn_right, targets, scale, *, rate=1.0, states=(None, None), corrections=None,
     l2=0.0, updated=(True, True), bag=None,
 ):  # fmt: skip
-    """Expected tables and loss: rows are read a chunk of targets at a time, u once.
+    """Expected tables and loss: rows are read a span of targets at a time, u once.
 
     Accumulators change in place. A bag is its rows and their shares.
     """
@@ -35,16 +34,16 @@ def numpy_update(
     u = tables[0][left].copy() if bag is None else bag[1] @ tables[0][bag[0]]
     decay = abs(scale) * l2
     delta, loss = np.zeros_like(u), 0.0
-    for first in range(0, len(targets), CHUNK):
-        chunk = targets[first : first + CHUNK]
-        rows = tables[1][chunk].copy()
-        labels = np.arange(first, first + len(chunk)) == 0
-        logits = rows @ u - (0 if corrections is None else corrections[chunk])
+    for first in range(0, len(targets), SPAN):
+        span = targets[first : first + SPAN]
+        rows = tables[1][span].copy()
+        labels = np.arange(first, first + len(span)) == 0
+        logits = rows @ u - (0 if corrections is None else corrections[span])
         loss += np.log1p(np.exp(np.where(labels, -logits, logits))).sum()
         gradients = scale * (labels - 1 / (1 + np.exp(-logits)))
         delta += gradients @ rows
         if updated[1]:
-            for target, gradient in zip(chunk, gradients, strict=True):
+            for target, gradient in zip(span, gradients, strict=True):
                 numpy_step(tables[1], states[1], target, gradient * u, rate, decay)
     if updated[0] and bag is None:
         numpy_step(tables[0], states[0], left, delta, rate, decay, u)

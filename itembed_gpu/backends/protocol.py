@@ -16,10 +16,10 @@ import numpy.typing as npt
 from ..checks import Int32Array, Int64Array
 from ..objective.arrays import PLAIN, Objective
 from ..objective.options import MEAN
+from ..objective.pairs import NEIGHBOUR, Pairs
 from ..objective.schedule import batch_start
 from ..objective.table import Table
 from ..sets import count_codes
-from .cpu.sgns import Pairs
 
 
 class Occurrences:
@@ -62,10 +62,10 @@ class Problem:
     Attributes
     ----------
     pairs : Pairs
-        Packed itemsets of both sides.
-    neighbour : bool
-        Whether the right item is a random other item of the itemset
-        (unsupervised), or slots enumerate left x right pairs (supervised).
+        Packed itemsets of both sides, or pairs that are listed.
+    source : int
+        Kind of their source, of `objective.pairs`: NEIGHBOUR (unsupervised), PRODUCT
+        (supervised) or LISTED.
     tables : tuple of Table
         What is trained, each once: the first is that of the left items, the last that
         of the right items; one table can be both.
@@ -84,7 +84,7 @@ class Problem:
     """
 
     pairs: Pairs
-    neighbour: bool
+    source: int
     tables: tuple[Table, ...]
     num_negative: int
     num_batch: int
@@ -125,6 +125,11 @@ class Problem:
         return self.counted or Occurrences(
             pairs.left_items, pairs.right_items, len(self.left), len(self.right)
         )
+
+    @property
+    def neighbour(self) -> bool:
+        """Whether the right item is a random other item of the itemset."""
+        return self.source == NEIGHBOUR
 
     @property
     def max_bag(self) -> int | None:

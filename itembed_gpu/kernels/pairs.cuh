@@ -1,69 +1,14 @@
 // Which pairs are trained: from a position of the epoch's order to a slot, to the rows
 // of its left and right items and its negatives, and to its learning rate.
+//
+// The twin of pairs.py. The kinds of sources are those of objective/pairs.py.
 
 namespace itembed {
-
-// Targets that are read before one of them is changed; the same in steps.py.
-constexpr int CHUNK = 8;
 
 // With these, a pair can be left out.
 constexpr int DROPS = MEAN | SUBSAMPLE;
 
-// Numbers that stand in steps.py and objective.py as well.
-constexpr u32 ALWAYS = 0xFFFFFFFFu;
-constexpr int MAX_REDRAW = 16;
-constexpr u64 KEEP_SLOT = 1ull << 62;
-constexpr u64 KEEP_RIGHT_SLOT = KEEP_SLOT + (1ull << 61);
-constexpr int DROPPED = -1;
 constexpr float NO_CAP = 3.4e38f;
-
-// A launch. The host writes it as kernels.WORK, field by field.
-struct Work {
-    Order order;
-    Stream stream;
-    const int* left_items;
-    const i64* left_offsets;
-    const float* left_weights;  // null: all 1
-    const int* right_items;
-    const i64* right_offsets;
-    const float* right_weights;
-    const i64* slot_offsets;  // first slot of each itemset
-    const void* guide;        // itemset of slot b << guide_shift, int or i64
-    const float* rates;       // learning rate of batches first_batch, first_batch + 1, ...
-    const float* left_caps;   // highest learning rate of each row; null: no limit
-    const float* right_caps;
-    const u32* left_capped;   // a bit a row: whether its cap matters
-    const u32* right_capped;
-    const u32* thresholds;     // alias table of the noise
-    const int* aliases;
-    const float* corrections;  // log(k Q(row))
-    const u32* left_keep;      // words under this keep an item
-    const u32* right_keep;
-    float* left_state;         // accumulators of Adagrad
-    float* right_state;
-    float* left_syn;
-    float* right_syn;
-    double* tally;     // receives the sum of the losses of the sampled pairs, the number
-                       // of pairs that were left out, and of those in the sample
-    i64 left_stride;   // floats from one row to the next
-    i64 right_stride;
-    u64 first_slot;    // number of slot 0 in the random stream
-    i64 start;         // first position of the order, a multiple of the group
-    i64 num_batch;     // batches of an epoch
-    i64 first_batch;
-    i64 num_group;     // groups of an epoch
-    u32 num_right;     // rows that negatives are drawn from
-    int dim;
-    int num_negative;
-    int group_bits;    // a group is 1 << group_bits pairs that share their negatives
-    int guide_shift;
-    int wide_guide;    // whether the guide is of i64
-    int num_pair;      // positions from start on
-    u32 loss_mask;     // positions with none of these bits are sampled for the loss
-    int num_tile;      // tiles at work, of those that were launched
-    int take;          // consecutive positions a tile takes at once, up to its threads
-    float l2;
-};
 
 __device__ __forceinline__ i64 guide_entry(const Work& work, i64 entry) {
     if (work.wide_guide) return __ldg(static_cast<const i64*>(work.guide) + entry);
@@ -87,54 +32,61 @@ __device__ __forceinline__ i64 find_itemset(const Work& work, i64 slot) {
     return low;
 }
 
-// Positions in the packed arrays.
+// Positions in the packed arrays: with MEAN, `left` is the number of the itemset.
 struct Place {
     i64 left, right;
-    i64 itemset;
+    i64 begin, end;  // of the right items of the itemset
 };
 
-// Each item, with one random other item of its itemset.
-struct Unsupervised {
-    static constexpr bool SKIPS = false;
+// Each item with one random other item of its itemset or, with MEAN, with the mean of all
+// the others.
+struct Neighbour {
+    static constexpr bool SKIPS = true;
     // On both sides there are the same occurrences.
     static constexpr u64 KEEP = KEEP_SLOT;
 
+    template <int OPTIONS>
     static __device__ __forceinline__ Place find(const Work& work, i64 slot, u32 word) {
         const i64 itemset = find_itemset(work, slot);
         const i64 first = __ldg(work.right_offsets + itemset);
-        const i64 length = __ldg(work.right_offsets + itemset + 1) - first;
-        i64 other = first + below(word, static_cast<u32>(length - 1));
+        const i64 end = __ldg(work.right_offsets + itemset + 1);
+        if constexpr ((OPTIONS & MEAN) != 0) return {itemset, slot, first, end};
+        i64 other = first + below(word, static_cast<u32>(end - first - 1));
         if (other >= slot) ++other;
-        return {slot, other, itemset};
+        return {slot, other, first, end};
     }
 };
 
-// Every left item with every right item of the same itemset.
-struct Supervised {
+// Every left item with every right item of the same itemset or, with MEAN, every right item
+// with the mean of the left items. Pairs are spread over the tiles one by one, so that a
+// long itemset is no longer than as many short ones.
+struct Product {
     static constexpr bool SKIPS = false;
     static constexpr u64 KEEP = KEEP_RIGHT_SLOT;
 
+    template <int OPTIONS>
     static __device__ __forceinline__ Place find(const Work& work, i64 slot, u32) {
         const i64 itemset = find_itemset(work, slot);
         const i64 first = __ldg(work.right_offsets + itemset);
-        const u64 length = __ldg(work.right_offsets + itemset + 1) - first;
+        const i64 end = __ldg(work.right_offsets + itemset + 1);
         const u64 rank = slot - __ldg(work.slot_offsets + itemset);
+        if constexpr ((OPTIONS & MEAN) != 0) {
+            return {itemset, first + static_cast<i64>(rank), first, end};
+        }
+        const u64 length = end - first;
         return {__ldg(work.left_offsets + itemset) + static_cast<i64>(rank / length),
-                first + static_cast<i64>(rank % length), itemset};
+                first + static_cast<i64>(rank % length), first, end};
     }
 };
 
-// Every right item with the mean of the left items, or of the others of its own itemset;
-// `left` is the number of the itemset.
-template <bool OTHERS>
-struct Pooled {
-    static constexpr u64 KEEP = OTHERS ? KEEP_SLOT : KEEP_RIGHT_SLOT;
-    static constexpr bool SKIPS = OTHERS;
+// Pairs that are given one by one: slot s is item s on both sides.
+struct Listed {
+    static constexpr bool SKIPS = false;
+    static constexpr u64 KEEP = KEEP_RIGHT_SLOT;
 
-    static __device__ __forceinline__ Place find(const Work& work, i64 slot, u32) {
-        const i64 itemset = find_itemset(work, slot);
-        const i64 rank = slot - __ldg(work.slot_offsets + itemset);
-        return {itemset, __ldg(work.right_offsets + itemset) + rank, itemset};
+    template <int OPTIONS>
+    static __device__ __forceinline__ Place find(const Work&, i64 slot, u32) {
+        return {slot, slot, slot, slot + 1};
     }
 };
 
@@ -208,7 +160,7 @@ __device__ __forceinline__ bool is_rejected(const Work& work, const Rejects& rej
 }
 
 // Draw negatives first ... first + count - 1 of a slot again that it rejects, as
-// steps.redraw_negatives does.
+// redraw_negatives of pairs.py does.
 template <int OPTIONS, int COUNT>
 __device__ __forceinline__ void redraw_negatives(const Work& work, u64 slot,
                                                  const Rejects& rejects, int first, int count,
@@ -271,27 +223,34 @@ struct Pair {
     }
 };
 
+// The left items of an itemset, without the one to skip; their shares are their weights
+// divided by the sum of the weights' sizes.
+template <int OPTIONS, int TARGETS>
+__device__ __forceinline__ void find_bag(const Work& work, i64 itemset, i64 skip,
+                                         Pair<TARGETS>& pair) {
+    pair.bag = __ldg(work.left_offsets + itemset);
+    pair.bag_length = static_cast<int>(__ldg(work.left_offsets + itemset + 1) - pair.bag);
+    pair.bag_skip = skip;
+    pair.bag_weight = 0.0f;
+    for (int i = 0; i < pair.bag_length; ++i) {
+        const int item = __ldg(work.left_items + pair.bag + i);
+        pair.bag_weight += fabsf(left_weight<OPTIONS>(work, pair.bag + i, item, pair.bag_skip));
+    }
+    pair.left = pair.bag_weight == 0.0f ? DROPPED : 0;
+    if (pair.left == DROPPED) pair.bag_length = 0;
+}
+
 template <int OPTIONS, class Source, int TARGETS>
 __device__ __forceinline__ Pair<TARGETS> find_pair(const Work& work, i64 position) {
     Pair<TARGETS> pair = {};
     const i64 slot = static_cast<i64>(slot_at(work.order, static_cast<u64>(position)));
     pair.slot = static_cast<u64>(slot) + work.first_slot;
     const Words words = slot_block(work.stream, pair.slot, 0);
-    const Place place = Source::find(work, slot, words.word[0]);
+    const Place place = Source::template find<OPTIONS>(work, slot, words.word[0]);
     pair.rate = rate_at(work, position);
     pair.weight = 1.0f;
     if constexpr ((OPTIONS & MEAN) != 0) {
-        pair.bag = __ldg(work.left_offsets + place.left);
-        pair.bag_length = static_cast<int>(__ldg(work.left_offsets + place.left + 1) - pair.bag);
-        pair.bag_skip = Source::SKIPS ? place.right : -1;
-        pair.bag_weight = 0.0f;
-        for (int i = 0; i < pair.bag_length; ++i) {
-            const int item = __ldg(work.left_items + pair.bag + i);
-            pair.bag_weight +=
-                fabsf(left_weight<OPTIONS>(work, pair.bag + i, item, pair.bag_skip));
-        }
-        pair.left = pair.bag_weight == 0.0f ? DROPPED : 0;
-        if (pair.left == DROPPED) pair.bag_length = 0;
+        find_bag<OPTIONS>(work, place.left, Source::SKIPS ? place.right : -1, pair);
     } else {
         pair.left = __ldg(work.left_items + place.left);
         if (work.left_weights != nullptr) pair.weight *= __ldg(work.left_weights + place.left);
@@ -302,8 +261,8 @@ __device__ __forceinline__ Pair<TARGETS> find_pair(const Work& work, i64 positio
     draw_negatives<OPTIONS>(work, pair.slot, 0, pair.targets);
     pair.targets[0] = __ldg(work.right_items + place.right);
     if constexpr ((OPTIONS & REJECT_ITEMSET) != 0) {
-        pair.right_begin = __ldg(work.right_offsets + place.itemset);
-        pair.right_end = __ldg(work.right_offsets + place.itemset + 1);
+        pair.right_begin = place.begin;
+        pair.right_end = place.end;
     }
     redraw_negatives<OPTIONS>(work, pair.slot, pair.rejects(), 0, TARGETS, pair.targets);
     const u64 right_slot = Source::KEEP + static_cast<u64>(place.right);

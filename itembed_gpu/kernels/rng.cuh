@@ -11,13 +11,6 @@
 
 namespace itembed {
 
-using u32 = unsigned int;
-using u64 = unsigned long long;
-using i64 = long long;
-
-// The draws that a group of pairs shares belong to no slot, but to this one plus its number.
-constexpr u64 GROUP_SLOT = 1ull << 63;
-
 struct Words {
     u32 word[4];
 };
@@ -25,14 +18,14 @@ struct Words {
 __device__ __forceinline__ Words philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
 #pragma unroll
     for (int round = 0; round < 10; ++round) {
-        const u32 high0 = __umulhi(0xD2511F53u, c0), low0 = 0xD2511F53u * c0;
-        const u32 high1 = __umulhi(0xCD9E8D57u, c2), low1 = 0xCD9E8D57u * c2;
+        const u32 high0 = __umulhi(PHILOX_M0, c0), low0 = PHILOX_M0 * c0;
+        const u32 high1 = __umulhi(PHILOX_M1, c2), low1 = PHILOX_M1 * c2;
         c0 = high1 ^ c1 ^ k0;
         c1 = low1;
         c2 = high0 ^ c3 ^ k1;
         c3 = low0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+        k0 += PHILOX_W0;
+        k1 += PHILOX_W1;
     }
     return {{c0, c1, c2, c3}};
 }

@@ -32,8 +32,6 @@ class Objective(NamedTuple):
         What is subtracted from the logit of each row: log(k Q(row)).
     left_keep, right_keep : uint32, num_left and num_right
         Words under this keep an occurrence of the row's item.
-    left_state, right_state : float32, num_left and num_right
-        Accumulators of Adagrad.
     settings : Settings
         Numbers of options.
     flags : int
@@ -45,8 +43,6 @@ class Objective(NamedTuple):
     corrections: Float32Array | None = None
     left_keep: UInt32Array | None = None
     right_keep: UInt32Array | None = None
-    left_state: Any = None
-    right_state: Any = None
     settings: Any = NO_SETTINGS
     flags: int = 0
 

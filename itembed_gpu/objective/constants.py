@@ -1,12 +1,40 @@
 """Numbers that all devices agree on: the CPU's code imports them, and kernels get them as text."""
 
+# --- the random stream
+
+# Multipliers and key increments of Philox4x32-10.
+PHILOX_M0 = 0xD2511F53
+PHILOX_M1 = 0xCD9E8D57
+PHILOX_W0 = 0x9E3779B9
+PHILOX_W1 = 0xBB67AE85
 # Streams of a seed, and draws of a slot: what the counter of the generator has room for.
 MAX_STREAM = 1 << 16
 MAX_DRAW = 4 << 16
 # The slot whose draws are the keys of an epoch's order; it does not occur in training.
 ORDER_SLOT = (1 << 64) - 1
+# The draws that a group shares belong to no slot, but to this one plus its number.
+GROUP_SLOT = 1 << 63
+# Nor do those that decide which occurrences are kept: this one plus the position of the
+# item in the packed array, and more for those of the right-hand side where there are two.
+KEEP_SLOT = 1 << 62
+KEEP_RIGHT_SLOT = KEEP_SLOT + (1 << 61)
+
+# --- pairs
 
 # A 32-bit word is below this threshold, always.
 ALWAYS = 0xFFFFFFFF
 # Draws that a negative may take until it is not the positive; then any other row is taken.
 MAX_REDRAW = 16
+# The left row of a pair that was not kept.
+DROPPED = -1
+# The running loss is that of every so many-th position of an epoch's order: a power of 2.
+LOSS_STRIDE = 128
+# Slots whose pairs the CPU draws together, before any of them is trained.
+BLOCK = 64
+
+# --- the step
+
+# Targets of a pair that are read together, before one of them is changed.
+SPAN = 8
+# Keeps the first step of a row by Adagrad finite where its gradient is 0.
+EPSILON = 1e-10

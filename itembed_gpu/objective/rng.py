@@ -25,6 +25,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from . import constants
+from .compiling import inlined, shared
+
 u64 = np.uint64
 
 LOW = u64(0xFFFFFFFF)
@@ -32,10 +35,10 @@ HALF = u64(32)
 
 # The words of a counter are kept in 64-bit variables, of which the low half is
 # used: then a loop over slots becomes vector instructions.
-PHILOX_M0 = u64(0xD2511F53)
-PHILOX_M1 = u64(0xCD9E8D57)
-PHILOX_W0 = u64(0x9E3779B9)
-PHILOX_W1 = u64(0xBB67AE85)
+PHILOX_M0 = u64(constants.PHILOX_M0)
+PHILOX_M1 = u64(constants.PHILOX_M1)
+PHILOX_W0 = u64(constants.PHILOX_W0)
+PHILOX_W1 = u64(constants.PHILOX_W1)
 
 
 @njit(inline="always")
@@ -89,7 +92,7 @@ def philox(c0, c1, c2, c3, k0, k1):
     return _philox_round(c0, c1, c2, c3, k0, k1)
 
 
-@njit(inline="always")
+@inlined
 def slot_block(seed, stream, epoch, slot, block):
     """Draws 4 * block ... 4 * block + 3 of a slot; every argument and result is a uint64."""
     return philox(
@@ -102,13 +105,13 @@ def slot_block(seed, stream, epoch, slot, block):
     )
 
 
-@njit(inline="always")
+@inlined
 def below(word, bound):
     """Map a 32-bit word to 0 ... bound - 1, by multiplication (Lemire, 2019)."""
     return (word * bound) >> HALF
 
 
-@njit(inline="always")
+@shared
 def fill_draws(seed, stream, epoch, slots, count, draws):
     """Make all the draws of many slots.
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from numba.extending import register_jitable
 
 from .. import checks
+from .compiling import inlined, shared
 from .constants import ORDER_SLOT
 from .options import resolve_seed
 from .rng import philox_words, u64
@@ -51,7 +51,7 @@ def epoch_order(seed: int, stream: int, epoch: int, num_slot: int) -> npt.NDArra
     return np.array([num_slot, (1 << bits) - 1, (bits + 1) // 2, *words], dtype=np.uint64)
 
 
-@njit(forceinline=True)
+@inlined
 def _permute(x, mask, shift, a0, c0, a1, c1, a2, c2):
     x = (x * a0 + c0) & mask
     x ^= x >> shift
@@ -62,7 +62,7 @@ def _permute(x, mask, shift, a0, c0, a1, c1, a2, c2):
     return x
 
 
-@njit(forceinline=True)
+@shared
 def fill_slots(order, position, count, slots, pending):
     """Write the slots at positions position ... position + count - 1 of an epoch's order.
 

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.cpu.sgns import Pairs
 from ..backends.protocol import Backend, BoundTask, Problem, Tally
 from ..checks import Float32Array, Int32Array, Int64Array
 from ..interrupts import deferred_interrupt
+from ..objective.pairs import NEIGHBOUR, PRODUCT, Pairs
 from ..objective.rng import philox_words
 from ..objective.schedule import batch_start, count_slots, guide_shift, slot_guide
 
@@ -65,6 +65,11 @@ class Source(NamedTuple):
     def sides(self) -> tuple[Side, Side]:
         """Left and right."""
         return self.left, self.left if self.right is None else self.right
+
+    @property
+    def kind(self) -> int:
+        """Kind of source, as `Problem` has it."""
+        return NEIGHBOUR if self.right is None else PRODUCT
 
     @property
     def num_itemset(self) -> int:

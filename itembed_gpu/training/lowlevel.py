@@ -29,12 +29,16 @@ from numba import njit
 from numba.extending import overload
 
 from .. import checks
-from ..backends.cpu.sgns import CHUNK, FAST_MATH, Pairs, draw_neighbour, sigmoid, update_pair
+from ..backends.cpu.losses import sigmoid
+from ..backends.cpu.pairs import ONE, draw_neighbour
+from ..backends.cpu.sgns import Scratch, Step, plain_model, update_pair
 from ..backends.devices import select_backend
 from ..backends.protocol import Problem
 from ..errors import InputError
-from ..objective.constants import MAX_DRAW
+from ..objective.compiling import FAST_MATH
+from ..objective.constants import MAX_DRAW, SPAN
 from ..objective.options import resolve_seed
+from ..objective.pairs import NEIGHBOUR, PRODUCT, Pairs
 from ..objective.rng import below, fill_draws, u64
 from ..objective.schedule import count_slots, guide_shift, slot_guide
 from ..objective.table import Table, pair_up
@@ -236,7 +240,7 @@ def _train_on_device(
     )
     problem = Problem(
         pairs=pairs,
-        neighbour=neighbour,
+        source=NEIGHBOUR if neighbour else PRODUCT,
         tables=pair_up(*(Table(name, table) for name, table in tables.items())),
         num_negative=num_negative,
         num_batch=1,
@@ -254,7 +258,7 @@ def _train_on_device(
 def _buffers(dim, num_negative):
     """Allocate what `update_pair` and the draws need beside `tmp_syn`."""
     row = np.empty(dim, dtype=np.float32)
-    logits = np.zeros(CHUNK, dtype=np.float32)
+    logits = np.zeros(SPAN, dtype=np.float32)
     targets = np.empty(num_negative + 1, dtype=np.int32)
     draws = np.empty((num_negative // 4 * 4 + 4, 1), dtype=np.uint32)
     slots = np.empty(1, dtype=np.uint64)
@@ -361,19 +365,9 @@ def do_step(
     row, logits, targets, draws, slots = _buffers(syn_right.shape[1], num_negative)
     _fill_draws(seed, counter, draws, slots)
     _fill_targets(seed, draws, right, syn_right.shape[0], targets)
-    update_pair(
-        syn_left,
-        left,
-        syn_right,
-        targets,
-        targets.shape[0],
-        f32(learning_rate),
-        syn_right.shape[1],
-        row,
-        tmp_syn,
-        logits,
-        False,
-    )
+    model = plain_model(syn_left, syn_right, targets.shape[0])
+    step = Step(f32(learning_rate), ONE)
+    update_pair(model, left, targets, step, Scratch(row, tmp_syn, logits, None, None), False)
 
 
 # --- one itemset ------------------------------------------------------------
@@ -414,24 +408,15 @@ def do_unsupervised_steps(
         When called from Python: an argument cannot be used.
     """
     row, logits, targets, draws, slots = _buffers(syn1.shape[1], num_negative)
+    model = plain_model(syn0, syn1, targets.shape[0])
+    scratch = Scratch(row, tmp_syn, logits, None, None)
     length = itemset.shape[0]
     for i in range(length):
         _fill_draws(seed, _slot(counter, i), draws, slots)
         j = _neighbour(seed, draws, i, length)
         _fill_targets(seed, draws, itemset[j], syn1.shape[0], targets)
-        update_pair(
-            syn0,
-            itemset[i],
-            syn1,
-            targets,
-            targets.shape[0],
-            f32(learning_rate) * weights[i] * weights[j],
-            syn1.shape[1],
-            row,
-            tmp_syn,
-            logits,
-            False,
-        )
+        step = Step(f32(learning_rate) * weights[i] * weights[j], ONE)
+        update_pair(model, itemset[i], targets, step, scratch, False)
 
 
 def _check_supervised_steps(
@@ -482,23 +467,14 @@ def do_supervised_steps(
         When called from Python: an argument cannot be used.
     """
     row, logits, targets, draws, slots = _buffers(right_syn.shape[1], num_negative)
+    model = plain_model(left_syn, right_syn, targets.shape[0])
+    scratch = Scratch(row, tmp_syn, logits, None, None)
     for i in range(left_itemset.shape[0]):
         for j in range(right_itemset.shape[0]):
             _fill_draws(seed, _slot(counter, i * right_itemset.shape[0] + j), draws, slots)
             _fill_targets(seed, draws, right_itemset[j], right_syn.shape[0], targets)
-            update_pair(
-                left_syn,
-                left_itemset[i],
-                right_syn,
-                targets,
-                targets.shape[0],
-                f32(learning_rate) * left_weights[i] * right_weights[j],
-                right_syn.shape[1],
-                row,
-                tmp_syn,
-                logits,
-                False,
-            )
+            step = Step(f32(learning_rate) * left_weights[i] * right_weights[j], ONE)
+            update_pair(model, left_itemset[i], targets, step, scratch, False)
 
 
 # --- many itemsets ----------------------------------------------------------

@@ -328,7 +328,7 @@ class _PackedTask(_FusedTask):
         counts = Occurrences(left, right, len(self._tables[0]), len(self._tables[-1]))
         return Problem(
             pairs=source.pairs() if self.chunk_size is None else source.pairs(0, 0),
-            neighbour=source.right is None,
+            source=source.kind,
             tables=self._tables,
             num_negative=self.num_negative,
             num_batch=self._num_batch,

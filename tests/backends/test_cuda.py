@@ -28,6 +28,7 @@ from itembed_gpu import (
 )
 from itembed_gpu.backends import devices
 from itembed_gpu.backends.cuda import chips, instances, tables, task as cuda
+from itembed_gpu.objective.pairs import NEIGHBOUR
 
 DEVICE = Cuda(threads_per_pair=1)
 
@@ -765,18 +766,18 @@ def test_batches_of_the_low_level_are_checked_on_the_device_too(emulated):
 
 
 @pytest.mark.parametrize(
-    ("dim", "threads", "chunks"),
+    ("dim", "threads", "pieces"),
     [(1, 1, 1), (8, 1, 2), (32, 4, 2), (64, 8, 2), (100, 16, 2), (128, 16, 2), (256, 32, 2),
      (512, 32, 4), (4096, 32, 32)],
 )  # fmt: skip
-def test_the_tile_follows_from_the_dimension(dim, threads, chunks):
-    instance = instances.choose_instance(True, dim, 5, chip=90)
-    assert (instance.threads, instance.chunks) == (threads, chunks)
-    assert instance.threads * instance.chunks * instance.width >= dim
+def test_the_tile_follows_from_the_dimension(dim, threads, pieces):
+    instance = instances.choose_instance(NEIGHBOUR, dim, 5, chip=90)
+    assert (instance.threads, instance.pieces) == (threads, pieces)
+    assert instance.threads * instance.pieces * instance.width >= dim
 
 
 def test_updates_are_added_unless_they_may_be_lost():
-    assert instances.choose_instance(True, 8, 5, chip=90).update == "add_vector"
-    assert instances.choose_instance(True, 8, 5, chip=80).update == "add"
-    assert instances.choose_instance(True, 8, 5, chip=90, width=1).update == "add"
-    assert instances.choose_instance(True, 8, 5, chip=90, lossy=True).update == "store"
+    assert instances.choose_instance(NEIGHBOUR, 8, 5, chip=90).update == "add_vector"
+    assert instances.choose_instance(NEIGHBOUR, 8, 5, chip=80).update == "add"
+    assert instances.choose_instance(NEIGHBOUR, 8, 5, chip=90, width=1).update == "add"
+    assert instances.choose_instance(NEIGHBOUR, 8, 5, chip=90, lossy=True).update == "store"

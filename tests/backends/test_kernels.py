@@ -4,6 +4,7 @@
 rounding, since a tile of threads adds up a dot product in an order of its own.
 """
 
+import functools
 import os
 import shutil
 
@@ -13,11 +14,19 @@ from numba import njit
 from samples import random_itemsets, random_tables
 
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask
-from itembed_gpu.backends.cpu.sgns import FAST_MATH, train_positions
+from itembed_gpu.backends.cpu.blocks import (
+    Config,
+    Epoch,
+    train_groups,
+    train_pairs,
+    train_positions,
+)
+from itembed_gpu.backends.cpu.pairs import Stream
+from itembed_gpu.backends.cpu.sgns import Rows
 from itembed_gpu.backends.cuda import instances, task as cuda
 from itembed_gpu.backends.cuda.in_flight import Geometry
+from itembed_gpu.objective.compiling import FAST_MATH
 from itembed_gpu.objective.constants import ALWAYS
-from itembed_gpu.objective.options import REJECT_ITEMSET
 from itembed_gpu.objective.rng import philox_words, u64
 from itembed_gpu.objective.schedule import epoch_order
 
@@ -30,16 +39,16 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 ADAPTIVE_TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
 
 
-@njit(error_model="numpy", fastmath=FAST_MATH)
-def oracle(
-    pairs, neighbour, left, right, caps, objective, max_bag, seed, epoch, order, num_batch, rates,
-    num_negative, group, rejects_itemset,
-):  # fmt: skip
-    return train_positions(
-        pairs, neighbour, left, right, caps[0], caps[1], objective, max_bag, seed, u64(0), epoch,
-        order, 0, np.int64(order[0]), num_batch, 0, rates, left.shape[1], num_negative, group,
-        objective.flags, rejects_itemset,
-    )  # fmt: skip
+@functools.cache
+def make_oracle(train_block):
+    @njit(error_model="numpy", fastmath=FAST_MATH)
+    def oracle(config, max_bag, pairs, left, right, objective, epoch):
+        start, stop = 0, np.int64(epoch.order[0])
+        return train_positions(
+            config, train_block, max_bag, pairs, left, right, objective, epoch, start, stop
+        )
+
+    return oracle
 
 
 def in_general(objective, num_left, num_right):
@@ -51,6 +60,8 @@ def in_general(objective, num_left, num_right):
         "corrections": np.zeros(num_right, np.float32),
         "left_keep": np.full(num_left, ALWAYS, np.uint32),
         "right_keep": np.full(num_right, ALWAYS, np.uint32),
+        "thresholds": np.full(num_right, ALWAYS, np.uint32),
+        "aliases": np.arange(num_right, dtype=np.int32),
     }
     if objective.settings.l2 is None:
         objective = objective._replace(settings=objective.settings._replace(l2=np.float32(0)))
@@ -61,16 +72,19 @@ def in_general(objective, num_left, num_right):
 
 def run_oracle(problem, left, right, rates, epoch=0, caps=None, states=None):
     """Train an epoch on the CPU, at the same learning rates."""
-    no_caps = tuple(np.full(len(table), np.inf, np.float32) for table in (left, right))
-    order = epoch_order(problem.seed, 0, epoch, problem.num_slot)
+    caps = caps or [np.full(len(table), np.inf, np.float32) for table in (left, right)]
     objective = in_general(problem.objective, len(left), len(right))
-    if states:
-        objective = objective._replace(left_state=states[0], right_state=states[1])
-    return oracle(
-        problem.pairs, problem.neighbour, left, right, caps or no_caps, objective,
-        problem.max_bag, u64(problem.seed), u64(epoch), order, problem.num_batch, rates,
-        problem.num_negative, problem.group if problem.group > 1 else None,
-        True if objective.flags & REJECT_ITEMSET else None,
+    config = Config(
+        problem.source, left.shape[1], problem.num_negative, problem.group, objective.flags
+    )
+    sides = zip((left, right), caps, states or (None, None), strict=True)
+    key = Stream(u64(problem.seed), u64(0), u64(epoch))
+    order = epoch_order(problem.seed, 0, epoch, problem.num_slot)
+    return make_oracle(train_groups if problem.group > 1 else train_pairs)(
+        config, problem.max_bag, problem.pairs,
+        *(Rows(*side) for side in sides),
+        objective._replace(left_state=None, right_state=None, flags=0),
+        Epoch(key, order, problem.num_batch, 0, rates),
     )  # fmt: skip
 
 
@@ -311,22 +325,18 @@ def test_the_order_is_that_of_the_cpu(num_slot):
 def test_the_record_of_a_launch_is_laid_out_as_the_compiler_does():
     from emulator import build
 
-    names = [
-        name for name in instances.WORK.names if name not in ("order", "seed", "stream", "epoch")
-    ]
+    names = instances.WORK.names
     offsets = ", ".join(f"offsetof(itembed::Work, {name})" for name in names)
     library = build(
         f"""
         #pragma GCC diagnostic ignored "-Winvalid-offsetof"
         extern "C" long long layout(int field) {{
-            const long long offsets[] = {{sizeof(itembed::Work),
-                                          offsetof(itembed::Work, stream), {offsets}}};
+            const long long offsets[] = {{sizeof(itembed::Work), {offsets}}};
             return offsets[field];
         }}
         """
     )
-    expected = [instances.WORK.itemsize, instances.WORK.fields["seed"][1]]
-    expected += [instances.WORK.fields[name][1] for name in names]
+    expected = [instances.WORK.itemsize, *(instances.WORK.fields[name][1] for name in names)]
     assert [library.layout(n) for n in range(len(expected))] == expected
 
 

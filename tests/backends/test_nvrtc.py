@@ -5,6 +5,7 @@ import re
 import pytest
 
 from itembed_gpu.backends.cuda import instances
+from itembed_gpu.objective.pairs import NEIGHBOUR
 
 nvrtc = pytest.importorskip("cuda.bindings.nvrtc")
 
@@ -93,7 +94,7 @@ def test_no_default_spills_registers():
     ],
 )
 def test_rows_are_updated_as_the_chip_can(chip, option, instruction, others):
-    instance = instances.choose_instance(True, 128, 5, chip=chip, **option)
+    instance = instances.choose_instance(NEIGHBOUR, 128, 5, chip=chip, **option)
     code, _, _ = compile_for(chip, [instance], "PTX")
     text = code.decode()
     assert instruction in text

@@ -5,23 +5,52 @@ import pytest
 from formula import numpy_update
 from numba import njit
 
-from itembed_gpu.backends.cpu.sgns import CHUNK, ONE, sigmoid, update_group, update_pair
-from itembed_gpu.objective.options import FREEZE_LEFT, FREEZE_RIGHT, REJECT_POSITIVE
+from itembed_gpu.backends.cpu.losses import sigmoid
+from itembed_gpu.backends.cpu.pairs import ONE, Block
+from itembed_gpu.backends.cpu.sgns import (
+    Group,
+    Model,
+    Origin,
+    Rows,
+    Scratch,
+    Step,
+    update_group,
+    update_pair,
+)
+from itembed_gpu.objective.constants import SPAN
+from itembed_gpu.objective.options import (
+    FREEZE_LEFT,
+    FREEZE_RIGHT,
+    NO_SETTINGS,
+    REJECT_POSITIVE,
+)
+from itembed_gpu.objective.pairs import PRODUCT, list_pairs
 
 
 @njit
+def compiled_pair(model, left, targets, step, with_loss, bag):
+    row, delta = np.empty(model.dim, dtype=np.float32), np.empty(model.dim, dtype=np.float32)
+    scratch = Scratch(row, delta, np.zeros(SPAN, dtype=np.float32), None, None)
+    return update_pair(model, left, targets, step, scratch, with_loss, bag)
+
+
+def make_model(
+    syn_left, syn_right, num_target, caps=(None, None), states=(None, None), corrections=None,
+    l2=None, flags=0,
+):  # fmt: skip
+    left, right = Rows(syn_left, caps[0], states[0]), Rows(syn_right, caps[1], states[1])
+    settings = NO_SETTINGS._replace(l2=l2)
+    return Model(left, right, corrections, settings, syn_left.shape[1], num_target, flags)
+
+
 def compiled_update(
     syn_left, left, syn_right, targets, scale, with_loss, rate=ONE, states=(None, None),
     corrections=None, l2=None, flags=0, bag=None,
 ):  # fmt: skip
-    dim = syn_left.shape[1]
-    row = np.empty(dim, dtype=np.float32)
-    delta = np.empty(dim, dtype=np.float32)
-    logits = np.zeros(CHUNK, dtype=np.float32)
-    return update_pair(
-        syn_left, left, syn_right, targets, len(targets), scale, dim, row, delta, logits,
-        with_loss, rate, None, None, states[0], states[1], corrections, l2, flags, bag,
-    )  # fmt: skip
+    model = make_model(
+        syn_left, syn_right, len(targets), (None, None), states, corrections, l2, flags
+    )
+    return compiled_pair(model, left, targets, Step(scale, rate), with_loss, bag)
 
 
 @njit
@@ -239,22 +268,25 @@ def test_not_a_number_is_not_hidden():
 
 
 @njit
+def compiled_pairs(model, group, origin):
+    row, delta = np.empty(model.dim, dtype=np.float32), np.empty(model.dim, dtype=np.float32)
+    # One more than is needed without accumulators.
+    local = np.empty((SPAN, model.dim + 1), dtype=np.float32)
+    scratch = Scratch(row, delta, np.zeros(SPAN, np.float32), local, np.empty_like(local))
+    return update_group(model, group, origin, scratch)
+
+
 def compiled_group(
     syn_left, left, syn_right, right, negatives, scale, sample, rate, caps, states=(None, None),
     corrections=None, l2=None, flags=0,
 ):  # fmt: skip
-    dim = syn_left.shape[1]
-    row = np.empty(dim, dtype=np.float32)
-    delta = np.empty(dim, dtype=np.float32)
-    logits = np.zeros(CHUNK, dtype=np.float32)
-    width = dim + 1  # one more than is needed without accumulators
-    local = np.empty((CHUNK, width), dtype=np.float32)
-    origin = np.empty((CHUNK, width), dtype=np.float32)
-    return update_group(
-        syn_left, left, syn_right, right, negatives, len(negatives), 0, len(left), scale, dim,
-        row, delta, logits, local, origin, sample, rate, caps[0], caps[1],
-        states[0], states[1], corrections, l2, flags,
-    )  # fmt: skip
+    model = make_model(syn_left, syn_right, len(negatives), caps, states, corrections, l2, flags)
+    num_pair = len(left)
+    rates = np.full(num_pair, rate, dtype=np.float32)
+    block = Block(np.arange(num_pair, dtype=np.uint64), left, right, scale, rates)
+    # Which itemset a pair is of matters where all of it is rejected.
+    origin = Origin(list_pairs(left, right, scale), PRODUCT, None)
+    return compiled_pairs(model, Group(block, 0, num_pair, negatives, sample), origin)
 
 
 def numpy_group_step(table, state, row, gradient, rate, cap, decay):
@@ -277,9 +309,9 @@ def numpy_group(
         v = u
     corrections = np.zeros(len(v)) if corrections is None else corrections
     loss = 0.0
-    for first in range(0, len(negatives), CHUNK):
-        chunk = negatives[first : first + CHUNK]
-        shared = chunk[1:] if first == 0 else chunk
+    for first in range(0, len(negatives), SPAN):
+        span = negatives[first : first + SPAN]
+        shared = span[1:] if first == 0 else span
         local = v[shared].copy()
         origin = local.copy()
         local_state = None if states[1] is None else states[1][shared].copy()

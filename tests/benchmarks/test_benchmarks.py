@@ -25,6 +25,7 @@ from benchmarks import (
     quality,
 )
 from itembed_gpu.backends.cuda import chips, instances, task as cuda
+from itembed_gpu.objective.pairs import NEIGHBOUR
 
 TINY = oracle.Problem(40, 60, 2, hot=0.1, dim=4)
 
@@ -125,7 +126,9 @@ def test_the_branch_for_gpus_runs_on_emulated_kernels(
         small_task=(30, 500),
         judge_speed=False,
     )
-    monkeypatch.setattr(instances, "DEFAULTS", [instances.choose_instance(True, 4, 5, chip=90)])
+    monkeypatch.setattr(
+        instances, "DEFAULTS", [instances.choose_instance(NEIGHBOUR, 4, 5, chip=90)]
+    )
     sweep = [
         dataclasses.replace(default, threads=1),
         dataclasses.replace(default, lossy=True),

@@ -218,7 +218,7 @@ class FakeCupy:
         def get_function(name):
             self._may_fail("compile")
             assert name in name_expressions
-            threads = re.search(r"<(\d+),", name)
+            threads = re.search(r"<[\w:]+, (\d+),", name)
             kernel = EmulatedKernel(name, serial=not threads or threads[1] == "1")
 
             def launch(grid, block, args):

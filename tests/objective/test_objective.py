@@ -37,7 +37,7 @@ from samples import (
 )
 
 from itembed_gpu import CompoundTask, Cuda, InputError, SupervisedTask, UnsupervisedTask, train
-from itembed_gpu.backends.cpu.sgns import draw_noise
+from itembed_gpu.backends.cpu.pairs import draw_noise
 from itembed_gpu.objective.arrays import (
     Objective,
     alias_table,

@@ -194,7 +194,7 @@ MANY = (1 << 31) + 40
 
 def many_pairs():
     """Two itemsets of one left item each; the right side has 2**31 zeros, which take no memory."""
-    from itembed_gpu.backends.cpu.sgns import Pairs
+    from itembed_gpu.objective.pairs import Pairs
     from itembed_gpu.objective.schedule import count_slots, guide_shift, slot_guide
 
     try:
@@ -221,21 +221,19 @@ IN_ORDER = np.array([MANY, (1 << 63) - 1, 63, 1, 0, 1, 0, 1, 0], dtype=np.uint64
 def test_slots_beyond_two_to_the_31(backend, request, monkeypatch):
     from itembed_gpu.backends.cpu.task import CpuBackend
     from itembed_gpu.backends.protocol import Problem
-    from itembed_gpu.objective.rng import u64
+    from itembed_gpu.objective.pairs import PRODUCT
     from itembed_gpu.objective.table import Table
 
     pairs = many_pairs()
     left, right = random_tables(2, 9)
     before = left.copy()
-    problem = Problem(pairs, False, (Table("left", left), Table("right", right)), 0, 1, 1)
+    problem = Problem(pairs, PRODUCT, (Table("left", left), Table("right", right)), 0, 1, 1)
     start = MANY - 40
     rates = np.array([0.1], np.float32)
     if backend == "cpu":
         bound = CpuBackend(1).bind(problem)
-        bound._kernel(
-            pairs, left, right, problem.objective, None, u64(1), u64(0), u64(0), IN_ORDER,
-            start, MANY, 1, 0, rates,
-        )  # fmt: skip
+        monkeypatch.setattr(bound, "_epoch_order", lambda stream, epoch: IN_ORDER)
+        bound._train(0, 0, 0, rates)(start, MANY)
     else:
         request.getfixturevalue("one_tile")
         from emulator.fake_cupy import ndarray

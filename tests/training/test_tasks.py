@@ -32,8 +32,9 @@ from itembed_gpu import (
     train,
 )
 from itembed_gpu.backends import devices, protocol
-from itembed_gpu.backends.cpu.sgns import BLOCK, fill_negatives, fill_pairs
+from itembed_gpu.backends.cpu.pairs import fill_negatives, fill_pairs, make_block
 from itembed_gpu.backends.cuda import chips
+from itembed_gpu.objective.constants import BLOCK
 from itembed_gpu.objective.rng import fill_draws, u64
 from itembed_gpu.objective.schedule import epoch_order, fill_slots
 
@@ -47,27 +48,25 @@ def make(request):
 
 
 @njit
-def drawn_pairs(pairs, neighbour, num_right, num_negative, seed, stream, epoch, order):
+def drawn_pairs(pairs, source, num_right, num_negative, seed, stream, epoch, order):
     """Every (slot, left, right, negatives...) of an epoch, through the task's own routines."""
     num_slot = np.int64(order[0])
     rows = np.empty((num_slot, num_negative + 3), dtype=np.int64)
-    slots = np.empty(BLOCK, dtype=np.uint64)
+    block = make_block()
+    block.scale[:] = 1
     pending = np.empty(BLOCK, dtype=np.int32)
     draws = np.empty(((num_negative + 4) // 4 * 4, BLOCK), dtype=np.uint32)
-    left = np.empty(BLOCK, dtype=np.int32)
-    right = np.empty(BLOCK, dtype=np.int32)
     targets = np.empty((BLOCK, num_negative + 1), dtype=np.int32)
-    scale = np.ones(BLOCK, dtype=np.float32)
     for position in range(0, num_slot, BLOCK):
         count = min(BLOCK, num_slot - position)
-        fill_slots(order, position, count, slots, pending)
-        fill_draws(seed, stream, epoch, slots, count, draws)
-        fill_pairs(pairs, neighbour, slots, draws[0], count, left, right, scale)
+        fill_slots(order, position, count, block.slots, pending)
+        fill_draws(seed, stream, epoch, block.slots, count, draws)
+        fill_pairs(pairs, source, block, draws[0], count)
         fill_negatives(num_right, draws, count, targets)
         for i in range(count):
-            rows[position + i, 0] = slots[i]
-            rows[position + i, 1] = left[i]
-            rows[position + i, 2] = right[i]
+            rows[position + i, 0] = block.slots[i]
+            rows[position + i, 1] = block.left[i]
+            rows[position + i, 2] = block.right[i]
             rows[position + i, 3:] = targets[i, 1:]
     return rows
 
@@ -77,7 +76,7 @@ def epoch_pairs(task, epoch=0, stream=0):
     order = epoch_order(problem.seed, stream, epoch, problem.num_slot)
     return drawn_pairs(
         problem.pairs,
-        problem.neighbour,
+        problem.source,
         len(problem.syn_right),
         problem.num_negative,
         u64(problem.seed),

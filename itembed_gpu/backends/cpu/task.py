@@ -9,9 +9,11 @@ far less to start than the work it gets.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import inspect
+import sys
 import threading
 import time
 import zlib
@@ -24,13 +26,15 @@ import numpy.typing as npt
 from numba import njit
 
 from ...interrupts import deferred_interrupt
-from ...objective import arrays as objective, rng, schedule
-from ...objective.options import REJECT_ITEMSET
+from ...objective.compiling import FAST_MATH
+from ...objective.constants import BLOCK
 from ...objective.rng import u64
 from ...objective.schedule import epoch_order
 from ..protocol import Problem, Tally
-from . import sgns as steps
-from .sgns import BLOCK, FAST_MATH, train_positions
+from . import blocks
+from .blocks import Config, Epoch, train_groups, train_pairs, train_positions
+from .pairs import Stream
+from .sgns import Rows
 
 # A compiled call does not return before it is done, so this is how long Ctrl-C waits.
 SECONDS_PER_CALL = 0.05
@@ -46,6 +50,23 @@ SPEED_CHANGE = 2.0
 VALUES_PER_CHECK = 1 << 16
 
 
+def _modules_behind(name: str) -> set[str]:
+    """Name the modules that a module has something from, and they, and so on: of this package."""
+    found: set[str] = set()
+    pending = [name]
+    while pending:
+        name = pending.pop()
+        module = sys.modules.get(name)
+        if name in found or module is None or hasattr(module, "__path__"):
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = ".".join([name.rsplit(".", node.level)[0], *filter(None, [node.module])])
+                pending += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return found
+
+
 @functools.cache
 def _sources() -> int:
     """Checksum of the code that gets inlined into the kernel.
@@ -54,65 +75,24 @@ def _sources() -> int:
     the modules that this one calls.
     """
     checksum = 0
-    for module in (objective, rng, schedule, steps):
-        checksum = zlib.crc32(inspect.getsource(module).encode(), checksum)
+    for name in sorted(_modules_behind(blocks.__name__)):
+        checksum = zlib.crc32(inspect.getsource(sys.modules[name]).encode(), checksum)
     return checksum
 
 
 @functools.cache
-def make_kernel(
-    dim: int,
-    num_negative: int,
-    neighbour: bool,
-    group: int | None,
-    flags: int = 0,
-    keep: bool = True,
-) -> Any:
+def make_kernel(config: Config, keep: bool = True) -> Any:
     """Return `train_positions` with constants compiled in, its code kept on disk or not."""
     sources = _sources()
-    rejects_itemset = True if flags & REJECT_ITEMSET else None
+    source, dim, num_negative, group, flags = config
+    train_block = train_groups if group > 1 else train_pairs
 
-    def kernel(
-        pairs,
-        syn_left,
-        syn_right,
-        objective,
-        max_bag,
-        seed,
-        stream,
-        epoch,
-        order,
-        start,
-        stop,
-        num_batch,
-        first,
-        rates,
-    ):
+    def kernel(max_bag, pairs, left, right, objective, epoch, start, stop):
         # Closure constants are part of the cache's key; this one has no other use.
         _ = sources
+        constants = Config(source, dim, num_negative, group, flags)
         return train_positions(
-            pairs,
-            neighbour,
-            syn_left,
-            syn_right,
-            None,
-            None,
-            objective,
-            max_bag,
-            seed,
-            stream,
-            epoch,
-            order,
-            start,
-            stop,
-            num_batch,
-            first,
-            rates,
-            dim,
-            num_negative,
-            group,
-            flags,
-            rejects_itemset,
+            constants, train_block, max_bag, pairs, left, right, objective, epoch, start, stop
         )
 
     options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
@@ -183,11 +163,10 @@ class CpuTask:
         self._problem = problem
         self._num_threads = num_threads
         dim = int(problem.syn_left.shape[1])
-        group = problem.group if problem.group > 1 else None
         flags = problem.objective.flags
-        self._constants = (dim, problem.num_negative, problem.neighbour, group, flags)
+        self._config = Config(problem.source, dim, problem.num_negative, problem.group, flags)
         self._max_bag = problem.max_bag
-        self._kernel = make_kernel(*self._constants)
+        self._kernel = make_kernel(self._config)
         self._compiled = False
         self._order_key: tuple[int, int] | None = None
         self._order = np.empty(0, dtype=np.uint64)
@@ -216,7 +195,7 @@ class CpuTask:
             try:
                 self._train(0, 0, 0, rates)(0, 0)
             except OSError:  # the disk is full, or the like
-                self._kernel = make_kernel(*self._constants, keep=False)
+                self._kernel = make_kernel(self._config, keep=False)
                 self._train(0, 0, 0, rates)(0, 0)
             self._compiled = True
 
@@ -225,32 +204,17 @@ class CpuTask:
     ) -> Callable[[int, int], Tally]:
         """Return a function that trains a range of positions."""
         problem = self._problem
+        left = Rows(problem.syn_left, None, problem.left.accumulator)
+        right = Rows(problem.syn_right, None, problem.right.accumulator)
+        key = Stream(u64(problem.seed), u64(stream), u64(epoch))
         order = self._epoch_order(stream, epoch)
+        schedule = Epoch(key, order, problem.num_batch, first_batch, rates)
+        # The flags are compiled in: two objectives that differ in them alone are of one type.
+        rest = problem.objective._replace(flags=0)
 
         def train(start: int, stop: int) -> Tally:
-            tally = self._kernel(
-                problem.pairs,
-                problem.syn_left,
-                problem.syn_right,
-                # The flags are compiled in: two objectives that differ in them alone
-                # are of one type.
-                problem.objective._replace(
-                    flags=0,
-                    left_state=problem.left.accumulator,
-                    right_state=problem.right.accumulator,
-                ),
-                self._max_bag,
-                u64(problem.seed),
-                u64(stream),
-                u64(epoch),
-                order,
-                start,
-                stop,
-                problem.num_batch,
-                first_batch,
-                rates,
-            )
-            return Tally(*tally)
+            arguments = (problem.pairs, left, right, rest, schedule, start, stop)
+            return Tally(*self._kernel(self._max_bag, *arguments))
 
         return train
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import functools
 import itertools
+from dataclasses import fields
 from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...objective import constants
+from ...objective.constants import SPAN
 from ...objective.options import (
     ADAGRAD,
     BITS,
@@ -23,16 +26,21 @@ from ...objective.options import (
     NCE,
     NOISE,
     REJECT_POSITIVE,
+    SCALARS,
     SUBSAMPLE,
+    Options,
 )
+from ...objective.pairs import LISTED, NEIGHBOUR, PRODUCT
 
-SOURCES = ("rng.cuh", "pairs.cuh", "sgns.cuh", "unsupervised.cu", "supervised.cu", "tables.cu")
+# The record of a launch stands before all that reads it, and after its parts.
+RECORD_PARTS = ("rng.cuh",)
+SOURCES = ("losses.cuh", "pairs.cuh", "tile.cuh", "sgns.cuh", "blocks.cuh", "tables.cu")
 
 WARP = 32
 THREADS_PER_BLOCK = 128  # as in the kernels' launch bounds
 THREADS_PER_PAIR = (1, 2, 4, 8, 16, 32)
-# Negatives compiled in, up to those that make one chunk with the positive (steps.CHUNK).
-MAX_CONSTANT_NEGATIVE = 7
+# Negatives compiled in, up to those that make one span with the positive.
+MAX_CONSTANT_NEGATIVE = SPAN - 1
 # Pairs of a launch, at most: kernels count them in 32 bits.
 MAX_PAIRS = 1 << 29
 # Vector atomics came with compute capability 9.0.
@@ -41,76 +49,125 @@ VECTOR_ATOMICS = 90
 MIN_CHIP = 75
 
 UPDATES = ("add_vector", "add", "store")
+# What the sources of pairs are called in pairs.cuh.
+SOURCE_NAMES = {NEIGHBOUR: "Neighbour", PRODUCT: "Product", LISTED: "Listed"}
 
 # Name of the kernel of tables.cu.
 FIND_NOT_FINITE = "itembed::find_not_finite"
 
-# A launch, as `struct Work` of pairs.cuh has it.
+# Fields of a launch's record: name, type in C++, and what it is. Made from it are `WORK`, by
+# which the host writes the record, and `struct Work`, as which kernels read it.
+WORK_FIELDS = (
+    ("order", "Order", "of the epoch's slots"),
+    ("stream", "Stream", ""),
+    ("left_items", "const int*", ""),
+    ("left_offsets", "const i64*", ""),
+    ("left_weights", "const float*", "null: all 1"),
+    ("right_items", "const int*", ""),
+    ("right_offsets", "const i64*", ""),
+    ("right_weights", "const float*", ""),
+    ("slot_offsets", "const i64*", "first slot of each itemset"),
+    ("guide", "const void*", "itemset of slot b << guide_shift, int or i64"),
+    ("rates", "const float*", "learning rate of batches first_batch, first_batch + 1, ..."),
+    ("left_caps", "const float*", "highest learning rate of each row; null: no limit"),
+    ("right_caps", "const float*", ""),
+    ("left_capped", "const u32*", "a bit a row: whether its cap matters"),
+    ("right_capped", "const u32*", ""),
+    ("thresholds", "const u32*", "alias table of the noise"),
+    ("aliases", "const int*", ""),
+    ("corrections", "const float*", "log(k Q(row))"),
+    ("left_keep", "const u32*", "words under this keep an item"),
+    ("right_keep", "const u32*", ""),
+    ("left_state", "float*", "accumulators of Adagrad"),
+    ("right_state", "float*", ""),
+    ("left_syn", "float*", ""),
+    ("right_syn", "float*", ""),
+    ("tally", "double*", "receives sums over pairs: losses of those sampled, left out, both"),
+    ("left_stride", "i64", "floats from one row to the next"),
+    ("right_stride", "i64", ""),
+    ("first_slot", "u64", "number of slot 0 in the random stream"),
+    ("start", "i64", "first position of the order, a multiple of the group"),
+    ("num_batch", "i64", "batches of an epoch"),
+    ("first_batch", "i64", ""),
+    ("num_group", "i64", "groups of an epoch"),
+    ("num_right", "u32", "rows that negatives are drawn from"),
+    ("dim", "int", ""),
+    ("num_negative", "int", ""),
+    ("group_bits", "int", "a group is 1 << group_bits pairs that share their negatives"),
+    ("guide_shift", "int", ""),
+    ("wide_guide", "int", "whether the guide is of i64"),
+    ("num_pair", "int", "positions from start on"),
+    ("loss_mask", "u32", "positions with none of these bits are sampled for the loss"),
+    ("num_tile", "int", "tiles at work, of those that were launched"),
+    ("take", "int", "consecutive positions a tile takes at once, up to its threads"),
+    *((name, "float", "an option") for name in SCALARS),
+)
+TYPES: dict[str, Any] = {
+    "Order": (np.uint64, 9),
+    "Stream": [("seed", np.uint64), ("stream", np.uint32), ("epoch", np.uint32)],
+    "i64": np.int64,
+    "u64": np.uint64,
+    "u32": np.uint32,
+    "int": np.int32,
+    "float": np.float32,
+}
 WORK = np.dtype(
-    [
-        ("order", np.uint64, 9),
-        ("seed", np.uint64),
-        ("stream", np.uint32),
-        ("epoch", np.uint32),
-        ("left_items", np.uintp),
-        ("left_offsets", np.uintp),
-        ("left_weights", np.uintp),
-        ("right_items", np.uintp),
-        ("right_offsets", np.uintp),
-        ("right_weights", np.uintp),
-        ("slot_offsets", np.uintp),
-        ("guide", np.uintp),
-        ("rates", np.uintp),
-        ("left_caps", np.uintp),
-        ("right_caps", np.uintp),
-        ("left_capped", np.uintp),
-        ("right_capped", np.uintp),
-        ("thresholds", np.uintp),
-        ("aliases", np.uintp),
-        ("corrections", np.uintp),
-        ("left_keep", np.uintp),
-        ("right_keep", np.uintp),
-        ("left_state", np.uintp),
-        ("right_state", np.uintp),
-        ("left_syn", np.uintp),
-        ("right_syn", np.uintp),
-        ("tally", np.uintp),
-        ("left_stride", np.int64),
-        ("right_stride", np.int64),
-        ("first_slot", np.uint64),
-        ("start", np.int64),
-        ("num_batch", np.int64),
-        ("first_batch", np.int64),
-        ("num_group", np.int64),
-        ("num_right", np.uint32),
-        ("dim", np.int32),
-        ("num_negative", np.int32),
-        ("group_bits", np.int32),
-        ("guide_shift", np.int32),
-        ("wide_guide", np.int32),
-        ("num_pair", np.int32),
-        ("loss_mask", np.uint32),
-        ("num_tile", np.int32),
-        ("take", np.int32),
-        ("l2", np.float32),
-    ],
+    [(name, TYPES.get(kind, np.uintp)) for name, kind, _ in WORK_FIELDS],  # others are addresses
     align=True,
 )
+DEFAULTS_OF_OPTIONS = {known.name: known.default for known in fields(Options)}
+
+
+def scalars(settings: Any) -> dict[str, float]:
+    """Return the numbers of options for a launch's record: where there is none, the default."""
+    values: dict[str, float] = settings._asdict()
+    return {n: DEFAULTS_OF_OPTIONS[n] if v is None else v for n, v in values.items()}
 
 
 @functools.cache
 def source() -> str:
     """Return all the sources as one text; compilers name the right file and line in errors."""
-    folder = resources.files("itembed_gpu.kernels")
-    return _constants() + "\n".join(
-        f'#line 1 "{name}"\n{folder.joinpath(name).read_text(encoding="utf-8")}' for name in SOURCES
-    )
+    parts = [_constants(), *map(_read, RECORD_PARTS), _record(), *map(_read, SOURCES)]
+    return "\n".join(parts)
+
+
+def _read(name: str) -> str:
+    text = resources.files("itembed_gpu.kernels").joinpath(name).read_text(encoding="utf-8")
+    return f'#line 1 "{name}"\n{text}'
 
 
 def _constants() -> str:
     """Return what the CPU's code and the kernels agree on, as C++."""
-    bits = "".join(f"constexpr int {name} = {bit};\n" for name, bit in BITS.items())
-    return f"namespace itembed {{\n{bits}}}\n"
+    numbers = {n: v for n, v in vars(constants).items() if n.isupper()} | BITS
+    numbers |= {name.upper(): place for place, name in enumerate(UPDATES)}
+    lines = [f"constexpr {_literal(value, name)};" for name, value in numbers.items()]
+    return _in_namespace(
+        [
+            "using u32 = unsigned int;",
+            "using u64 = unsigned long long;",
+            "using i64 = long long;",
+            *lines,
+        ]
+    )
+
+
+def _literal(value: int | float, name: str) -> str:
+    """Define a number in C++, of the type that it needs."""
+    if not isinstance(value, int):
+        return f"float {name} = {value}f"
+    if value < 1 << 31:
+        return f"int {name} = {value}"
+    return f"u32 {name} = {value}u" if value < 1 << 32 else f"u64 {name} = {value}ull"
+
+
+def _record() -> str:
+    """Return the record of a launch, as C++."""
+    lines = [f"    {kind} {name};{note and f'  // {note}'}" for name, kind, note in WORK_FIELDS]
+    return _in_namespace(["struct Work {", *lines, "};"])
+
+
+def _in_namespace(lines: list[str]) -> str:
+    return "\n".join(["namespace itembed {", *lines, "}"])
 
 
 class Instance(NamedTuple):
@@ -118,11 +175,11 @@ class Instance(NamedTuple):
 
     Attributes
     ----------
-    neighbour : bool
-        Whether it is the kernel of an unsupervised task.
+    source : int
+        Kind of the pairs' source, of `objective.pairs`.
     threads : int
         Threads a pair.
-    chunks : int
+    pieces : int
         Pieces of a row that a thread holds.
     width : int
         Floats of a piece: 4 or 1.
@@ -138,9 +195,9 @@ class Instance(NamedTuple):
         Sum of bits of `options.BITS`.
     """
 
-    neighbour: bool
+    source: int
     threads: int
-    chunks: int
+    pieces: int
     width: int
     full: bool
     update: str
@@ -151,10 +208,9 @@ class Instance(NamedTuple):
     @property
     def name(self) -> str:
         """Expression that names the instance to the compiler."""
-        kernel = "unsupervised" if self.neighbour else "supervised"
         values = (
             self.threads,
-            self.chunks,
+            self.pieces,
             self.width,
             self.full,
             UPDATES.index(self.update),
@@ -162,7 +218,8 @@ class Instance(NamedTuple):
             self.shared,
             self.options,
         )
-        return f"itembed::{kernel}<{', '.join(str(value).lower() for value in values)}>"
+        constants = ", ".join(str(value).lower() for value in values)
+        return f"itembed::train_positions<itembed::{SOURCE_NAMES[self.source]}, {constants}>"
 
 
 # All that go together, but for means and frozen sides.
@@ -179,7 +236,7 @@ def default_threads(dim: int, width: int = 4) -> int:
 
 
 def choose_instance(
-    neighbour: bool,
+    source: int,
     dim: int,
     num_negative: int,
     *,
@@ -194,8 +251,8 @@ def choose_instance(
 
     Parameters
     ----------
-    neighbour : bool
-        Whether the task is unsupervised.
+    source : int
+        Kind of the pairs' source.
     dim, num_negative : int
         Dimension, and negatives a pair.
     chip : int
@@ -218,13 +275,13 @@ def choose_instance(
         update = "add_vector"
     else:
         update = "add"
-    chunks = -(-dim // (width * threads))
+    pieces = -(-dim // (width * threads))
     return Instance(
-        neighbour=neighbour,
+        source=source,
         threads=threads,
-        chunks=chunks,
+        pieces=pieces,
         width=width,
-        full=dim == chunks * width * threads,
+        full=dim == pieces * width * threads,
         update=update,
         num_negative=num_negative if num_negative <= MAX_CONSTANT_NEGATIVE else -1,
         shared=shared,
@@ -235,10 +292,10 @@ def choose_instance(
 def _list_instances() -> list[Instance]:
     """List the defaults, and each option beside them."""
     defaults = [
-        choose_instance(True, dim, num_negative, chip=VECTOR_ATOMICS)
+        choose_instance(NEIGHBOUR, dim, num_negative, chip=VECTOR_ATOMICS)
         for dim, num_negative in itertools.product((32, 64, 128, 256), (5, 20))
     ]
-    default = {"neighbour": True, "dim": 128, "num_negative": 5, "chip": VECTOR_ATOMICS}
+    default = {"source": NEIGHBOUR, "dim": 128, "num_negative": 5, "chip": VECTOR_ATOMICS}
     options: list[dict[str, Any]] = [
         *({"threads": threads} for threads in THREADS_PER_PAIR),
         *({"num_negative": k} for k in range(MAX_CONSTANT_NEGATIVE + 1)),
@@ -249,9 +306,9 @@ def _list_instances() -> list[Instance]:
         {"shared": True, "threads": 1, "dim": 12},
         {"lossy": True},
         {"lossy": True, "width": 1},
-        {"neighbour": False},
-        {"neighbour": False, "num_negative": 20},
-        {"neighbour": False, "shared": True},
+        {"source": PRODUCT},
+        {"source": PRODUCT, "num_negative": 20},
+        {"source": PRODUCT, "shared": True},
         *(
             {"options": bit}
             for bit in (NOISE, NCE, SUBSAMPLE, ADAGRAD, L2, REJECT_POSITIVE, FREEZE_LEFT)
@@ -261,8 +318,11 @@ def _list_instances() -> list[Instance]:
         {"options": EVERY_OPTION, "num_negative": 20},
         {"options": MEAN + ADAGRAD, "num_negative": 20},
         {"options": EVERY_OPTION, "shared": True, "num_negative": 20},
-        *({"neighbour": False, "options": MEAN + bit, "num_negative": 20} for bit in (0, ADAGRAD)),
-        {"neighbour": False, "options": MEAN + EVERY_OPTION, "shared": True},
+        *({"source": PRODUCT, "options": MEAN + bit, "num_negative": 20} for bit in (0, ADAGRAD)),
+        {"source": PRODUCT, "options": MEAN + EVERY_OPTION, "shared": True},
+        {"source": LISTED},
+        {"source": LISTED, "options": EVERY_OPTION, "num_negative": 20},
+        {"source": LISTED, "options": ADAGRAD, "shared": True},
     ]
     chosen = [choose_instance(**{**default, **option}) for option in options]
     return list(dict.fromkeys(defaults + chosen))
@@ -272,6 +332,6 @@ def _list_instances() -> list[Instance]:
 INSTANTIATIONS = _list_instances()
 # Those that no option was needed for.
 DEFAULTS = [
-    choose_instance(neighbour, dim, 5, chip=VECTOR_ATOMICS)
-    for neighbour, dim in itertools.product((True, False), (32, 64, 100, 128, 256, 512))
+    choose_instance(source, dim, 5, chip=VECTOR_ATOMICS)
+    for source, dim in itertools.product((NEIGHBOUR, PRODUCT, LISTED), (32, 64, 100, 128, 256, 512))
 ]

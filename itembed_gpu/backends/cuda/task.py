@@ -23,10 +23,10 @@ import numpy.typing as npt
 from ... import checks
 from ...errors import DeviceError
 from ...interrupts import deferred_interrupt
+from ...objective.constants import LOSS_STRIDE, SPAN
 from ...objective.options import ADAGRAD, MEAN
 from ...objective.schedule import batch_at, batch_start, epoch_order
 from ...objective.table import Table
-from ..cpu.sgns import CHUNK, LOSS_STRIDE
 from ..protocol import Problem, Tally
 from . import chips, instances, tables
 from .chips import Chip
@@ -153,7 +153,7 @@ class CudaTask:
         self._left, self._right = (self._copies[t.name] for t in (problem.left, problem.right))
         self.in_place = self._left.host is None
         self.instance = instances.choose_instance(
-            problem.neighbour,
+            problem.source,
             self._left.shape[1],
             problem.num_negative,
             chip=chip.capability,
@@ -298,7 +298,7 @@ class CudaTask:
         self._packed = list(copies.values())
         work["guide_shift"] = problem.pairs.shift
         work["wide_guide"] = problem.pairs.guide.dtype.itemsize == 8
-        work["seed"] = problem.seed
+        work["stream"]["seed"] = problem.seed
         work["num_batch"] = problem.num_batch
         work["num_group"] = -(-problem.num_slot // problem.group)
         work["group_bits"] = problem.group.bit_length() - 1
@@ -306,7 +306,8 @@ class CudaTask:
         work["num_right"] = self._right.shape[0]
         work["dim"] = self._left.shape[1]
         work["num_negative"] = problem.num_negative
-        work["l2"] = problem.objective.settings.l2 or 0
+        for name, value in instances.scalars(problem.objective.settings).items():
+            work[name] = value
 
     def _count_tiles(self, kernel: Any) -> int:
         """Pairs that the device holds at once."""
@@ -324,7 +325,7 @@ class CudaTask:
             num_tile = min(num_tile, self._pairs_in_flight)
         size = sum(copy.shape[0] * copy.shape[1] * 4 for copy in {self._left, self._right})
         if size > self._chip.cache and problem.group == 1 and not problem.objective.flags & MEAN:
-            rows = 1 + min(problem.num_negative + 1, CHUNK)
+            rows = 1 + min(problem.num_negative + 1, SPAN)
             room = CACHE_SHARE * self._chip.cache / (rows * self._left.shape[1] * 4)
             # As many on each multiprocessor: the last ones to end are waited for.
             once = self._chip.num_multiprocessor * THREADS_PER_BLOCK // self.instance.threads
@@ -425,7 +426,8 @@ class CudaTask:
         with self._device():
             self._plan(float(np.abs(rates).max()))
             self._work["order"] = order
-            self._work["stream"], self._work["epoch"] = stream, epoch
+            key = self._work["stream"]
+            key["stream"], key["epoch"] = stream, epoch
             while start < stop:
                 first = batch_at(*shape, start, problem.group)
                 size = max(1, self.max_pairs // problem.group) * problem.group

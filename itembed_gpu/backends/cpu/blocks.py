@@ -1,0 +1,273 @@
+"""The loop over an epoch's positions: pairs are drawn a block at a time, then trained.
+
+The twin of ``kernels/blocks.cuh``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ...objective import constants
+from ...objective.compiling import COMPILED, inlined, part
+from ...objective.constants import BLOCK, DROPPED, LOSS_STRIDE, SPAN
+from ...objective.options import REJECT_POSITIVE
+from ...objective.rng import fill_draws, u64
+from ...objective.schedule import batch_at, batch_start, fill_slots
+from .pairs import (
+    ONE,
+    Block,
+    Kept,
+    Stream,
+    fill_bag,
+    fill_negatives,
+    fill_pairs,
+    make_bags,
+    make_block,
+    redraw_negatives,
+)
+from .sgns import Group, Model, Origin, Scratch, Step, update_group, update_pair
+
+# Pairs between the one being trained and the one whose rows are prefetched.
+AHEAD = 3
+CACHE_LINE = 16  # float32 values
+GROUP_SLOT = u64(constants.GROUP_SLOT)
+
+
+class Epoch(NamedTuple):
+    """An epoch: the random stream, the order and the learning rates."""
+
+    key: Stream
+    order: npt.NDArray[np.uint64]  # as made by schedule.epoch_order
+    num_batch: int
+    first_batch: int  # the batch whose learning rate is the first
+    rates: npt.NDArray[np.float32]
+
+
+class Buffers(NamedTuple):
+    """What the pairs of a block are drawn into."""
+
+    block: Block
+    pending: npt.NDArray[np.int32]  # BLOCK: of `fill_slots`
+    draws: npt.NDArray[np.uint32]  # (at least the draws of a slot, BLOCK)
+    targets: npt.NDArray[np.int32]  # (BLOCK, or groups in it; num_target)
+    groups: npt.NDArray[np.uint64]  # slots of the groups
+    group_draws: npt.NDArray[np.uint32]
+
+
+class Config(NamedTuple):
+    """Numbers that are compiled in."""
+
+    source: int  # kind of the pairs' source
+    dim: int
+    num_negative: int
+    group: int  # consecutive pairs that share their negatives, a divisor of BLOCK
+    flags: int  # bits of options
+
+
+@intrinsic
+def _prefetch_element(typing_context, table, i, j):
+    """Ask for the cache line of table[i, j], to be read soon."""
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        indices = [
+            context.cast(builder, value, kind, types.intp)
+            for value, kind in zip(args[1:], signature.args[1:], strict=True)
+        ]
+        pointer = cgutils.get_item_pointer(
+            context, builder, signature.args[0], array, indices, wraparound=False
+        )
+        pointer = builder.bitcast(pointer, cgutils.voidptr_t)
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, word, word, word])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        for_read, keep_everywhere, data = (
+            ir.Constant(word, 0),
+            ir.Constant(word, 3),
+            ir.Constant(word, 1),
+        )
+        builder.call(prefetch, [pointer, for_read, keep_everywhere, data])
+        return context.get_dummy_value()
+
+    return types.void(table, i, j), codegen
+
+
+@inlined
+def _prefetch_row(table, i, dim):
+    if not COMPILED:
+        return
+    for d in range(0, dim, CACHE_LINE):
+        _prefetch_element(table, i, d)  # type: ignore[call-arg]
+
+
+@inlined
+def has(optional):
+    """Whether an optional array is there, as a number."""
+    if optional is None:
+        return 0
+    return 1
+
+
+@inlined
+def make_kept(key, left, right):
+    """Say which items are kept; None where all are."""
+    if left is None:
+        return None
+    return Kept(key, left, right)
+
+
+@inlined
+def make_scratch(dim, state):
+    """Allocate the buffers of `update_pair` and of `update_group`."""
+    row, delta = np.empty(dim, dtype=np.float32), np.empty(dim, dtype=np.float32)
+    local = np.empty((SPAN, dim + has(state)), dtype=np.float32)
+    return Scratch(row, delta, np.zeros(SPAN, dtype=np.float32), local, np.empty_like(local))
+
+
+@inlined
+def make_buffers(num_target, group):
+    """Allocate what a block's pairs are drawn into; in a group, a slot draws no negatives."""
+    block, pending = make_block(), np.empty(BLOCK, dtype=np.int32)
+    num_draw = num_target if group == 1 else 1
+    # Draws come in blocks of four.
+    draws = np.empty(((num_draw + 3) // 4 * 4, BLOCK), dtype=np.uint32)
+    targets = np.empty((BLOCK // group, num_target), dtype=np.int32)
+    groups = np.empty(BLOCK // group, dtype=np.uint64)
+    group_draws = np.empty(((num_target + 3) // 4 * 4, BLOCK // group), dtype=np.uint32)
+    return Buffers(block, pending, draws, targets, groups, group_draws)
+
+
+@inlined
+def fill_rates(epoch, position, count, batch, group, block, adapts):
+    """Write the learning rates of a block's positions; return the batch of the last."""
+    num_slot = np.int64(epoch.order[0])
+    stop = batch_start(num_slot, epoch.num_batch, batch + 1, group)
+    for i in range(count):
+        while position + i >= stop:
+            batch += 1
+            stop = batch_start(num_slot, epoch.num_batch, batch + 1, group)
+        block.scale[i] = block.rates[i] = epoch.rates[batch - epoch.first_batch]
+        if adapts:
+            block.scale[i] = ONE  # Adagrad has its own use for the rate
+    return batch
+
+
+@inlined
+def train_pairs(model, origin, key, objective, buffers, scratch, count, sample, position, group):
+    """Train the pairs of a block one after the other, each with negatives of its own."""
+    block, targets = buffers.block, buffers.targets
+    dim, num_right = model.dim, model.right.syn.shape[0]
+    thresholds, aliases = objective.thresholds, objective.aliases
+    fill_negatives(num_right, buffers.draws, count, targets, thresholds, aliases)
+    for i in range(count):
+        targets[i, 0] = block.right[i]
+        if model.flags & REJECT_POSITIVE:
+            redraw_negatives(
+                key, origin.pairs, origin.source, block.slots[i], targets[i], num_right,
+                thresholds, aliases, model.flags,
+            )  # fmt: skip
+    loss = 0.0
+    for i in range(count):
+        if i + AHEAD < count:
+            # Also where it is dropped: it does no harm.
+            _prefetch_row(model.left.syn, block.left[i + AHEAD], dim)
+            for n in range(model.num_target):
+                _prefetch_row(model.right.syn, targets[i + AHEAD, n], dim)
+        left = block.left[i]
+        if left != DROPPED:
+            step = Step(block.scale[i], block.rates[i])
+            bag = fill_bag(origin.bags, i)
+            loss += update_pair(model, left, targets[i], step, scratch, i == sample, bag)
+    return loss
+
+
+@inlined
+def train_groups(model, origin, key, objective, buffers, scratch, count, sample, position, group):
+    """Train the pairs of a block that begins at a position, each group with its negatives."""
+    block, slots, draws, targets = (
+        buffers.block, buffers.groups, buffers.group_draws, buffers.targets
+    )  # fmt: skip
+    num_right = model.right.syn.shape[0]
+    num_group = (count + group - 1) // group
+    for g in range(num_group):
+        slots[g] = GROUP_SLOT + u64(position // group + g)
+    fill_draws(key.seed, key.stream, key.epoch, slots, num_group, draws)
+    thresholds, aliases = objective.thresholds, objective.aliases
+    fill_negatives(num_right, draws, num_group, targets, thresholds, aliases)
+    # A block's rows are few enough to be asked for all at once.
+    for i in range(count):
+        _prefetch_row(model.left.syn, block.left[i], model.dim)
+        _prefetch_row(model.right.syn, block.right[i], model.dim)
+    loss = 0.0
+    for g in range(num_group):
+        stop = min(count, (g + 1) * group)
+        loss += update_group(
+            model, Group(block, g * group, stop, targets[g], sample), origin, scratch
+        )
+    return loss
+
+
+@part
+def train_positions(
+    config, train_block, max_bag, pairs, left, right, objective, epoch, start, stop
+):
+    """Train the slots at positions start ... stop - 1 of an epoch's order, one after the other.
+
+    Parameters
+    ----------
+    config : Config
+        Numbers that are compiled in.
+    train_block : function
+        `train_pairs` or, where consecutive pairs share their negatives, `train_groups`.
+    max_bag : int or None
+        Length of the longest left itemset where the left side is a mean.
+    pairs : Pairs
+        Arrays of the source.
+    left, right : Rows
+        Tables, updated in place, and their accumulators.
+    objective : Objective
+        Its other arrays.
+    epoch : Epoch
+        Random stream, order and learning rates.
+    start, stop : int64
+        Range of positions; start is a multiple of the group.
+
+    Returns
+    -------
+    tuple of float64, int64 and int64
+        Sum of the losses of a sample of the pairs (the positions that are
+        multiples of LOSS_STRIDE), the size of the sample, and the number of
+        pairs that were left out because an item was not kept.
+    """
+    key, num_target, group = epoch.key, config.num_negative + 1, config.group
+    model = Model(
+        left, right, objective.corrections, objective.settings, config.dim, num_target, config.flags
+    )
+    kept = make_kept(key, objective.left_keep, objective.right_keep)
+    origin = Origin(pairs, config.source, make_bags(pairs, kept, max_bag))
+    buffers, scratch = make_buffers(num_target, group), make_scratch(config.dim, right.state)
+    block = buffers.block
+    loss, num_sample, num_dropped = 0.0, 0, 0
+    batch = batch_at(np.int64(epoch.order[0]), epoch.num_batch, start, group)
+    for position in range(start, stop, BLOCK):
+        count = min(BLOCK, stop - position)
+        fill_slots(epoch.order, position, count, block.slots, buffers.pending)
+        fill_draws(key.seed, key.stream, key.epoch, block.slots, count, buffers.draws)
+        batch = fill_rates(epoch, position, count, batch, group, block, has(right.state))
+        words = buffers.draws[0]
+        fill_pairs(pairs, config.source, block, words, count, config.flags, kept, origin.bags)
+        sample = -position % LOSS_STRIDE
+        num_sample += sample < count and block.left[sample] != DROPPED
+        for i in range(count):
+            num_dropped += block.left[i] == DROPPED
+        loss += train_block(
+            model, origin, key, objective, buffers, scratch, count, sample, position, group
+        )
+    return loss, num_sample, num_dropped

@@ -1,0 +1,324 @@
+"""Which pairs are trained: from a slot to the rows of its left and right items and its negatives.
+
+The twin of ``kernels/pairs.cuh``. The kinds of sources are those of `objective.pairs`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...objective import constants
+from ...objective.compiling import inlined, shared
+from ...objective.constants import ALWAYS, BLOCK, DROPPED, MAX_REDRAW
+from ...objective.options import MEAN, REJECT_ITEMSET
+from ...objective.pairs import LISTED, NEIGHBOUR, Pairs
+from ...objective.rng import HALF, LOW, below, slot_block, u64
+
+f32 = np.float32
+ZERO = f32(0)
+ONE = f32(1)
+KEEP_SLOT = u64(constants.KEEP_SLOT)
+KEEP_RIGHT_SLOT = u64(constants.KEEP_RIGHT_SLOT)
+
+
+class Stream(NamedTuple):
+    """Where the draws of an epoch are: the key of the random stream."""
+
+    seed: np.uint64
+    stream: np.uint64
+    epoch: np.uint64
+
+
+class Kept(NamedTuple):
+    """Which occurrences of items are kept in an epoch."""
+
+    key: Stream
+    left: npt.NDArray[np.uint32]  # as Objective.left_keep
+    right: npt.NDArray[np.uint32]
+
+
+class Block(NamedTuple):
+    """Buffers for the pairs that are drawn together, `BLOCK` of them."""
+
+    slots: npt.NDArray[np.uint64]
+    left: npt.NDArray[np.int32]  # rows, or DROPPED
+    right: npt.NDArray[np.int32]  # rows
+    scale: npt.NDArray[np.float32]  # weights of both items, and what else a step is scaled by
+    rates: npt.NDArray[np.float32]  # learning rates
+
+
+class Bags(NamedTuple):
+    """The left rows of a block's pairs where their left side is a mean."""
+
+    pairs: Pairs
+    itemsets: npt.NDArray[np.int64]  # of each slot of a block
+    skips: npt.NDArray[np.int64]  # position of the left item to leave out, or -1
+    kept: Kept | None
+    rows: npt.NDArray[np.int32]  # buffer as long as the longest left itemset
+    shares: npt.NDArray[np.float32]  # the same
+
+
+@inlined
+def make_block():
+    """Allocate a block."""
+    return Block(
+        np.empty(BLOCK, dtype=np.uint64),
+        np.empty(BLOCK, dtype=np.int32),
+        np.empty(BLOCK, dtype=np.int32),
+        np.empty(BLOCK, dtype=np.float32),
+        np.empty(BLOCK, dtype=np.float32),
+    )
+
+
+@inlined
+def make_bags(pairs, kept, max_bag):
+    """Allocate what `fill_bag` needs; None where no left side is a mean."""
+    if max_bag is None:
+        return None
+    return Bags(
+        pairs,
+        np.empty(BLOCK, dtype=np.int64),
+        np.empty(BLOCK, dtype=np.int64),
+        kept,
+        np.empty(max_bag, dtype=np.int32),
+        np.empty(max_bag, dtype=np.float32),
+    )
+
+
+# --- from a slot to its items
+
+
+@inlined
+def find_itemset(pairs, slot):
+    """Return the itemset of a slot, by binary search between two entries of the guide."""
+    entry = slot >> pairs.shift
+    low = np.int64(pairs.guide[entry])
+    high = np.int64(pairs.guide[entry + 1])
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if pairs.slot_offsets[middle] <= slot:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@inlined
+def draw_neighbour(position, first, length, word):
+    """Return one of first ... first + length - 1 other than position, uniformly."""
+    other = first + np.int64(below(word, u64(length - 1)))
+    if other >= position:
+        other += 1
+    return other
+
+
+@inlined
+def find_pair(pairs, source, slot, word, flags=0):
+    """Return the positions in the packed arrays of a slot's left and right items.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Arrays of the source.
+    source : int
+        Its kind.
+    slot : int64
+        Slot.
+    word : uint64
+        Draw number 0 of the slot.
+    flags : int
+        With MEAN of `options`, slots enumerate the right items (all items, of neighbours),
+        and the number of the itemset takes the place of the left position.
+    """
+    if source == LISTED:
+        return slot, slot
+    itemset = find_itemset(pairs, slot)
+    first = pairs.right_offsets[itemset]
+    rank = u64(slot - pairs.slot_offsets[itemset])
+    if flags & MEAN:
+        return itemset, first + np.int64(rank)
+    length = pairs.right_offsets[itemset + 1] - first
+    if source == NEIGHBOUR:
+        return slot, draw_neighbour(slot, first, length, word)
+    left = pairs.left_offsets[itemset] + np.int64(rank // u64(length))
+    return left, first + np.int64(rank % u64(length))
+
+
+@inlined
+def is_kept_left(kept, position, item):
+    """Whether an occurrence on the left is kept."""
+    if kept is None:
+        return True
+    return is_kept(kept.key, kept.left, KEEP_SLOT + u64(position), item)
+
+
+@inlined
+def is_kept(key, keep, slot, item):
+    """Whether an occurrence of an item is kept in this epoch: the same for all its pairs."""
+    word, _, _, _ = slot_block(key.seed, key.stream, key.epoch, slot, u64(0))
+    return keep[item] == ALWAYS or word < u64(keep[item])
+
+
+@inlined
+def fill_bag(bags, i):
+    """Return the rows of slot i's left itemset, their shares in the mean, and how many."""
+    if bags is None:
+        return None
+    pairs, kept, rows, shares = bags.pairs, bags.kept, bags.rows, bags.shares
+    itemset, skip = bags.itemsets[i], bags.skips[i]
+    count = 0
+    total = ZERO
+    for position in range(pairs.left_offsets[itemset], pairs.left_offsets[itemset + 1]):
+        item = pairs.left_items[position]
+        if position == skip:
+            continue
+        if not is_kept_left(kept, position, item):
+            continue
+        weight = ONE
+        if pairs.left_weights.shape[0] > 0:
+            weight = pairs.left_weights[position]
+        if weight == ZERO:  # neither in the mean nor touched
+            continue
+        rows[count] = item
+        shares[count] = weight
+        total += abs(weight)
+        count += 1
+    if total == ZERO:
+        count = 0
+    for n in range(count):
+        shares[n] /= total
+    return rows, shares, count
+
+
+@inlined
+def fill_left(pairs, source, block, i, place, kept, bags):
+    """Find the left row of slot i, or that there is one of its bag."""
+    left, position = place
+    if bags is not None:
+        bags.itemsets[i] = left
+        # An item is not in its own context.
+        bags.skips[i] = position if source == NEIGHBOUR else -1
+        _, _, length = fill_bag(bags, i)
+        block.left[i] = 0 if length > 0 else DROPPED
+    else:
+        row = pairs.left_items[left]
+        if pairs.left_weights.shape[0] > 0:
+            block.scale[i] *= pairs.left_weights[left]
+        if not is_kept_left(kept, left, row):
+            row = DROPPED
+        block.left[i] = row
+
+
+@inlined
+def fill_pairs(pairs, source, block, words, count, flags=0, kept=None, bags=None):
+    """Find the items of a block's slots.
+
+    Parameters
+    ----------
+    pairs, source
+        As for `find_pair`.
+    block : Block
+        Receives the left and the right rows of its slots, DROPPED on the left where an item
+        is not kept; its scale is multiplied by the weights of both items.
+    words : uint32, at least count
+        Draw number 0 of each.
+    count : int
+        Number of slots.
+    flags : int
+        Bits of `options`.
+    kept : Kept, optional
+        Which items are kept.
+    bags : Bags, optional
+        Receives the itemset of each slot where the left side is a mean.
+    """
+    for i in range(count):
+        place = find_pair(pairs, source, np.int64(block.slots[i]), u64(words[i]), flags)
+        right = place[1]
+        row = pairs.right_items[right]
+        block.right[i] = row
+        if pairs.right_weights.shape[0] > 0:
+            block.scale[i] *= pairs.right_weights[right]
+        fill_left(pairs, source, block, i, place, kept, bags)
+        if kept is not None:
+            # On both sides of neighbours there are the same occurrences.
+            first = KEEP_SLOT if source == NEIGHBOUR else KEEP_RIGHT_SLOT
+            if not is_kept(kept.key, kept.right, first + u64(right), row):
+                block.left[i] = DROPPED
+
+
+# --- negatives
+
+
+@inlined
+def draw_noise(word, num_right, thresholds, aliases):
+    """Turn a 32-bit word into a row of the noise distribution."""
+    product = word * num_right
+    row = product >> HALF
+    if thresholds is None:
+        return np.int32(row)
+    if (product & LOW) < u64(thresholds[row]):
+        return np.int32(row)
+    return aliases[row]
+
+
+@inlined
+def fill_negatives(num_right, draws, count, targets, thresholds=None, aliases=None):
+    """Turn draws into negatives.
+
+    Parameters
+    ----------
+    num_right : int
+        Number of rows that negatives are drawn from.
+    draws : uint32, (at least num_target, at least count)
+        Draws of each slot, or group.
+    count : int
+        Number of slots, or groups.
+    targets : int32, (at least count, num_target)
+        Receives negative n at [i, n]; what stands at [i, 0] is left alone.
+    thresholds, aliases : uint32 and int32, num_right, optional
+        Alias table of the noise, as made by `objective.alias_table`.
+    """
+    for n in range(1, targets.shape[1]):
+        for i in range(count):
+            targets[i, n] = draw_noise(u64(draws[n, i]), u64(num_right), thresholds, aliases)
+
+
+@inlined
+def is_rejected(pairs, source, slot, positive, negative, flags):
+    """Whether a negative is the positive of a slot or, if so asked, of its right itemset."""
+    if negative == positive:
+        return True
+    if flags & REJECT_ITEMSET and source != LISTED:
+        itemset = find_itemset(pairs, np.int64(slot))
+        for position in range(pairs.right_offsets[itemset], pairs.right_offsets[itemset + 1]):
+            if pairs.right_items[position] == negative:
+                return True
+    return False
+
+
+@shared
+def redraw_negatives(key, pairs, source, slot, targets, num_right, thresholds, aliases, flags):
+    """Draw those negatives of a slot again that it rejects.
+
+    The next draw of negative n is that with a number larger by the number of
+    draws of a slot. After MAX_REDRAW of them, which takes positives that are
+    nearly all of the noise, any row but the positive is as good.
+    """
+    num_target = targets.shape[0]
+    num_draw = (num_target + 3) // 4 * 4
+    for n in range(1, num_target):
+        draw = n
+        word = u64(0)
+        while draw < n + MAX_REDRAW * num_draw and is_rejected(
+            pairs, source, slot, targets[0], targets[n], flags
+        ):
+            draw += num_draw
+            words = slot_block(key.seed, key.stream, key.epoch, slot, u64(draw // 4))
+            word = words[draw % 4]
+            targets[n] = draw_noise(word, u64(num_right), thresholds, aliases)
+        if targets[n] == targets[0] and num_right > 1:
+            other = np.int64(below(word, u64(num_right - 1)))
+            targets[n] = other + (other >= targets[0])

@@ -1,0 +1,186 @@
+// The loop over an epoch's positions, and the kernel: tiles take the next positions
+// together, and train their pairs one after the other.
+//
+// The twin of blocks.py. The threads of a tile find the next pairs together, one each: the
+// dependent loads from slot to rows are then paid once for as many pairs as there are threads.
+
+namespace itembed {
+
+// Which part of a launch is this tile's.
+struct Share {
+    int tile;   // number of this one
+    int first;  // and of the first one in its warp: loops are as long for both
+};
+
+template <int THREADS>
+__device__ __forceinline__ Share find_share() {
+    const int thread = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+    return {thread / THREADS, thread / 32 * (32 / THREADS)};
+}
+
+__device__ __forceinline__ int clamp_count(int count, int most) {
+    return count < 0 ? 0 : count < most ? count : most;
+}
+
+// What the threads of a tile have left out, each for the pairs that it found.
+struct Dropped {
+    int pairs = 0;
+    int sampled = 0;
+
+    template <int OPTIONS, int TARGETS>
+    __device__ __forceinline__ void count(const Work& work, const Pair<TARGETS>& pair,
+                                          int offset) {
+        if constexpr ((OPTIONS & DROPS) != 0) {
+            if (pair.left != DROPPED) return;
+            ++pairs;
+            sampled += is_sampled(work, offset);
+        }
+    }
+};
+
+// One pair after the other, each with negatives of its own.
+template <int NEGATIVES, int OPTIONS, class Source, class T>
+__device__ __forceinline__ float train_pairs(const T& tile, const Work& work, const Share& share,
+                                             Dropped& dropped) {
+    constexpr int TARGETS = NEGATIVES >= 0 ? NEGATIVES + 1 : SPAN;
+    const int num_target = NEGATIVES >= 0 ? TARGETS : work.num_negative + 1;
+    float loss = 0.0f;
+    // Offsets from the launch's first position; no launch has as many as 1 << 30.
+    for (int base = share.first * work.take; base < work.num_pair;
+         base += work.num_tile * work.take) {
+        const int mine = base + (share.tile - share.first) * work.take;
+        const int count =
+            share.tile < work.num_tile ? clamp_count(work.num_pair - mine, work.take) : 0;
+        Pair<TARGETS> found = {};
+        if (tile.lane < count) {
+            found = find_pair<OPTIONS, Source, TARGETS>(work, work.start + mine + tile.lane);
+            dropped.count<OPTIONS>(work, found, mine + tile.lane);
+        }
+        const int longest = clamp_count(work.num_pair - base, work.take);
+#pragma unroll 1
+        for (int i = 0; i < longest; ++i) {
+            const Pair<TARGETS> pair = T::template from_pair<OPTIONS>(found, i);
+            bool active = i < count;
+            if constexpr ((OPTIONS & DROPS) != 0) active = active && pair.left != DROPPED;
+            const bool with_loss = is_sampled(work, mine + i);
+            Left<T> left;
+            read_left<OPTIONS>(tile, work, pair, left);
+            loss += update_pair<OPTIONS>(tile, work, active, pair, pair.targets, 0,
+                                         num_target < TARGETS ? num_target : TARGETS, left,
+                                         with_loss);
+            if constexpr (NEGATIVES < 0) {
+                for (int first = SPAN; first < num_target; first += SPAN) {
+                    const int size = clamp_count(num_target - first, SPAN);
+                    int rows[SPAN] = {};
+                    draw_negatives<OPTIONS>(work, pair.slot, first, rows);
+                    redraw_negatives<OPTIONS>(work, pair.slot, pair.rejects(), first, size, rows);
+                    loss += update_pair<OPTIONS>(tile, work, active, pair, rows, first, size,
+                                                 left, with_loss);
+                }
+            }
+            add_to_left<OPTIONS>(tile, work, active, pair, left, true);
+        }
+    }
+    return loss;
+}
+
+// A group: its positions from the launch's first one on, and those of the longest group of
+// the warp.
+struct Group {
+    int mine, size, longest;
+};
+
+// Negatives first ... first + count - 1 of a group, with all of its pairs.
+template <int MOST, bool WITH_POSITIVE, int OPTIONS, class Source, class T>
+__device__ __forceinline__ float update_group(const T& tile, const Work& work, const Group& group,
+                                              int first, int count, Dropped& dropped) {
+    Negatives<MOST, WITH_POSITIVE, T> negatives;
+    negatives.count = count;
+    const u64 number = static_cast<u64>(work.start + group.mine) >> work.group_bits;
+    draw_negatives<OPTIONS>(work, GROUP_SLOT + number, first, negatives.rows);
+    read_negatives<OPTIONS>(tile, work, negatives);
+    float loss = 0.0f;
+    for (int from = 0; from < group.longest; from += work.take) {
+        Pair<1> found = {};
+        if (tile.lane < work.take && from + tile.lane < group.size) {
+            const int offset = group.mine + from + tile.lane;
+            found = find_pair<OPTIONS, Source, 1>(work, work.start + offset);
+            if constexpr (WITH_POSITIVE) dropped.count<OPTIONS>(work, found, offset);
+        }
+#pragma unroll 1
+        for (int i = 0; i < work.take && from + i < group.longest; ++i) {
+            const Pair<1> pair = T::template from_pair<OPTIONS>(found, i);
+            bool active = from + i < group.size;
+            if constexpr ((OPTIONS & DROPS) != 0) active = active && pair.left != DROPPED;
+            const bool with_loss = is_sampled(work, group.mine + from + i);
+            loss += update_in_group<OPTIONS>(tile, work, active, pair, negatives, with_loss);
+        }
+    }
+    if (group.size > 0) add_negatives<OPTIONS>(tile, work, negatives);
+    return loss;
+}
+
+// One group of pairs after the other, each with one set of negatives.
+template <int NEGATIVES, int OPTIONS, class Source, class T>
+__device__ __forceinline__ float train_groups(const T& tile, const Work& work, const Share& share,
+                                              Dropped& dropped) {
+    constexpr int MOST = NEGATIVES >= 0 ? NEGATIVES : SPAN - 1;
+    const int length = 1 << work.group_bits;
+    const int count = NEGATIVES >= 0 ? MOST : clamp_count(work.num_negative, MOST);
+    float loss = 0.0f;
+    for (int base = share.first * length; base < work.num_pair; base += work.num_tile * length) {
+        const int mine = base + (share.tile - share.first) * length;
+        const Group group = {
+            mine, share.tile < work.num_tile ? clamp_count(work.num_pair - mine, length) : 0,
+            clamp_count(work.num_pair - base, length)};
+        loss += update_group<MOST, true, OPTIONS, Source>(tile, work, group, 0, count, dropped);
+        if constexpr (NEGATIVES < 0) {
+            for (int first = SPAN; first <= work.num_negative; first += SPAN) {
+                const int size = clamp_count(work.num_negative + 1 - first, SPAN);
+                loss += update_group<SPAN, false, OPTIONS, Source>(tile, work, group, first, size,
+                                                                   dropped);
+            }
+        }
+    }
+    return loss;
+}
+
+// Blocks of 128 threads that a multiprocessor is to hold at once, at least: with rows of
+// up to 8 floats a thread and as many rows as by default, that takes 128 registers a
+// thread, and nothing is spilled. With shared negatives it takes 168, and a few are: a
+// tile that keeps them waits for two rows at a time, and it takes many tiles to keep the
+// memory busy. Options take registers of their own.
+__device__ constexpr int min_blocks(int floats, int negatives, bool shared, int options) {
+    if (floats > 8 || negatives < 0 || negatives > 5) return 1;
+    return shared || options != 0 ? 3 : 4;
+}
+
+// Source: where the pairs come from. THREADS, PIECES, WIDTH, FULL, UPDATE: as of a tile.
+// NEGATIVES: how many a pair, or -1: as the work says. SHARED: whether groups of pairs
+// share them. OPTIONS: those of the objective.
+template <class Source, int THREADS, int PIECES, int WIDTH, bool FULL, int UPDATE, int NEGATIVES,
+          bool SHARED, int OPTIONS>
+__global__ void __launch_bounds__(128, min_blocks(PIECES * WIDTH, NEGATIVES, SHARED, OPTIONS))
+    train_positions(const Work work) {
+    static_assert(32 % THREADS == 0 && NEGATIVES < SPAN, "no such tile");
+    using T = Tile<THREADS, PIECES, WIDTH, FULL, UPDATE>;
+    const Share share = find_share<THREADS>();
+    if (share.first >= work.num_tile) return;
+    const T tile = {static_cast<int>(threadIdx.x) % THREADS, work.dim};
+    Dropped dropped;
+    float loss;
+    if constexpr (SHARED) {
+        loss = train_groups<NEGATIVES, OPTIONS, Source>(tile, work, share, dropped);
+    } else {
+        loss = train_pairs<NEGATIVES, OPTIONS, Source>(tile, work, share, dropped);
+    }
+    if (tile.lane == 0 && loss != 0.0f) atomicAdd(work.tally, static_cast<double>(loss));
+    if constexpr ((OPTIONS & DROPS) != 0) {
+        if (dropped.pairs != 0) {
+            atomicAdd(work.tally + 1, static_cast<double>(dropped.pairs));
+            atomicAdd(work.tally + 2, static_cast<double>(dropped.sampled));
+        }
+    }
+}
+
+}  // namespace itembed
