@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
-import itembed_gpu.backends.cpu.sgns
+import itembed_gpu.backends.cpu.blocks
 import itembed_gpu.backends.cpu.task as cpu
 
 
@@ -18,7 +18,7 @@ def interpret(monkeypatch):
             if isinstance(value, Dispatcher):
                 monkeypatch.setattr(module, name, value.py_func)
     # A hint to the processor.
-    monkeypatch.setattr(itembed_gpu.backends.cpu.sgns, "_prefetch_element", lambda *where: None)
+    monkeypatch.setattr(itembed_gpu.backends.cpu.blocks, "_prefetch_element", lambda *where: None)
     monkeypatch.setattr(cpu, "njit", lambda **options: lambda function: function)
     monkeypatch.setattr(cpu, "make_kernel", cpu.make_kernel.__wrapped__)
 
