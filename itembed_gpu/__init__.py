@@ -72,6 +72,7 @@ _NAMES = {
     ),
     "training.tasks": (
         "CompoundTask",
+        "ListedTask",
         "SupervisedTask",
         "Task",
         "UnsupervisedTask",
@@ -139,6 +140,7 @@ if TYPE_CHECKING:
     from .training.tables import extend_syn as extend_syn, initialize_syn as initialize_syn
     from .training.tasks import (
         CompoundTask as CompoundTask,
+        ListedTask as ListedTask,
         SupervisedTask as SupervisedTask,
         Task as Task,
         UnsupervisedTask as UnsupervisedTask,

@@ -20,7 +20,7 @@ import pytest
 from interpreted import interpret
 from samples import random_itemsets, random_tables
 
-from itembed_gpu import Embeddings, InputError, SupervisedTask, UnsupervisedTask, train
+from itembed_gpu import Embeddings, InputError, ListedTask, SupervisedTask, UnsupervisedTask, train
 from itembed_gpu.models import estimator
 from itembed_gpu.models.classifier import SupervisedClassifier
 from itembed_gpu.models.item2vec import FOLDING, Item2Vec
@@ -126,6 +126,11 @@ def of_supervised(options, calls):
     return of_task(SupervisedTask(*sides[0], *sides[1], *random_tables(30), **OF_TASK | options))
 
 
+def of_listed(options, calls):
+    left, right = np.random.default_rng(3).integers(0, 30, (2, 120))
+    return of_task(ListedTask(left, right, *random_tables(30), **OF_TASK | options))
+
+
 def of_item2vec(options, calls):
     model = Item2Vec(**OF_ESTIMATOR | {"alpha": 0.1} | options).fit(ITEMSETS)
     answers = model.transform(ITEMSETS[:5]), *model.recommend(ITEMSETS[:5], n=3)
@@ -173,12 +178,13 @@ def of_evaluate(options, calls):
 ENTRANCES = {
     "UnsupervisedTask": of_unsupervised,
     "SupervisedTask": of_supervised,
+    "ListedTask": of_listed,
     "Item2Vec": of_item2vec,
     "SupervisedClassifier": of_classifier,
     "train": of_train,
     "evaluate": of_evaluate,
 }
-CLASSES = UnsupervisedTask, SupervisedTask, Item2Vec, SupervisedClassifier
+CLASSES = UnsupervisedTask, SupervisedTask, ListedTask, Item2Vec, SupervisedClassifier
 
 
 def cases():

@@ -7,20 +7,18 @@ from typing import Any, TypedDict
 import numpy.typing as npt
 
 
-class TaskKeywords(TypedDict, total=False):
-    """Of `UnsupervisedTask`, `SupervisedTask` and `itemset_task`."""
+class ListedKeywords(TypedDict, total=False):
+    """Of `ListedTask`."""
 
     noise_exponent: float
     noise_weights: npt.ArrayLike | None
     subsample: float
     loss: str
     reject_positive: bool
-    reject_itemset: bool
     update_left: bool
     update_right: bool
     l2: float
     optimizer: str
-    pooling: str
     num_negative: int
     negative_sharing: int
     learning_rate_scale: float
@@ -29,3 +27,10 @@ class TaskKeywords(TypedDict, total=False):
     seed: int | None
     device: Any
     num_threads: int | None
+
+
+class TaskKeywords(ListedKeywords, total=False):
+    """Of `UnsupervisedTask`, `SupervisedTask` and `itemset_task`."""
+
+    reject_itemset: bool
+    pooling: str

@@ -29,8 +29,16 @@ from .constants import MAX_DRAW, MAX_REDRAW
 Class = TypeVar("Class", bound=type)
 
 # Where an option can be given.
-TASK, ESTIMATOR, COMMAND_LINE = "task", "estimator", "command line"
-EVERYWHERE = (TASK, ESTIMATOR, COMMAND_LINE)
+TASK, LISTED_TASK, ESTIMATOR, COMMAND_LINE = (
+    "task",
+    "task over listed pairs",
+    "estimator",
+    "command line",
+)
+TASKS = (TASK, LISTED_TASK)
+EVERYWHERE = (*TASKS, ESTIMATOR, COMMAND_LINE)
+# What asks for itemsets.
+OF_ITEMSETS = (TASK, ESTIMATOR, COMMAND_LINE)
 
 NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
 
@@ -196,7 +204,7 @@ class Options:
         "Weight of each row among the negatives.",
         "Weight of each right-hand row among the negatives, instead.",
         kind="float, num_right_label",
-        entrances=(TASK,),
+        entrances=TASKS,
         bits=("NOISE",),
     )
     subsample: float = option(
@@ -235,6 +243,7 @@ class Options:
         "The same for a negative that is any right-hand item of the pair's itemset, at the "
         "cost of a look at all of them.",
         yes_or_no,
+        entrances=OF_ITEMSETS,
         bits=("REJECT_POSITIVE", "REJECT_ITEMSET"),
     )
     update_left: bool = option(
@@ -243,7 +252,7 @@ class Options:
         "Whether the left table is trained, or only read. With one side frozen the problem is "
         "logistic regression: new rows find their place among old ones.",
         yes_or_no,
-        entrances=(TASK,),
+        entrances=TASKS,
         bits=("FREEZE_LEFT",),
     )
     update_right: bool = option(
@@ -251,7 +260,7 @@ class Options:
         "Train the table of the right items.",
         "The same for the right table.",
         yes_or_no,
-        entrances=(TASK,),
+        entrances=TASKS,
         bits=("FREEZE_RIGHT",),
     )
     l2: float = option(
@@ -285,6 +294,7 @@ class Options:
         "pair is then weighted by the right item alone, and reads and writes as many rows as "
         "there are left items.",
         choices=("pairs", "mean"),
+        entrances=OF_ITEMSETS,
         bits={"mean": ("MEAN",)},
     )
     num_negative: int = option(
@@ -305,14 +315,14 @@ class Options:
         choices=NEGATIVE_SHARING,
     )
     learning_rate_scale: float = option(
-        1.0, "Multiplier of the learning rate.", check=Number(float), entrances=(TASK,)
+        1.0, "Multiplier of the learning rate.", check=Number(float), entrances=TASKS
     )
     batch_size: int = option(
         64,
         "Itemsets a batch.",
         "Itemsets a batch, on average: the unit of `len(task)` and of the learning rate's steps.",
         Number(int, 1),
-        entrances=(TASK, ESTIMATOR),
+        entrances=(*TASKS, ESTIMATOR),
     )
     chunk_size: int | None = option(
         None,
@@ -449,7 +459,7 @@ def renamed(given: Mapping[str, Any], depth: int = 2) -> dict[str, Any]:
     return new
 
 
-def make_options(owner: object, given: Mapping[str, Any]) -> Options:
+def make_options(owner: object, entrance: str, given: Mapping[str, Any]) -> Options:
     """Return the options of a task, from its ``**options``.
 
     Raises
@@ -459,7 +469,7 @@ def make_options(owner: object, given: Mapping[str, Any]) -> Options:
     TypeError
         There is no such option.
     """
-    known = {one.name for one in fields(Options)}
+    known = options_at(entrance)
     new = renamed(given)
     for name in new:
         if name not in known:
@@ -472,7 +482,9 @@ def make_options(owner: object, given: Mapping[str, Any]) -> Options:
 
 def name_at(known: Field[Any], entrance: str) -> str:
     """Return what an option is called at an entrance."""
-    other = {ESTIMATOR: about(known).alias, TASK: None}.get(entrance, about(known).flag)
+    if entrance in TASKS:
+        return known.name
+    other = about(known).alias if entrance == ESTIMATOR else about(known).flag
     return other or known.name
 
 

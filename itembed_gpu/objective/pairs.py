@@ -1,13 +1,14 @@
-"""Where a task's pairs come from: the arrays of a source, and the kinds of sources."""
+"""Where a task's pairs come from: the kinds of sources, and their arrays."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..checks import Float32Array, Int32Array, Int64Array
+from .schedule import count_slots, guide_shift, slot_guide
 
 # Kinds of sources. Each item with one random other item of its itemset ...
 NEIGHBOUR = 0
@@ -35,18 +36,158 @@ class Pairs(NamedTuple):
     shift: int  # of the guide
 
 
-def list_pairs(left: Int32Array, right: Int32Array, values: Float32Array) -> Pairs:
-    """Return a source of listed pairs.
+class Side(NamedTuple):
+    """Packed itemsets of one side of a task, as they were given: in memory, or mapped."""
 
-    Parameters
+    items: Int32Array  # from the first itemset on
+    offsets: npt.NDArray[Any]  # int32 or int64, from any start
+    weights: Float32Array  # one an item, or empty
+
+    def cut(self, start: int, stop: int, copy: bool) -> tuple[Int32Array, Int64Array, Float32Array]:
+        """Return some of the itemsets, with offsets from 0 on."""
+        offsets = self.offsets[start : stop + 1].astype(np.int64)
+        first = int(self.offsets[0])
+        used = slice(int(offsets[0]) - first, int(offsets[-1]) - first)
+        offsets -= offsets[0]
+        items, weights = self.items[used], self.weights[used]
+        if copy:  # out of what is mapped, which is read by that
+            items, weights = np.array(items), np.array(weights)
+        return items, offsets, weights
+
+
+class ItemsetSource(NamedTuple):
+    """Pairs of packed itemsets.
+
+    Attributes
+    ----------
+    left : Side
+        Left items.
+    right : Side or None
+        Right items; None where they are the other items of the same itemset.
+    pooled : bool
+        Whether a right item is one slot, whatever is on the left.
+    """
+
+    left: Side
+    right: Side | None = None
+    pooled: bool = False
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """Left and right."""
+        return self.left, self.left if self.right is None else self.right
+
+    @property
+    def kind(self) -> int:
+        """Kind of source, as `Problem` has it."""
+        return NEIGHBOUR if self.right is None else PRODUCT
+
+    @property
+    def items(self) -> tuple[Int32Array, Int32Array]:
+        """Rows that occur on the left and on the right."""
+        left, right = self.sides
+        return left.items, right.items
+
+    @property
+    def arrays(self) -> list[npt.NDArray[Any]]:
+        """What tells it from another one."""
+        return [array for side in self.sides for array in (side.items, side.offsets)]
+
+    @property
+    def num_itemset(self) -> int:
+        """Number of itemsets."""
+        return len(self.left.offsets) - 1
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether pairs differ in weight."""
+        return any(len(side.weights) > 0 for side in self.sides)
+
+    def pairs(self, start: int = 0, stop: int | None = None, copy: bool = False) -> Pairs:
+        """Return the pairs of some of the itemsets, by default of all."""
+        stop = self.num_itemset if stop is None else stop
+        left = self.left.cut(start, stop, copy)
+        if self.right is None:
+            guide = slot_guide(left[1], 0)
+            return Pairs(*left, *left, slot_offsets=left[1], guide=guide, shift=0)
+        right = self.right.cut(start, stop, copy)
+        slots = right[1] if self.pooled else count_slots(left[1], right[1])
+        shift = guide_shift(slots)
+        guide = slot_guide(slots, shift)
+        return Pairs(*left, *right, slot_offsets=slots, guide=guide, shift=shift)
+
+    def count_items(self, itemsets: Int64Array) -> Int64Array:
+        """Count the items before each of some itemsets, on sides that differ."""
+        sides = self.sides[: 1 if self.right is None else 2]
+        offsets = (side.offsets for side in sides)
+        return sum(some[itemsets].astype(np.int64) - int(some[0]) for some in offsets)  # type: ignore[return-value]
+
+    def count_pairs(self, start: int, stop: int) -> int:
+        """Count the pairs of some of the itemsets."""
+        bounds = [side.offsets[start : stop + 1] for side in self.sides]
+        if self.right is None or self.pooled:
+            return int(bounds[1][-1]) - int(bounds[1][0])
+        return int(count_slots(*(offsets.astype(np.int64) for offsets in bounds))[-1])
+
+
+class ListedSource(NamedTuple):
+    """Pairs that are given one by one, each of which stands for an itemset of its own.
+
+    Attributes
     ----------
     left, right : int32, num_pair
         Rows.
     values : float32, num_pair, or empty
         What the step of each pair is multiplied by, as by a weight; empty where all are 1.
     """
-    offsets = np.array([0, len(left)], dtype=np.int64)
-    # One itemset, in which every slot is.
-    guide = np.zeros(2, dtype=np.int32)
-    none = np.empty(0, dtype=np.float32)
-    return Pairs(left, offsets, none, right, offsets, values, offsets, guide, 62)
+
+    left: Int32Array
+    right: Int32Array
+    values: Float32Array
+
+    @property
+    def kind(self) -> int:
+        """Kind of source, as `Problem` has it."""
+        return LISTED
+
+    @property
+    def items(self) -> tuple[Int32Array, Int32Array]:
+        """Rows that occur on the left and on the right."""
+        return self.left, self.right
+
+    @property
+    def arrays(self) -> list[npt.NDArray[Any]]:
+        """What tells it from another one."""
+        return list(self)
+
+    @property
+    def num_itemset(self) -> int:
+        """Number of pairs."""
+        return len(self.left)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether pairs differ in weight."""
+        return len(self.values) > 0
+
+    def pairs(self, start: int = 0, stop: int | None = None, copy: bool = False) -> Pairs:
+        """Return some of the pairs, by default all."""
+        left, right, values = self.left[start:stop], self.right[start:stop], self.values[start:stop]
+        if copy:
+            left, right, values = np.array(left), np.array(right), np.array(values)
+        offsets = np.array([0, len(left)], dtype=np.int64)
+        # One itemset, in which every slot is.
+        guide = np.zeros(2, dtype=np.int32)
+        none = np.empty(0, dtype=np.float32)
+        return Pairs(left, offsets, none, right, offsets, values, offsets, guide, 62)
+
+    def count_items(self, itemsets: Int64Array) -> Int64Array:
+        """Count the pairs before each of some."""
+        return itemsets
+
+    def count_pairs(self, start: int, stop: int) -> int:
+        """Count some of the pairs."""
+        return stop - start
+
+
+Source = ItemsetSource | ListedSource

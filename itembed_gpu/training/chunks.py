@@ -10,94 +10,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..backends.protocol import Backend, BoundTask, Problem, Tally
-from ..checks import Float32Array, Int32Array, Int64Array
+from ..checks import Int64Array
 from ..interrupts import deferred_interrupt
-from ..objective.pairs import NEIGHBOUR, PRODUCT, Pairs
+from ..objective.pairs import Source
 from ..objective.rng import philox_words
-from ..objective.schedule import batch_start, count_slots, guide_shift, slot_guide
+from ..objective.schedule import batch_start
 
 _WORD = (1 << 32) - 1
-
-
-class Side(NamedTuple):
-    """Packed itemsets of one side of a task, as they were given: in memory, or mapped."""
-
-    items: Int32Array  # from the first itemset on
-    offsets: npt.NDArray[Any]  # int32 or int64, from any start
-    weights: Float32Array  # one an item, or empty
-
-    def cut(self, start: int, stop: int, copy: bool) -> tuple[Int32Array, Int64Array, Float32Array]:
-        """Return some of the itemsets, with offsets from 0 on."""
-        offsets = self.offsets[start : stop + 1].astype(np.int64)
-        first = int(self.offsets[0])
-        used = slice(int(offsets[0]) - first, int(offsets[-1]) - first)
-        offsets -= offsets[0]
-        items, weights = self.items[used], self.weights[used]
-        if copy:  # out of what is mapped, which is read by that
-            items, weights = np.array(items), np.array(weights)
-        return items, offsets, weights
-
-
-class Source(NamedTuple):
-    """Where a task's pairs come from.
-
-    Attributes
-    ----------
-    left : Side
-        Left items.
-    right : Side or None
-        Right items; None where they are the other items of the same itemset.
-    pooled : bool
-        Whether a right item is one slot, whatever is on the left.
-    """
-
-    left: Side
-    right: Side | None = None
-    pooled: bool = False
-
-    @property
-    def sides(self) -> tuple[Side, Side]:
-        """Left and right."""
-        return self.left, self.left if self.right is None else self.right
-
-    @property
-    def kind(self) -> int:
-        """Kind of source, as `Problem` has it."""
-        return NEIGHBOUR if self.right is None else PRODUCT
-
-    @property
-    def num_itemset(self) -> int:
-        return len(self.left.offsets) - 1
-
-    @property
-    def has_weights(self) -> bool:
-        return any(len(side.weights) > 0 for side in self.sides)
-
-    def pairs(self, start: int = 0, stop: int | None = None, copy: bool = False) -> Pairs:
-        """Return the pairs of some of the itemsets, by default of all."""
-        stop = self.num_itemset if stop is None else stop
-        left = self.left.cut(start, stop, copy)
-        if self.right is None:
-            guide = slot_guide(left[1], 0)
-            return Pairs(*left, *left, slot_offsets=left[1], guide=guide, shift=0)
-        right = self.right.cut(start, stop, copy)
-        slots = right[1] if self.pooled else count_slots(left[1], right[1])
-        shift = guide_shift(slots)
-        guide = slot_guide(slots, shift)
-        return Pairs(*left, *right, slot_offsets=slots, guide=guide, shift=shift)
-
-    def count_pairs(self, start: int, stop: int) -> int:
-        """Count the pairs of some of the itemsets."""
-        bounds = [side.offsets[start : stop + 1] for side in self.sides]
-        if self.right is None or self.pooled:
-            return int(bounds[1][-1]) - int(bounds[1][0])
-        return int(count_slots(*(offsets.astype(np.int64) for offsets in bounds))[-1])
 
 
 class Chunks:
@@ -113,11 +37,9 @@ class Chunks:
 
     def __init__(self, source: Source, size: int, batch_size: int, seed: int) -> None:
         self._seed = (seed & _WORD, seed >> 32)
-        sides = source.sides[: 1 if source.right is None else 2]
         firsts = np.append(np.arange(0, source.num_itemset, batch_size), source.num_itemset)
         # Of the first itemset of each batch, how many items there are before it.
-        places = sum(side.offsets[firsts].astype(np.int64) for side in sides)
-        places -= places[0]
+        places = source.count_items(firsts)
         numbers = places[:-1] // size
         first = np.flatnonzero(np.diff(numbers, prepend=-1))
         self.bounds = np.append(firsts[first], source.num_itemset)

@@ -20,10 +20,11 @@ from ..backends.protocol import Backend, BoundTask, Occurrences, Problem, Tally
 from ..errors import DivergenceError, InputError
 from ..objective.arrays import check_objective, make_objective
 from ..objective.constants import MAX_STREAM
-from ..objective.keywords import TaskKeywords
-from ..objective.options import TASK, Options, about, make_options, takes_options
+from ..objective.keywords import ListedKeywords, TaskKeywords
+from ..objective.options import LISTED_TASK, TASK, Options, about, make_options, takes_options
+from ..objective.pairs import ItemsetSource, ListedSource, Side, Source
 from ..objective.table import Table, pair_up
-from .chunks import ChunkedTask, Chunks, Side, Source
+from .chunks import ChunkedTask, Chunks
 
 Float64Array = npt.NDArray[np.float64]
 Accumulators = tuple[Any, Any]
@@ -324,8 +325,7 @@ class _PackedTask(_FusedTask):
     def _problem(self) -> Problem:
         """What a backend is told; of chunks, each has its own pairs, and here are those of none."""
         source = self._source
-        left, right = (side.items for side in source.sides)
-        counts = Occurrences(left, right, len(self._tables[0]), len(self._tables[-1]))
+        counts = Occurrences(*source.items, len(self._tables[0]), len(self._tables[-1]))
         return Problem(
             pairs=source.pairs() if self.chunk_size is None else source.pairs(0, 0),
             source=source.kind,
@@ -472,7 +472,7 @@ class _PackedTask(_FusedTask):
             for side, table in sides.items()
             for name, array in table.arrays().items()
         }
-        packed = [array for side in self._source.sides for array in (side.items, side.offsets)]
+        packed = self._source.arrays
         if self.options.noise_weights is not None:
             packed.append(np.asarray(self.options.noise_weights))
         return [Leaf(arrays, packed, settings, self._num_done, self._go_to)]
@@ -615,10 +615,10 @@ class UnsupervisedTask(_PackedTask):
                 f"syn0 has shape {syn0.shape} and syn1 {syn1.shape}; pass tables of the same shape"
             )
         super().__init__(
-            Source(_side("", items, offsets, weights, len(syn0), 2)),
+            ItemsetSource(_side("", items, offsets, weights, len(syn0), 2)),
             Table("syn0", syn0),
             Table("syn1", syn1),
-            make_options(self, options),
+            make_options(self, TASK, options),
             accumulators,
         )
         self.items = items
@@ -691,9 +691,9 @@ class SupervisedTask(_PackedTask):
                 f"left_offsets bounds {len(left.offsets) - 1} itemsets and right_offsets "
                 f"{len(right.offsets) - 1}; pass as many on both sides"
             )
-        settings = make_options(self, options)
+        settings = make_options(self, TASK, options)
         super().__init__(
-            Source(left, right, pooled=settings.pooling == "mean"),
+            ItemsetSource(left, right, pooled=settings.pooling == "mean"),
             Table("left_syn", left_syn),
             Table("right_syn", right_syn),
             settings,
@@ -717,6 +717,80 @@ class SupervisedTask(_PackedTask):
     def right_weights(self) -> npt.ArrayLike:
         """Weight of each right item; made here where none were given."""
         return _weights_or_ones(self._right_weights, self.right_items)
+
+
+@takes_options(LISTED_TASK)
+class ListedTask(_PackedTask):
+    """Learn from pairs that are given one by one, such as the edges of a graph.
+
+    Tables are trained in place. An epoch trains every pair once, in a random order.
+
+    Parameters
+    ----------
+    left, right : int32, num_pair
+        Rows of each pair in the tables. Any integer type whose values fit.
+    left_syn, right_syn : float32, (num_left_label, num_dimension) and (num_right_label, ...)
+        Tables of both sides; they may be the same.
+    values : float32, num_pair, optional
+        What the step of each pair is multiplied by, such as how often it occurs; by default 1,
+        and negative values push rows apart.
+    accumulators : pair of float32, num_left_label and num_right_label, optional
+        As for `UnsupervisedTask`.
+    {options}
+
+    Raises
+    ------
+    InputError
+        An argument cannot be used.
+    DeviceError
+        The device cannot be had.
+
+    Examples
+    --------
+    >>> left, right = [0, 1, 2, 2], [1, 2, 3, 0]
+    >>> syn0, syn1 = initialize_syn(4, 64), initialize_syn(4, 64)
+    >>> train(ListedTask(left, right, syn0, syn1, values=[1, 1, 3, 0.5]), progress=False)
+    History(...)
+    """
+
+    _fixed = _PackedTask._fixed | {"left", "right", "left_syn", "right_syn", "values"}
+
+    def __init__(
+        self,
+        left: npt.ArrayLike,
+        right: npt.ArrayLike,
+        left_syn: Any,
+        right_syn: Any,
+        *,
+        values: npt.ArrayLike | None = None,
+        accumulators: Accumulators | None = None,
+        **options: Unpack[ListedKeywords],
+    ) -> None:
+        checks.table("left_syn", left_syn)
+        checks.table("right_syn", right_syn)
+        checks.same_dimension("left_syn", left_syn, "right_syn", right_syn)
+        left_rows = checks.items("left", left, len(left_syn))
+        right_rows = checks.items("right", right, len(right_syn))
+        if len(left_rows) != len(right_rows):
+            raise InputError(
+                f"left has {len(left_rows)} rows and right {len(right_rows)}; "
+                "pass as many, a pair each"
+            )
+        factors = np.empty(0, dtype=np.float32)
+        if values is not None:
+            factors = checks.weights("values", values, len(left_rows))
+        super().__init__(
+            ListedSource(left_rows, right_rows, factors),
+            Table("left_syn", left_syn),
+            Table("right_syn", right_syn),
+            make_options(self, LISTED_TASK, options),
+            accumulators,
+        )
+        self.left = left
+        self.right = right
+        self.left_syn = left_syn
+        self.right_syn = right_syn
+        self.values = values
 
 
 def itemset_task(

@@ -8,7 +8,7 @@ from formula import HALF_OF_THEM, NUM_LEFT, draw_epoch, make_task, weights_for
 from hypothesis import given, strategies as st
 from samples import random_itemsets, random_tables
 
-from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask, train
+from itembed_gpu import Cuda, ListedTask, SupervisedTask, UnsupervisedTask, train
 from itembed_gpu.backends.cuda.in_flight import (
     MAX_LEFT_LOAD,
     MAX_LOAD,
@@ -218,6 +218,18 @@ def test_expected_hits_are_those_of_the_epochs(kind, options, weighted):
         assert (np.abs(got - counted) <= error).all()
         assert error[0] < counted[0] / 5
         assert not got[counted == 0].any()
+
+
+@pytest.mark.parametrize("options", [{}, {"noise_exponent": 0.75, "subsample": 0.02}])
+def test_expected_hits_of_listed_pairs_are_those_of_itemsets_of_one_item(options):
+    generator = np.random.default_rng(0)
+    left, right = generator.integers(0, 9, (2, 200))
+    values, offsets = generator.uniform(-1, 2, 200), np.arange(201)
+    tables = random_tables(9)
+    listed = ListedTask(left, right, *tables, values=values, **options)
+    same = SupervisedTask(left, offsets, right, offsets, *tables, right_weights=values, **options)
+    for got, expected in zip(*map(expected_hits, (listed._problem, same._problem)), strict=True):
+        np.testing.assert_allclose(got, expected)
 
 
 def test_expected_hits_of_a_mean_of_what_is_kept():

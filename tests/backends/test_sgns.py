@@ -24,7 +24,7 @@ from itembed_gpu.objective.options import (
     NO_SETTINGS,
     REJECT_POSITIVE,
 )
-from itembed_gpu.objective.pairs import PRODUCT, list_pairs
+from itembed_gpu.objective.pairs import PRODUCT, ListedSource
 
 
 @njit
@@ -285,7 +285,7 @@ def compiled_group(
     rates = np.full(num_pair, rate, dtype=np.float32)
     block = Block(np.arange(num_pair, dtype=np.uint64), left, right, scale, rates)
     # Which itemset a pair is of matters where all of it is rejected.
-    origin = Origin(list_pairs(left, right, scale), PRODUCT, None)
+    origin = Origin(ListedSource(left, right, scale).pairs(), PRODUCT, None)
     return compiled_pairs(model, Group(block, 0, num_pair, negatives, sample), origin)
 
 

@@ -14,8 +14,9 @@ from itembed_gpu import (
     pack_itemsets,
     train,
 )
+from itembed_gpu.objective.pairs import ItemsetSource, Side
 from itembed_gpu.training import chunks
-from itembed_gpu.training.chunks import Chunks, Side, Source
+from itembed_gpu.training.chunks import Chunks
 
 RATE = 1e-3
 # What a pair and its negatives add to a left row: logits are about 0, and right rows alike.
@@ -128,7 +129,7 @@ def test_tasks_in_turn(device):
 
 
 def test_epochs_and_seeds_have_their_own_order():
-    source = Source(Side(*random_itemsets(30, 300), np.empty(0, np.float32)))
+    source = ItemsetSource(Side(*random_itemsets(30, 300), np.empty(0, np.float32)))
     orders = {
         tuple(Chunks(source, 50, 4, seed).order(stream, epoch))
         for seed, stream, epoch in ((1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0))
@@ -152,7 +153,7 @@ def test_batches_are_counted_as_they_are_trained(data):
         Side(np.zeros(sum(n), np.int32), np.append(0, np.cumsum(n)), np.empty(0, np.float32))
         for n in (lengths, others)
     ]
-    source = Source(sides[0], None if kind == "unsupervised" else sides[1], kind == "pooled")
+    source = ItemsetSource(sides[0], None if kind == "unsupervised" else sides[1], kind == "pooled")
     size, batch_size = data.draw(st.integers(1, 50)), data.draw(st.integers(1, 10))
     some = Chunks(source, size, batch_size, 5)
     assert some.bounds[0] == 0
@@ -173,7 +174,7 @@ def test_a_chunk_size_is_a_number():
 
 def test_what_fails_while_reading_ahead_is_said(monkeypatch):
     task, _, _ = counting_task("unsupervised", "cpu")
-    pairs, count = Source.pairs, 0
+    pairs, count = ItemsetSource.pairs, 0
 
     def fails(self, *arguments, **options):
         nonlocal count
@@ -182,7 +183,7 @@ def test_what_fails_while_reading_ahead_is_said(monkeypatch):
             raise OSError("the disk is gone")
         return pairs(self, *arguments, **options)
 
-    monkeypatch.setattr(chunks.Source, "pairs", fails)
+    monkeypatch.setattr(chunks.ItemsetSource, "pairs", fails)
     with pytest.raises(OSError, match="the disk is gone"):
         train(task, num_epoch=1, progress=False)
 

@@ -24,6 +24,7 @@ from itembed_gpu import (
     CompoundTask,
     DeviceError,
     InputError,
+    ListedTask,
     SupervisedTask,
     Task,
     UnsupervisedTask,
@@ -735,3 +736,70 @@ def test_occurrences_are_counted_once(emulated, monkeypatch, kind, calls, option
     # Without noise and subsampling, what pairs of two sides hit is no count.
     assert len(counted) == (0 if kind == "supervised" and not options else calls)
     task.synchronize()
+
+
+# --- pairs that are listed --------------------------------------------------
+
+
+def listed_pairs(num_pair=300):
+    generator = np.random.default_rng(4)
+    left, right = (generator.integers(0, n, num_pair).astype(np.int32) for n in (50, 30))
+    return left, right, generator.uniform(-0.5, 2, num_pair).astype(np.float32)
+
+
+def listed(*, values=True, tables=None, **options):
+    left, right, factors = listed_pairs()
+    options = {"num_negative": NUM_NEGATIVE, "seed": 1, "num_threads": 1, **options}
+    return ListedTask(
+        left, right, *(tables or random_tables(50, 30)), values=factors if values else None,
+        **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"values": False, "reject_positive": True},
+        {"noise_exponent": 0.75, "loss": "nce", "optimizer": "adagrad", "l2": 0.01},
+        {"subsample": 0.01, "negative_sharing": 4},
+        {"chunk_size": 100},
+    ],
+)
+def test_listed_pairs_are_itemsets_of_one_item_on_each_side(in_sequence, options):
+    task = listed(device=in_sequence, **options)
+    left, right, values = listed_pairs()
+    offsets = np.arange(len(left) + 1)
+    options = {name: value for name, value in options.items() if name != "values"}
+    if "chunk_size" in options:  # which counts items, of both sides
+        options["chunk_size"] *= 2
+    same = SupervisedTask(
+        left, offsets, right, offsets, *random_tables(50, 30),
+        right_weights=values if task.values is not None else None, seed=1,
+        num_negative=NUM_NEGATIVE, num_threads=1, device=in_sequence, **options,
+    )  # fmt: skip
+    assert (len(task), task.num_pair) == (len(same), same.num_pair) == (5, 300)
+    history, expected = (train(one, num_epoch=2, progress=False) for one in (task, same))
+    for record, other in zip(history.epochs, expected.epochs, strict=True):
+        assert (record.num_pair, record.num_dropped) == (other.num_pair, other.num_dropped)
+        np.testing.assert_allclose(record.loss, other.loss, rtol=1e-5)
+    for table, other in zip(tables_of(task), tables_of(same), strict=True):
+        np.testing.assert_allclose(table, other, rtol=1e-5, atol=1e-7)
+    assert np.abs(task.left_syn - random_tables(50, 30)[0]).max() > 1e-3
+
+
+def test_what_listed_pairs_cannot_be():
+    tables = random_tables(50, 30)
+    for left, right, message in (
+        ([0, 1], [0], "left has 2 rows and right 1; pass as many, a pair each"),
+        ([0, 50], [0, 1], "left goes from 0 to 50"),
+        ([0, 1], [0, -1], "right goes from -1 to 0"),
+        ([], [], "left is empty"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ListedTask(left, right, *tables)
+    with pytest.raises(InputError, match=r"values has 1 entries for 2 items"):
+        ListedTask([0, 1], [0, 1], *tables, values=[1.0])
+    for option in ({"pooling": "mean"}, {"reject_itemset": True}):
+        with pytest.raises(TypeError, match="unexpected keyword argument"):
+            ListedTask([0, 1], [0, 1], *tables, **option)
