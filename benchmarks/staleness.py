@@ -48,6 +48,7 @@ from itembed_gpu.backends.cuda import in_flight
 from itembed_gpu.backends.cuda.in_flight import Geometry, plan_geometry
 from itembed_gpu.objective.constants import SPAN
 from itembed_gpu.objective.options import NO_SETTINGS
+from itembed_gpu.objective.pairs import PRODUCT
 
 DIM = 64
 NUM_NEGATIVE = 5
@@ -197,8 +198,10 @@ def train_pair(left, right, tile, rate, buffers):
     for n in range(NUM_TARGET):
         targets[n] = tile * NUM_TARGET + n
     rows = Rows(left.held, left.held_caps, None), Rows(right.held, right.held_caps, None)
-    model = Model(*rows, None, NO_SETTINGS, DIM, NUM_TARGET, 0)
-    update_pair(model, tile, targets, Step(rate, rate), scratch, False)
+    model = Model(*rows, None, NO_SETTINGS)
+    update_pair(
+        (PRODUCT, DIM, NUM_TARGET, 1, 0), model, tile, targets, Step(rate, rate), scratch, False
+    )
 
 
 @njit

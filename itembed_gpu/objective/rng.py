@@ -23,10 +23,9 @@ Numba turns ``uint64 + 1`` into a float64: every constant below has its type.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from . import constants
-from .compiling import inlined, shared
+from .compiling import inlined, part
 
 u64 = np.uint64
 
@@ -41,7 +40,7 @@ PHILOX_W0 = u64(constants.PHILOX_W0)
 PHILOX_W1 = u64(constants.PHILOX_W1)
 
 
-@njit(inline="always")
+@part
 def _philox_round(c0, c1, c2, c3, k0, k1):
     # Masked, so that the compiler knows of a 32 x 32 bit product, which vectors have.
     p0 = (c0 & LOW) * PHILOX_M0
@@ -49,12 +48,12 @@ def _philox_round(c0, c1, c2, c3, k0, k1):
     return (p1 >> HALF) ^ c1 ^ k0, p1 & LOW, (p0 >> HALF) ^ c3 ^ k1, p0 & LOW
 
 
-@njit(inline="always")
+@part
 def _bump(k0, k1):
     return (k0 + PHILOX_W0) & LOW, (k1 + PHILOX_W1) & LOW
 
 
-@njit(inline="always")
+@part
 def philox(c0, c1, c2, c3, k0, k1):
     """One block of Philox4x32-10.
 
@@ -92,7 +91,7 @@ def philox(c0, c1, c2, c3, k0, k1):
     return _philox_round(c0, c1, c2, c3, k0, k1)
 
 
-@inlined
+@part
 def slot_block(seed, stream, epoch, slot, block):
     """Draws 4 * block ... 4 * block + 3 of a slot; every argument and result is a uint64."""
     return philox(
@@ -111,7 +110,7 @@ def below(word, bound):
     return (word * bound) >> HALF
 
 
-@shared
+@part
 def fill_draws(seed, stream, epoch, slots, count, draws):
     """Make all the draws of many slots.
 

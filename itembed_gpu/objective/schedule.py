@@ -18,7 +18,7 @@ import numpy.typing as npt
 from numba.extending import register_jitable
 
 from .. import checks
-from .compiling import inlined, shared
+from .compiling import inlined
 from .constants import ORDER_SLOT
 from .options import resolve_seed
 from .rng import philox_words, u64
@@ -62,7 +62,7 @@ def _permute(x, mask, shift, a0, c0, a1, c1, a2, c2):
     return x
 
 
-@shared
+@inlined
 def fill_slots(order, position, count, slots, pending):
     """Write the slots at positions position ... position + count - 1 of an epoch's order.
 

@@ -266,6 +266,12 @@ def _buffers(dim, num_negative):
 
 
 @njit
+def _constants(syn_right, targets):
+    """Return what `update_pair` knows when it is compiled elsewhere."""
+    return PRODUCT, syn_right.shape[1], targets.shape[0], 1, 0
+
+
+@njit
 def _fill_draws(seed, counter, draws, slots):
     if seed is not None:
         slots[0] = counter
@@ -365,9 +371,12 @@ def do_step(
     row, logits, targets, draws, slots = _buffers(syn_right.shape[1], num_negative)
     _fill_draws(seed, counter, draws, slots)
     _fill_targets(seed, draws, right, syn_right.shape[0], targets)
-    model = plain_model(syn_left, syn_right, targets.shape[0])
+    model = plain_model(syn_left, syn_right)
+    constants = _constants(syn_right, targets)
     step = Step(f32(learning_rate), ONE)
-    update_pair(model, left, targets, step, Scratch(row, tmp_syn, logits, None, None), False)
+    update_pair(
+        constants, model, left, targets, step, Scratch(row, tmp_syn, logits, None, None), False
+    )
 
 
 # --- one itemset ------------------------------------------------------------
@@ -408,7 +417,8 @@ def do_unsupervised_steps(
         When called from Python: an argument cannot be used.
     """
     row, logits, targets, draws, slots = _buffers(syn1.shape[1], num_negative)
-    model = plain_model(syn0, syn1, targets.shape[0])
+    model = plain_model(syn0, syn1)
+    constants = _constants(syn1, targets)
     scratch = Scratch(row, tmp_syn, logits, None, None)
     length = itemset.shape[0]
     for i in range(length):
@@ -416,7 +426,7 @@ def do_unsupervised_steps(
         j = _neighbour(seed, draws, i, length)
         _fill_targets(seed, draws, itemset[j], syn1.shape[0], targets)
         step = Step(f32(learning_rate) * weights[i] * weights[j], ONE)
-        update_pair(model, itemset[i], targets, step, scratch, False)
+        update_pair(constants, model, itemset[i], targets, step, scratch, False)
 
 
 def _check_supervised_steps(
@@ -467,14 +477,15 @@ def do_supervised_steps(
         When called from Python: an argument cannot be used.
     """
     row, logits, targets, draws, slots = _buffers(right_syn.shape[1], num_negative)
-    model = plain_model(left_syn, right_syn, targets.shape[0])
+    model = plain_model(left_syn, right_syn)
+    constants = _constants(right_syn, targets)
     scratch = Scratch(row, tmp_syn, logits, None, None)
     for i in range(left_itemset.shape[0]):
         for j in range(right_itemset.shape[0]):
             _fill_draws(seed, _slot(counter, i * right_itemset.shape[0] + j), draws, slots)
             _fill_targets(seed, draws, right_itemset[j], right_syn.shape[0], targets)
             step = Step(f32(learning_rate) * left_weights[i] * right_weights[j], ONE)
-            update_pair(model, left_itemset[i], targets, step, scratch, False)
+            update_pair(constants, model, left_itemset[i], targets, step, scratch, False)
 
 
 # --- many itemsets ----------------------------------------------------------

@@ -15,10 +15,7 @@ from samples import random_itemsets, random_tables
 
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask
 from itembed_gpu.backends.cpu.blocks import (
-    Config,
     Epoch,
-    train_groups,
-    train_pairs,
     train_positions,
 )
 from itembed_gpu.backends.cpu.pairs import Stream
@@ -40,12 +37,12 @@ ADAPTIVE_TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
 
 
 @functools.cache
-def make_oracle(train_block):
+def make_oracle(shared):
     @njit(error_model="numpy", fastmath=FAST_MATH)
-    def oracle(config, max_bag, pairs, left, right, objective, epoch):
+    def oracle(constants, max_bag, pairs, left, right, objective, epoch):
         start, stop = 0, np.int64(epoch.order[0])
         return train_positions(
-            config, train_block, max_bag, pairs, left, right, objective, epoch, start, stop
+            constants, shared, max_bag, pairs, left, right, objective, epoch, start, stop
         )
 
     return oracle
@@ -74,14 +71,14 @@ def run_oracle(problem, left, right, rates, epoch=0, caps=None, states=None):
     """Train an epoch on the CPU, at the same learning rates."""
     caps = caps or [np.full(len(table), np.inf, np.float32) for table in (left, right)]
     objective = in_general(problem.objective, len(left), len(right))
-    config = Config(
-        problem.source, left.shape[1], problem.num_negative, problem.group, objective.flags
-    )
+    constants = (
+        problem.source, left.shape[1], problem.num_negative + 1, problem.group, objective.flags
+    )  # fmt: skip
     sides = zip((left, right), caps, states or (None, None), strict=True)
     key = Stream(u64(problem.seed), u64(0), u64(epoch))
     order = epoch_order(problem.seed, 0, epoch, problem.num_slot)
-    return make_oracle(train_groups if problem.group > 1 else train_pairs)(
-        config, problem.max_bag, problem.pairs,
+    return make_oracle(True if problem.group > 1 else None)(
+        constants, problem.max_bag, problem.pairs,
         *(Rows(*side) for side in sides),
         objective._replace(left_state=None, right_state=None, flags=0),
         Epoch(key, order, problem.num_batch, 0, rates),

@@ -28,29 +28,28 @@ from itembed_gpu.objective.pairs import PRODUCT, ListedSource
 
 
 @njit
-def compiled_pair(model, left, targets, step, with_loss, bag):
-    row, delta = np.empty(model.dim, dtype=np.float32), np.empty(model.dim, dtype=np.float32)
+def compiled_pair(constants, model, left, targets, step, with_loss, bag):
+    dim = constants[1]
+    row, delta = np.empty(dim, dtype=np.float32), np.empty(dim, dtype=np.float32)
     scratch = Scratch(row, delta, np.zeros(SPAN, dtype=np.float32), None, None)
-    return update_pair(model, left, targets, step, scratch, with_loss, bag)
+    return update_pair(constants, model, left, targets, step, scratch, with_loss, bag)
 
 
 def make_model(
-    syn_left, syn_right, num_target, caps=(None, None), states=(None, None), corrections=None,
-    l2=None, flags=0,
-):  # fmt: skip
+    syn_left, syn_right, caps=(None, None), states=(None, None), corrections=None, l2=None
+):
     left, right = Rows(syn_left, caps[0], states[0]), Rows(syn_right, caps[1], states[1])
     settings = NO_SETTINGS._replace(l2=l2)
-    return Model(left, right, corrections, settings, syn_left.shape[1], num_target, flags)
+    return Model(left, right, corrections, settings)
 
 
 def compiled_update(
     syn_left, left, syn_right, targets, scale, with_loss, rate=ONE, states=(None, None),
     corrections=None, l2=None, flags=0, bag=None,
 ):  # fmt: skip
-    model = make_model(
-        syn_left, syn_right, len(targets), (None, None), states, corrections, l2, flags
-    )
-    return compiled_pair(model, left, targets, Step(scale, rate), with_loss, bag)
+    model = make_model(syn_left, syn_right, (None, None), states, corrections, l2)
+    constants = PRODUCT, syn_left.shape[1], len(targets), 1, flags
+    return compiled_pair(constants, model, left, targets, Step(scale, rate), with_loss, bag)
 
 
 @njit
@@ -268,25 +267,27 @@ def test_not_a_number_is_not_hidden():
 
 
 @njit
-def compiled_pairs(model, group, origin):
-    row, delta = np.empty(model.dim, dtype=np.float32), np.empty(model.dim, dtype=np.float32)
+def compiled_pairs(constants, model, group, origin):
+    dim = constants[1]
+    row, delta = np.empty(dim, dtype=np.float32), np.empty(dim, dtype=np.float32)
     # One more than is needed without accumulators.
-    local = np.empty((SPAN, model.dim + 1), dtype=np.float32)
+    local = np.empty((SPAN, dim + 1), dtype=np.float32)
     scratch = Scratch(row, delta, np.zeros(SPAN, np.float32), local, np.empty_like(local))
-    return update_group(model, group, origin, scratch)
+    return update_group(constants, model, group, origin, scratch)
 
 
 def compiled_group(
     syn_left, left, syn_right, right, negatives, scale, sample, rate, caps, states=(None, None),
     corrections=None, l2=None, flags=0,
 ):  # fmt: skip
-    model = make_model(syn_left, syn_right, len(negatives), caps, states, corrections, l2, flags)
+    model = make_model(syn_left, syn_right, caps, states, corrections, l2)
     num_pair = len(left)
+    constants = PRODUCT, syn_left.shape[1], len(negatives), num_pair, flags
     rates = np.full(num_pair, rate, dtype=np.float32)
     block = Block(np.arange(num_pair, dtype=np.uint64), left, right, scale, rates)
     # Which itemset a pair is of matters where all of it is rejected.
-    origin = Origin(ListedSource(left, right, scale).pairs(), PRODUCT, None)
-    return compiled_pairs(model, Group(block, 0, num_pair, negatives, sample), origin)
+    origin = Origin(ListedSource(left, right, scale).pairs(), None)
+    return compiled_pairs(constants, model, Group(block, 0, num_pair, negatives, sample), origin)
 
 
 def numpy_group_step(table, state, row, gradient, rate, cap, decay):

@@ -61,16 +61,6 @@ class Buffers(NamedTuple):
     group_draws: npt.NDArray[np.uint32]
 
 
-class Config(NamedTuple):
-    """Numbers that are compiled in."""
-
-    source: int  # kind of the pairs' source
-    dim: int
-    num_negative: int
-    group: int  # consecutive pairs that share their negatives, a divisor of BLOCK
-    flags: int  # bits of options
-
-
 @intrinsic
 def _prefetch_element(typing_context, table, i, j):
     """Ask for the cache line of table[i, j], to be read soon."""
@@ -159,73 +149,76 @@ def fill_rates(epoch, position, count, batch, group, block, adapts):
     return batch
 
 
-@inlined
-def train_pairs(model, origin, key, objective, buffers, scratch, count, sample, position, group):
+@part
+def train_pairs(constants, model, origin, key, objective, buffers, scratch, count, sample):
     """Train the pairs of a block one after the other, each with negatives of its own."""
     block, targets = buffers.block, buffers.targets
-    dim, num_right = model.dim, model.right.syn.shape[0]
+    source, dim, num_target, _, flags = constants
+    num_right = model.right.syn.shape[0]
     thresholds, aliases = objective.thresholds, objective.aliases
     fill_negatives(num_right, buffers.draws, count, targets, thresholds, aliases)
     for i in range(count):
         targets[i, 0] = block.right[i]
-        if model.flags & REJECT_POSITIVE:
+        if flags & REJECT_POSITIVE:
             redraw_negatives(
-                key, origin.pairs, origin.source, block.slots[i], targets[i], num_right,
-                thresholds, aliases, model.flags,
+                key, origin.pairs, source, block.slots[i], targets[i], num_right,
+                thresholds, aliases, flags,
             )  # fmt: skip
     loss = 0.0
     for i in range(count):
         if i + AHEAD < count:
             # Also where it is dropped: it does no harm.
             _prefetch_row(model.left.syn, block.left[i + AHEAD], dim)
-            for n in range(model.num_target):
+            for n in range(num_target):
                 _prefetch_row(model.right.syn, targets[i + AHEAD, n], dim)
         left = block.left[i]
         if left != DROPPED:
             step = Step(block.scale[i], block.rates[i])
             bag = fill_bag(origin.bags, i)
-            loss += update_pair(model, left, targets[i], step, scratch, i == sample, bag)
+            loss += update_pair(constants, model, left, targets[i], step, scratch, i == sample, bag)
     return loss
 
 
-@inlined
-def train_groups(model, origin, key, objective, buffers, scratch, count, sample, position, group):
-    """Train the pairs of a block that begins at a position, each group with its negatives."""
-    block, slots, draws, targets = (
-        buffers.block, buffers.groups, buffers.group_draws, buffers.targets
-    )  # fmt: skip
-    num_right = model.right.syn.shape[0]
+@part
+def draw_groups(key, objective, buffers, count, position, group, num_right):
+    """Draw the negatives of the groups of a block that begins at a position."""
     num_group = (count + group - 1) // group
     for g in range(num_group):
-        slots[g] = GROUP_SLOT + u64(position // group + g)
-    fill_draws(key.seed, key.stream, key.epoch, slots, num_group, draws)
+        buffers.groups[g] = GROUP_SLOT + u64(position // group + g)
+    fill_draws(key.seed, key.stream, key.epoch, buffers.groups, num_group, buffers.group_draws)
     thresholds, aliases = objective.thresholds, objective.aliases
-    fill_negatives(num_right, draws, num_group, targets, thresholds, aliases)
+    fill_negatives(num_right, buffers.group_draws, num_group, buffers.targets, thresholds, aliases)
+
+
+@part
+def train_groups(constants, model, origin, block, negatives, scratch, count, sample):
+    """Train the pairs of a block, each group with its negatives."""
+    _, dim, _, group, _ = constants
     # A block's rows are few enough to be asked for all at once.
     for i in range(count):
-        _prefetch_row(model.left.syn, block.left[i], model.dim)
-        _prefetch_row(model.right.syn, block.right[i], model.dim)
+        _prefetch_row(model.left.syn, block.left[i], dim)
+        _prefetch_row(model.right.syn, block.right[i], dim)
     loss = 0.0
-    for g in range(num_group):
+    for g in range((count + group - 1) // group):
         stop = min(count, (g + 1) * group)
-        loss += update_group(
-            model, Group(block, g * group, stop, targets[g], sample), origin, scratch
-        )
+        pairs = Group(block, g * group, stop, negatives[g], sample)
+        loss += update_group(constants, model, pairs, origin, scratch)
     return loss
 
 
 @part
 def train_positions(
-    config, train_block, max_bag, pairs, left, right, objective, epoch, start, stop
-):
+    constants, shared, max_bag, pairs, left, right, objective, epoch, start, stop
+):  # fmt: skip
     """Train the slots at positions start ... stop - 1 of an epoch's order, one after the other.
 
     Parameters
     ----------
-    config : Config
-        Numbers that are compiled in.
-    train_block : function
-        `train_pairs` or, where consecutive pairs share their negatives, `train_groups`.
+    constants : tuple
+        Fields of `sgns.Constants`.
+    shared : True or None
+        Whether pairs share their negatives, as a compile-time constant: what is not used
+        is not even compiled.
     max_bag : int or None
         Length of the longest left itemset where the left side is a mean.
     pairs : Pairs
@@ -246,13 +239,12 @@ def train_positions(
         multiples of LOSS_STRIDE), the size of the sample, and the number of
         pairs that were left out because an item was not kept.
     """
-    key, num_target, group = epoch.key, config.num_negative + 1, config.group
-    model = Model(
-        left, right, objective.corrections, objective.settings, config.dim, num_target, config.flags
-    )
+    source, dim, num_target, group, flags = constants
+    key, num_right = epoch.key, right.syn.shape[0]
+    model = Model(left, right, objective.corrections, objective.settings)
     kept = make_kept(key, objective.left_keep, objective.right_keep)
-    origin = Origin(pairs, config.source, make_bags(pairs, kept, max_bag))
-    buffers, scratch = make_buffers(num_target, group), make_scratch(config.dim, right.state)
+    origin = Origin(pairs, make_bags(pairs, kept, max_bag))
+    buffers, scratch = make_buffers(num_target, group), make_scratch(dim, right.state)
     block = buffers.block
     loss, num_sample, num_dropped = 0.0, 0, 0
     batch = batch_at(np.int64(epoch.order[0]), epoch.num_batch, start, group)
@@ -261,13 +253,18 @@ def train_positions(
         fill_slots(epoch.order, position, count, block.slots, buffers.pending)
         fill_draws(key.seed, key.stream, key.epoch, block.slots, count, buffers.draws)
         batch = fill_rates(epoch, position, count, batch, group, block, has(right.state))
-        words = buffers.draws[0]
-        fill_pairs(pairs, config.source, block, words, count, config.flags, kept, origin.bags)
+        fill_pairs(pairs, source, block, buffers.draws[0], count, flags, kept, origin.bags)
         sample = -position % LOSS_STRIDE
         num_sample += sample < count and block.left[sample] != DROPPED
         for i in range(count):
             num_dropped += block.left[i] == DROPPED
-        loss += train_block(
-            model, origin, key, objective, buffers, scratch, count, sample, position, group
-        )
+        if shared is None:
+            loss += train_pairs(
+                constants, model, origin, key, objective, buffers, scratch, count, sample
+            )
+        else:
+            draw_groups(key, objective, buffers, count, position, group, num_right)
+            loss += train_groups(
+                constants, model, origin, block, buffers.targets, scratch, count, sample
+            )
     return loss, num_sample, num_dropped

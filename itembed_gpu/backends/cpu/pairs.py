@@ -92,6 +92,12 @@ def make_bags(pairs, kept, max_bag):
 
 
 @inlined
+def first_word(key, slot):
+    """Draw number 0 of a slot."""
+    return slot_block(key.seed, key.stream, key.epoch, slot, u64(0))[0]
+
+
+@inlined
 def find_itemset(pairs, slot):
     """Return the itemset of a slot, by binary search between two entries of the guide."""
     entry = slot >> pairs.shift
@@ -158,8 +164,7 @@ def is_kept_left(kept, position, item):
 @inlined
 def is_kept(key, keep, slot, item):
     """Whether an occurrence of an item is kept in this epoch: the same for all its pairs."""
-    word, _, _, _ = slot_block(key.seed, key.stream, key.epoch, slot, u64(0))
-    return keep[item] == ALWAYS or word < u64(keep[item])
+    return keep[item] == ALWAYS or first_word(key, slot) < u64(keep[item])
 
 
 @inlined
@@ -194,25 +199,6 @@ def fill_bag(bags, i):
 
 
 @inlined
-def fill_left(pairs, source, block, i, place, kept, bags):
-    """Find the left row of slot i, or that there is one of its bag."""
-    left, position = place
-    if bags is not None:
-        bags.itemsets[i] = left
-        # An item is not in its own context.
-        bags.skips[i] = position if source == NEIGHBOUR else -1
-        _, _, length = fill_bag(bags, i)
-        block.left[i] = 0 if length > 0 else DROPPED
-    else:
-        row = pairs.left_items[left]
-        if pairs.left_weights.shape[0] > 0:
-            block.scale[i] *= pairs.left_weights[left]
-        if not is_kept_left(kept, left, row):
-            row = DROPPED
-        block.left[i] = row
-
-
-@inlined
 def fill_pairs(pairs, source, block, words, count, flags=0, kept=None, bags=None):
     """Find the items of a block's slots.
 
@@ -234,19 +220,30 @@ def fill_pairs(pairs, source, block, words, count, flags=0, kept=None, bags=None
     bags : Bags, optional
         Receives the itemset of each slot where the left side is a mean.
     """
+    # Named before the loop, in which it would cost counts of references.
+    slots, lefts, rights, scale = block.slots, block.left, block.right, block.scale
     for i in range(count):
-        place = find_pair(pairs, source, np.int64(block.slots[i]), u64(words[i]), flags)
-        right = place[1]
-        row = pairs.right_items[right]
-        block.right[i] = row
+        a, b = find_pair(pairs, source, np.int64(slots[i]), u64(words[i]), flags)
+        rights[i] = pairs.right_items[b]
         if pairs.right_weights.shape[0] > 0:
-            block.scale[i] *= pairs.right_weights[right]
-        fill_left(pairs, source, block, i, place, kept, bags)
+            scale[i] *= pairs.right_weights[b]
+        if bags is not None:
+            bags.itemsets[i] = a
+            # An item is not in its own context.
+            bags.skips[i] = b if source == NEIGHBOUR else -1
+            _, _, length = fill_bag(bags, i)
+            lefts[i] = 0 if length > 0 else DROPPED
+        else:
+            lefts[i] = pairs.left_items[a]
+            if pairs.left_weights.shape[0] > 0:
+                scale[i] *= pairs.left_weights[a]
+            if not is_kept_left(kept, a, lefts[i]):
+                lefts[i] = DROPPED
         if kept is not None:
             # On both sides of neighbours there are the same occurrences.
             first = KEEP_SLOT if source == NEIGHBOUR else KEEP_RIGHT_SLOT
-            if not is_kept(kept.key, kept.right, first + u64(right), row):
-                block.left[i] = DROPPED
+            if not is_kept(kept.key, kept.right, first + u64(b), rights[i]):
+                lefts[i] = DROPPED
 
 
 # --- negatives

@@ -82,8 +82,18 @@ class Model(NamedTuple):
     right: Rows  # its arrays may be those of the left one
     corrections: npt.NDArray[np.float32] | None  # num_right: what logits are less by
     settings: Any  # numbers of options
+
+
+class Constants(NamedTuple):
+    """Numbers that are compiled in.
+
+    Compiled code has them as a plain tuple: of those, Numba knows the values.
+    """
+
+    source: int  # kind of the pairs' source
     dim: int
     num_target: int  # 1 + the number of negatives
+    group: int  # consecutive pairs that share their negatives, a divisor of BLOCK
     flags: int  # bits of options
 
 
@@ -119,15 +129,13 @@ class Origin(NamedTuple):
     """Where pairs come from: what they reject, and what their means are of."""
 
     pairs: Pairs
-    source: int  # its kind
     bags: Bags | None
 
 
 @inlined
-def plain_model(syn_left, syn_right, num_target):
+def plain_model(syn_left, syn_right):
     """Return a model without any option."""
-    left, right = Rows(syn_left, None, None), Rows(syn_right, None, None)
-    return Model(left, right, None, NO_SETTINGS, syn_right.shape[1], num_target, 0)
+    return Model(Rows(syn_left, None, None), Rows(syn_right, None, None), None, NO_SETTINGS)
 
 
 # --- one row
@@ -270,11 +278,13 @@ def dot_with(row, rows, target, dim):
 
 
 @inlined_fast
-def update_pair(model, left, targets, step, scratch, with_loss, bag=None):
+def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=None):
     """Train one pair and its negatives.
 
     Parameters
     ----------
+    constants : tuple
+        Fields of `Constants`.
     model : Model
         Tables, updated in place.
     left : int
@@ -297,27 +307,28 @@ def update_pair(model, left, targets, step, scratch, with_loss, bag=None):
     """
     syn, caps, state = model.right.syn, model.right.caps, model.right.state
     row, delta, logits = scratch.row, scratch.delta, scratch.logits
-    dim, l2, scale, rate = model.dim, model.settings.l2, step.scale, step.rate
+    _, dim, num_target, _, flags = constants
+    l2, scale, rate = model.settings.l2, step.scale, step.rate
     loss = 0.0
     decay = decay_of(scale, l2)
     read_left(model.left.syn, left, bag, dim, row, delta)
     squares = mean_square(state, row, dim)
-    for first in range(0, model.num_target, SPAN):
-        count = min(SPAN, model.num_target - first)
+    for first in range(0, num_target, SPAN):
+        count = min(SPAN, num_target - first)
         for n in range(count):
             target = targets[first + n]
             logits[n] = corrected(dot_with(row, syn, target, dim), target, model.corrections)
         loss += fill_gradients(logits, first, count, scale, model.settings, with_loss)
         for n in range(count):
             add_gradients(syn, targets[first + n], logits[n], delta, dim)
-        if model.flags & FREEZE_RIGHT:
+        if flags & FREEZE_RIGHT:
             continue
         for n in range(count):
             target, gradient = targets[first + n], logits[n]
             factor = step_factor(rate, caps, state, target, squares * gradient * gradient)
             decayed = shrinkage(factor, decay)
             add_to_row(syn, target, row, factor * gradient, decayed, dim, l2)
-    if not model.flags & FREEZE_LEFT:
+    if not flags & FREEZE_LEFT:
         add_to_left(model.left, left, bag, scratch, dim, rate, decay, l2)
     return loss
 
@@ -351,22 +362,19 @@ def add_negatives(syn, state, negatives, first, shared, count, scratch, dim):
 
 
 @inlined_fast
-def fill_logits(model, group, i, origin, scratch, first, count):
+def fill_logits(constants, model, group, i, origin, scratch, first, count):
     """Work out the logits of pair i and a span of targets; return bits of those it rejects."""
-    dim, row, local = model.dim, scratch.row, scratch.local
+    source, dim, _, _, flags = constants
+    row, local = scratch.row, scratch.local
     right, shared = group.block.right[i], 1 if first == 0 else 0
-    rejected = 0
+    rejected = np.int64(0)
     for n in range(count):
         target = right if n < shared else group.negatives[first + n]
         scratch.logits[n] = corrected(dot_with(row, local, n, dim), target, model.corrections)
-        if (
-            model.flags & REJECT_POSITIVE
-            and n >= shared
-            and is_rejected(
-                origin.pairs, origin.source, group.block.slots[i], right, target, model.flags
-            )
-        ):
-            rejected |= 1 << n
+        if flags & REJECT_POSITIVE and n >= shared:
+            slot = group.block.slots[i]
+            rejects = is_rejected(origin.pairs, source, slot, right, target, flags)
+            rejected |= np.int64(rejects) << n
     return rejected
 
 
@@ -380,11 +388,13 @@ def local_factor(rate, caps, state, target, local, place, squares):
 
 
 @inlined_fast
-def update_group(model, group, origin, scratch):
+def update_group(constants, model, group, origin, scratch):
     """Train the pairs of a group, which share their negatives.
 
     Parameters
     ----------
+    constants : tuple
+        Fields of `Constants`.
     model : Model
         Tables, updated in place. With REJECT_POSITIVE, a negative is left out of the
         pairs that reject it.
@@ -400,25 +410,27 @@ def update_group(model, group, origin, scratch):
     float64
         Loss of the sampled pair, each span of its targets before its own update.
     """
-    syn, state, negatives, dim = model.right.syn, model.right.state, group.negatives, model.dim
+    _, dim, num_target, _, flags = constants
+    syn, state, negatives = model.right.syn, model.right.state, group.negatives
     loss = 0.0
-    for first in range(0, model.num_target, SPAN):
-        count = min(SPAN, model.num_target - first)
+    for first in range(0, num_target, SPAN):
+        count = min(SPAN, num_target - first)
         shared = 1 if first == 0 else 0
         read_negatives(syn, state, negatives, first, shared, count, scratch, dim)
         for i in range(group.start, group.stop):
             if group.block.left[i] != DROPPED:
-                loss += update_in_group(model, group, i, origin, scratch, first, count)
-        if not model.flags & FREEZE_RIGHT:
+                loss += update_in_group(constants, model, group, i, origin, scratch, first, count)
+        if not flags & FREEZE_RIGHT:
             add_negatives(syn, state, negatives, first, shared, count, scratch, dim)
     return loss
 
 
 @inlined_fast
-def update_in_group(model, group, i, origin, scratch, first, count):
+def update_in_group(constants, model, group, i, origin, scratch, first, count):
     """Train pair i of a group and a span of its targets; return their loss."""
     syn, caps, state = model.right.syn, model.right.caps, model.right.state
-    dim, l2 = model.dim, model.settings.l2
+    _, dim, _, _, flags = constants
+    l2 = model.settings.l2
     row, delta, logits, local = scratch.row, scratch.delta, scratch.logits, scratch.local
     # Read before the loops: the compiler cannot know that they do not change it.
     block = group.block
@@ -432,11 +444,11 @@ def update_in_group(model, group, i, origin, scratch, first, count):
     if first == 0:
         for d in range(dim):
             local[0, d] = syn[right_row, d]
-    rejected = fill_logits(model, group, i, origin, scratch, first, count)
+    rejected = fill_logits(constants, model, group, i, origin, scratch, first, count)
     loss = fill_gradients(logits, first, count, scale, model.settings, i == group.sample, rejected)
     for n in range(count):
         add_gradients(local, n, logits[n], delta, dim)
-    if not model.flags & FREEZE_RIGHT:
+    if not flags & FREEZE_RIGHT:
         for n in range(shared, count):
             if rejected >> n & 1:
                 continue
@@ -451,7 +463,7 @@ def update_in_group(model, group, i, origin, scratch, first, count):
             factor = step_factor(rate, caps, state, right_row, square)
             decayed = shrinkage(factor, decay)
             add_to_row(syn, right_row, row, factor * gradient, decayed, dim, l2)
-    if not model.flags & FREEZE_LEFT:
+    if not flags & FREEZE_LEFT:
         # The decay of a row is that of a pair, not of each of its spans.
         decayed = decay if first == 0 else ZERO
         add_to_left(model.left, left_row, bag, scratch, dim, rate, decayed, l2)

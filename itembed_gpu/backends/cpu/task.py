@@ -32,9 +32,9 @@ from ...objective.rng import u64
 from ...objective.schedule import epoch_order
 from ..protocol import Problem, Tally
 from . import blocks
-from .blocks import Config, Epoch, train_groups, train_pairs, train_positions
+from .blocks import Epoch, train_positions
 from .pairs import Stream
-from .sgns import Rows
+from .sgns import Constants, Rows
 
 # A compiled call does not return before it is done, so this is how long Ctrl-C waits.
 SECONDS_PER_CALL = 0.05
@@ -81,18 +81,18 @@ def _sources() -> int:
 
 
 @functools.cache
-def make_kernel(config: Config, keep: bool = True) -> Any:
+def make_kernel(constants: Constants, keep: bool = True) -> Any:
     """Return `train_positions` with constants compiled in, its code kept on disk or not."""
     sources = _sources()
-    source, dim, num_negative, group, flags = config
-    train_block = train_groups if group > 1 else train_pairs
+    source, dim, num_target, group, flags = constants
+    shared = True if group > 1 else None
 
     def kernel(max_bag, pairs, left, right, objective, epoch, start, stop):
         # Closure constants are part of the cache's key; this one has no other use.
         _ = sources
-        constants = Config(source, dim, num_negative, group, flags)
+        known = source, dim, num_target, group, flags
         return train_positions(
-            constants, train_block, max_bag, pairs, left, right, objective, epoch, start, stop
+            known, shared, max_bag, pairs, left, right, objective, epoch, start, stop
         )
 
     options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
@@ -163,10 +163,12 @@ class CpuTask:
         self._problem = problem
         self._num_threads = num_threads
         dim = int(problem.syn_left.shape[1])
-        flags = problem.objective.flags
-        self._config = Config(problem.source, dim, problem.num_negative, problem.group, flags)
+        constants = Constants(
+            problem.source, dim, problem.num_negative + 1, problem.group, problem.objective.flags
+        )
+        self._constants = constants
         self._max_bag = problem.max_bag
-        self._kernel = make_kernel(self._config)
+        self._kernel = make_kernel(constants)
         self._compiled = False
         self._order_key: tuple[int, int] | None = None
         self._order = np.empty(0, dtype=np.uint64)
@@ -195,7 +197,7 @@ class CpuTask:
             try:
                 self._train(0, 0, 0, rates)(0, 0)
             except OSError:  # the disk is full, or the like
-                self._kernel = make_kernel(self._config, keep=False)
+                self._kernel = make_kernel(self._constants, keep=False)
                 self._train(0, 0, 0, rates)(0, 0)
             self._compiled = True
 
