@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from benchmarks import ranking as benchmark
-from itembed_gpu.backends.cuda import chips, task as cuda
+from itembed_gpu.backends.cuda import chips
 from itembed_gpu.errors import DeviceError, InputError
 from itembed_gpu.ranking import top_n as ranking
 from itembed_gpu.ranking.top_n import pool_rows, top_n
@@ -422,7 +422,7 @@ def fake_device(monkeypatch):
         return nullcontext()
 
     monkeypatch.setattr(chips, "cupy", lambda: fake)
-    monkeypatch.setattr(cuda, "_device", use)
+    monkeypatch.setattr(chips, "device", use)
     return used
 
 
