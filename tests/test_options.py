@@ -36,6 +36,7 @@ OTHERS = {
     "noise_weights": np.arange(30),
     "subsample": 0.01,
     "l2": 0.1,
+    "positive_weight": 0.5,
     "num_negative": 2,
     "learning_rate_scale": 2.0,
     "batch_size": 3,

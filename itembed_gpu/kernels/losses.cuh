@@ -13,14 +13,23 @@ __device__ __forceinline__ float log_loss(float x) {
     return log1pf(__expf(-fabsf(x))) + fmaxf(-x, 0.0f);
 }
 
+// What the loss of a target is multiplied by.
+template <int OPTIONS>
+__device__ __forceinline__ float target_weight(float label, const Work& settings) {
+    if constexpr ((OPTIONS & POSITIVE_WEIGHT) != 0) {
+        if (label == 1.0f) return settings.positive_weight;
+    }
+    return 1.0f;
+}
+
 template <int OPTIONS>
 __device__ __forceinline__ float loss(float logit, float label, const Work& settings) {
-    return log_loss(label == 1.0f ? logit : -logit);
+    return target_weight<OPTIONS>(label, settings) * log_loss(label == 1.0f ? logit : -logit);
 }
 
 template <int OPTIONS>
 __device__ __forceinline__ float gradient(float logit, float label, const Work& settings) {
-    return label - sigmoid(logit);
+    return target_weight<OPTIONS>(label, settings) * (label - sigmoid(logit));
 }
 
 // The logit of a target: the dot product, less the correction of its row if any.

@@ -31,6 +31,7 @@ class Item2VecParameters(Estimator):
     reject_positive: bool = False
     reject_itemset: bool = False
     l2: float = 0.0
+    positive_weight: float = 1.0
     optimizer: str = "sgd"
     pooling: str = "pairs"
     negative_sharing: int = 1
@@ -64,6 +65,7 @@ class SupervisedClassifierParameters(Estimator):
     reject_positive: bool = True
     reject_itemset: bool = False
     l2: float = 0.0
+    positive_weight: float = 1.0
     optimizer: str = "sgd"
     pooling: str = "mean"
     negative_sharing: int = 1

@@ -18,6 +18,7 @@ class ListedKeywords(TypedDict, total=False):
     update_left: bool
     update_right: bool
     l2: float
+    positive_weight: float
     optimizer: str
     num_negative: int
     negative_sharing: int

@@ -273,6 +273,17 @@ class Options:
         bits=("L2",),
         scalar=True,
     )
+    positive_weight: float = option(
+        1.0,
+        "Weight of a pair's own item beside its negatives.",
+        "Factor on the loss of a pair's positive, and so on its gradient, where that of each "
+        "negative is 1. Below 1, it makes up for the overconfidence that few negatives leave: "
+        'it is the beta of gBCE (Petrov and Macdonald, "gSASRec: Reducing overconfidence in '
+        'sequential recommendation trained with negative sampling", RecSys 2023).',
+        Number(float, 0),
+        bits=("POSITIVE_WEIGHT",),
+        scalar=True,
+    )
     optimizer: str = option(
         "sgd",
         "adagrad has a learning rate for each item, which falls the more it is trained.",

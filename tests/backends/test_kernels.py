@@ -24,6 +24,7 @@ from itembed_gpu.backends.cuda import instances, task as cuda
 from itembed_gpu.backends.cuda.in_flight import Geometry
 from itembed_gpu.objective.compiling import FAST_MATH
 from itembed_gpu.objective.constants import ALWAYS
+from itembed_gpu.objective.options import SCALARS, Options, Settings
 from itembed_gpu.objective.rng import philox_words, u64
 from itembed_gpu.objective.schedule import epoch_order
 
@@ -60,8 +61,9 @@ def in_general(objective, num_left, num_right):
         "thresholds": np.full(num_right, ALWAYS, np.uint32),
         "aliases": np.arange(num_right, dtype=np.int32),
     }
-    if objective.settings.l2 is None:
-        objective = objective._replace(settings=objective.settings._replace(l2=np.float32(0)))
+    defaults = (np.float32(getattr(Options, name)) for name in SCALARS)
+    settings = (d if s is None else s for s, d in zip(objective.settings, defaults, strict=True))
+    objective = objective._replace(settings=Settings(*settings))
     return objective._replace(
         **{name: value for name, value in neutral.items() if getattr(objective, name) is None}
     )
@@ -136,7 +138,8 @@ NCE = {"loss": "nce", "noise_exponent": 0.5}
 ADAGRAD = {"optimizer": "adagrad"}
 MEAN = {"pooling": "mean"}
 EVERYTHING = {
-    **NCE, **ADAGRAD, "l2": 0.05, "subsample": 0.02, "reject_itemset": True, "weights": True,
+    **NCE, **ADAGRAD, "l2": 0.05, "positive_weight": 0.5, "subsample": 0.02,
+    "reject_itemset": True, "weights": True,
 }  # fmt: skip
 OPTIONS = [
     NOISE,
@@ -151,6 +154,7 @@ OPTIONS = [
     {"update_left": False},
     {"update_right": False},
     {"l2": 0.05},
+    {"positive_weight": 0.25},
     {"l2": 0.05, "weights": True},
     ADAGRAD,
     {**ADAGRAD, "weights": True},

@@ -416,13 +416,14 @@ def train_in_numpy(task, rate, epoch=0):
             left, row, right, targets, scale * (1 if adapts else rate), rate=rate,
             states=states, corrections=corrections, l2=options.l2,
             updated=(options.update_left, options.update_right), bag=bag,
+            positive_weight=options.positive_weight,
         )  # fmt: skip
     return left, right, states
 
 
 EVERYTHING = {
     "noise_exponent": 0.75, "loss": "nce", "subsample": 0.02, "reject_itemset": True,
-    "optimizer": "adagrad", "l2": 0.05,
+    "positive_weight": 0.5, "optimizer": "adagrad", "l2": 0.05,
 }  # fmt: skip
 FORMULAS = {
     "noise": ("supervised", {"noise_exponent": 1}),
@@ -432,6 +433,7 @@ FORMULAS = {
     "left-frozen": ("supervised", {"update_left": False}),
     "right-frozen": ("supervised", {"update_right": False}),
     "l2": ("supervised", {"l2": 0.5}),
+    "positive-weight": ("supervised", {"positive_weight": 0.25}),
     "adagrad": ("supervised", {"optimizer": "adagrad"}),
     "mean": ("supervised", {"pooling": "mean"}),
     "mean-adagrad": ("supervised", {"pooling": "mean", "optimizer": "adagrad"}),

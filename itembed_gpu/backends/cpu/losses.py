@@ -59,15 +59,23 @@ def log_loss(logit):
 
 
 @inlined
+def target_weight(label, settings):
+    """What the loss of a target is multiplied by."""
+    if settings.positive_weight is None:
+        return ONE
+    return settings.positive_weight if label == ONE else ONE
+
+
+@inlined
 def loss(logit, label, settings):
     """Loss of a target, in float64."""
-    return log_loss(logit if label == ONE else -logit)
+    return target_weight(label, settings) * log_loss(logit if label == ONE else -logit)
 
 
 @inlined_fast
 def gradient(logit, label, settings):
     """Minus the derivative of the loss by the logit."""
-    return label - sigmoid(logit)
+    return target_weight(label, settings) * (label - sigmoid(logit))
 
 
 @inlined_fast

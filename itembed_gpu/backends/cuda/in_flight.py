@@ -141,6 +141,9 @@ def expected_hits(problem: Problem) -> tuple[Float64Array, Float64Array]:
         right_hits = _sum_up(pairs.right_items, right, num_right) / problem.num_slot
     shares = noise_shares(objective, num_right)
     negatives = float(right_hits.sum()) * problem.num_negative * problem.group
+    # A positive of more weight than a negative moves both of its rows by more.
+    weight = max(1.0, float(objective.settings.positive_weight or 1))
+    left_hits, right_hits = left_hits * weight, right_hits * weight
     right_hits += negatives / num_right if shares is None else negatives * shares
     if objective.flags & FREEZE_LEFT:
         left_hits[:] = 0
