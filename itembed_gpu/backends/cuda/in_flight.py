@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from ...objective.arrays import noise_shares
 from ...objective.options import FREEZE_LEFT, FREEZE_RIGHT, MEAN
+from ...objective.pairs import LISTED
 from ...sets import count_codes, set_sums
 from ..protocol import Problem
 
@@ -185,6 +186,8 @@ def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array |
     left_lengths, right_lengths = np.diff(pairs.left_offsets), np.diff(pairs.right_offsets)
     left_sizes = _sizes(pairs.left_weights, pairs.left_items, objective.left_keep)
     right_sizes = _sizes(pairs.right_weights, pairs.right_items, objective.right_keep)
+    if problem.source == LISTED:
+        return left_sizes * right_sizes, left_sizes * right_sizes
     right_sums = set_sums(right_sizes, pairs.right_offsets)
     left_sums = set_sums(left_sizes, pairs.left_offsets)
     if objective.flags & MEAN:
