@@ -40,7 +40,7 @@ PHILOX_W0 = u64(constants.PHILOX_W0)
 PHILOX_W1 = u64(constants.PHILOX_W1)
 
 
-@part
+@inlined
 def _philox_round(c0, c1, c2, c3, k0, k1):
     # Masked, so that the compiler knows of a 32 x 32 bit product, which vectors have.
     p0 = (c0 & LOW) * PHILOX_M0
@@ -48,12 +48,12 @@ def _philox_round(c0, c1, c2, c3, k0, k1):
     return (p1 >> HALF) ^ c1 ^ k0, p1 & LOW, (p0 >> HALF) ^ c3 ^ k1, p0 & LOW
 
 
-@part
+@inlined
 def _bump(k0, k1):
     return (k0 + PHILOX_W0) & LOW, (k1 + PHILOX_W1) & LOW
 
 
-@part
+@inlined
 def philox(c0, c1, c2, c3, k0, k1):
     """One block of Philox4x32-10.
 
@@ -91,7 +91,7 @@ def philox(c0, c1, c2, c3, k0, k1):
     return _philox_round(c0, c1, c2, c3, k0, k1)
 
 
-@part
+@inlined
 def slot_block(seed, stream, epoch, slot, block):
     """Draws 4 * block ... 4 * block + 3 of a slot; every argument and result is a uint64."""
     return philox(

@@ -4,14 +4,16 @@
 rounding, since a tile of threads adds up a dot product in an order of its own.
 """
 
+import dataclasses
 import functools
 import os
 import shutil
 
 import numpy as np
 import pytest
+from formula import numpy_update
 from numba import njit
-from samples import random_itemsets, random_tables
+from samples import random_itemsets, random_tables, slots_of
 
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask
 from itembed_gpu.backends.cpu.blocks import (
@@ -20,11 +22,13 @@ from itembed_gpu.backends.cpu.blocks import (
 )
 from itembed_gpu.backends.cpu.pairs import Stream
 from itembed_gpu.backends.cpu.sgns import Rows
+from itembed_gpu.backends.cpu.task import CpuBackend
 from itembed_gpu.backends.cuda import instances, task as cuda
-from itembed_gpu.backends.cuda.in_flight import Geometry
+from itembed_gpu.backends.cuda.in_flight import Geometry, expected_hits
 from itembed_gpu.objective.compiling import FAST_MATH
 from itembed_gpu.objective.constants import ALWAYS
 from itembed_gpu.objective.options import SCALARS, Options, Settings
+from itembed_gpu.objective.pairs import LISTED, ListedSource
 from itembed_gpu.objective.rng import philox_words, u64
 from itembed_gpu.objective.schedule import epoch_order
 
@@ -251,6 +255,92 @@ def test_caps_hold_rows_back_as_in_the_oracle(one_tile, threads, sharing, same):
     np.testing.assert_allclose(problem.syn_right, right, **TOLERANCE)
 
 
+# --- listed pairs -----------------------------------------------------------
+
+LISTED_OPTIONS = [
+    {},
+    {**NCE, "reject_positive": True},
+    EVERYTHING,
+    {**EVERYTHING, "negative_sharing": 8},
+    {"negative_sharing": 4},
+]
+
+
+def list_problem(num_negative=5, **options):
+    """Some pairs, twice the same ones among them, with a value each, some negative, one 0."""
+    options.pop("weights", None)
+    problem = make_task("supervised", 12, num_negative, device="cpu", **options)._problem
+    generator = np.random.default_rng(6)
+    left, right = (generator.integers(0, n, 70).astype(np.int32) for n in (20, 15))
+    left[3:5], right[3:5] = 7, 2
+    values = generator.uniform(-0.5, 2, 70).astype(np.float32)
+    values[9] = 0
+    pairs = ListedSource(left, right, values).pairs()
+    return dataclasses.replace(problem, pairs=pairs, source=LISTED, counted=None)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("options", LISTED_OPTIONS)
+def test_listed_pairs_are_trained_as_by_the_oracle(one_tile, options, threads):
+    problem = list_problem(9, **options)
+    left, right = problem.syn_left.copy(), problem.syn_right.copy()
+    states = [problem.left.accumulator, problem.right.accumulator]
+    states = None if states[0] is None else [state.copy() for state in states]
+    rates = learning_rates(problem)
+    bound = cuda.CudaBackend(0, threads).bind(problem)
+    bound.run(0, 0, 0, rates)
+    tally = bound.read_tally(True)
+    bound.synchronize()
+    if SANITIZED:
+        return
+    expected = run_oracle(problem, left, right, rates, states=states)
+    assert tally[1:] == expected[1:]
+    np.testing.assert_allclose(tally.loss, expected[0], rtol=1e-4)
+    tolerance = ADAPTIVE_TOLERANCE if states else TOLERANCE
+    np.testing.assert_allclose(problem.syn_left, left, **tolerance)
+    np.testing.assert_allclose(problem.syn_right, right, **tolerance)
+
+
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+def test_listed_pairs_follow_the_formula(one_tile, device):
+    problem = list_problem()
+    left, right = problem.syn_left.copy(), problem.syn_right.copy()
+    rates = learning_rates(problem)
+    rates[:] = rates[0]
+    backend = CpuBackend(1) if device == "cpu" else cuda.CudaBackend(0, 1)
+    bound = backend.bind(problem)
+    bound.run(0, 0, 0, rates)
+    bound.synchronize()
+    lefts, rights, values = (
+        problem.pairs.left_items, problem.pairs.right_items, problem.pairs.right_weights
+    )  # fmt: skip
+    for slot in map(int, slots_of(problem.seed, 0, 0, problem.num_slot)):
+        words = [philox_words((slot, 0, 0, block), (problem.seed, 0)) for block in range(2)]
+        negatives = [word * len(right) >> 32 for word in (words[0] + words[1])[1:6]]
+        targets = np.array([rights[slot], *negatives])
+        scale = float(rates[0]) * float(values[slot])
+        left, right, _ = numpy_update(left, lefts[slot], right, targets, scale)
+    np.testing.assert_allclose(problem.syn_left, left, **TOLERANCE)
+    np.testing.assert_allclose(problem.syn_right, right, **TOLERANCE)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_hits_of_listed_pairs_are_counted(weighted):
+    problem = list_problem()
+    pairs = problem.pairs
+    if not weighted:
+        none = np.empty(0, np.float32)
+        pairs = ListedSource(pairs.left_items, pairs.right_items, none).pairs()
+        problem = dataclasses.replace(problem, pairs=pairs)
+    sizes = np.abs(pairs.right_weights) if weighted else np.ones(70)
+    left, right = expected_hits(problem)
+    np.testing.assert_allclose(left, np.bincount(pairs.left_items, sizes, 20) / 70)
+    negatives = sizes.mean() * 5 / 15
+    np.testing.assert_allclose(
+        right, np.bincount(pairs.right_items, sizes, 15) / 70 + negatives, rtol=1e-6
+    )
+
+
 # --- draws ------------------------------------------------------------------
 
 DRAWS = """
@@ -315,7 +405,6 @@ def test_draws_are_those_of_the_cpu():
 @pytest.mark.parametrize("num_slot", [1, 2, 3, 1000, 1025])
 def test_the_order_is_that_of_the_cpu(num_slot):
     from emulator import build
-    from samples import slots_of
 
     slots = np.zeros(num_slot, dtype=np.uint64)
     order = epoch_order(9, 0, 4, num_slot)

@@ -49,10 +49,10 @@ EVERYTHING = [chip for chip in KNOWN if chip in (75, instances.VECTOR_ATOMICS)]
 OTHERS = [chip for chip in KNOWN if chip == 80 or chip > instances.VECTOR_ATOMICS]
 
 
-def check_compiles(chip, instances):
-    code, names, _ = compile_for(chip, instances)
+def check_compiles(chip, chosen):
+    code, names, _ = compile_for(chip, chosen)
     # A template that is not instantiated compiles to nothing, and successfully.
-    assert len(set(names)) == len(instances) + 1
+    assert len(set(names)) == len(chosen) + 1
     for name in names:
         assert name in code
 

@@ -92,12 +92,6 @@ def make_bags(pairs, kept, max_bag):
 
 
 @inlined
-def first_word(key, slot):
-    """Draw number 0 of a slot."""
-    return slot_block(key.seed, key.stream, key.epoch, slot, u64(0))[0]
-
-
-@inlined
 def find_itemset(pairs, slot):
     """Return the itemset of a slot, by binary search between two entries of the guide."""
     entry = slot >> pairs.shift
@@ -164,7 +158,8 @@ def is_kept_left(kept, position, item):
 @inlined
 def is_kept(key, keep, slot, item):
     """Whether an occurrence of an item is kept in this epoch: the same for all its pairs."""
-    return keep[item] == ALWAYS or first_word(key, slot) < u64(keep[item])
+    word, _, _, _ = slot_block(key.seed, key.stream, key.epoch, slot, u64(0))
+    return keep[item] == ALWAYS or word < u64(keep[item])
 
 
 @inlined

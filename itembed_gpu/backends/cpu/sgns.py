@@ -373,8 +373,8 @@ def fill_logits(constants, model, group, i, origin, scratch, first, count):
         scratch.logits[n] = corrected(dot_with(row, local, n, dim), target, model.corrections)
         if flags & REJECT_POSITIVE and n >= shared:
             slot = group.block.slots[i]
-            rejects = is_rejected(origin.pairs, source, slot, right, target, flags)
-            rejected |= np.int64(rejects) << n
+            if is_rejected(origin.pairs, source, slot, right, target, flags):
+                rejected |= 1 << n
     return rejected
 
 
