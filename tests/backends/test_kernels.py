@@ -80,7 +80,7 @@ def run_oracle(problem, left, right, rates, epoch=0, caps=None, states=None):
     return make_oracle(True if problem.group > 1 else None)(
         constants, problem.max_bag, problem.pairs,
         *(Rows(*side) for side in sides),
-        objective._replace(left_state=None, right_state=None, flags=0),
+        objective._replace(flags=0),
         Epoch(key, order, problem.num_batch, 0, rates),
     )  # fmt: skip
 

@@ -24,9 +24,9 @@ def read(program, what):
     return text
 
 
-def compile_for(chip, instances, form="CUBIN", *options):
+def compile_for(chip, chosen, form="CUBIN", *options):
     """Compile instances, and return the code, the names of the kernels in it, and the log."""
-    names = [instance.name.encode() for instance in instances]
+    names = [instance.name.encode() for instance in chosen]
     names.append(instances.FIND_NOT_FINITE.encode())
     target = f"--gpu-architecture={'sm' if form == 'CUBIN' else 'compute'}_{chip}"
     arguments = [option.encode() for option in (target, "-std=c++17", "-ftz=true", *options)]
@@ -49,10 +49,10 @@ EVERYTHING = [chip for chip in KNOWN if chip in (75, instances.VECTOR_ATOMICS)]
 OTHERS = [chip for chip in KNOWN if chip == 80 or chip > instances.VECTOR_ATOMICS]
 
 
-def check_compiles(chip, instances):
-    code, names, _ = compile_for(chip, instances)
+def check_compiles(chip, chosen):
+    code, names, _ = compile_for(chip, chosen)
     # A template that is not instantiated compiles to nothing, and successfully.
-    assert len(set(names)) == len(instances) + 1
+    assert len(set(names)) == len(chosen) + 1
     for name in names:
         assert name in code
 

@@ -582,11 +582,10 @@ def test_the_code_runs_as_python_too():
 def test_compiled_code_is_kept_on_disk(tmp_path):
     script = textwrap.dedent("""
         import numpy as np, itembed_gpu as ig
-        from itembed_gpu.backends.cpu.task import make_kernel
         syn = ig.initialize_syn(10, 9, seed=0)
         task = ig.UnsupervisedTask(np.arange(10), [0, 5, 10], syn, syn.copy(), num_negative=2)
         ig.train(task, num_epoch=1, progress=False)
-        print(*make_kernel(9, 2, True, None, 0).stats.cache_hits.values())
+        print(*task._bound._kernel.stats.cache_hits.values())
     """)
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     hits = [
