@@ -130,7 +130,6 @@ def pack_files(
     Examples
     --------
     >>> packed = pack_files("sales/*.csv", "sales.itemsets", memory=1 << 30)
-
     """
     limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
     source, path = Path(source), Path(path)

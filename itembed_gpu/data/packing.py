@@ -121,7 +121,6 @@ def pack_itemsets(
     >>> labels, indices, offsets = pack_itemsets([["salt"], ["oil", "salt"], ["oil", "salt"]])
     >>> labels, indices.tolist(), offsets.tolist()
     (['salt', 'oil'], [0, 1, 0, 1, 0], [0, 1, 3, 5])
-
     """
     limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
 
@@ -175,7 +174,6 @@ def make_limits(
     ------
     InputError
         If one of them cannot be used.
-
     """
     if duplicates not in _DUPLICATES:
         raise InputError(
@@ -234,7 +232,6 @@ def pack_codes(
     -------
     packed: PackedItemsets
         Packed itemsets.
-
     """
     dropped = _count_read(dropped, codes, lengths)
     weights, duplicates = drop_duplicates(codes, lengths, len(labels), limits, weights)
@@ -267,7 +264,6 @@ def pack_columns(
         As for `pack_codes`.
     num_column: int
         A bound above the columns.
-
     """
     if limits.duplicates != "keep":
         numbers, firsts = renumber(columns, num_column)
@@ -332,7 +328,6 @@ class Cutter:
     ----------
     dropped: Dropped
         What was left out so far, for the lengths of itemsets.
-
     """
 
     def __init__(self, rank: Int32Array, limits: Limits) -> None:
@@ -394,7 +389,6 @@ class Catalog(NamedTuple):
         Index of each code, -1 if it does not stay.
     dropped: Dropped
         The rare labels.
-
     """
 
     labels: list[Any]
@@ -414,7 +408,6 @@ def choose_labels(labels: Sequence[Any], counts: Int64Array, limits: Limits) -> 
         Occurrences of each.
     limits: Limits
         The options of `pack_itemsets`.
-
     """
     known: Int64Array = np.empty(0, np.int64)
     new = np.ones(len(counts), np.bool_)
@@ -510,7 +503,6 @@ def prune_itemsets(
     >>> indices, offsets = prune_itemsets([4, 0, 1, 2], [0, 1, 4], min_length=2)
     >>> indices.tolist(), offsets.tolist()
     ([0, 1, 2], [0, 3])
-
     """
     items = checks.int32("indices", indices)
     starts = checks.offsets("offsets", offsets, len(items))

@@ -59,7 +59,6 @@ class ReadItemsets(PackedItemsets):
     rows_without_itemset: int
         Rows of a table that were left out, as they do not say which itemset
         they belong to. They are no part of ``dropped``.
-
     """
 
     source: str
@@ -156,7 +155,6 @@ def read_itemsets(
     >>> packed = read_itemsets("sales.csv", itemset="invoice", item="code")
     >>> packed.source
     "sales.csv (itemset column 'invoice', item column 'code')"
-
     """
     # Checked before a read that may be long.
     limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)

@@ -53,7 +53,6 @@ def softmax(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
     --------
     >>> softmax([1000.0, 1000.0, -np.inf])
     array([0.5, 0.5, 0. ])
-
     """
     array = _real(x)
     wide = _widen(array)
@@ -91,7 +90,6 @@ def norm(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
     --------
     >>> norm([[3, 4], [0, 0]])
     array([5., 0.])
-
     """
     array = _real(x)
     scaled, scale = _rescale(array)
@@ -129,7 +127,6 @@ def normalize(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
     >>> normalize([[3, 4], [0, 0]])
     array([[0.6, 0.8],
            [0. , 0. ]])
-
     """
     array = _real(x)
     scaled, _ = _rescale(array)
