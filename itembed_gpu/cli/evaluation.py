@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +84,7 @@ def hold_out(
         now = type(model)(**model.get_params())
         task = state.task
         now.embeddings_ = Embeddings(part.labels, task.syn0, context=task.syn1, counts=part.counts)
-        evaluation = measure(now, asked.split, [10])
+        evaluation = now._measure(asked.split, [10])
         return {name: evaluation[name] for name in BY_EPOCH}
 
     # Beside the progress bar, which has the standard error as well.
@@ -107,28 +107,6 @@ def _hide_one(known: KnownItemsets, num_row: int, seed: int) -> Split:
     items = np.concatenate([np.arange(num_row, dtype=np.int32), known.rows])
     offsets = np.concatenate([[0], num_row + known.offsets])
     return leave_one_out(items, offsets, share=len(known) / (len(known) + 1), seed=seed)
-
-
-def measure(model: Item2Vec, split: Split, cutoffs: Sequence[int]) -> Evaluation:
-    """Rank all items for each query as `Item2Vec.recommend` does; relevant ones lose ties."""
-    from ..metrics import evaluate_rankings
-    from ..models.known import KnownItemsets, Unknown
-    from ..ranking.priors import log_shares, rank
-
-    history = KnownItemsets(*split.history, None, Unknown(0, 0, 0, 0))
-    vectors, table, bias = model._scored(history, model.history_exponent_)
-    rows, _ = rank(
-        vectors,
-        table,
-        max(cutoffs),
-        history.used,
-        log_shares(model.counts_),
-        bias=bias,
-        exclude=split.history,
-        losers=split.truth,
-        num_threads=model.workers,
-    )
-    return evaluate_rankings(rows, split.truth, cutoffs, model.counts_, len(model.labels_))
 
 
 def held_out_report(model: Item2Vec, asked: Asked, evaluation: Evaluation) -> dict[str, Any]:

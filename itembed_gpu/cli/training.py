@@ -18,7 +18,7 @@ import click
 from .. import __version__
 from ..errors import DataError, InputError, MissingExtraError
 from ..objective.options import Options
-from .evaluation import check_device, held_out_report, hold_out, measure, neighbours, usage_errors
+from .evaluation import check_device, held_out_report, hold_out, neighbours, usage_errors
 from .options import CUTOFFS, SHARE, parameters, settings_of, task_options
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     table = None
     if held is not None:
         with _timed(seconds, "evaluating"):
-            evaluation = measure(model, held.split, CUTOFFS)
+            evaluation = model._measure(held.split, CUTOFFS)
         report["evaluation"] = held_out_report(model, held, evaluation)
         table = str(evaluation)
     if run.plot is not None:

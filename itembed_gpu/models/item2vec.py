@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -12,7 +12,7 @@ from .. import checks
 from ..checks import Float32Array, Int64Array
 from ..data.itemsets import PackedItemsets
 from ..errors import InputError
-from ..metrics import evaluate, leave_last_out
+from ..metrics import Evaluation, Split, evaluate_rankings, leave_last_out
 from ..objective.options import ESTIMATOR, Options, takes_options
 from ..ranking.priors import log_shares, rank
 from ..ranking.top_n import pool_rows, top_n
@@ -25,6 +25,7 @@ from .keywords import Item2VecParameters
 from .known import (
     KnownItemsets,
     ObjectArray,
+    Unknown,
     as_packed,
     find_rows,
     labels_at,
@@ -498,17 +499,14 @@ class Item2Vec(Item2VecParameters):
         many, baskets = self._one_or_many(baskets)
         known = self._known("baskets", baskets)
         exponent = self.history_exponent_ if history_exponent is None else history_exponent
-        vectors, table, bias = self._scored(known, exponent, popularity, similarity)
-        rows, scores = rank(
-            vectors,
-            table,
+        rows, scores = self._rank(
+            known,
             n,
-            known.used,
-            log_shares(self.counts_),
-            bias=bias,
+            exponent,
+            popularity,
+            similarity,
             exclude=(known.rows, known.offsets) if filter_already_liked_items else None,
             candidates=self._candidates(items, filter_items),
-            num_threads=self.workers,
         )
         return self._answer(rows, scores, many)
 
@@ -548,34 +546,38 @@ class Item2Vec(Item2VecParameters):
             raise InputError(
                 f"itemsets: none of {len(known)} has two different known items; pass others"
             )
-        history = KnownItemsets(*split.history, None, known.unknown)
-        vectors, table, bias = self._scored(history, self.history_exponent_)
-        evaluation = evaluate(
-            vectors,
-            table,
-            split,
-            k,
-            bias=bias,
-            counts=self.counts_,
-            num_threads=self.workers,
-        )
-        return evaluation[f"ndcg@{k}"]
+        return self._measure(split, [checks.integer("k", k, 1)])[f"ndcg@{k}"]
 
-    def _scored(
+    def _measure(self, split: Split, cutoffs: Sequence[int]) -> Evaluation:
+        """Rank all items for each query as `recommend` does; relevant ones lose ties."""
+        rows, _ = self._rank(
+            KnownItemsets(*split.history, None, Unknown(0, 0, 0, 0)),
+            max(cutoffs),
+            self.history_exponent_,
+            exclude=split.history,
+            losers=split.truth,
+        )
+        return evaluate_rankings(rows, split.truth, cutoffs, self.counts_, len(self.labels_))
+
+    def _rank(
         self,
         known: KnownItemsets,
+        n: int,
         history_exponent: float,
         popularity: float | None = None,
         similarity: str | None = None,
-    ) -> tuple[Any, Any, npt.NDArray[Any] | None]:
-        """Return vectors, a table and a bias, which together make the scores."""
+        **options: Any,
+    ) -> tuple[Int64Array, Float32Array]:
+        """Return the best rows for each history, by `rank`, and their scores."""
         popularity = self._value("popularity", popularity)
         similarity = self._value("similarity", similarity)
         vectors, table = self._vectors(known, history_exponent), self.syn1_
         if similarity == "cosine":
             vectors, table = unit_rows(checks.on_host(vectors)), unit_rows(table)
-        bias = popularity * np.log(np.maximum(self.counts_, 1))
-        return vectors, self._place(table), bias if popularity else None
+        bias = popularity * np.log(np.maximum(self.counts_, 1)) if popularity else None
+        prior = log_shares(self.counts_)
+        options |= {"bias": bias, "num_threads": self.workers}
+        return rank(vectors, self._place(table), n, known.used, prior, **options)
 
     def _one_or_many(self, baskets: Any) -> tuple[bool, Any]:
         """Tell one basket from many, and return a list of baskets in either case."""

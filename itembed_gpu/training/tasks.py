@@ -270,19 +270,8 @@ class _PackedTask(_FusedTask):
         tables, and belong to what is to be kept to go on from.
     """
 
-    _fixed = frozenset(
-        (
-            "num_negative",
-            "negative_sharing",
-            "batch_size",
-            "chunk_size",
-            "seed",
-            "device",
-            "num_pair",
-            "options",
-            "accumulators",
-        )
-    )
+    # Names of what cannot be changed once a task is made.
+    _fixed: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -318,6 +307,8 @@ class _PackedTask(_FusedTask):
             )
         self._num_done = 0
         self._num_unchecked = 0
+        public = {name for name in vars(self) if not name.startswith("_")}
+        self._fixed = frozenset(public - {"learning_rate_scale"})
 
     # --- on its device, once something is trained
 
@@ -365,7 +356,7 @@ class _PackedTask(_FusedTask):
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Silence would be worse: training would go on with the old value.
-        if name in self._fixed and name in self.__dict__:
+        if name in self._fixed:
             raise AttributeError(f"{name} is fixed when a task is made; make a new one")
         super().__setattr__(name, value)
 
@@ -595,8 +586,6 @@ class UnsupervisedTask(_PackedTask):
     >>> history = train(UnsupervisedTask(indices, offsets, syn0, syn1), num_epoch=100)
     """
 
-    _fixed = _PackedTask._fixed | {"items", "offsets", "syn0", "syn1"}
-
     def __init__(
         self,
         items: npt.ArrayLike,
@@ -614,6 +603,11 @@ class UnsupervisedTask(_PackedTask):
             raise InputError(
                 f"syn0 has shape {syn0.shape} and syn1 {syn1.shape}; pass tables of the same shape"
             )
+        self.items = items
+        self.offsets = offsets
+        self._weights = weights
+        self.syn0 = syn0
+        self.syn1 = syn1
         super().__init__(
             ItemsetSource(_side("", items, offsets, weights, len(syn0), 2)),
             Table("syn0", syn0),
@@ -621,11 +615,6 @@ class UnsupervisedTask(_PackedTask):
             make_options(self, TASK, options),
             accumulators,
         )
-        self.items = items
-        self.offsets = offsets
-        self._weights = weights
-        self.syn0 = syn0
-        self.syn1 = syn1
 
     @property
     def weights(self) -> npt.ArrayLike:
@@ -663,10 +652,6 @@ class SupervisedTask(_PackedTask):
         The device cannot be had.
     """
 
-    _fixed = _PackedTask._fixed | {
-        f"{side}_{name}" for side in ("left", "right") for name in ("items", "offsets", "syn")
-    }
-
     def __init__(
         self,
         left_items: npt.ArrayLike,
@@ -692,13 +677,6 @@ class SupervisedTask(_PackedTask):
                 f"{len(right.offsets) - 1}; pass as many on both sides"
             )
         settings = make_options(self, TASK, options)
-        super().__init__(
-            ItemsetSource(left, right, pooled=settings.pooling == "mean"),
-            Table("left_syn", left_syn),
-            Table("right_syn", right_syn),
-            settings,
-            accumulators,
-        )
         self.left_items = left_items
         self.left_offsets = left_offsets
         self._left_weights = left_weights
@@ -707,6 +685,13 @@ class SupervisedTask(_PackedTask):
         self._right_weights = right_weights
         self.left_syn = left_syn
         self.right_syn = right_syn
+        super().__init__(
+            ItemsetSource(left, right, pooled=settings.pooling == "mean"),
+            Table("left_syn", left_syn),
+            Table("right_syn", right_syn),
+            settings,
+            accumulators,
+        )
 
     @property
     def left_weights(self) -> npt.ArrayLike:
@@ -753,8 +738,6 @@ class ListedTask(_PackedTask):
     History(...)
     """
 
-    _fixed = _PackedTask._fixed | {"left", "right", "left_syn", "right_syn", "values"}
-
     def __init__(
         self,
         left: npt.ArrayLike,
@@ -779,6 +762,11 @@ class ListedTask(_PackedTask):
         factors = np.empty(0, dtype=np.float32)
         if values is not None:
             factors = checks.weights("values", values, len(left_rows))
+        self.left = left
+        self.right = right
+        self.left_syn = left_syn
+        self.right_syn = right_syn
+        self.values = values
         super().__init__(
             ListedSource(left_rows, right_rows, factors),
             Table("left_syn", left_syn),
@@ -786,11 +774,6 @@ class ListedTask(_PackedTask):
             make_options(self, LISTED_TASK, options),
             accumulators,
         )
-        self.left = left
-        self.right = right
-        self.left_syn = left_syn
-        self.right_syn = right_syn
-        self.values = values
 
 
 def itemset_task(
