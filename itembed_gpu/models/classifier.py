@@ -29,6 +29,7 @@ from .known import (
     as_packed,
     find_rows,
     labels_at,
+    no_embeddings,
     only_known,
     with_new_labels,
 )
@@ -149,8 +150,10 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         seed = self._first_seed(checkpoint, resume)
         # Masked before they are numbered: what is only in examples left out gets no row.
         left, right = _both(as_packed("features", features, weights), as_packed("labels", labels))
-        left, right = _both(self._number("features", left, None, dim), right)
-        right = self._number("labels", right, None, dim)
+        none = no_embeddings(dim)
+        left = with_new_labels(left, none, self._value("min_count"), min_length=0)[2]
+        left, right = _both(left, right)
+        right = with_new_labels(right, none, 1, min_length=0)[2]
         shares = self._weights(left)
         tables = (
             initialize_syn(left.num_label, dim, seed=seed, device="cpu"),
@@ -183,19 +186,6 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         self.dropped_features_, self.dropped_labels_ = left.dropped, right.dropped
         self.seed_ = seed
         return self
-
-    def _number(
-        self, name: str, itemsets: Any, weights: Weights | None, dim: int
-    ) -> PackedItemsets:
-        """Pack one side: labels, and rows of a table that begins with nothing."""
-        none = np.zeros((0, dim), dtype=np.float32)
-        _, _, packed = with_new_labels(
-            as_packed(name, itemsets, weights),
-            Embeddings([], none, counts=np.zeros(0, dtype=np.int64)),
-            self._value("min_count") if name == "features" else 1,
-            min_length=0,
-        )
-        return packed
 
     def _weights(self, packed: PackedItemsets) -> Float32Array:
         """Return the weight of each feature."""

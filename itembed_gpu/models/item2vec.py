@@ -29,6 +29,7 @@ from .known import (
     as_packed,
     find_rows,
     labels_at,
+    no_embeddings,
     only_known,
     with_new_labels,
 )
@@ -237,9 +238,7 @@ class Item2Vec(Item2VecParameters):
         return self._learn(start, itemsets, weights, self._value("epochs", epochs))
 
     def _nothing(self, seed: int) -> _Start:
-        table = np.zeros((0, self._value("vector_size")), dtype=np.float32)
-        embeddings = Embeddings([], table, context=table, counts=np.zeros(0, dtype=np.int64))
-        return _Start(embeddings, None, seed, 0)
+        return _Start(no_embeddings(self._value("vector_size")), None, seed, 0)
 
     def _so_far(self) -> _Start:
         dim = self.embeddings_.dimension
