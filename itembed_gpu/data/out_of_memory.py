@@ -546,30 +546,31 @@ def _write(
     write_files(path, catalog.labels, files, dataclasses.asdict(dropped))
 
 
-def _write_header(file: Any, size: int, dtype: np.dtype[Any]) -> None:
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
-    )
+def _write_npy(path: Path, size: int, dtype: np.dtype[Any], parts: Iterable[Any]) -> None:
+    """Write a file of NumPy's, part by part."""
+    header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(part.data)
 
 
 def _save_column(column: Column, path: Path) -> None:
     """Copy a column to a file of NumPy's, and remove it."""
-    with path.open("wb") as file:
-        _write_header(file, column.size, column.dtype)
-        for start in range(0, column.size, _MOST_BATCH):
-            file.write(column.read(start, min(start + _MOST_BATCH, column.size)).data)
+    _write_npy(path, column.size, column.dtype, column.parts(_MOST_BATCH))
     column.close()
 
 
 def _save_offsets(sizes: Column, num_item: int, path: Path) -> None:
     """Write where itemsets of these sizes begin, and the last one ends."""
     dtype = offsets_dtype(num_item)
-    total = 0
-    with path.open("wb") as file:
-        _write_header(file, sizes.size + 1, dtype)
-        file.write(np.zeros(1, dtype).data)
-        for start in range(0, sizes.size, _MOST_BATCH):
-            ends = total + np.cumsum(sizes.read(start, min(start + _MOST_BATCH, sizes.size)))
-            file.write(ends.astype(dtype).data)
-            total = int(ends[-1])
+
+    def parts() -> Iterator[Any]:
+        ends = np.zeros(1, dtype)
+        yield ends
+        for some in sizes.parts(_MOST_BATCH):
+            ends = (ends[-1] + np.cumsum(some)).astype(dtype)
+            yield ends
+
+    _write_npy(path, sizes.size + 1, dtype, parts())
     sizes.close()

@@ -159,42 +159,33 @@ class Limits(NamedTuple):
 _NO_LIMITS, _NOTHING = Limits(), Dropped()
 
 
-def make_limits(
-    min_count: int,
-    min_length: int,
-    max_items: int | None,
-    max_length: int | None,
-    duplicates: str,
-    labels: Iterable[Hashable] | None,
-    seed: int,
-) -> Limits:
-    """Check the options of `pack_itemsets`.
+def make_limits(*given: Any) -> Limits:
+    """Check the options of `pack_itemsets`, in the order that `Limits` has them.
 
     Raises
     ------
     InputError
         If one of them cannot be used.
     """
-    if duplicates not in _DUPLICATES:
+    limits = Limits(*given)
+    if limits.duplicates not in _DUPLICATES:
         raise InputError(
-            f"duplicates is {duplicates!r}; pass one of {', '.join(map(repr, _DUPLICATES))}"
+            f"duplicates is {limits.duplicates!r}; pass one of {', '.join(map(repr, _DUPLICATES))}"
         )
-    known = () if labels is None else tuple(_iterate(labels, "labels"))
+    known = () if limits.labels is None else tuple(_iterate(limits.labels, "labels"))
     if len(set(known)) < len(known):
         raise InputError("labels holds a label twice; pass each once")
-    limits = Limits(
-        checks.integer("min_count", min_count),
-        checks.integer("min_length", min_length),
-        None if max_items is None else checks.integer("max_items", max_items, 1),
-        None if max_length is None else checks.integer("max_length", max_length, 1),
-        duplicates,
-        known,
-        checks.integer("seed", seed),
-    )
+    checked: dict[str, Any] = {"labels": known}
+    least = {"min_count": 0, "min_length": 0, "max_items": 1, "max_length": 1, "seed": 0}
+    for name, minimum in least.items():
+        value = getattr(limits, name)
+        if value is not None or not name.startswith("max"):
+            checked[name] = checks.integer(name, value, minimum)
+    limits = limits._replace(**checked)
     if limits.max_length is not None and limits.max_length < limits.min_length:
         raise InputError(
-            f"max_length is {max_length} and min_length {min_length}; pass a max_length of at "
-            "least min_length"
+            f"max_length is {limits.max_length} and min_length {limits.min_length}; pass a "
+            "max_length of at least min_length"
         )
     return limits
 
