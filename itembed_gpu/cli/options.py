@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from ..data.formats import FORMATS
 from ..models.options import EVALUATION, Item2VecOptions, ModelOptions
 from ..objective.options import (
     COMMAND_LINE,
@@ -28,8 +29,6 @@ from ..objective.options import (
 
 Command = Callable[..., Any]
 
-# The names of another module, which need not be imported for --help.
-FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
 PROTOCOLS = ("leave-one-out", "leave-last-out", "given")
 
 HIDING_SEED = 0

@@ -6,8 +6,6 @@ from itertools import pairwise
 
 from .readers import ReadItemsets, read_itemsets
 
-__all__ = ["EXAMPLE_ITEMS", "load_example", "read_example"]
-
 EXAMPLE_ITEMS = (
     "REGENCY CAKESTAND 3 TIER",
     "ALARM CLOCK BAKELIKE RED",

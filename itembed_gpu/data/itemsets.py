@@ -22,8 +22,6 @@ from ..checks import Float32Array, Int32Array, Int64Array, OffsetsArray
 from ..errors import DataError, InputError
 from ..sets import BoolArray
 
-__all__ = ["Dropped", "PackedItemsets"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dropped:

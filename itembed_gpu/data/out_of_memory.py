@@ -62,8 +62,6 @@ from .spill_files import Column, Groups, Runs, WorkFolder, reorder
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["pack_files"]
-
 # Bytes of memory for each byte of a file, roughly, where all of it is read at once.
 _GROWTH = {"text": 2, "csv": 3, "tsv": 3, "parquet": 16, "ndjson": 2, "arrow": 4}
 _COMPRESSED_GROWTH = 8

@@ -31,8 +31,6 @@ from .itemsets import (
 )
 from .loops import count_first, cut_itemsets, merge_duplicates, relabel, renumber
 
-__all__ = ["pack_itemsets", "prune_itemsets"]
-
 _DUPLICATES = ("keep", "drop", "sum")
 
 # Their length is what they yield, and they yield it again: no copy is needed.

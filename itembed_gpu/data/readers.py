@@ -33,15 +33,13 @@ from .files import (
     select,
     text_itemsets,
 )
-from .formats import FORMATS, SEPARATORS, Columns, Roles, choose_columns, refuse_columns
+from .formats import SEPARATORS, Columns, Roles, choose_columns, refuse_columns
 from .itemsets import PackedItemsets
 from .matrices import pack_matrix
 from .packing import Limits, make_limits, pack_codes, pack_itemsets
 
 if TYPE_CHECKING:
     import polars
-
-__all__ = ["FORMATS", "ReadItemsets", "read_itemsets"]
 
 
 # As `weight`: what a sparse matrix holds.
@@ -370,8 +368,11 @@ def _pack_frame(
 
     Items of bytes are UUIDs if `identifiers` says so.
     """
-    if columns.lists:
-        return _pack_lists(name, frame, columns, limits)
+    if columns.lists:  # each row is an itemset
+        values, row_lengths, weights = explode_lists(name, frame, columns)
+        labels, items = number(values)
+        packed = pack_codes(labels, items, row_lengths, limits, weights)
+        return make_result(packed, f"{name} ({columns})")
     if not identifiers:
         check_items(name, columns, frame["item"].dtype)
     with ThreadPoolExecutor(1) as pool:  # beside the itemsets
@@ -387,16 +388,6 @@ def _pack_frame(
         weights = read_weights(name, column, columns.weight, rows, items >= 0, locate)
     packed = pack_codes(labels, items, lengths, limits, weights)
     return make_result(packed, f"{name} ({columns})", lost)
-
-
-def _pack_lists(
-    name: str, frame: polars.DataFrame, columns: Columns, limits: Limits
-) -> ReadItemsets:
-    """Pack a table of which each row is an itemset."""
-    items, lengths, weights = explode_lists(name, frame, columns)
-    labels, numbers = number(items)
-    packed = pack_codes(labels, numbers, lengths, limits, weights)
-    return make_result(packed, f"{name} ({columns})")
 
 
 def explode_lists(

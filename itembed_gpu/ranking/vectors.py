@@ -15,8 +15,6 @@ import numpy.typing as npt
 from ..checks import Float32Array, on_host
 from ..errors import InputError
 
-__all__ = ["norm", "normalize", "softmax", "unit_rows"]
-
 # Values of a table, or scores, that are worked on at a time.
 CHUNK = 1 << 22
 

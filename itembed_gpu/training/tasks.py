@@ -167,9 +167,12 @@ class Task:
     def _discard(self) -> None:
         """Forget what the caller's tables do not hold yet."""
 
-    def _leaves(self) -> list[Leaf] | None:
-        """List the tasks over packed itemsets that this one is made of; None if that is not all."""
-        return None
+    def _leaves(self) -> list[Leaf]:
+        """List the tasks over packed itemsets that this one is made of, if that is all."""
+        raise InputError(
+            "checkpoint: the task has a part of your own, whose place in its stream is not known; "
+            "train tasks of this package, or leave checkpoint out"
+        )
 
 
 class _ForeignTask(Task):
@@ -443,7 +446,7 @@ class _PackedTask(_FusedTask):
     def _discard(self) -> None:
         self._bound.discard()
 
-    def _leaves(self) -> list[Leaf] | None:
+    def _leaves(self) -> list[Leaf]:
         settings = {
             "kind": type(self).__name__,
             "num_pair": self.num_pair,
@@ -951,11 +954,5 @@ class CompoundTask(_FusedTask):
         for task in self._tasks:
             task._discard()
 
-    def _leaves(self) -> list[Leaf] | None:
-        leaves: list[Leaf] = []
-        for task in self._tasks:
-            parts = task._leaves()
-            if parts is None:
-                return None
-            leaves += parts
-        return leaves
+    def _leaves(self) -> list[Leaf]:
+        return [leaf for task in self._tasks for leaf in task._leaves()]
