@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .. import checks
 from ..checks import Float32Array, Int64Array
 from ..data.itemsets import PackedItemsets
+from ..disk.files import Tensors
 from ..errors import InputError
 from ..metrics import precision
 from ..objective.arrays import noise_weights
@@ -379,9 +380,9 @@ class SupervisedClassifier(SupervisedClassifierParameters):
 
     # --------------------------------------------------------------- to a disk
 
-    def _state(self) -> tuple[list[Any], dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    def _state(self) -> tuple[list[Any], Tensors, dict[str, Any]]:
         sides = {"": self.feature_embeddings_, "label_": self.label_embeddings_}
-        tensors: dict[str, npt.NDArray[Any]] = {"feature_weights": self.feature_weights_}
+        tensors: Tensors = {"feature_weights": self.feature_weights_}
         for prefix, side in sides.items():
             tensors[f"{prefix}vectors"] = side.vectors
             tensors[f"{prefix}counts"] = cast(Int64Array, side.counts)
@@ -389,9 +390,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         labels = self.feature_embeddings_.labels + self.labels_
         return labels, tensors, {"seed": self.seed_, "num_feature": len(self.feature_weights_)}
 
-    def _restore(
-        self, labels: list[Any], tensors: dict[str, npt.NDArray[Any]], state: dict[str, Any]
-    ) -> None:
+    def _restore(self, labels: list[Any], tensors: Tensors, state: dict[str, Any]) -> None:
         num_feature = int(state["num_feature"])
         self.feature_embeddings_ = Embeddings(
             labels[:num_feature], tensors["vectors"], counts=tensors["counts"]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .. import checks
 from ..checks import Float32Array, Int64Array
 from ..data.itemsets import PackedItemsets
+from ..disk.files import Tensors
 from ..errors import InputError
 from ..metrics import Evaluation, Split, evaluate_rankings, leave_last_out
 from ..objective.options import ESTIMATOR, Options, takes_options
@@ -629,8 +630,8 @@ class Item2Vec(Item2VecParameters):
 
     # --------------------------------------------------------------- to a disk
 
-    def _state(self) -> tuple[list[Any], dict[str, npt.NDArray[Any]], dict[str, Any]]:
-        tensors: dict[str, npt.NDArray[Any]] = {
+    def _state(self) -> tuple[list[Any], Tensors, dict[str, Any]]:
+        tensors: Tensors = {
             # Named as `Embeddings` names them, which reads this folder as well.
             "vectors": self.syn0_,
             "context": self.syn1_,
@@ -640,9 +641,7 @@ class Item2Vec(Item2VecParameters):
             tensors["accumulators0"], tensors["accumulators1"] = self.accumulators_
         return self.labels_, tensors, {"seed": self.seed_, "num_fit": self.num_fit_}
 
-    def _restore(
-        self, labels: list[Any], tensors: dict[str, npt.NDArray[Any]], state: dict[str, Any]
-    ) -> None:
+    def _restore(self, labels: list[Any], tensors: Tensors, state: dict[str, Any]) -> None:
         self.embeddings_ = Embeddings(
             labels, tensors["vectors"], context=tensors["context"], counts=tensors["counts"]
         )

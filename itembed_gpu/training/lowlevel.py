@@ -97,7 +97,7 @@ def _tables(values: Values) -> dict[str, Any]:
 
 def _check_common(values: Values) -> None:
     """Check what all have: two tables, a buffer, and numbers."""
-    dim, tmp_syn = _check_tables(values), values["tmp_syn"]
+    dim, tmp_syn = checks.tables(**_tables(values)), values["tmp_syn"]
     if (
         not isinstance(tmp_syn, np.ndarray)
         or tmp_syn.dtype != np.float32
@@ -107,14 +107,6 @@ def _check_common(values: Values) -> None:
     if not tmp_syn.flags.writeable:
         raise InputError("tmp_syn is read-only; pass a buffer to write to")
     _check_numbers(values)
-
-
-def _check_tables(values: Values) -> int:
-    tables = _tables(values)
-    for name, table in tables.items():
-        checks.table(name, table)
-    (left_name, left), (right_name, right) = tables.items()
-    return checks.same_dimension(left_name, left, right_name, right)
 
 
 def _check_numbers(values: Values) -> None:
@@ -225,9 +217,9 @@ def _touched(
 
 def _train_on_device(values: Values, sides: tuple[str, ...]) -> None:
     """Train a batch where its CuPy tables lie."""
-    _check_tables(values)
-    _check_numbers(values)
     tables, seed = _tables(values), values["seed"]
+    checks.tables(**tables)
+    _check_numbers(values)
     backend = select_backend(None, tables=tables)
     gathered = [
         (np.ascontiguousarray(items, dtype=np.int32), bounds, weights)

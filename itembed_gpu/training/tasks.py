@@ -469,10 +469,8 @@ class _PackedTask(_FusedTask):
         packed = self._source.arrays
         if self.options.noise_weights is not None:
             packed.append(np.asarray(self.options.noise_weights))
-        return [Leaf(arrays, packed, settings, self._num_done, self._go_to)]
-
-    def _go_to(self, num_done: int) -> None:
-        self._num_done = num_done
+        go_to = functools.partial(setattr, self, "_num_done")
+        return [Leaf(arrays, packed, settings, self._num_done, go_to)]
 
     def synchronize(self) -> None:
         """Make the caller's tables hold what has been trained.
@@ -669,9 +667,7 @@ class SupervisedTask(_PackedTask):
         accumulators: Accumulators | None = None,
         **options: Unpack[TaskKeywords],
     ) -> None:
-        checks.table("left_syn", left_syn)
-        checks.table("right_syn", right_syn)
-        checks.same_dimension("left_syn", left_syn, "right_syn", right_syn)
+        checks.tables(left_syn=left_syn, right_syn=right_syn)
         left = _side("left_", left_items, left_offsets, left_weights, len(left_syn), 1)
         right = _side("right_", right_items, right_offsets, right_weights, len(right_syn), 1)
         if len(left.offsets) != len(right.offsets):
@@ -752,9 +748,7 @@ class ListedTask(_PackedTask):
         accumulators: Accumulators | None = None,
         **options: Unpack[ListedKeywords],
     ) -> None:
-        checks.table("left_syn", left_syn)
-        checks.table("right_syn", right_syn)
-        checks.same_dimension("left_syn", left_syn, "right_syn", right_syn)
+        checks.tables(left_syn=left_syn, right_syn=right_syn)
         left_rows = checks.items("left", left, len(left_syn))
         right_rows = checks.items("right", right, len(right_syn))
         if len(left_rows) != len(right_rows):
