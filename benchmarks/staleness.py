@@ -257,10 +257,7 @@ UNLIMITED = Device(Geometry(16_384, None, None))
 
 
 def planned(
-    catalog: Catalog,
-    max_tile: int,
-    sharing: int = 1,
-    learning_rate: float = LEARNING_RATE,
+    catalog: Catalog, max_tile: int, sharing: int = 1, learning_rate: float = LEARNING_RATE
 ) -> Device:
     """The geometry under test: every item picks one other, so both sides have the same shares."""
     shares = catalog.shares()
@@ -362,9 +359,7 @@ class Outcome:
 
 
 def compare(
-    catalog: Catalog,
-    devices: dict[str, tuple[Device, float]],
-    learning_rate: float = LEARNING_RATE,
+    catalog: Catalog, devices: dict[str, tuple[Device, float]], learning_rate: float = LEARNING_RATE
 ) -> Iterator[Outcome]:
     """Outcome of each device, named, against the loss that goes with it."""
     for name, (device, sequential) in devices.items():

@@ -527,9 +527,7 @@ class _Reader:
     """Reads itemsets once, noting their lengths and weights as they go by."""
 
     def __init__(
-        self,
-        itemsets: Iterable[Iterable[Any]],
-        weights: Iterable[Iterable[float]] | None,
+        self, itemsets: Iterable[Iterable[Any]], weights: Iterable[Iterable[float]] | None
     ) -> None:
         self.lengths = array("q")
         self.text: str | None = None

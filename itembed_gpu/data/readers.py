@@ -301,12 +301,7 @@ def _read_text(
 
 
 def _read_files(
-    source: Any,
-    paths: list[Path],
-    format: str,
-    separator: str | None,
-    roles: Roles,
-    limits: Limits,
+    source: Any, paths: list[Path], format: str, separator: str | None, roles: Roles, limits: Limits
 ) -> ReadItemsets:
     frame, columns, locate = collect_files(source, paths, format, separator, roles)
     if format in SEPARATORS:

@@ -338,13 +338,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         )
         table, bias = self._place(self.label_embeddings_.vectors), self._bias()
         rows, scores = rank(
-            queries,
-            table,
-            n,
-            told,
-            log_shares(self._counts()),
-            bias=bias,
-            num_threads=self.workers,
+            queries, table, n, told, log_shares(self._counts()), bias=bias, num_threads=self.workers
         )
         if probabilities:
             # The priors of examples that nothing is told of are normalised already.

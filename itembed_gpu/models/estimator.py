@@ -214,8 +214,7 @@ class Estimator:
             if name not in self._schema or not about(self._schema[name]).machine
         }
         own = _json_copy(
-            {"estimator": type(self).__name__, "params": params, **state},
-            "parameters of the model",
+            {"estimator": type(self).__name__, "params": params, **state}, "parameters of the model"
         )
         write_folder(Path(folder), labels, tensors, _merged(metadata, own))
 

@@ -251,20 +251,12 @@ class Item2Vec(Item2VecParameters):
         return _Start(self.embeddings_, self.accumulators_, self.seed_, self.num_fit_)
 
     def _learn(
-        self,
-        start: _Start,
-        itemsets: Any,
-        weights: Weights | None,
-        epochs: int,
-        **checkpoints: Any,
+        self, start: _Start, itemsets: Any, weights: Weights | None, epochs: int, **checkpoints: Any
     ) -> Self:
         """Train copies of tables, with rows for new labels, and keep them if all went well."""
         old = start.embeddings
         labels, counts, packed = with_new_labels(
-            as_packed("itemsets", itemsets, weights),
-            old,
-            self._value("min_count"),
-            min_length=2,
+            as_packed("itemsets", itemsets, weights), old, self._value("min_count"), min_length=2
         )
         if not packed.num_itemset:
             raise InputError(

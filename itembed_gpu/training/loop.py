@@ -241,11 +241,7 @@ def train(
     if len(inner) < 1:
         raise InputError("task has no batch; pass one with a length of at least 1")
 
-    plan = {
-        "num_epoch": num_epoch,
-        "initial_learning_rate": initial,
-        "final_learning_rate": final,
-    }
+    plan = {"num_epoch": num_epoch, "initial_learning_rate": initial, "final_learning_rate": final}
     saver = None
     if checkpoint is not None:
         saver = Checkpoints(checkpoint, inner, checkpoint_every, plan, callbacks)

@@ -316,15 +316,7 @@ def expit(x):
 
 @_compiled(_check_step)
 def do_step(
-    left,
-    right,
-    syn_left,
-    syn_right,
-    tmp_syn,
-    num_negative,
-    learning_rate,
-    seed=None,
-    counter=None,
+    left, right, syn_left, syn_right, tmp_syn, num_negative, learning_rate, seed=None, counter=None
 ):
     """Train one pair and its negatives (see `steps` for the formula).
 
