@@ -38,7 +38,7 @@ import numpy as np
 
 import itembed_gpu
 from benchmarks import oracle
-from benchmarks.common.catalogs import zipf_items
+from benchmarks.common.catalogs import uniform_tables, zipf_items
 from benchmarks.common.machine import machine
 from benchmarks.common.plots import BLUE, GREEN, ORANGE, picture
 from benchmarks.common.report import Target, make_parser, page, say, table, write_whole
@@ -607,13 +607,6 @@ class Bench:
 
     # --- the host
 
-    def reference_tables(self) -> list[np.ndarray]:
-        cell = self.scale.default
-        return [
-            itembed_gpu.initialize_syn(cell.num_label, cell.dim, seed=seed, device="cpu")
-            for seed in (1, 2)
-        ]
-
     def measure_itembed(self, tables: list[np.ndarray]) -> Measured:
         """Time itembed on one core, on some of the default cell's items."""
         cell = self.scale.default
@@ -719,7 +712,7 @@ class Bench:
             self.row(what, SHARING_TARGET, self.measure_sharing, cell)
 
     def host_rows(self) -> None:
-        tables = self.reference_tables()
+        tables = uniform_tables(self.scale.default.num_label, self.scale.default.dim)
         what = f"speed over itembed on one core of the host: {self.scale.default}"
         self.row(what, ITEMBED_TARGET, self.measure_itembed, tables)
         for name, num_threads in (("one thread", 1), ("all cores", None)):

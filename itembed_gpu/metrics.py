@@ -476,7 +476,7 @@ def leave_one_out(
             "pass a share between 0 and 1 that leaves some, and holds some out"
         )
     train = rows[: bounds[num_train]], bounds[: num_train + 1]
-    held = _slice((rows, bounds), num_train)
+    held = rows[bounds[num_train] :], bounds[num_train:] - bounds[num_train]
     known = _is_known(train[0], rows)[bounds[num_train] :]
     dropped = 0
     if drop_unknown:
@@ -648,12 +648,6 @@ def _itemsets(name: str, value: Any) -> Packed:
     """Check packed itemsets of any items, and let the first one begin at 0."""
     given, bounds = split_packed(name, value)
     return packed_rows(name, (given, bounds), len(bounds) - 1, _ANY_ROW)
-
-
-def _slice(packed: Packed, first: int) -> Packed:
-    """Return the itemsets from this one on."""
-    items, offsets = packed
-    return items[offsets[first] :], offsets[first:] - offsets[first]
 
 
 def _is_known(known: npt.NDArray[Any], items: npt.NDArray[Any]) -> BoolArray:

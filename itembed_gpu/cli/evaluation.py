@@ -160,11 +160,11 @@ def queries(
 
 def given_queries(model: Item2Vec, file: Path, truth: Path, reading: dict[str, Any]) -> Asked:
     """Ask with the itemsets of one file for the items of those of another."""
-    from ..data.readers import read_itemsets
+    from ..data.readers import read_itemset_ids, read_itemsets
     from ..metrics import given_split
 
     seen, sought = (read_itemsets(path, **reading, min_length=0) for path in (file, truth))
-    seen_ids, sought_ids = (_itemset_ids(path, reading) for path in (file, truth))
+    seen_ids, sought_ids = (read_itemset_ids(path, **reading) for path in (file, truth))
     unmatched = 0
     if seen_ids is None or sought_ids is None:
         if seen.num_itemset != sought.num_itemset:
@@ -183,14 +183,6 @@ def given_queries(model: Item2Vec, file: Path, truth: Path, reading: dict[str, A
     asked = Asked(split, unknown, account)
     _check_queries(asked, str(truth))
     return asked
-
-
-def _itemset_ids(file: Path, reading: dict[str, Any]) -> list[str] | None:
-    """Return what the itemsets of a table are called, in the order in which they are read."""
-    from ..data.readers import read_itemset_ids
-
-    ids = read_itemset_ids(file, **reading)
-    return None if ids is None else [str(value) for value in ids]
 
 
 def _in_order(packed: ReadItemsets, ids: list[str], wanted: list[str]) -> tuple[ReadItemsets, int]:

@@ -162,9 +162,14 @@ def read_itemsets(
     elif isinstance(source, str | os.PathLike):
         paths, format = find_files(source, format)
         if format == "text":
-            result = _read_text(source, paths, roles, separator, limits)
+            refuse_columns(roles)
+            itemsets = chain.from_iterable(text_itemsets(path, separator) for path in paths)
+            result = make_result(pack_itemsets(itemsets, **limits._asdict()), str(source))
         else:
-            result = _read_files(source, paths, format, separator, roles, limits)
+            frame, columns, locate = collect_files(source, paths, format, separator, roles)
+            if format in SEPARATORS:
+                frame = frame.with_columns(item=read_integers(frame["item"], limits))
+            result = _pack_frame(str(source), frame, columns, limits, locate=locate)
     else:
         for name, value in (("format", format), ("separator", separator)):
             if value is not None:
@@ -285,28 +290,7 @@ def _read_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
     return make_result(packed, f"a sparse matrix of {matrix.shape[0]:,} x {matrix.shape[1]:,}")
 
 
-# Text
-
-
-def _read_text(
-    source: Any, paths: list[Path], roles: Roles, separator: str | None, limits: Limits
-) -> ReadItemsets:
-    refuse_columns(roles)
-    itemsets = chain.from_iterable(text_itemsets(path, separator) for path in paths)
-    packed = pack_itemsets(itemsets, **limits._asdict())
-    return make_result(packed, str(source))
-
-
 # Tables
-
-
-def _read_files(
-    source: Any, paths: list[Path], format: str, separator: str | None, roles: Roles, limits: Limits
-) -> ReadItemsets:
-    frame, columns, locate = collect_files(source, paths, format, separator, roles)
-    if format in SEPARATORS:
-        frame = frame.with_columns(item=read_integers(frame["item"], limits))
-    return _pack_frame(str(source), frame, columns, limits, locate=locate)
 
 
 def read_itemset_ids(
@@ -316,7 +300,7 @@ def read_itemset_ids(
     itemset: str | None = None,
     item: str | None = None,
     separator: str | None = None,
-) -> list[Any] | None:
+) -> list[str] | None:
     """Return what the itemsets of a long table are called, in the order in which they are read.
 
     None for text and for tables of lists, whose itemsets have no names. Errors are those of
@@ -327,7 +311,7 @@ def read_itemset_ids(
         return None
     roles = Roles(itemset, item, None)
     frame, columns, _ = collect_files(source, paths, format, separator, roles)
-    return None if columns.lists else number(frame["itemset"])[0]
+    return None if columns.lists else list(map(str, number(frame["itemset"])[0]))
 
 
 def read_integers(items: polars.Series, limits: Limits) -> polars.Series:

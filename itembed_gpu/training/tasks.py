@@ -931,10 +931,8 @@ class CompoundTask(_FusedTask):
         return min(task._batches_per_turn for task in self._tasks)
 
     def _read_tally(self, *, wait: bool = False) -> Tally:
-        tally = Tally()
-        for task in self._tasks:
-            tally = tally.plus(task._read_tally(wait=wait))
-        return tally
+        tallies = (task._read_tally(wait=wait) for task in self._tasks)
+        return functools.reduce(Tally.plus, tallies)
 
     def _check_finite(self, *, thorough: bool = True) -> None:
         try:
