@@ -31,7 +31,7 @@ from numba import njit
 
 import itembed_gpu
 from benchmarks import cpu_against, cpu_quality
-from benchmarks.common.catalogs import zipf_items
+from benchmarks.common.catalogs import uniform_tables, zipf_items
 from benchmarks.common.machine import machine
 from benchmarks.common.plots import BLUE, ORANGE, picture
 from benchmarks.common.report import Target, make_parser, page, say, table, tick, write_whole
@@ -73,15 +73,11 @@ def draw_itemsets(num_label: int, num_item: int = NUM_ITEM) -> tuple[np.ndarray,
     return zipf_items(num_label, num_item, ZIPF_OFFSET), offsets
 
 
-def fresh_tables(num_label: int, dim: int) -> list[np.ndarray]:
-    return [itembed_gpu.initialize_syn(num_label, dim, seed=seed) for seed in (1, 2)]
-
-
 def clock_ours(num_label: int, dim: int, num_threads: int, sharing: int = 1) -> Callable[[], float]:
     """Make a task, and return what trains an epoch of it, and returns how long it took."""
     task = itembed_gpu.UnsupervisedTask(
         *draw_itemsets(num_label),
-        *fresh_tables(num_label, dim),
+        *uniform_tables(num_label, dim),
         num_negative=NUM_NEGATIVE,
         negative_sharing=sharing,
         num_threads=num_threads,
@@ -94,7 +90,7 @@ def training_rows(repeat: int, bars: dict[str, list[float]]) -> tuple[list[Row],
     """Speed of each size on one and on two threads; and nanoseconds a pair of one thread."""
     rows, single = [], {}
     for name, (num_label, dim, *targets) in SIZES.items():
-        tables = fresh_tables(num_label, dim)
+        tables = uniform_tables(num_label, dim)
         found = medians(
             {
                 "itembed": clock_itembed(*draw_itemsets(num_label), *tables, NUM_NEGATIVE),
@@ -250,7 +246,7 @@ def first_train_row(repeat: int) -> Row:
 def time_progress(repeat: int) -> float:
     """Share of the time that the loop and its bar take: the median over pairs of runs."""
     task = itembed_gpu.UnsupervisedTask(
-        *draw_itemsets(1_000), *fresh_tables(1_000, 64), num_threads=1
+        *draw_itemsets(1_000), *uniform_tables(1_000, 64), num_threads=1
     )
     rates = np.full(len(task), 0.02)
 

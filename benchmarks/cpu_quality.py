@@ -13,6 +13,7 @@ import numpy as np
 
 import itembed_gpu
 from benchmarks import datasets, oracle, peers, quality
+from benchmarks.common.catalogs import uniform_tables
 from benchmarks.common.machine import machine
 from benchmarks.common.report import page, say, table, tick, write_whole
 
@@ -104,9 +105,7 @@ class OnlineRetail:
     def hit_rate(self, library: Any, seed: int, sharing: int = 1) -> float:
         """Train, and rank all items for each query: how often the hidden one is among ten."""
         train, num_label = self.data.train, self.data.num_item
-        tables = [
-            itembed_gpu.initialize_syn(num_label, DIM, seed=1000 * side + seed) for side in (1, 2)
-        ]
+        tables = uniform_tables(num_label, DIM, (1000 + seed, 2000 + seed))
         train_with(library, train.items, train.offsets, tables, seed, sharing, **self.options)
         return quality.evaluate(peers.read_both_ways(self.data, *tables)["dot"], self.data)["HR@10"]
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 import itembed_gpu
+from benchmarks.common.catalogs import uniform_tables
 from benchmarks.common.machine import machine
 from benchmarks.common.plots import picture
 from benchmarks.common.report import make_parser, page, table, write_whole
@@ -186,9 +187,7 @@ def checkpoints(folder: Path, share: float) -> dict[str, float]:
     generator = np.random.default_rng(0)
     items = (CHECKPOINT_ITEMS * generator.random(num_pair) ** 3).astype(np.int32)
     offsets = np.arange(0, num_pair + 1, 10)
-    tables = [
-        itembed_gpu.initialize_syn(CHECKPOINT_ITEMS, CHECKPOINT_DIM, seed=seed) for seed in (1, 2)
-    ]
+    tables = uniform_tables(CHECKPOINT_ITEMS, CHECKPOINT_DIM)
     task = itembed_gpu.UnsupervisedTask(items, offsets, *tables, seed=1)
     task.do_batch(0.0)  # compiled before
     seconds = {}

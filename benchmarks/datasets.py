@@ -255,10 +255,7 @@ def bibtex(folder: Path) -> Labelling:
     )
 
 
-RANKING: dict[str, Callable[[Path], Ranking]] = {
-    "online_retail": online_retail,
-    "gowalla": gowalla,
-}
+RANKING: dict[str, Callable[[Path], Ranking]] = {"online_retail": online_retail, "gowalla": gowalla}
 LABELLING: dict[str, Callable[[Path], Labelling]] = {"cooking": cooking, "bibtex": bibtex}
 DATASETS: dict[str, Callable[[Path], Dataset]] = {**RANKING, **LABELLING}
 

@@ -24,6 +24,7 @@ import contextlib
 import csv
 import dataclasses
 import gc
+import io
 import itertools
 import statistics
 import sys
@@ -37,7 +38,7 @@ import numpy as np
 
 import itembed_gpu
 from benchmarks import oracle
-from benchmarks.common.catalogs import zipf_items
+from benchmarks.common.catalogs import uniform_tables, zipf_items
 from benchmarks.common.machine import machine
 from benchmarks.common.plots import BLUE, GREEN, ORANGE, picture
 from benchmarks.common.report import Target, make_parser, page, say, table, write_whole
@@ -435,19 +436,12 @@ class Report:
         self.out = out
         self.note = note
         self.rows: list[Row] = []
-        self._csv = open(out / "gpu.csv", "w", newline="", encoding="utf-8")  # noqa: SIM115
-        self._writer = csv.writer(self._csv)
-        self._writer.writerow(self.FIELDS)
         say(*HEAD)
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
         say(*row.cells)
-        values = {**row.details, **dict(zip(HEAD, row.cells, strict=True))}
-        values |= {"value": row.value, "seconds": round(row.seconds, 2)}
-        self._writer.writerow([values.get(name, "") for name in self.FIELDS])
-        self._csv.flush()
-        self.write_table()
+        self.write()
 
     def summary(self) -> str:
         """Say how many targets were met."""
@@ -457,13 +451,17 @@ class Report:
         unjudged = f" ({others} not judged)" if others else ""
         return f"{count['met']} of {total} targets met, {count['MISSED']} missed{unjudged}."
 
-    def write_table(self) -> None:
+    def write(self) -> None:
         rows = table(HEAD, [row.cells for row in self.rows])
         text = page("Training on a GPU", self.note, [self.summary()], rows)
         write_whole(self.out / "gpu.md", text)
-
-    def close(self) -> None:
-        self._csv.close()
+        lines = io.StringIO()
+        writer = csv.DictWriter(lines, self.FIELDS)
+        writer.writeheader()
+        for row in self.rows:
+            values = row.details | dict(zip(HEAD, row.cells, strict=True))
+            writer.writerow(values | {"value": row.value, "seconds": round(row.seconds, 2)})
+        write_whole(self.out / "gpu.csv", lines.getvalue())
 
 
 class Bench:
@@ -488,8 +486,9 @@ class Bench:
     def row(
         self,
         what: str,
-        function: Callable[[], Measured],
-        target: Target | None = None,
+        target: Target | None,
+        function: Callable[..., Measured],
+        *arguments: Any,
         judged: bool | None = None,
     ) -> None:
         """Measure something, and add its row whatever happens.
@@ -498,10 +497,10 @@ class Bench:
         ----------
         what : str
             First column.
-        function : callable
-            Measures it.
-        target : Target, optional
+        target : Target or None
             What its value is held against.
+        function, *arguments : callable, and what it is called with
+            Measures it.
         judged : bool, optional
             Whether the target holds here; by default if speeds are to be judged.
         """
@@ -510,7 +509,7 @@ class Bench:
         began = time.perf_counter()
         value, details, verdict = None, {}, ""
         try:
-            measured = function()
+            measured = function(*arguments)
             value, text, details = measured.value, measured.text, measured.details
             if target is not None:
                 met = "met" if target.is_met(value) else "MISSED"
@@ -607,13 +606,6 @@ class Bench:
         return Measured(gain, text, self.measure_cell(shared).details)
 
     # --- the host
-
-    def reference_tables(self) -> list[np.ndarray]:
-        cell = self.scale.default
-        return [
-            itembed_gpu.initialize_syn(cell.num_label, cell.dim, seed=seed, device="cpu")
-            for seed in (1, 2)
-        ]
 
     def measure_itembed(self, tables: list[np.ndarray]) -> Measured:
         """Time itembed on one core, on some of the default cell's items."""
@@ -713,41 +705,27 @@ class Bench:
 
     def judged_speed_rows(self) -> None:
         for cell in both(self.scale.judged):
-            self.row(
-                f"bytes/s over copy: {cell}",
-                lambda cell=cell: self.measure_cell(cell),
-                ratio_target(cell),
-            )
+            what = f"bytes/s over copy: {cell}"
+            self.row(what, ratio_target(cell), self.measure_cell, cell)
         for cell in both((self.scale.default,)):
-            self.row(
-                f"speed over unshared: negative_sharing={self.scale.judged_sharing}, {cell}",
-                lambda cell=cell: self.measure_sharing(cell),
-                SHARING_TARGET,
-            )
+            what = f"speed over unshared: negative_sharing={self.scale.judged_sharing}, {cell}"
+            self.row(what, SHARING_TARGET, self.measure_sharing, cell)
 
     def host_rows(self) -> None:
-        tables = self.reference_tables()
-        self.row(
-            f"speed over itembed on one core of the host: {self.scale.default}",
-            lambda: self.measure_itembed(tables),
-            ITEMBED_TARGET,
-        )
+        tables = uniform_tables(self.scale.default.num_label, self.scale.default.dim)
+        what = f"speed over itembed on one core of the host: {self.scale.default}"
+        self.row(what, ITEMBED_TARGET, self.measure_itembed, tables)
         for name, num_threads in (("one thread", 1), ("all cores", None)):
-            self.row(
-                f"speed over the CPU backend, {name}: {self.scale.default}",
-                lambda num_threads=num_threads: self.measure_cpu(tables, num_threads),
-            )
+            what = f"speed over the CPU backend, {name}: {self.scale.default}"
+            self.row(what, None, self.measure_cpu, tables, num_threads)
 
     def overhead_rows(self) -> None:
         num_item = self.scale.small_task[1]
         what = f"wall over kernel time of train: {num_item:,} interactions, 10 epochs"
-        self.row(f"{what}, second call", lambda: self.measure_small_task(False), SMALL_TASK_TARGET)
-        self.row(f"{what}, a new task", lambda: self.measure_small_task(True))
-        self.row(
-            "local memory of default kernels, bytes a thread (spilled registers)",
-            self.measure_spills,
-            SPILL_TARGET,
-        )
+        self.row(f"{what}, second call", SMALL_TASK_TARGET, self.measure_small_task, False)
+        self.row(f"{what}, a new task", None, self.measure_small_task, True)
+        what = "local memory of default kernels, bytes a thread (spilled registers)"
+        self.row(what, SPILL_TARGET, self.measure_spills)
 
     def call_rows(self) -> None:
         tasks: list[Any] = []
@@ -758,21 +736,16 @@ class Bench:
             return self.measure_calls(tasks[0], num_batch)
 
         for num_batch in self.scale.calls:
-            self.row(
-                f"ns a pair: do_batches of {num_batch} x {BATCH_SIZE} itemsets",
-                lambda num_batch=num_batch: measure(num_batch),
-            )
+            what = f"ns a pair: do_batches of {num_batch} x {BATCH_SIZE} itemsets"
+            self.row(what, None, measure, num_batch)
 
     def quality_rows(self) -> None:
         for sharing in oracle.SHARINGS:
+            shared = f", negative_sharing={sharing}" if sharing > 1 else ""
+            target = QUALITY_TARGET if sharing == 1 else None
             for name in oracle.PROBLEMS:
-                shared = f", negative_sharing={sharing}" if sharing > 1 else ""
-                self.row(
-                    f"held-out loss against sequential: {name}{shared}",
-                    lambda name=name, sharing=sharing: self.measure_quality(name, sharing),
-                    QUALITY_TARGET if sharing == 1 else None,
-                    judged=True,
-                )
+                what = f"held-out loss against sequential: {name}{shared}"
+                self.row(what, target, self.measure_quality, name, sharing, judged=True)
 
     def sweep_rows(self, cells: list[Cell]) -> None:
         judged = list(both(self.scale.judged))
@@ -785,17 +758,17 @@ class Bench:
             elif time.perf_counter() > self.deadline and cell not in self.speeds:
                 self.report.add(Row(what, "out of time", None, "", "skipped"))
             else:
-                self.row(what, lambda cell=cell: self.measure_cell(cell))
+                self.row(what, None, self.measure_cell, cell)
 
     def run(self, sweep: list[Cell]) -> None:
-        self.row("copy bandwidth, TB/s", self.measure_bandwidth)
+        self.row("copy bandwidth, TB/s", None, self.measure_bandwidth)
         self.judged_speed_rows()
         self.quality_rows()
         self.overhead_rows()
         self.host_rows()
         self.call_rows()
         self.sweep_rows(sweep)
-        self.row("copy bandwidth once more, TB/s", self.measure_bandwidth)
+        self.row("copy bandwidth once more, TB/s", None, self.measure_bandwidth)
 
 
 # --- picture ----------------------------------------------------------------
@@ -919,14 +892,13 @@ def benchmark(
     finally:
         took = f"It took {time.perf_counter() - began:.0f} s."
         report.note += f" {took}"
-        report.write_table()
-        report.close()
+        report.write()
         print(report.summary(), took, flush=True)
     try:
         plot(bench, out / "gpu.png")
     except Exception as error:  # the table is what counts
         report.note += f" No picture was drawn ({type(error).__name__}: {error})."
-        report.write_table()
+        report.write()
         print(report.note, flush=True)
     return bench
 

@@ -33,6 +33,7 @@ from benchmarks.common.catalogs import (
     MEMBERS_SEED,
     NOISE,
     planted_itemsets,
+    uniform_tables,
 )
 from benchmarks.common.machine import machine
 from benchmarks.common.report import make_parser, write_whole
@@ -92,10 +93,7 @@ def held_out_pairs(problem: Problem) -> np.ndarray:
 
 def new_tables(problem: Problem, seed: int = TABLES_SEED) -> list[np.ndarray]:
     """Return the two tables that every training starts from."""
-    return [
-        itembed_gpu.initialize_syn(problem.num_label, problem.dim, seed=seed + i, device="cpu")
-        for i in range(2)
-    ]
+    return uniform_tables(problem.num_label, problem.dim, (seed, seed + 1))
 
 
 def held_out_loss(problem: Problem, syn0: np.ndarray, syn1: np.ndarray) -> float:

@@ -52,7 +52,8 @@ def ours(
     task = make_task(data, left, right, options, seed, watch)
     others = [Beside(data, seed, watch, **settings) for settings in beside]
     for each in (task, *(other.task for other in others)):
-        compile_before(each)
+        each.do_batch(0.0)  # compiles: the code is kept on disk between runs
+        each.synchronize()
     watch.ran_on = name_device(task) or watch.ran_on
     watch.restart()
 
@@ -120,12 +121,6 @@ def without_unseen(data: Dataset, scorer: Any) -> Any:
 def where(seed: int, watch: Watch) -> dict[str, Any]:
     """Options of every task."""
     return {"seed": seed, "device": watch.device, "num_threads": watch.num_threads}
-
-
-def compile_before(task: Any) -> None:
-    """Compile what trains a task: the code is kept on disk between runs."""
-    task.do_batch(0.0)
-    task.synchronize()
 
 
 def name_device(task: Any) -> str | None:

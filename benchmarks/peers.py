@@ -493,12 +493,7 @@ def gensim(
         seed=seed + 1,
     )
     model.build_vocab(corpus)
-    model.train(
-        corpus,
-        total_examples=model.corpus_count,
-        epochs=num_epoch,
-        callbacks=[Look()],
-    )
+    model.train(corpus, total_examples=model.corpus_count, epochs=num_epoch, callbacks=[Look()])
     return make()
 
 

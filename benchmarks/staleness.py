@@ -37,9 +37,8 @@ from unittest import mock
 import numpy as np
 from numba import njit
 
-import itembed_gpu
 from benchmarks.common import losses
-from benchmarks.common.catalogs import CLUSTER_SIZE, pick_others, plant_clusters
+from benchmarks.common.catalogs import CLUSTER_SIZE, pick_others, plant_clusters, uniform_tables
 from benchmarks.common.machine import machine
 from benchmarks.common.plots import picture
 from benchmarks.common.report import make_parser, page, say, table, tick, write_whole
@@ -260,10 +259,7 @@ UNLIMITED = Device(Geometry(16_384, None, None))
 
 
 def planned(
-    catalog: Catalog,
-    max_tile: int,
-    sharing: int = 1,
-    learning_rate: float = LEARNING_RATE,
+    catalog: Catalog, max_tile: int, sharing: int = 1, learning_rate: float = LEARNING_RATE
 ) -> Device:
     """The geometry under test: every item picks one other, so both sides have the same shares."""
     shares = catalog.shares()
@@ -286,10 +282,8 @@ def learn(
     """Tables after all epochs. The pairs and the start depend on the seed alone."""
     items, offsets = catalog.sample(catalog.num_itemset, 1000 + seed)
     generator = np.random.default_rng(seed)
-    tables = [
-        itembed_gpu.initialize_syn(catalog.num_label, DIM, seed=2000 + 2 * seed + i, device="cpu")
-        for i in range(2)
-    ]
+    first = 2000 + 2 * seed
+    tables = uniform_tables(catalog.num_label, DIM, (first, first + 1))
     num_tile = device.geometry.num_tile
     left = make_side(tables[0], device.geometry.left_caps, num_tile)
     right = make_side(tables[1], device.geometry.right_caps, num_tile * NUM_TARGET)
@@ -365,9 +359,7 @@ class Outcome:
 
 
 def compare(
-    catalog: Catalog,
-    devices: dict[str, tuple[Device, float]],
-    learning_rate: float = LEARNING_RATE,
+    catalog: Catalog, devices: dict[str, tuple[Device, float]], learning_rate: float = LEARNING_RATE
 ) -> Iterator[Outcome]:
     """Outcome of each device, named, against the loss that goes with it."""
     for name, (device, sequential) in devices.items():

@@ -12,85 +12,34 @@ __version__ = "0.1.0"
 # Each name is imported at its first use (PEP 562): Numba alone takes a quarter of
 # a second, which `--help` or a reader of saved embeddings need not wait for.
 _NAMES = {
-    "training.callbacks": (
-        "EarlyStopping",
-        "Evaluator",
-    ),
-    "models.classifier": ("SupervisedClassifier",),
-    "backends.devices": (
-        "BackendInfo",
-        "Cuda",
-        "available_backends",
-    ),
-    "models.embeddings": ("Embeddings",),
+    "training.callbacks": "EarlyStopping Evaluator",
+    "models.classifier": "SupervisedClassifier",
+    "backends.devices": "BackendInfo Cuda available_backends",
+    "models.embeddings": "Embeddings",
     "errors": (
-        "DataError",
-        "DeviceError",
-        "DivergenceError",
-        "InputError",
-        "ItembedError",
-        "MissingExtraError",
-        "UnknownLabelError",
+        "DataError DeviceError DivergenceError InputError ItembedError MissingExtraError "
+        "UnknownLabelError"
     ),
-    "data.example": ("load_example",),
-    "models.item2vec": ("Item2Vec",),
-    "data.itemsets": (
-        "Dropped",
-        "PackedItemsets",
-    ),
-    "data.packing": (
-        "pack_itemsets",
-        "prune_itemsets",
-    ),
+    "data.example": "load_example",
+    "models.item2vec": "Item2Vec",
+    "data.itemsets": "Dropped PackedItemsets",
+    "data.packing": "pack_itemsets prune_itemsets",
     "training.lowlevel": (
-        "do_step",
-        "do_supervised_batch",
-        "do_supervised_steps",
-        "do_unsupervised_batch",
-        "do_unsupervised_steps",
-        "expit",
+        "do_step do_supervised_batch do_supervised_steps do_unsupervised_batch "
+        "do_unsupervised_steps expit"
     ),
-    "objective.options": ("Options",),
-    "models.plots": (
-        "ItemMap",
-        "plot_history",
-        "plot_map",
-    ),
-    "ranking.top_n": (
-        "pool_rows",
-        "top_n",
-    ),
-    "data.readers": (
-        "ReadItemsets",
-        "read_itemsets",
-    ),
-    "objective.schedule": ("index_batch_stream",),
-    "data.out_of_memory": ("pack_files",),
-    "training.tables": (
-        "extend_syn",
-        "initialize_syn",
-    ),
-    "training.tasks": (
-        "CompoundTask",
-        "ListedTask",
-        "SupervisedTask",
-        "Task",
-        "UnsupervisedTask",
-        "itemset_task",
-    ),
-    "training.loop": (
-        "EpochRecord",
-        "History",
-        "TrainState",
-        "train",
-    ),
-    "ranking.vectors": (
-        "norm",
-        "normalize",
-        "softmax",
-    ),
+    "objective.options": "Options",
+    "models.plots": "ItemMap plot_history plot_map",
+    "ranking.top_n": "pool_rows top_n",
+    "data.readers": "ReadItemsets read_itemsets",
+    "objective.schedule": "index_batch_stream",
+    "data.out_of_memory": "pack_files",
+    "training.tables": "extend_syn initialize_syn",
+    "training.tasks": "CompoundTask ListedTask SupervisedTask Task UnsupervisedTask itemset_task",
+    "training.loop": "EpochRecord History TrainState train",
+    "ranking.vectors": "norm normalize softmax",
 }
-_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = sorted(_MODULE_OF)
 

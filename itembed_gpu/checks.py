@@ -188,6 +188,14 @@ def table(name: str, value: Any) -> Any:
     return value
 
 
+def tables(**given: Any) -> int:
+    """Check two tables that are trained together, by their names; return their dimension."""
+    for name, value in given.items():
+        table(name, value)
+    (left_name, left), (right_name, right) = given.items()
+    return same_dimension(left_name, left, right_name, right)
+
+
 def accumulator(name: str, value: Any, table: Any) -> Any:
     """Check the accumulators of a table's rows.
 

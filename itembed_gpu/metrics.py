@@ -68,7 +68,8 @@ def hit_rate(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
     >>> hit_rate(ranked, truth, 2)
     array([ 1., nan])
     """
-    return _hit_rate(_found(ranked, truth, k), k)
+    found = _found(ranked, truth, k)
+    return found.only_asked(np.where(found.upto(k).any(axis=1), 1.0, 0.0))
 
 
 def precision(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
@@ -81,7 +82,8 @@ def precision(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array
     >>> precision([[3, 1, 2, -1]], ([1, 2, 9], [0, 3]), 4)
     array([0.5])
     """
-    return _precision(_found(ranked, truth, k), k)
+    found = _found(ranked, truth, k)
+    return found.only_asked(np.count_nonzero(found.upto(k), axis=1) / np.float64(k))
 
 
 def recall(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
@@ -95,7 +97,8 @@ def recall(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
     >>> recall([[3, 1, 2, 0]], ([1, 2, 9, 8], [0, 4]), 2)
     array([0.25])
     """
-    return _recall(_found(ranked, truth, k), k)
+    found = _found(ranked, truth, k)
+    return found.only_asked(found.upto(k).sum(axis=1) / np.maximum(found.lengths, 1))
 
 
 def ndcg(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
@@ -112,7 +115,11 @@ def ndcg(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
     >>> ndcg([[3, 1, 2]], ([1], [0, 1]), 2)
     array([0.63092975])
     """
-    return _ndcg(_found(ranked, truth, k), k)
+    found = _found(ranked, truth, k)
+    discounts = 1 / np.log2(np.arange(2, k + 2))
+    gains: Float64Array = (found.upto(k) * discounts).sum(axis=1)
+    ideal: Float64Array = np.cumsum(discounts)[found.ideal(k) - 1]
+    return found.only_asked(gains / ideal)
 
 
 def mrr(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
@@ -126,7 +133,9 @@ def mrr(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
     >>> mrr([[3, 1, 2]], ([2, 1], [0, 2]), 3)
     array([0.5])
     """
-    return _mrr(_found(ranked, truth, k), k)
+    found = _found(ranked, truth, k)
+    hits = found.upto(k)
+    return found.only_asked(np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1), 0.0))
 
 
 def average_precision(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
@@ -142,7 +151,10 @@ def average_precision(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Floa
     >>> average_precision([[1, 3, 2]], ([1, 2], [0, 2]), 3)
     array([0.83333333])
     """
-    return _average_precision(_found(ranked, truth, k), k)
+    found = _found(ranked, truth, k)
+    hits = found.upto(k)
+    precisions = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
+    return found.only_asked((precisions * hits).sum(axis=1) / found.ideal(k))
 
 
 def coverage(ranked: npt.ArrayLike, num_row: int, k: int) -> float:
@@ -232,7 +244,7 @@ def popularity_bias(
     return above / below if below > 0 else math.nan
 
 
-# ------------------------------------------------------------ metrics, computed
+# ------------------------------------------------------------ what metrics look at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,8 +266,10 @@ class _Found:
         return np.clip(self.lengths, 1, k)
 
 
-def _found(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> _Found:
-    """Look up the first k rows of each query among the relevant ones."""
+def _found(ranked: Any, truth: GivenPacked, k: int) -> _Found:
+    """Look up the first k rows of each query among the relevant ones, unless that is done."""
+    if isinstance(ranked, _Found):
+        return ranked
     first = _ranked_rows(ranked, k)
     items, offsets = packed_rows("truth", truth, len(first), _ANY_ROW)
     keys = np.sort(set_keys(items, offsets))
@@ -299,43 +313,13 @@ def _ranked_rows(ranked: npt.ArrayLike, k: int, num_row: int = _ANY_ROW) -> Int6
     return first
 
 
-def _hit_rate(found: _Found, k: int) -> Float64Array:
-    return found.only_asked(np.where(found.upto(k).any(axis=1), 1.0, 0.0))
-
-
-def _precision(found: _Found, k: int) -> Float64Array:
-    return found.only_asked(np.count_nonzero(found.upto(k), axis=1) / np.float64(k))
-
-
-def _recall(found: _Found, k: int) -> Float64Array:
-    return found.only_asked(found.upto(k).sum(axis=1) / np.maximum(found.lengths, 1))
-
-
-def _ndcg(found: _Found, k: int) -> Float64Array:
-    discounts = 1 / np.log2(np.arange(2, k + 2))
-    gains: Float64Array = (found.upto(k) * discounts).sum(axis=1)
-    ideal: Float64Array = np.cumsum(discounts)[found.ideal(k) - 1]
-    return found.only_asked(gains / ideal)
-
-
-def _mrr(found: _Found, k: int) -> Float64Array:
-    hits = found.upto(k)
-    return found.only_asked(np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1), 0.0))
-
-
-def _average_precision(found: _Found, k: int) -> Float64Array:
-    hits = found.upto(k)
-    precisions = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
-    return found.only_asked((precisions * hits).sum(axis=1) / found.ideal(k))
-
-
-_METRICS: dict[str, Callable[[_Found, int], Float64Array]] = {
-    "hit_rate": _hit_rate,
-    "precision": _precision,
-    "recall": _recall,
-    "ndcg": _ndcg,
-    "mrr": _mrr,
-    "map": _average_precision,
+_METRICS: dict[str, Callable[[Any, GivenPacked, int], Float64Array]] = {
+    "hit_rate": hit_rate,
+    "precision": precision,
+    "recall": recall,
+    "ndcg": ndcg,
+    "mrr": mrr,
+    "map": average_precision,
 }
 
 
@@ -492,7 +476,7 @@ def leave_one_out(
             "pass a share between 0 and 1 that leaves some, and holds some out"
         )
     train = rows[: bounds[num_train]], bounds[: num_train + 1]
-    held = _slice((rows, bounds), num_train)
+    held = rows[bounds[num_train] :], bounds[num_train:] - bounds[num_train]
     known = _is_known(train[0], rows)[bounds[num_train] :]
     dropped = 0
     if drop_unknown:
@@ -666,12 +650,6 @@ def _itemsets(name: str, value: Any) -> Packed:
     return packed_rows(name, (given, bounds), len(bounds) - 1, _ANY_ROW)
 
 
-def _slice(packed: Packed, first: int) -> Packed:
-    """Return the itemsets from this one on."""
-    items, offsets = packed
-    return items[offsets[first] :], offsets[first:] - offsets[first]
-
-
 def _is_known(known: npt.NDArray[Any], items: npt.NDArray[Any]) -> BoolArray:
     return np.isin(items, np.unique(known))
 
@@ -781,7 +759,9 @@ def evaluate_rankings(
     sizes = _sizes(k)
     found = _found(ranked, truth, max(sizes))
     values = {
-        f"{name}@{size}": metric(found, size) for name, metric in _METRICS.items() for size in sizes
+        f"{name}@{size}": metric(found, truth, size)
+        for name, metric in _METRICS.items()
+        for size in sizes
     }
     if num_row is None and counts is not None:
         num_row = len(_counts(counts))

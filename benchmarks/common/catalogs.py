@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+
+import itembed_gpu
 
 # Of `planted_itemsets`: items, the members of a cluster, and the share of the items that are
 # exchanged for any item of the catalog.
@@ -29,6 +32,11 @@ def zipf_items(num_label: int, num_item: int, offset: int = 0, seed: int = 0) ->
     values -= offset
     ranks = np.minimum(values.astype(np.int32), num_label) - 1
     return generator.permutation(num_label).astype(np.int32)[ranks]
+
+
+def uniform_tables(num_label: int, dim: int, seeds: Iterable[int] = (1, 2)) -> list[np.ndarray]:
+    """Return tables of `initialize_syn`'s uniform values, one for each seed."""
+    return [itembed_gpu.initialize_syn(num_label, dim, seed=seed, device="cpu") for seed in seeds]
 
 
 def planted_itemsets(num_label: int, num_itemset: int, seed: int, hot: float = 0.0) -> np.ndarray:

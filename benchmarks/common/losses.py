@@ -9,11 +9,7 @@ CHUNK = 4_096
 
 
 def held_out_loss(
-    syn0: np.ndarray,
-    syn1: np.ndarray,
-    left: np.ndarray,
-    right: np.ndarray,
-    negatives: np.ndarray,
+    syn0: np.ndarray, syn1: np.ndarray, left: np.ndarray, right: np.ndarray, negatives: np.ndarray
 ) -> float:
     """Mean loss of pairs, each with negatives of its own.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from .options import Command, json_option, reading_options, weight_option
+from .options import added, json_option, reading_options, weight_option
 
 # The names of another module, which need not be imported for --help.
 _DUPLICATES = ("keep", "drop", "sum")
@@ -26,38 +26,34 @@ def _read_size(context: Any, parameter: Any, value: str | None) -> int | None:
     return int(float(found[1]) * 1024.0 ** " KMGT".index(found[2].upper() or " "))
 
 
-def _limit_options(command: Command) -> Command:
-    """Add the options that say what of the itemsets is packed, as `read_itemsets` calls them."""
-    positive = click.IntRange(min=1)
-    for option in (
-        click.option(
-            "--seed", type=click.IntRange(min=0), default=0, help="Seed of --max-length [0]."
-        ),
-        click.option(
-            "--duplicates",
-            type=click.Choice(_DUPLICATES),
-            default=_DUPLICATES[0],
-            help="What becomes of an item that its itemset has already: one item more, left out, "
-            "or its weight added to that of the first [keep].",
-        ),
-        click.option(
-            "--max-length",
-            type=positive,
-            help="Keep so many items of a longer itemset, drawn at random [all].",
-        ),
-        click.option(
-            "--min-length",
-            type=click.IntRange(min=0),
-            default=2,
-            help="Drop itemsets of fewer items [2].",
-        ),
-        click.option("--max-items", type=positive, help="Keep the most frequent items [all]."),
-        click.option(
-            "--min-count", type=positive, default=1, help="Drop items that occur less often [1]."
-        ),
-    ):
-        command = option(command)
-    return command
+_POSITIVE = click.IntRange(min=1)
+
+# What of the itemsets is packed, as `read_itemsets` calls it.
+_limit_options = added(
+    click.option(
+        "--min-count", type=_POSITIVE, default=1, help="Drop items that occur less often [1]."
+    ),
+    click.option("--max-items", type=_POSITIVE, help="Keep the most frequent items [all]."),
+    click.option(
+        "--min-length",
+        type=click.IntRange(min=0),
+        default=2,
+        help="Drop itemsets of fewer items [2].",
+    ),
+    click.option(
+        "--max-length",
+        type=_POSITIVE,
+        help="Keep so many items of a longer itemset, drawn at random [all].",
+    ),
+    click.option(
+        "--duplicates",
+        type=click.Choice(_DUPLICATES),
+        default=_DUPLICATES[0],
+        help="What becomes of an item that its itemset has already: one item more, left out, "
+        "or its weight added to that of the first [keep].",
+    ),
+    click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of --max-length [0]."),
+)
 
 
 @click.command()

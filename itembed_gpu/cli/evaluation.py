@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +84,7 @@ def hold_out(
         now = type(model)(**model.get_params())
         task = state.task
         now.embeddings_ = Embeddings(part.labels, task.syn0, context=task.syn1, counts=part.counts)
-        evaluation = measure(now, asked.split, [10])
+        evaluation = now._measure(asked.split, [10])
         return {name: evaluation[name] for name in BY_EPOCH}
 
     # Beside the progress bar, which has the standard error as well.
@@ -107,28 +107,6 @@ def _hide_one(known: KnownItemsets, num_row: int, seed: int) -> Split:
     items = np.concatenate([np.arange(num_row, dtype=np.int32), known.rows])
     offsets = np.concatenate([[0], num_row + known.offsets])
     return leave_one_out(items, offsets, share=len(known) / (len(known) + 1), seed=seed)
-
-
-def measure(model: Item2Vec, split: Split, cutoffs: Sequence[int]) -> Evaluation:
-    """Rank all items for each query as `Item2Vec.recommend` does; relevant ones lose ties."""
-    from ..metrics import evaluate_rankings
-    from ..models.known import KnownItemsets, Unknown
-    from ..ranking.priors import log_shares, rank
-
-    history = KnownItemsets(*split.history, None, Unknown(0, 0, 0, 0))
-    vectors, table, bias = model._scored(history, model.history_exponent_)
-    rows, _ = rank(
-        vectors,
-        table,
-        max(cutoffs),
-        history.used,
-        log_shares(model.counts_),
-        bias=bias,
-        exclude=split.history,
-        losers=split.truth,
-        num_threads=model.workers,
-    )
-    return evaluate_rankings(rows, split.truth, cutoffs, model.counts_, len(model.labels_))
 
 
 def held_out_report(model: Item2Vec, asked: Asked, evaluation: Evaluation) -> dict[str, Any]:
@@ -182,11 +160,11 @@ def queries(
 
 def given_queries(model: Item2Vec, file: Path, truth: Path, reading: dict[str, Any]) -> Asked:
     """Ask with the itemsets of one file for the items of those of another."""
-    from ..data.readers import read_itemsets
+    from ..data.readers import read_itemset_ids, read_itemsets
     from ..metrics import given_split
 
     seen, sought = (read_itemsets(path, **reading, min_length=0) for path in (file, truth))
-    seen_ids, sought_ids = (_itemset_ids(path, reading) for path in (file, truth))
+    seen_ids, sought_ids = (read_itemset_ids(path, **reading) for path in (file, truth))
     unmatched = 0
     if seen_ids is None or sought_ids is None:
         if seen.num_itemset != sought.num_itemset:
@@ -205,14 +183,6 @@ def given_queries(model: Item2Vec, file: Path, truth: Path, reading: dict[str, A
     asked = Asked(split, unknown, account)
     _check_queries(asked, str(truth))
     return asked
-
-
-def _itemset_ids(file: Path, reading: dict[str, Any]) -> list[str] | None:
-    """Return what the itemsets of a table are called, in the order in which they are read."""
-    from ..data.readers import read_itemset_ids
-
-    ids = read_itemset_ids(file, **reading)
-    return None if ids is None else [str(value) for value in ids]
 
 
 def _in_order(packed: ReadItemsets, ids: list[str], wanted: list[str]) -> tuple[ReadItemsets, int]:

@@ -190,7 +190,7 @@ def evaluate(
         asked = asking.queries(model, file, options, protocol, seed)
     else:
         asked = asking.given_queries(model, file, truth, options)
-    evaluation = asking.measure(model, asked.split, cutoffs)
+    evaluation = model._measure(asked.split, cutoffs)
     report = {
         "model": str(folder),
         "items": len(model.labels_),

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from ..data.formats import FORMATS
 from ..models.options import EVALUATION, Item2VecOptions, ModelOptions
 from ..objective.options import (
     COMMAND_LINE,
@@ -28,8 +29,6 @@ from ..objective.options import (
 
 Command = Callable[..., Any]
 
-# The names of another module, which need not be imported for --help.
-FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
 PROTOCOLS = ("leave-one-out", "leave-last-out", "given")
 
 HIDING_SEED = 0
@@ -145,7 +144,7 @@ def _from_schema(name: str, known: Field[Any], default: str) -> Command:
     )
 
 
-def _added(*options: Command) -> Command:
+def added(*options: Command) -> Command:
     """Return a decorator that adds options in this order."""
 
     def decorate(command: Command) -> Command:
@@ -156,10 +155,10 @@ def _added(*options: Command) -> Command:
     return decorate
 
 
-machine_options = _added(
+machine_options = added(
     *(_from_schema(name, TRAINING[name], default_text(name)) for name in MACHINE)
 )
-training_options = _added(
+training_options = added(
     *(
         _from_schema(name, known, default_text(name))
         for name, known in TRAINING.items()
@@ -175,7 +174,7 @@ training_options = _added(
         for old, name in DEPRECATED.items()
     ),
 )
-asking_options = _added(
+asking_options = added(
     *(
         _from_schema(name, known, f"[the model's: {_shown(known.default, known)}]")
         for name, known in ASKING.items()
@@ -187,7 +186,7 @@ asking_options = _added(
 
 _PATH: Any = click.Path(readable=False, path_type=Path)
 
-reading_options = _added(
+reading_options = added(
     click.option(
         "--format", type=click.Choice(FORMATS), help="Format of FILE [as its suffix says]."
     ),
@@ -203,7 +202,7 @@ number_option = click.option(
 )
 
 # What measures and draws how training goes.
-watching_options = _added(
+watching_options = added(
     click.option(
         "--evaluate",
         is_flag=True,
@@ -237,7 +236,7 @@ watching_options = _added(
 )
 
 # What keeps a training from being lost.
-checkpoint_options = _added(
+checkpoint_options = added(
     click.option(
         "--checkpoint",
         metavar="DIR",
@@ -256,7 +255,7 @@ checkpoint_options = _added(
     ),
 )
 
-protocol_options = _added(
+protocol_options = added(
     click.option(
         "--protocol",
         type=click.Choice(PROTOCOLS),

@@ -18,7 +18,7 @@ import click
 from .. import __version__
 from ..errors import DataError, InputError, MissingExtraError
 from ..objective.options import Options
-from .evaluation import check_device, held_out_report, hold_out, measure, neighbours, usage_errors
+from .evaluation import check_device, held_out_report, hold_out, neighbours, usage_errors
 from .options import CUTOFFS, SHARE, parameters, settings_of, task_options
 
 if TYPE_CHECKING:
@@ -67,7 +67,10 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
     if given["resume"] and given["checkpoint"] is None:
         raise click.UsageError("--resume needs --checkpoint DIR")
     if output is not None:
-        _check_output(output)
+        from ..disk.embeddings import KIND
+
+        KIND.next_generation(output)
+        _check_folder(output)
     if given["plot"] is not None:
         _check_plot(given["plot"])
     with usage_errors():
@@ -90,12 +93,14 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
 
 def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     """Read, train, save, measure and draw; return a report, and a table of what was measured."""
+    from ..models.item2vec import Item2Vec
+
     seconds: dict[str, float] = {}
     with _timed(seconds, "reading"):
         packed = _read(run)
     if not run.quiet:
         click.echo(f"Read {packed.source}", err=True)
-    model = _new_model(run)
+    model = Item2Vec(**parameters(run.settings | run.machine), progress=not run.quiet)
     part: PackedItemsets = packed
     held = None
     if run.evaluate:
@@ -114,7 +119,7 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     table = None
     if held is not None:
         with _timed(seconds, "evaluating"):
-            evaluation = measure(model, held.split, CUTOFFS)
+            evaluation = model._measure(held.split, CUTOFFS)
         report["evaluation"] = held_out_report(model, held, evaluation)
         table = str(evaluation)
     if run.plot is not None:
@@ -142,13 +147,6 @@ def _check_usage(
         raise click.UsageError("give a FILE to train on, or --example")
     elif output is None:
         raise click.UsageError("give -o DIR, the folder to save the embeddings in")
-
-
-def _check_output(folder: Path) -> None:
-    from ..disk.embeddings import KIND
-
-    KIND.next_generation(folder)
-    _check_folder(folder)
 
 
 def _check_folder(folder: Path) -> None:
@@ -188,12 +186,6 @@ def _read(run: Run) -> ReadItemsets:
     from ..data.readers import read_itemsets
 
     return read_itemsets(run.file, **run.reading, **limits)
-
-
-def _new_model(run: Run) -> Item2Vec:
-    from ..models.item2vec import Item2Vec
-
-    return Item2Vec(**parameters(run.settings | run.machine), progress=not run.quiet)
 
 
 def _report(packed: ReadItemsets, part: PackedItemsets, model: Item2Vec) -> dict[str, Any]:

@@ -6,8 +6,6 @@ from itertools import pairwise
 
 from .readers import ReadItemsets, read_itemsets
 
-__all__ = ["EXAMPLE_ITEMS", "load_example", "read_example"]
-
 EXAMPLE_ITEMS = (
     "REGENCY CAKESTAND 3 TIER",
     "ALARM CLOCK BAKELIKE RED",
@@ -39,7 +37,6 @@ def read_example(*, min_count: int = 1, min_length: int = 1) -> ReadItemsets:
         If a limit is not an integer of at least 0.
     DataError
         If the installed file is damaged, or the limits leave no itemset.
-
     """
     # It takes longer to import than most of this package.
     from importlib.resources import as_file, files
@@ -72,7 +69,6 @@ def load_example() -> list[list[str]]:
     >>> baskets = load_example()
     >>> len(baskets), baskets[0][0]
     (19773, 'CREAM CUPID HEARTS COAT HANGER')
-
     """
     labels, indices, offsets = read_example()
     names = [labels[index] for index in indices.tolist()]

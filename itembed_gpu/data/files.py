@@ -159,10 +159,7 @@ def locate_row(paths: list[Path], parts: list[polars.LazyFrame], row: int) -> tu
 
 
 def scan_files(
-    paths: list[Path],
-    format: str,
-    separator: str | None,
-    roles: Roles,
+    paths: list[Path], format: str, separator: str | None, roles: Roles
 ) -> tuple[list[polars.LazyFrame], Columns]:
     """Open all the files, and choose the same columns of each; nothing is read yet.
 

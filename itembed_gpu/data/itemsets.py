@@ -22,8 +22,6 @@ from ..checks import Float32Array, Int32Array, Int64Array, OffsetsArray
 from ..errors import DataError, InputError
 from ..sets import BoolArray
 
-__all__ = ["Dropped", "PackedItemsets"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dropped:
@@ -57,7 +55,6 @@ class Dropped:
     --------
     >>> print(Dropped(itemsets_read=3, items_read=7, rare_labels=1, rare_items=2))
     3 itemsets with 7 items read; dropped 1 rare label (2 items)
-
     """
 
     itemsets_read: int = 0
@@ -118,7 +115,6 @@ class PackedItemsets:
         dropped, too short or masked, are counted.
     dropped: Dropped
         What was read, and what of it is not here.
-
     """
 
     labels: list[Any]
@@ -171,7 +167,6 @@ class PackedItemsets:
         >>> packed = pack_itemsets([["apple"], ["apple", "salt"]])
         >>> packed.prune(min_length=2).num_itemset
         1
-
         """
         lengths = np.diff(checks.offsets("offsets", self.offsets, self.num_item))
         chosen, long = choose_itemsets(lengths, mask, min_length)
@@ -207,7 +202,6 @@ class PackedItemsets:
         Examples
         --------
         >>> pack_itemsets([["apple", "salt"]]).save("data.itemsets")
-
         """
         from ..disk.itemsets import write_array, write_files
 
@@ -239,7 +233,6 @@ class PackedItemsets:
         ------
         DataError
             If something is missing, damaged, or of a newer version.
-
         """
         from ..disk.itemsets import read_packed
 
@@ -264,7 +257,6 @@ class PackedItemsets:
         ------
         DataError
             If a block was altered since it was saved: the message names it.
-
         """
         for part in (self.indices, self.offsets, self.weights, self.counts):
             check = getattr(part, "check", None)

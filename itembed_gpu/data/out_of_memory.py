@@ -62,8 +62,6 @@ from .spill_files import Column, Groups, Runs, WorkFolder, reorder
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["pack_files"]
-
 # Bytes of memory for each byte of a file, roughly, where all of it is read at once.
 _GROWTH = {"text": 2, "csv": 3, "tsv": 3, "parquet": 16, "ndjson": 2, "arrow": 4}
 _COMPRESSED_GROWTH = 8
@@ -130,7 +128,6 @@ def pack_files(
     Examples
     --------
     >>> packed = pack_files("sales/*.csv", "sales.itemsets", memory=1 << 30)
-
     """
     limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
     source, path = Path(source), Path(path)
@@ -350,18 +347,18 @@ def _read_table(
     groups = Groups(work, weighted or limits.duplicates == "sum")
     num_row = min(_MOST_BATCH, max(1 << 12, memory // (8 * _ROW_BYTES)))
     rows_without_itemset = 0
-    tally = _Counts()
+    tally = _Counts(groups, limits)
     if columns.lists:
         for row, batch in table.batches(num_row):
             items, lengths, weights = explode_lists(str(table.source), batch, columns, row)
             firsts = np.arange(row, row + len(batch))
-            tally.add(groups, firsts, lengths, numbers.number(items), weights, limits, False)
+            tally.add(firsts, lengths, numbers.number(items), weights, False)
     else:
         runs = Runs(work, num_partition, weighted)
         for row, batch in table.batches(num_row):
             rows_without_itemset += _spill_rows(runs, numbers, table, row, batch)
         for partition in range(0 if runs.empty else num_partition):
-            _group(runs, partition, groups, tally, limits)
+            _group(runs, partition, tally)
         runs.close()
     values = numbers.values()
     labels: list[Any] = []
@@ -369,7 +366,7 @@ def _read_table(
         if table.separator is not None:
             values = read_integers(values, limits)
         labels = label_values(values)
-    return tally.finish(groups, labels, rows_without_itemset, in_order=columns.lists)
+    return tally.finish(labels, rows_without_itemset, in_order=columns.lists)
 
 
 def _spill_rows(
@@ -407,7 +404,7 @@ def _spill_rows(
     return len(batch) - len(codes)
 
 
-def _group(runs: Runs, partition: int, groups: Groups, tally: _Counts, limits: Limits) -> None:
+def _group(runs: Runs, partition: int, tally: _Counts) -> None:
     """Bring together the runs of each itemset of a partition, and spill the itemsets."""
     rows, codes, weights = runs.load(partition)
     itemsets, firsts = number_long_hashes(rows["high"].copy(), rows["low"].copy())
@@ -416,7 +413,7 @@ def _group(runs: Runs, partition: int, groups: Groups, tally: _Counts, limits: L
     codes, weights = reorder(order, lengths, codes, weights)
     sizes = np.zeros(len(firsts), np.int64)
     np.add.at(sizes, itemsets, lengths)
-    tally.add(groups, rows["first"][firsts], sizes, codes, weights, limits, True)
+    tally.add(rows["first"][firsts], sizes, codes, weights, True)
 
 
 def _read_text(
@@ -430,23 +427,23 @@ def _read_text(
     """Read text, of which each line is an itemset."""
     refuse_columns(roles)
     index = Numbering()
-    groups = Groups(work, limits.duplicates == "sum")
-    tally, row = _Counts(), 0
+    tally, row = _Counts(Groups(work, limits.duplicates == "sum"), limits), 0
     lines = chain.from_iterable(text_itemsets(path, separator) for path in paths)
     num_line = min(_MOST_BATCH // 8, max(1 << 8, memory >> 13))
     while batch := list(islice(lines, num_line)):
         codes = index.number(chain.from_iterable(batch))
         lengths = np.fromiter(map(len, batch), np.int64, len(batch))
         firsts = np.arange(row, row + len(batch))
-        tally.add(groups, firsts, lengths, codes, None, limits, False)
+        tally.add(firsts, lengths, codes, None, False)
         row += len(batch)
-    return tally.finish(groups, list(index), 0, in_order=True)
+    return tally.finish(list(index), 0, in_order=True)
 
 
 class _Counts:
     """Counts codes as itemsets are spilled, and notes where each first comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, groups: Groups, limits: Limits) -> None:
+        self._groups, self._limits = groups, limits
         self._counts = np.zeros(0, np.int64)
         # First row of the first itemset that has the code, and its place there.
         self._firsts = np.zeros(0, np.int64)
@@ -455,18 +452,16 @@ class _Counts:
 
     def add(
         self,
-        groups: Groups,
         firsts: Int64Array,
         lengths: Int64Array,
         codes: Int32Array,
         weights: Float32Array | None,
-        limits: Limits,
         new_part: bool,
     ) -> None:
         """Handle duplicates, count, and spill."""
         num_code = max(len(self._counts), int(codes.max(initial=-1)) + 1)
         self._grow(num_code)
-        weights, num_duplicate = drop_duplicates(codes, lengths, num_code, limits, weights)
+        weights, num_duplicate = drop_duplicates(codes, lengths, num_code, self._limits, weights)
         counts, gone = count_codes(codes, num_code)
         self._counts += counts
         if new_part:
@@ -479,7 +474,7 @@ class _Counts:
                 duplicate_items=num_duplicate,
             )
         )
-        groups.add(firsts, lengths, codes, weights, new_part)
+        self._groups.add(firsts, lengths, codes, weights, new_part)
 
     def _grow(self, num_code: int) -> None:
         more = num_code - len(self._counts)
@@ -498,13 +493,11 @@ class _Counts:
         self._firsts[here[earlier]] = rows[earlier]
         self._places[here[earlier]] = places[earlier]
 
-    def finish(
-        self, groups: Groups, labels: list[Any], rows_without_itemset: int, in_order: bool
-    ) -> _Reading:
+    def finish(self, labels: list[Any], rows_lost: int, in_order: bool) -> _Reading:
         """Return all that was counted."""
         self._grow(len(labels))
         order = None if in_order else np.lexsort((self._places, self._firsts))
-        return _Reading(groups, labels, self._counts, order, self._dropped, rows_without_itemset)
+        return _Reading(self._groups, labels, self._counts, order, self._dropped, rows_lost)
 
 
 # Writing
@@ -547,30 +540,31 @@ def _write(
     write_files(path, catalog.labels, files, dataclasses.asdict(dropped))
 
 
-def _write_header(file: Any, size: int, dtype: np.dtype[Any]) -> None:
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
-    )
+def _write_npy(path: Path, size: int, dtype: np.dtype[Any], parts: Iterable[Any]) -> None:
+    """Write a file of NumPy's, part by part."""
+    header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(part.data)
 
 
 def _save_column(column: Column, path: Path) -> None:
     """Copy a column to a file of NumPy's, and remove it."""
-    with path.open("wb") as file:
-        _write_header(file, column.size, column.dtype)
-        for start in range(0, column.size, _MOST_BATCH):
-            file.write(column.read(start, min(start + _MOST_BATCH, column.size)).data)
+    _write_npy(path, column.size, column.dtype, column.parts(_MOST_BATCH))
     column.close()
 
 
 def _save_offsets(sizes: Column, num_item: int, path: Path) -> None:
     """Write where itemsets of these sizes begin, and the last one ends."""
     dtype = offsets_dtype(num_item)
-    total = 0
-    with path.open("wb") as file:
-        _write_header(file, sizes.size + 1, dtype)
-        file.write(np.zeros(1, dtype).data)
-        for start in range(0, sizes.size, _MOST_BATCH):
-            ends = total + np.cumsum(sizes.read(start, min(start + _MOST_BATCH, sizes.size)))
-            file.write(ends.astype(dtype).data)
-            total = int(ends[-1])
+
+    def parts() -> Iterator[Any]:
+        ends = np.zeros(1, dtype)
+        yield ends
+        for some in sizes.parts(_MOST_BATCH):
+            ends = (ends[-1] + np.cumsum(some)).astype(dtype)
+            yield ends
+
+    _write_npy(path, sizes.size + 1, dtype, parts())
     sizes.close()

@@ -31,8 +31,6 @@ from .itemsets import (
 )
 from .loops import count_first, cut_itemsets, merge_duplicates, relabel, renumber
 
-__all__ = ["pack_itemsets", "prune_itemsets"]
-
 _DUPLICATES = ("keep", "drop", "sum")
 
 # Their length is what they yield, and they yield it again: no copy is needed.
@@ -121,7 +119,6 @@ def pack_itemsets(
     >>> labels, indices, offsets = pack_itemsets([["salt"], ["oil", "salt"], ["oil", "salt"]])
     >>> labels, indices.tolist(), offsets.tolist()
     (['salt', 'oil'], [0, 1, 0, 1, 0], [0, 1, 3, 5])
-
     """
     limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
 
@@ -160,43 +157,33 @@ class Limits(NamedTuple):
 _NO_LIMITS, _NOTHING = Limits(), Dropped()
 
 
-def make_limits(
-    min_count: int,
-    min_length: int,
-    max_items: int | None,
-    max_length: int | None,
-    duplicates: str,
-    labels: Iterable[Hashable] | None,
-    seed: int,
-) -> Limits:
-    """Check the options of `pack_itemsets`.
+def make_limits(*given: Any) -> Limits:
+    """Check the options of `pack_itemsets`, in the order that `Limits` has them.
 
     Raises
     ------
     InputError
         If one of them cannot be used.
-
     """
-    if duplicates not in _DUPLICATES:
+    limits = Limits(*given)
+    if limits.duplicates not in _DUPLICATES:
         raise InputError(
-            f"duplicates is {duplicates!r}; pass one of {', '.join(map(repr, _DUPLICATES))}"
+            f"duplicates is {limits.duplicates!r}; pass one of {', '.join(map(repr, _DUPLICATES))}"
         )
-    known = () if labels is None else tuple(_iterate(labels, "labels"))
+    known = () if limits.labels is None else tuple(_iterate(limits.labels, "labels"))
     if len(set(known)) < len(known):
         raise InputError("labels holds a label twice; pass each once")
-    limits = Limits(
-        checks.integer("min_count", min_count),
-        checks.integer("min_length", min_length),
-        None if max_items is None else checks.integer("max_items", max_items, 1),
-        None if max_length is None else checks.integer("max_length", max_length, 1),
-        duplicates,
-        known,
-        checks.integer("seed", seed),
-    )
+    checked: dict[str, Any] = {"labels": known}
+    least = {"min_count": 0, "min_length": 0, "max_items": 1, "max_length": 1, "seed": 0}
+    for name, minimum in least.items():
+        value = getattr(limits, name)
+        if value is not None or not name.startswith("max"):
+            checked[name] = checks.integer(name, value, minimum)
+    limits = limits._replace(**checked)
     if limits.max_length is not None and limits.max_length < limits.min_length:
         raise InputError(
-            f"max_length is {max_length} and min_length {min_length}; pass a max_length of at "
-            "least min_length"
+            f"max_length is {limits.max_length} and min_length {limits.min_length}; pass a "
+            "max_length of at least min_length"
         )
     return limits
 
@@ -234,7 +221,6 @@ def pack_codes(
     -------
     packed: PackedItemsets
         Packed itemsets.
-
     """
     dropped = _count_read(dropped, codes, lengths)
     weights, duplicates = drop_duplicates(codes, lengths, len(labels), limits, weights)
@@ -267,7 +253,6 @@ def pack_columns(
         As for `pack_codes`.
     num_column: int
         A bound above the columns.
-
     """
     if limits.duplicates != "keep":
         numbers, firsts = renumber(columns, num_column)
@@ -332,7 +317,6 @@ class Cutter:
     ----------
     dropped: Dropped
         What was left out so far, for the lengths of itemsets.
-
     """
 
     def __init__(self, rank: Int32Array, limits: Limits) -> None:
@@ -394,7 +378,6 @@ class Catalog(NamedTuple):
         Index of each code, -1 if it does not stay.
     dropped: Dropped
         The rare labels.
-
     """
 
     labels: list[Any]
@@ -414,7 +397,6 @@ def choose_labels(labels: Sequence[Any], counts: Int64Array, limits: Limits) -> 
         Occurrences of each.
     limits: Limits
         The options of `pack_itemsets`.
-
     """
     known: Int64Array = np.empty(0, np.int64)
     new = np.ones(len(counts), np.bool_)
@@ -510,7 +492,6 @@ def prune_itemsets(
     >>> indices, offsets = prune_itemsets([4, 0, 1, 2], [0, 1, 4], min_length=2)
     >>> indices.tolist(), offsets.tolist()
     ([0, 1, 2], [0, 3])
-
     """
     items = checks.int32("indices", indices)
     starts = checks.offsets("offsets", offsets, len(items))
@@ -546,9 +527,7 @@ class _Reader:
     """Reads itemsets once, noting their lengths and weights as they go by."""
 
     def __init__(
-        self,
-        itemsets: Iterable[Iterable[Any]],
-        weights: Iterable[Iterable[float]] | None,
+        self, itemsets: Iterable[Iterable[Any]], weights: Iterable[Iterable[float]] | None
     ) -> None:
         self.lengths = array("q")
         self.text: str | None = None

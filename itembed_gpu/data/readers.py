@@ -33,15 +33,13 @@ from .files import (
     select,
     text_itemsets,
 )
-from .formats import FORMATS, SEPARATORS, Columns, Roles, choose_columns, refuse_columns
+from .formats import SEPARATORS, Columns, Roles, choose_columns, refuse_columns
 from .itemsets import PackedItemsets
 from .matrices import pack_matrix
 from .packing import Limits, make_limits, pack_codes, pack_itemsets
 
 if TYPE_CHECKING:
     import polars
-
-__all__ = ["FORMATS", "ReadItemsets", "read_itemsets"]
 
 
 # As `weight`: what a sparse matrix holds.
@@ -59,7 +57,6 @@ class ReadItemsets(PackedItemsets):
     rows_without_itemset: int
         Rows of a table that were left out, as they do not say which itemset
         they belong to. They are no part of ``dropped``.
-
     """
 
     source: str
@@ -156,7 +153,6 @@ def read_itemsets(
     >>> packed = read_itemsets("sales.csv", itemset="invoice", item="code")
     >>> packed.source
     "sales.csv (itemset column 'invoice', item column 'code')"
-
     """
     # Checked before a read that may be long.
     limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
@@ -166,9 +162,14 @@ def read_itemsets(
     elif isinstance(source, str | os.PathLike):
         paths, format = find_files(source, format)
         if format == "text":
-            result = _read_text(source, paths, roles, separator, limits)
+            refuse_columns(roles)
+            itemsets = chain.from_iterable(text_itemsets(path, separator) for path in paths)
+            result = make_result(pack_itemsets(itemsets, **limits._asdict()), str(source))
         else:
-            result = _read_files(source, paths, format, separator, roles, limits)
+            frame, columns, locate = collect_files(source, paths, format, separator, roles)
+            if format in SEPARATORS:
+                frame = frame.with_columns(item=read_integers(frame["item"], limits))
+            result = _pack_frame(str(source), frame, columns, limits, locate=locate)
     else:
         for name, value in (("format", format), ("separator", separator)):
             if value is not None:
@@ -289,33 +290,7 @@ def _read_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
     return make_result(packed, f"a sparse matrix of {matrix.shape[0]:,} x {matrix.shape[1]:,}")
 
 
-# Text
-
-
-def _read_text(
-    source: Any, paths: list[Path], roles: Roles, separator: str | None, limits: Limits
-) -> ReadItemsets:
-    refuse_columns(roles)
-    itemsets = chain.from_iterable(text_itemsets(path, separator) for path in paths)
-    packed = pack_itemsets(itemsets, **limits._asdict())
-    return make_result(packed, str(source))
-
-
 # Tables
-
-
-def _read_files(
-    source: Any,
-    paths: list[Path],
-    format: str,
-    separator: str | None,
-    roles: Roles,
-    limits: Limits,
-) -> ReadItemsets:
-    frame, columns, locate = collect_files(source, paths, format, separator, roles)
-    if format in SEPARATORS:
-        frame = frame.with_columns(item=read_integers(frame["item"], limits))
-    return _pack_frame(str(source), frame, columns, limits, locate=locate)
 
 
 def read_itemset_ids(
@@ -325,7 +300,7 @@ def read_itemset_ids(
     itemset: str | None = None,
     item: str | None = None,
     separator: str | None = None,
-) -> list[Any] | None:
+) -> list[str] | None:
     """Return what the itemsets of a long table are called, in the order in which they are read.
 
     None for text and for tables of lists, whose itemsets have no names. Errors are those of
@@ -336,7 +311,7 @@ def read_itemset_ids(
         return None
     roles = Roles(itemset, item, None)
     frame, columns, _ = collect_files(source, paths, format, separator, roles)
-    return None if columns.lists else number(frame["itemset"])[0]
+    return None if columns.lists else list(map(str, number(frame["itemset"])[0]))
 
 
 def read_integers(items: polars.Series, limits: Limits) -> polars.Series:
@@ -372,8 +347,11 @@ def _pack_frame(
 
     Items of bytes are UUIDs if `identifiers` says so.
     """
-    if columns.lists:
-        return _pack_lists(name, frame, columns, limits)
+    if columns.lists:  # each row is an itemset
+        values, row_lengths, weights = explode_lists(name, frame, columns)
+        labels, items = number(values)
+        packed = pack_codes(labels, items, row_lengths, limits, weights)
+        return make_result(packed, f"{name} ({columns})")
     if not identifiers:
         check_items(name, columns, frame["item"].dtype)
     with ThreadPoolExecutor(1) as pool:  # beside the itemsets
@@ -389,16 +367,6 @@ def _pack_frame(
         weights = read_weights(name, column, columns.weight, rows, items >= 0, locate)
     packed = pack_codes(labels, items, lengths, limits, weights)
     return make_result(packed, f"{name} ({columns})", lost)
-
-
-def _pack_lists(
-    name: str, frame: polars.DataFrame, columns: Columns, limits: Limits
-) -> ReadItemsets:
-    """Pack a table of which each row is an itemset."""
-    items, lengths, weights = explode_lists(name, frame, columns)
-    labels, numbers = number(items)
-    packed = pack_codes(labels, numbers, lengths, limits, weights)
-    return make_result(packed, f"{name} ({columns})")
 
 
 def explode_lists(

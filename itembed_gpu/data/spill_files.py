@@ -82,6 +82,11 @@ class Column:
             raise OSError(f"{self._path} was cut short")
         return values
 
+    def parts(self, length: int) -> Iterator[npt.NDArray[Any]]:
+        """Read all values back, at most so many at a time."""
+        for start in range(0, self.size, length):
+            yield self.read(start, min(start + length, self.size))
+
     def close(self) -> None:
         """Remove the file."""
         self._file.close()

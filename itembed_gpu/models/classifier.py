@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .. import checks
 from ..checks import Float32Array, Int64Array
 from ..data.itemsets import PackedItemsets
+from ..disk.files import Tensors
 from ..errors import InputError
 from ..metrics import precision
 from ..objective.arrays import noise_weights
@@ -29,6 +30,7 @@ from .known import (
     as_packed,
     find_rows,
     labels_at,
+    no_embeddings,
     only_known,
     with_new_labels,
 )
@@ -149,8 +151,10 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         seed = self._first_seed(checkpoint, resume)
         # Masked before they are numbered: what is only in examples left out gets no row.
         left, right = _both(as_packed("features", features, weights), as_packed("labels", labels))
-        left, right = _both(self._number("features", left, None, dim), right)
-        right = self._number("labels", right, None, dim)
+        none = no_embeddings(dim)
+        left = with_new_labels(left, none, self._value("min_count"), min_length=0)[2]
+        left, right = _both(left, right)
+        right = with_new_labels(right, none, 1, min_length=0)[2]
         shares = self._weights(left)
         tables = (
             initialize_syn(left.num_label, dim, seed=seed, device="cpu"),
@@ -183,19 +187,6 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         self.dropped_features_, self.dropped_labels_ = left.dropped, right.dropped
         self.seed_ = seed
         return self
-
-    def _number(
-        self, name: str, itemsets: Any, weights: Weights | None, dim: int
-    ) -> PackedItemsets:
-        """Pack one side: labels, and rows of a table that begins with nothing."""
-        none = np.zeros((0, dim), dtype=np.float32)
-        _, _, packed = with_new_labels(
-            as_packed(name, itemsets, weights),
-            Embeddings([], none, counts=np.zeros(0, dtype=np.int64)),
-            self._value("min_count") if name == "features" else 1,
-            min_length=0,
-        )
-        return packed
 
     def _weights(self, packed: PackedItemsets) -> Float32Array:
         """Return the weight of each feature."""
@@ -347,13 +338,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         )
         table, bias = self._place(self.label_embeddings_.vectors), self._bias()
         rows, scores = rank(
-            queries,
-            table,
-            n,
-            told,
-            log_shares(self._counts()),
-            bias=bias,
-            num_threads=self.workers,
+            queries, table, n, told, log_shares(self._counts()), bias=bias, num_threads=self.workers
         )
         if probabilities:
             # The priors of examples that nothing is told of are normalised already.
@@ -389,9 +374,9 @@ class SupervisedClassifier(SupervisedClassifierParameters):
 
     # --------------------------------------------------------------- to a disk
 
-    def _state(self) -> tuple[list[Any], dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    def _state(self) -> tuple[list[Any], Tensors, dict[str, Any]]:
         sides = {"": self.feature_embeddings_, "label_": self.label_embeddings_}
-        tensors: dict[str, npt.NDArray[Any]] = {"feature_weights": self.feature_weights_}
+        tensors: Tensors = {"feature_weights": self.feature_weights_}
         for prefix, side in sides.items():
             tensors[f"{prefix}vectors"] = side.vectors
             tensors[f"{prefix}counts"] = cast(Int64Array, side.counts)
@@ -399,9 +384,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         labels = self.feature_embeddings_.labels + self.labels_
         return labels, tensors, {"seed": self.seed_, "num_feature": len(self.feature_weights_)}
 
-    def _restore(
-        self, labels: list[Any], tensors: dict[str, npt.NDArray[Any]], state: dict[str, Any]
-    ) -> None:
+    def _restore(self, labels: list[Any], tensors: Tensors, state: dict[str, Any]) -> None:
         num_feature = int(state["num_feature"])
         self.feature_embeddings_ = Embeddings(
             labels[:num_feature], tensors["vectors"], counts=tensors["counts"]

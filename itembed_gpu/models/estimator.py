@@ -22,6 +22,7 @@ from ..backends.cpu.task import is_finite
 from ..backends.devices import Device, select_backend
 from ..checks import Int64Array
 from ..disk.embeddings import read_folder, write_folder
+from ..disk.files import Tensors
 from ..errors import DataError, InputError
 from ..objective.arrays import noise_weights
 from ..objective.options import TASK, about, options_at, renamed, resolve_seed
@@ -165,13 +166,11 @@ class Estimator:
 
     # --------------------------------------------------------------- to a disk
 
-    def _state(self) -> tuple[list[Any], dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    def _state(self) -> tuple[list[Any], Tensors, dict[str, Any]]:
         """Return what was learned: labels, arrays, and the rest as JSON."""
         raise NotImplementedError
 
-    def _restore(
-        self, labels: list[Any], tensors: dict[str, npt.NDArray[Any]], state: dict[str, Any]
-    ) -> None:
+    def _restore(self, labels: list[Any], tensors: Tensors, state: dict[str, Any]) -> None:
         raise NotImplementedError
 
     def save(
@@ -215,8 +214,7 @@ class Estimator:
             if name not in self._schema or not about(self._schema[name]).machine
         }
         own = _json_copy(
-            {"estimator": type(self).__name__, "params": params, **state},
-            "parameters of the model",
+            {"estimator": type(self).__name__, "params": params, **state}, "parameters of the model"
         )
         write_folder(Path(folder), labels, tensors, _merged(metadata, own))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy.typing as npt
 from .. import checks
 from ..checks import Float32Array, Int64Array
 from ..data.itemsets import PackedItemsets
+from ..disk.files import Tensors
 from ..errors import InputError
-from ..metrics import evaluate, leave_last_out
+from ..metrics import Evaluation, Split, evaluate_rankings, leave_last_out
 from ..objective.options import ESTIMATOR, Options, takes_options
 from ..ranking.priors import log_shares, rank
 from ..ranking.top_n import pool_rows, top_n
@@ -25,9 +26,11 @@ from .keywords import Item2VecParameters
 from .known import (
     KnownItemsets,
     ObjectArray,
+    Unknown,
     as_packed,
     find_rows,
     labels_at,
+    no_embeddings,
     only_known,
     with_new_labels,
 )
@@ -236,9 +239,7 @@ class Item2Vec(Item2VecParameters):
         return self._learn(start, itemsets, weights, self._value("epochs", epochs))
 
     def _nothing(self, seed: int) -> _Start:
-        table = np.zeros((0, self._value("vector_size")), dtype=np.float32)
-        embeddings = Embeddings([], table, context=table, counts=np.zeros(0, dtype=np.int64))
-        return _Start(embeddings, None, seed, 0)
+        return _Start(no_embeddings(self._value("vector_size")), None, seed, 0)
 
     def _so_far(self) -> _Start:
         dim = self.embeddings_.dimension
@@ -250,20 +251,12 @@ class Item2Vec(Item2VecParameters):
         return _Start(self.embeddings_, self.accumulators_, self.seed_, self.num_fit_)
 
     def _learn(
-        self,
-        start: _Start,
-        itemsets: Any,
-        weights: Weights | None,
-        epochs: int,
-        **checkpoints: Any,
+        self, start: _Start, itemsets: Any, weights: Weights | None, epochs: int, **checkpoints: Any
     ) -> Self:
         """Train copies of tables, with rows for new labels, and keep them if all went well."""
         old = start.embeddings
         labels, counts, packed = with_new_labels(
-            as_packed("itemsets", itemsets, weights),
-            old,
-            self._value("min_count"),
-            min_length=2,
+            as_packed("itemsets", itemsets, weights), old, self._value("min_count"), min_length=2
         )
         if not packed.num_itemset:
             raise InputError(
@@ -498,17 +491,14 @@ class Item2Vec(Item2VecParameters):
         many, baskets = self._one_or_many(baskets)
         known = self._known("baskets", baskets)
         exponent = self.history_exponent_ if history_exponent is None else history_exponent
-        vectors, table, bias = self._scored(known, exponent, popularity, similarity)
-        rows, scores = rank(
-            vectors,
-            table,
+        rows, scores = self._rank(
+            known,
             n,
-            known.used,
-            log_shares(self.counts_),
-            bias=bias,
+            exponent,
+            popularity,
+            similarity,
             exclude=(known.rows, known.offsets) if filter_already_liked_items else None,
             candidates=self._candidates(items, filter_items),
-            num_threads=self.workers,
         )
         return self._answer(rows, scores, many)
 
@@ -548,34 +538,38 @@ class Item2Vec(Item2VecParameters):
             raise InputError(
                 f"itemsets: none of {len(known)} has two different known items; pass others"
             )
-        history = KnownItemsets(*split.history, None, known.unknown)
-        vectors, table, bias = self._scored(history, self.history_exponent_)
-        evaluation = evaluate(
-            vectors,
-            table,
-            split,
-            k,
-            bias=bias,
-            counts=self.counts_,
-            num_threads=self.workers,
-        )
-        return evaluation[f"ndcg@{k}"]
+        return self._measure(split, [checks.integer("k", k, 1)])[f"ndcg@{k}"]
 
-    def _scored(
+    def _measure(self, split: Split, cutoffs: Sequence[int]) -> Evaluation:
+        """Rank all items for each query as `recommend` does; relevant ones lose ties."""
+        rows, _ = self._rank(
+            KnownItemsets(*split.history, None, Unknown(0, 0, 0, 0)),
+            max(cutoffs),
+            self.history_exponent_,
+            exclude=split.history,
+            losers=split.truth,
+        )
+        return evaluate_rankings(rows, split.truth, cutoffs, self.counts_, len(self.labels_))
+
+    def _rank(
         self,
         known: KnownItemsets,
+        n: int,
         history_exponent: float,
         popularity: float | None = None,
         similarity: str | None = None,
-    ) -> tuple[Any, Any, npt.NDArray[Any] | None]:
-        """Return vectors, a table and a bias, which together make the scores."""
+        **options: Any,
+    ) -> tuple[Int64Array, Float32Array]:
+        """Return the best rows for each history, by `rank`, and their scores."""
         popularity = self._value("popularity", popularity)
         similarity = self._value("similarity", similarity)
         vectors, table = self._vectors(known, history_exponent), self.syn1_
         if similarity == "cosine":
             vectors, table = unit_rows(checks.on_host(vectors)), unit_rows(table)
-        bias = popularity * np.log(np.maximum(self.counts_, 1))
-        return vectors, self._place(table), bias if popularity else None
+        bias = popularity * np.log(np.maximum(self.counts_, 1)) if popularity else None
+        prior = log_shares(self.counts_)
+        options |= {"bias": bias, "num_threads": self.workers}
+        return rank(vectors, self._place(table), n, known.used, prior, **options)
 
     def _one_or_many(self, baskets: Any) -> tuple[bool, Any]:
         """Tell one basket from many, and return a list of baskets in either case."""
@@ -628,8 +622,8 @@ class Item2Vec(Item2VecParameters):
 
     # --------------------------------------------------------------- to a disk
 
-    def _state(self) -> tuple[list[Any], dict[str, npt.NDArray[Any]], dict[str, Any]]:
-        tensors: dict[str, npt.NDArray[Any]] = {
+    def _state(self) -> tuple[list[Any], Tensors, dict[str, Any]]:
+        tensors: Tensors = {
             # Named as `Embeddings` names them, which reads this folder as well.
             "vectors": self.syn0_,
             "context": self.syn1_,
@@ -639,9 +633,7 @@ class Item2Vec(Item2VecParameters):
             tensors["accumulators0"], tensors["accumulators1"] = self.accumulators_
         return self.labels_, tensors, {"seed": self.seed_, "num_fit": self.num_fit_}
 
-    def _restore(
-        self, labels: list[Any], tensors: dict[str, npt.NDArray[Any]], state: dict[str, Any]
-    ) -> None:
+    def _restore(self, labels: list[Any], tensors: Tensors, state: dict[str, Any]) -> None:
         self.embeddings_ = Embeddings(
             labels, tensors["vectors"], context=tensors["context"], counts=tensors["counts"]
         )

@@ -10,8 +10,8 @@ from .estimator import Estimator
 
 
 @dataclass(eq=False, repr=False)
-class Item2VecParameters(Estimator):
-    """Of `Item2Vec`."""
+class ModelParameters(Estimator):
+    """Of every estimator."""
 
     vector_size: int = 100
     epochs: int = 10
@@ -37,6 +37,13 @@ class Item2VecParameters(Estimator):
     negative_sharing: int = 1
     batch_size: int = 64
     chunk_size: int | None = None
+
+
+@dataclass(eq=False, repr=False)
+class Item2VecParameters(ModelParameters):
+    """Of `Item2Vec`."""
+
+    _: KW_ONLY
     history_exponent: float | None = None
     fold_in: int = 0
     popularity: float = 0.0
@@ -44,31 +51,13 @@ class Item2VecParameters(Estimator):
 
 
 @dataclass(eq=False, repr=False)
-class SupervisedClassifierParameters(Estimator):
+class SupervisedClassifierParameters(ModelParameters):
     """Of `SupervisedClassifier`."""
 
-    vector_size: int = 100
     epochs: int = 25
     negative: int = 10
     alpha: float = 0.5
-    min_alpha: float = 0.0
-    min_count: int = 1
-    sample: float = 0.0
-    ns_exponent: float = 0.0
-    seed: int | None = None
-    device: Any = "auto"
-    workers: int | None = None
-    callbacks: Iterable[Any] = ()
     _: KW_ONLY
-    progress: bool = False
-    loss: str = "negative-sampling"
     reject_positive: bool = True
-    reject_itemset: bool = False
-    l2: float = 0.0
-    positive_weight: float = 1.0
-    optimizer: str = "sgd"
     pooling: str = "mean"
-    negative_sharing: int = 1
-    batch_size: int = 64
-    chunk_size: int | None = None
     feature_weighting: str = "idf"

@@ -133,6 +133,12 @@ class KnownItemsets:
         return np.diff(self.offsets) > 0
 
 
+def no_embeddings(dim: int) -> Embeddings:
+    """Return a table without rows yet."""
+    table = np.zeros((0, dim), dtype=np.float32)
+    return Embeddings([], table, context=table, counts=np.zeros(0, dtype=np.int64))
+
+
 def only_known(packed: PackedItemsets, embeddings: Embeddings) -> KnownItemsets:
     """Find the row of each item, and leave out those that have none."""
     rows = find_rows(embeddings, packed.labels)[packed.indices]

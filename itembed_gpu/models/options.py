@@ -48,11 +48,7 @@ class ModelOptions:
     """Those of every estimator."""
 
     vector_size: int = of_training(
-        100,
-        "Length of an embedding.",
-        "Dimension of the vectors.",
-        Number(int, 1),
-        flag="dim",
+        100, "Length of an embedding.", "Dimension of the vectors.", Number(int, 1), flag="dim"
     )
     epochs: int = of_training(10, "Passes over the data.", check=Number(int, 0))
     alpha: float = of_training(
@@ -78,11 +74,7 @@ class ModelOptions:
         machine=True,
     )
     progress: bool = of_estimators(
-        False,
-        "Show a progress bar.",
-        "Whether to show a progress bar.",
-        yes_or_no,
-        machine=True,
+        False, "Show a progress bar.", "Whether to show a progress bar.", yes_or_no, machine=True
     )
 
 

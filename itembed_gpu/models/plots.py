@@ -109,11 +109,7 @@ def plot_history(history: History, path: str | os.PathLike[str]) -> None:
 
 
 def plot_map(
-    embeddings: Embeddings,
-    path: str | os.PathLike[str],
-    n: int = 200,
-    *,
-    font: str | None = None,
+    embeddings: Embeddings, path: str | os.PathLike[str], n: int = 200, *, font: str | None = None
 ) -> ItemMap:
     """Draw a map on which the items lie close together that have similar vectors.
 

@@ -29,12 +29,8 @@ from .constants import MAX_DRAW, MAX_REDRAW
 Class = TypeVar("Class", bound=type)
 
 # Where an option can be given.
-TASK, LISTED_TASK, ESTIMATOR, COMMAND_LINE = (
-    "task",
-    "task over listed pairs",
-    "estimator",
-    "command line",
-)
+TASK, LISTED_TASK = "task", "task over listed pairs"
+ESTIMATOR, COMMAND_LINE = "estimator", "command line"
 TASKS = (TASK, LISTED_TASK)
 EVERYWHERE = (*TASKS, ESTIMATOR, COMMAND_LINE)
 # What asks for itemsets.

@@ -11,8 +11,6 @@ from ..checks import Float32Array, Int64Array
 from ..sets import Packed, choose_sets
 from .top_n import top_n
 
-__all__ = ["log_shares", "rank"]
-
 
 def rank(
     queries: Any,

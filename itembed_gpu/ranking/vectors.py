@@ -15,8 +15,6 @@ import numpy.typing as npt
 from ..checks import Float32Array, on_host
 from ..errors import InputError
 
-__all__ = ["norm", "normalize", "softmax", "unit_rows"]
-
 # Values of a table, or scores, that are worked on at a time.
 CHUNK = 1 << 22
 
@@ -53,7 +51,6 @@ def softmax(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
     --------
     >>> softmax([1000.0, 1000.0, -np.inf])
     array([0.5, 0.5, 0. ])
-
     """
     array = _real(x)
     wide = _widen(array)
@@ -91,7 +88,6 @@ def norm(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
     --------
     >>> norm([[3, 4], [0, 0]])
     array([5., 0.])
-
     """
     array = _real(x)
     scaled, scale = _rescale(array)
@@ -129,7 +125,6 @@ def normalize(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
     >>> normalize([[3, 4], [0, 0]])
     array([[0.6, 0.8],
            [0. , 0. ]])
-
     """
     array = _real(x)
     scaled, _ = _rescale(array)

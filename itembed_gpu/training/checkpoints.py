@@ -16,6 +16,7 @@ import signal
 import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,12 @@ class Checkpoints:
         self.folder = Path(folder)
         self.every = checks.integer("checkpoint_every", every, 1)
         self._task = task
-        self._leaves = _leaves_of(task)
+        self._leaves = task._leaves()
         self._callbacks = [c for c in callbacks if hasattr(c, "state_dict")]
         self._job = {**plan, "tasks": [_describe(leaf) for leaf in self._leaves]}
         KIND.next_generation(self.folder)  # refuses what would be lost
-        self._writer: threading.Thread | None = None
-        self._error: BaseException | None = None
+        self._writer = ThreadPoolExecutor(1, "itembed_gpu-checkpoint")
+        self._write: Future[None] | None = None
         self.requested: list[int] = []
 
     # --- going on
@@ -187,7 +188,7 @@ class Checkpoints:
         return Place(
             epoch,
             batch,
-            [leaf.num_done for leaf in _leaves_of(self._task)],
+            [leaf.num_done for leaf in self._task._leaves()],
             records,
             partial,
             stopped,
@@ -214,31 +215,25 @@ class Checkpoints:
         content = {"job": self._job, "place": dataclasses.asdict(place), "callbacks": states}
 
         def work() -> None:
-            try:
-                with disk_errors(self.folder):
-                    KIND.write(
-                        self.folder, {"tensors": lambda path: write_tensors(path, tensors)}, content
-                    )
-            except BaseException as error:
-                self._error = error
+            files = {"tensors": lambda path: write_tensors(path, tensors)}
+            with disk_errors(self.folder):
+                KIND.write(self.folder, files, content)
 
-        self._writer = threading.Thread(target=work, name="itembed_gpu-checkpoint")
-        self._writer.start()
+        self._write = self._writer.submit(work)
         if wait:
             self.finish()
 
     def join(self) -> None:
         """Wait for the write that is under way."""
-        if self._writer is not None:
-            self._writer.join()
-            self._writer = None
+        if self._write is not None:
+            wait([self._write])
 
     def finish(self) -> None:
         """Wait for the write that is under way. Raises what went wrong with it."""
         self.join()
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        write, self._write = self._write, None
+        if write is not None:
+            write.result()
 
     def _tables(self) -> dict[str, Any]:
         """What is trained, each array once, by names that depend on the task alone."""
@@ -292,16 +287,6 @@ def stored_seed(folder: Any) -> int | None:
         raise DataError(f"{path / KIND.index}: names no seed; {KIND.cure}") from error
 
 
-def _leaves_of(task: Task) -> list[Leaf]:
-    leaves = task._leaves()
-    if leaves is None:
-        raise InputError(
-            "checkpoint: the task has a part of your own, whose place in its stream is not known; "
-            "train tasks of this package, or leave checkpoint out"
-        )
-    return leaves
-
-
 def _describe(leaf: Leaf) -> dict[str, Any]:
     """What tells a task from another; of its itemsets, sizes and both ends."""
     checksum = 0
@@ -335,9 +320,6 @@ def _assign(table: Any, value: npt.NDArray[Any]) -> None:
         table[...] = value
 
 
-def _copied(table: Any) -> npt.NDArray[Any]:
-    if checks.on_device(table):
-        with table.device:
-            return table.get()  # type: ignore[no-any-return]
-    copy: npt.NDArray[Any] = np.array(table, order="C")
-    return copy
+def _copied(table: Any) -> Any:
+    with checks.using_device_of(table):
+        return table.get() if checks.on_device(table) else np.array(table, order="C")

@@ -8,8 +8,7 @@ a thread reads the next.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -65,32 +64,6 @@ class Chunks:
         return np.array(sorted(range(len(self)), key=keys.__getitem__), np.int64)
 
 
-class _Ahead:
-    """Binds a chunk on a thread of its own."""
-
-    def __init__(self, chunk: int, bind: Callable[[int], BoundTask]) -> None:
-        self.chunk = chunk
-        self._results: list[BoundTask] = []
-        self._errors: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                bound = bind(chunk)
-                bound.load()
-                self._results.append(bound)
-            except BaseException as error:
-                self._errors.append(error)
-
-        self._thread = threading.Thread(target=work, name="itembed_gpu-chunk")
-        self._thread.start()
-
-    def result(self) -> BoundTask:
-        self._thread.join()
-        if self._errors:
-            raise self._errors[0]
-        return self._results[0]
-
-
 class ChunkedTask:
     """A problem that is trained in chunks (see `backend.BoundTask`).
 
@@ -115,7 +88,9 @@ class ChunkedTask:
         self._epochs: dict[tuple[int, int], tuple[Int64Array, Int64Array]] = {}
         self._chunk = int(chunks.order(0, 0)[0])
         self._bound = self._bind(self._chunk)
-        self._ahead: _Ahead | None = None
+        # The number of the chunk that is read ahead, and what comes of it.
+        self._ahead: tuple[int, Future[BoundTask]] | None = None
+        self._reader = ThreadPoolExecutor(1, "itembed_gpu-chunk")
 
     def _bind(self, chunk: int) -> BoundTask:
         start, stop = map(int, self._chunks.bounds[chunk : chunk + 2])
@@ -126,6 +101,11 @@ class ChunkedTask:
                 seed=self._chunks.seed(chunk),
             )
         )
+
+    def _load(self, chunk: int) -> BoundTask:
+        bound = self._bind(chunk)
+        bound.load()
+        return bound
 
     def _epoch(self, stream: int, epoch: int) -> tuple[Int64Array, Int64Array]:
         """Chunks in their order, and the first batch of each; then the number of batches."""
@@ -142,12 +122,12 @@ class ChunkedTask:
         if chunk != self._chunk:
             self._switch(chunk)
         if self._ahead is None and then != chunk:
-            self._ahead = _Ahead(then, self._bind)
+            self._ahead = then, self._reader.submit(self._load, then)
 
     def _switch(self, chunk: int) -> None:
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead.chunk == chunk:
-            bound = ahead.result()
+        if ahead is not None and ahead[0] == chunk:
+            bound = ahead[1].result()
         else:
             bound = self._bind(chunk)
         with deferred_interrupt():

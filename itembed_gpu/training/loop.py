@@ -16,7 +16,7 @@ from ..backends.protocol import Tally
 from ..errors import DeviceError, DivergenceError, InputError
 from ..objective.schedule import learning_rates
 from .checkpoints import Checkpoints, Place
-from .tasks import Trainable, as_task
+from .tasks import Task, Trainable, as_task
 
 logger = logging.getLogger("itembed_gpu")
 
@@ -241,11 +241,7 @@ def train(
     if len(inner) < 1:
         raise InputError("task has no batch; pass one with a length of at least 1")
 
-    plan = {
-        "num_epoch": num_epoch,
-        "initial_learning_rate": initial,
-        "final_learning_rate": final,
-    }
+    plan = {"num_epoch": num_epoch, "initial_learning_rate": initial, "final_learning_rate": final}
     saver = None
     if checkpoint is not None:
         saver = Checkpoints(checkpoint, inner, checkpoint_every, plan, callbacks)
@@ -254,32 +250,25 @@ def train(
     with saver.listening() if saver else nullcontext():
         place = saver.restore(resume) if saver else None
         bar = _Bar(num_epoch * len(inner), progress)
-        training = _Training(task, num_epoch, (initial, final), callbacks, hooks, bar, saver)
+        rates = initial, final
+        training = _Training(task, inner, num_epoch, rates, callbacks, hooks, bar, saver)
         return training.run(place)
 
 
+@dataclass
 class _Training:
     """One call of `train`."""
 
-    def __init__(
-        self,
-        task: Trainable,
-        num_epoch: int,
-        rates: tuple[float, float],
-        callbacks: list[Any],
-        hooks: list[Callback],
-        bar: _Bar,
-        saver: Checkpoints | None,
-    ) -> None:
-        self._given, self._task = task, as_task(task)
-        self._num_epoch = num_epoch
-        self._rates = rates
-        self._callbacks = callbacks
-        self._hooks = hooks
-        self._bar = bar
-        self._saver = saver
-        self._history = History()
-        self._epoch = 0
+    _given: Trainable
+    _task: Task
+    _num_epoch: int
+    _rates: tuple[float, float]
+    _callbacks: list[Any]
+    _hooks: list[Callback]
+    _bar: _Bar
+    _saver: Checkpoints | None
+    _history: History = field(default_factory=History)
+    _epoch: int = 0
 
     def run(self, place: Place | None) -> History:
         """Train from the beginning, or from the place of a checkpoint."""

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 from numba.extending import overload
 
@@ -42,21 +43,24 @@ from ..objective.pairs import NEIGHBOUR, PRODUCT, Pairs
 from ..objective.rng import below, fill_draws, u64
 from ..objective.schedule import count_slots, guide_shift, slot_guide
 from ..objective.table import Table, pair_up
+from ..sets import as_offsets
 
 F = TypeVar("F", bound=Callable[..., Any])
+Values = Mapping[str, Any]
+"""The arguments of a function, by name."""
+GatheredSide = tuple[npt.NDArray[Any], checks.Int64Array, checks.Float32Array]
 
 f32 = np.float32
 FIRST = u64(0)
-# Arrays of a side, as the arguments of the batch functions are called.
-ARRAYS = ("items", "weights", "offsets", "indices")
 
 
 def _compiled(
-    check: Callable[..., None] | None = None, sides: tuple[str, ...] = ()
+    check: Callable[..., Any] | None = None, sides: tuple[str, ...] = ()
 ) -> Callable[[F], F]:
     """Make a compilable function callable from Python, after `check`, and from Numba.
 
-    With the names of its sides, it trains CuPy tables where they lie.
+    The names of its arrays begin with that of their side. Batches train CuPy tables where
+    they lie.
     """
 
     def decorate(function: F) -> F:
@@ -68,10 +72,11 @@ def _compiled(
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             values = bound.arguments
-            if sides and any(map(checks.on_device, _tables(values).values())):
-                return _train_on_device(sides, **values)
+            if check is _gather_batch and any(map(checks.on_device, _tables(values).values())):
+                return _train_on_device(values, sides)
             if check is not None:
-                check(**values)
+                _check_common(values)
+                check(values, sides)
             return dispatcher(*bound.args)
 
         # Not strict: the typing function stands for every signature at once.
@@ -85,16 +90,14 @@ def _compiled(
     return decorate
 
 
-def _check_common(
-    tmp_syn: Any,
-    num_negative: int,
-    learning_rate: float,
-    seed: int | None,
-    counter: int | None,
-    **tables: Any,
-) -> None:
-    """Check what all have: two tables, under their names, and what follows them."""
-    dim = _check_tables(tables)
+def _tables(values: Values) -> dict[str, Any]:
+    """Of the arguments of a function, its tables, without the buffer."""
+    return {name: value for name, value in values.items() if "syn" in name and name != "tmp_syn"}
+
+
+def _check_common(values: Values) -> None:
+    """Check what all have: two tables, a buffer, and numbers."""
+    dim, tmp_syn = checks.tables(**_tables(values)), values["tmp_syn"]
     if (
         not isinstance(tmp_syn, np.ndarray)
         or tmp_syn.dtype != np.float32
@@ -103,21 +106,13 @@ def _check_common(
         raise InputError(f"tmp_syn must be a float32 array of the dimension, {dim}")
     if not tmp_syn.flags.writeable:
         raise InputError("tmp_syn is read-only; pass a buffer to write to")
-    _check_numbers(num_negative, learning_rate, seed, counter)
+    _check_numbers(values)
 
 
-def _check_tables(tables: dict[str, Any]) -> int:
-    for name, table in tables.items():
-        checks.table(name, table)
-    (left_name, left), (right_name, right) = tables.items()
-    return checks.same_dimension(left_name, left, right_name, right)
-
-
-def _check_numbers(
-    num_negative: int, learning_rate: float, seed: int | None, counter: int | None
-) -> None:
+def _check_numbers(values: Values) -> None:
+    num_negative, seed, counter = (values[name] for name in ("num_negative", "seed", "counter"))
     checks.integer("num_negative", num_negative)
-    checks.number("learning_rate", learning_rate)
+    checks.number("learning_rate", values["learning_rate"])
     if (seed is None) != (counter is None):
         raise InputError("seed and counter go together: give both, or neither")
     if seed is not None:
@@ -126,6 +121,31 @@ def _check_numbers(
             raise InputError(f"counter is {counter}; pass less than 2**64")
         if num_negative >= MAX_DRAW:
             raise InputError(f"num_negative is {num_negative}; pass less than {MAX_DRAW}")
+
+
+def _check_step(values: Values, sides: tuple[str, ...]) -> None:
+    for name, table in zip(("left", "right"), _tables(values).values(), strict=True):
+        if checks.integer(name, values[name]) >= len(table):
+            raise InputError(
+                f"{name} must be in 0 ... {len(table) - 1}, a row of its table, not {values[name]}"
+            )
+
+
+def _limits(values: Values, sides: tuple[str, ...]) -> list[tuple[str, int, int]]:
+    """For each side, the rows that there are for its items, and the fewest of an itemset."""
+    left, right = map(len, _tables(values).values())
+    if len(sides) == 1:  # its items have a row in both
+        return [(sides[0], min(left, right), 2)]
+    return [(sides[0], left, 0), (sides[1], right, 0)]
+
+
+def _check_steps(values: Values, sides: tuple[str, ...]) -> None:
+    for side, num_label, min_length in _limits(values, sides):
+        name, weights_name = side + "itemset", side + "weights"
+        _check_items(name, values[name], weights_name, values[weights_name], num_label)
+        length = len(values[name])
+        if length < min_length:
+            raise InputError(f"{name} must have at least {min_length} items, not {length}")
 
 
 def _check_integers(name: str, value: Any) -> None:
@@ -146,24 +166,33 @@ def _check_items(name: str, items: Any, weights_name: str, weights: Any, num_lab
         )
 
 
-def _check_batch(
-    side: str,
-    items: Any,
-    weights: Any,
-    offsets: Any,
-    indices: Any,
-    num_label: int,
-    min_length: int,
-) -> None:
-    """Check the itemsets that a batch touches, and only those."""
-    for name, array in (("items", items), ("offsets", offsets), ("indices", indices)):
-        _check_integers(side + name, array)
-    if not len(indices):
-        return
-    touched, _ = _touched(side, len(items), offsets, indices, min_length)
-    if not isinstance(weights, np.ndarray) or len(weights) != len(items):
+def _gather_batch(values: Values, sides: tuple[str, ...]) -> list[GatheredSide]:
+    """Bring the itemsets of a batch to the host, and check them, and only those."""
+    gathered = [_gather_side(values, *limits) for limits in _limits(values, sides)]
+    lengths = [len(values[side + "indices"]) for side in sides]
+    if lengths[0] != lengths[-1]:
+        raise InputError(
+            f"left_indices and right_indices must be as long: {lengths[0]} and {lengths[1]}"
+        )
+    return gathered
+
+
+def _gather_side(values: Values, side: str, num_label: int, min_length: int) -> GatheredSide:
+    """Return the items of some itemsets, one after the other, their bounds, and their weights."""
+    from ..backends.cuda.tables import gather
+
+    items, weights = values[side + "items"], values[side + "weights"]
+    offsets, indices = (checks.on_host(values[side + name]) for name in ("offsets", "indices"))
+    if not checks.on_device(items):
+        _check_integers(side + "items", items)
+    _check_integers(side + "offsets", offsets)
+    _check_integers(side + "indices", indices)
+    if not hasattr(weights, "dtype") or len(weights) != len(items):
         raise InputError(f"{side}weights must be a float32 array, one weight an item")
-    _check_items(side + "items", items[touched], side + "weights", weights[touched], num_label)
+    touched, bounds = _touched(side, len(items), offsets, indices, min_length)
+    chosen, factors = gather(items, touched), gather(weights, touched)
+    _check_items(side + "items", chosen, side + "weights", factors, num_label)
+    return chosen, bounds, factors
 
 
 def _touched(
@@ -181,55 +210,22 @@ def _touched(
     lengths = stops - starts
     if len(indices) and lengths.min() < min_length:
         raise InputError(f"{side}offsets: every itemset must have at least {min_length} items")
-    bounds = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+    bounds = as_offsets(lengths)
     # Positions of their items alone: a shuffled batch spans nearly all of the array.
     return np.repeat(starts - bounds[:-1], lengths) + np.arange(bounds[-1]), bounds
 
 
-def _gather_side(
-    side: str, num_label: int, length: int, items: Any, weights: Any, offsets: Any, indices: Any
-) -> tuple[checks.Int32Array, checks.Int64Array, checks.Float32Array]:
-    """Bring the itemsets of a batch to the host, one after the other, and check them."""
-    from ..backends.cuda.tables import gather
-
-    offsets, indices = checks.on_host(offsets), checks.on_host(indices)
-    for name, array in (("offsets", offsets), ("indices", indices)):
-        _check_integers(side + name, array)
-    if len(weights) != len(items):
-        raise InputError(f"{side}weights must be a float32 array, one weight an item")
-    touched, bounds = _touched(side, len(items), offsets, indices, length)
-    chosen, factors = gather(items, touched), gather(weights, touched)
-    _check_items(side + "items", chosen, side + "weights", factors, num_label)
-    return np.ascontiguousarray(chosen, dtype=np.int32), bounds, factors
-
-
-def _tables(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the arguments of a function, its tables, without the buffer."""
-    return {name: value for name, value in values.items() if "syn" in name and name != "tmp_syn"}
-
-
-def _train_on_device(
-    sides: tuple[str, ...],
-    *,
-    num_negative: int,
-    learning_rate: float,
-    seed: int | None,
-    counter: int | None,
-    **arrays: Any,
-) -> None:
+def _train_on_device(values: Values, sides: tuple[str, ...]) -> None:
     """Train a batch where its CuPy tables lie."""
-    tables = _tables(arrays)
-    _check_tables(tables)
-    _check_numbers(num_negative, learning_rate, seed, counter)
-    syn_left, syn_right = tables.values()
+    tables, seed = _tables(values), values["seed"]
+    checks.tables(**tables)
+    _check_numbers(values)
     backend = select_backend(None, tables=tables)
-    neighbour = len(sides) == 1
-    min_length = 2 if neighbour else 0
-    labels = (min(len(syn_left), len(syn_right)),) if neighbour else (len(syn_left), len(syn_right))
     gathered = [
-        _gather_side(side, num_label, min_length, *(arrays[side + name] for name in ARRAYS))
-        for side, num_label in zip(sides, labels, strict=True)
+        (np.ascontiguousarray(items, dtype=np.int32), bounds, weights)
+        for items, bounds, weights in _gather_batch(values, sides)
     ]
+    neighbour = len(sides) == 1
     left, right = gathered[0], gathered[-1]
     slot_offsets = left[1] if neighbour else count_slots(left[1], right[1])
     if slot_offsets[-1] == 0:
@@ -242,12 +238,12 @@ def _train_on_device(
         pairs=pairs,
         source=NEIGHBOUR if neighbour else PRODUCT,
         tables=pair_up(*(Table(name, table) for name, table in tables.items())),
-        num_negative=num_negative,
+        num_negative=values["num_negative"],
         num_batch=1,
         seed=int(np.random.randint(2**31)) if seed is None else seed,  # noqa: NPY002
     )
     bound: Any = backend.bind(problem)
-    bound.run_in_order(counter or 0, float(learning_rate))
+    bound.run_in_order(values["counter"] or 0, float(values["learning_rate"]))
     bound.synchronize()
 
 
@@ -324,26 +320,9 @@ def expit(x):
     return sigmoid(f32(x))
 
 
-def _check_step(left: Any, right: Any, syn_left: Any, syn_right: Any, **common: Any) -> None:
-    _check_common(**common, syn_left=syn_left, syn_right=syn_right)
-    for name, item, table in (("left", left, syn_left), ("right", right, syn_right)):
-        if checks.integer(name, item) >= len(table):
-            raise InputError(
-                f"{name} must be in 0 ... {len(table) - 1}, a row of its table, not {item}"
-            )
-
-
 @_compiled(_check_step)
 def do_step(
-    left,
-    right,
-    syn_left,
-    syn_right,
-    tmp_syn,
-    num_negative,
-    learning_rate,
-    seed=None,
-    counter=None,
+    left, right, syn_left, syn_right, tmp_syn, num_negative, learning_rate, seed=None, counter=None
 ):
     """Train one pair and its negatives (see `steps` for the formula).
 
@@ -382,16 +361,7 @@ def do_step(
 # --- one itemset ------------------------------------------------------------
 
 
-def _check_unsupervised_steps(
-    itemset: Any, weights: Any, syn0: Any, syn1: Any, **common: Any
-) -> None:
-    _check_common(**common, syn0=syn0, syn1=syn1)
-    _check_items("itemset", itemset, "weights", weights, min(len(syn0), len(syn1)))
-    if len(itemset) < 2:
-        raise InputError(f"itemset must have at least 2 items, not {len(itemset)}")
-
-
-@_compiled(_check_unsupervised_steps)
+@_compiled(_check_steps, ("",))
 def do_unsupervised_steps(
     itemset, weights, syn0, syn1, tmp_syn, num_negative, learning_rate, seed=None, counter=None
 ):
@@ -429,21 +399,7 @@ def do_unsupervised_steps(
         update_pair(constants, model, itemset[i], targets, step, scratch, False)
 
 
-def _check_supervised_steps(
-    left_itemset: Any,
-    right_itemset: Any,
-    left_weights: Any,
-    right_weights: Any,
-    left_syn: Any,
-    right_syn: Any,
-    **common: Any,
-) -> None:
-    _check_common(**common, left_syn=left_syn, right_syn=right_syn)
-    _check_items("left_itemset", left_itemset, "left_weights", left_weights, len(left_syn))
-    _check_items("right_itemset", right_itemset, "right_weights", right_weights, len(right_syn))
-
-
-@_compiled(_check_supervised_steps)
+@_compiled(_check_steps, ("left_", "right_"))
 def do_supervised_steps(
     left_itemset,
     right_itemset,
@@ -491,14 +447,7 @@ def do_supervised_steps(
 # --- many itemsets ----------------------------------------------------------
 
 
-def _check_unsupervised_batch(
-    items: Any, weights: Any, offsets: Any, indices: Any, syn0: Any, syn1: Any, **common: Any
-) -> None:
-    _check_common(**common, syn0=syn0, syn1=syn1)
-    _check_batch("", items, weights, offsets, indices, min(len(syn0), len(syn1)), 2)
-
-
-@_compiled(_check_unsupervised_batch, sides=("",))
+@_compiled(_gather_batch, ("",))
 def do_unsupervised_batch(
     items,
     weights,
@@ -551,32 +500,7 @@ def do_unsupervised_batch(
         num_slot += stop - start
 
 
-def _check_supervised_batch(
-    left_items: Any,
-    left_weights: Any,
-    left_offsets: Any,
-    left_indices: Any,
-    right_items: Any,
-    right_weights: Any,
-    right_offsets: Any,
-    right_indices: Any,
-    left_syn: Any,
-    right_syn: Any,
-    **common: Any,
-) -> None:
-    _check_common(**common, left_syn=left_syn, right_syn=right_syn)
-    left = left_items, left_weights, left_offsets, left_indices
-    right = right_items, right_weights, right_offsets, right_indices
-    _check_batch("left_", *left, len(left_syn), 0)
-    _check_batch("right_", *right, len(right_syn), 0)
-    if len(left_indices) != len(right_indices):
-        raise InputError(
-            f"left_indices and right_indices must be as long: "
-            f"{len(left_indices)} and {len(right_indices)}"
-        )
-
-
-@_compiled(_check_supervised_batch, sides=("left_", "right_"))
+@_compiled(_gather_batch, ("left_", "right_"))
 def do_supervised_batch(
     left_items,
     left_weights,

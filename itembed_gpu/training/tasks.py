@@ -167,9 +167,12 @@ class Task:
     def _discard(self) -> None:
         """Forget what the caller's tables do not hold yet."""
 
-    def _leaves(self) -> list[Leaf] | None:
-        """List the tasks over packed itemsets that this one is made of; None if that is not all."""
-        return None
+    def _leaves(self) -> list[Leaf]:
+        """List the tasks over packed itemsets that this one is made of, if that is all."""
+        raise InputError(
+            "checkpoint: the task has a part of your own, whose place in its stream is not known; "
+            "train tasks of this package, or leave checkpoint out"
+        )
 
 
 class _ForeignTask(Task):
@@ -270,19 +273,8 @@ class _PackedTask(_FusedTask):
         tables, and belong to what is to be kept to go on from.
     """
 
-    _fixed = frozenset(
-        (
-            "num_negative",
-            "negative_sharing",
-            "batch_size",
-            "chunk_size",
-            "seed",
-            "device",
-            "num_pair",
-            "options",
-            "accumulators",
-        )
-    )
+    # Names of what cannot be changed once a task is made.
+    _fixed: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -318,6 +310,8 @@ class _PackedTask(_FusedTask):
             )
         self._num_done = 0
         self._num_unchecked = 0
+        public = {name for name in vars(self) if not name.startswith("_")}
+        self._fixed = frozenset(public - {"learning_rate_scale"})
 
     # --- on its device, once something is trained
 
@@ -365,7 +359,7 @@ class _PackedTask(_FusedTask):
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Silence would be worse: training would go on with the old value.
-        if name in self._fixed and name in self.__dict__:
+        if name in self._fixed:
             raise AttributeError(f"{name} is fixed when a task is made; make a new one")
         super().__setattr__(name, value)
 
@@ -452,7 +446,7 @@ class _PackedTask(_FusedTask):
     def _discard(self) -> None:
         self._bound.discard()
 
-    def _leaves(self) -> list[Leaf] | None:
+    def _leaves(self) -> list[Leaf]:
         settings = {
             "kind": type(self).__name__,
             "num_pair": self.num_pair,
@@ -475,10 +469,8 @@ class _PackedTask(_FusedTask):
         packed = self._source.arrays
         if self.options.noise_weights is not None:
             packed.append(np.asarray(self.options.noise_weights))
-        return [Leaf(arrays, packed, settings, self._num_done, self._go_to)]
-
-    def _go_to(self, num_done: int) -> None:
-        self._num_done = num_done
+        go_to = functools.partial(setattr, self, "_num_done")
+        return [Leaf(arrays, packed, settings, self._num_done, go_to)]
 
     def synchronize(self) -> None:
         """Make the caller's tables hold what has been trained.
@@ -595,8 +587,6 @@ class UnsupervisedTask(_PackedTask):
     >>> history = train(UnsupervisedTask(indices, offsets, syn0, syn1), num_epoch=100)
     """
 
-    _fixed = _PackedTask._fixed | {"items", "offsets", "syn0", "syn1"}
-
     def __init__(
         self,
         items: npt.ArrayLike,
@@ -614,6 +604,11 @@ class UnsupervisedTask(_PackedTask):
             raise InputError(
                 f"syn0 has shape {syn0.shape} and syn1 {syn1.shape}; pass tables of the same shape"
             )
+        self.items = items
+        self.offsets = offsets
+        self._weights = weights
+        self.syn0 = syn0
+        self.syn1 = syn1
         super().__init__(
             ItemsetSource(_side("", items, offsets, weights, len(syn0), 2)),
             Table("syn0", syn0),
@@ -621,11 +616,6 @@ class UnsupervisedTask(_PackedTask):
             make_options(self, TASK, options),
             accumulators,
         )
-        self.items = items
-        self.offsets = offsets
-        self._weights = weights
-        self.syn0 = syn0
-        self.syn1 = syn1
 
     @property
     def weights(self) -> npt.ArrayLike:
@@ -663,10 +653,6 @@ class SupervisedTask(_PackedTask):
         The device cannot be had.
     """
 
-    _fixed = _PackedTask._fixed | {
-        f"{side}_{name}" for side in ("left", "right") for name in ("items", "offsets", "syn")
-    }
-
     def __init__(
         self,
         left_items: npt.ArrayLike,
@@ -681,9 +667,7 @@ class SupervisedTask(_PackedTask):
         accumulators: Accumulators | None = None,
         **options: Unpack[TaskKeywords],
     ) -> None:
-        checks.table("left_syn", left_syn)
-        checks.table("right_syn", right_syn)
-        checks.same_dimension("left_syn", left_syn, "right_syn", right_syn)
+        checks.tables(left_syn=left_syn, right_syn=right_syn)
         left = _side("left_", left_items, left_offsets, left_weights, len(left_syn), 1)
         right = _side("right_", right_items, right_offsets, right_weights, len(right_syn), 1)
         if len(left.offsets) != len(right.offsets):
@@ -692,13 +676,6 @@ class SupervisedTask(_PackedTask):
                 f"{len(right.offsets) - 1}; pass as many on both sides"
             )
         settings = make_options(self, TASK, options)
-        super().__init__(
-            ItemsetSource(left, right, pooled=settings.pooling == "mean"),
-            Table("left_syn", left_syn),
-            Table("right_syn", right_syn),
-            settings,
-            accumulators,
-        )
         self.left_items = left_items
         self.left_offsets = left_offsets
         self._left_weights = left_weights
@@ -707,6 +684,13 @@ class SupervisedTask(_PackedTask):
         self._right_weights = right_weights
         self.left_syn = left_syn
         self.right_syn = right_syn
+        super().__init__(
+            ItemsetSource(left, right, pooled=settings.pooling == "mean"),
+            Table("left_syn", left_syn),
+            Table("right_syn", right_syn),
+            settings,
+            accumulators,
+        )
 
     @property
     def left_weights(self) -> npt.ArrayLike:
@@ -753,8 +737,6 @@ class ListedTask(_PackedTask):
     History(...)
     """
 
-    _fixed = _PackedTask._fixed | {"left", "right", "left_syn", "right_syn", "values"}
-
     def __init__(
         self,
         left: npt.ArrayLike,
@@ -766,9 +748,7 @@ class ListedTask(_PackedTask):
         accumulators: Accumulators | None = None,
         **options: Unpack[ListedKeywords],
     ) -> None:
-        checks.table("left_syn", left_syn)
-        checks.table("right_syn", right_syn)
-        checks.same_dimension("left_syn", left_syn, "right_syn", right_syn)
+        checks.tables(left_syn=left_syn, right_syn=right_syn)
         left_rows = checks.items("left", left, len(left_syn))
         right_rows = checks.items("right", right, len(right_syn))
         if len(left_rows) != len(right_rows):
@@ -779,6 +759,11 @@ class ListedTask(_PackedTask):
         factors = np.empty(0, dtype=np.float32)
         if values is not None:
             factors = checks.weights("values", values, len(left_rows))
+        self.left = left
+        self.right = right
+        self.left_syn = left_syn
+        self.right_syn = right_syn
+        self.values = values
         super().__init__(
             ListedSource(left_rows, right_rows, factors),
             Table("left_syn", left_syn),
@@ -786,11 +771,6 @@ class ListedTask(_PackedTask):
             make_options(self, LISTED_TASK, options),
             accumulators,
         )
-        self.left = left
-        self.right = right
-        self.left_syn = left_syn
-        self.right_syn = right_syn
-        self.values = values
 
 
 def itemset_task(
@@ -951,10 +931,8 @@ class CompoundTask(_FusedTask):
         return min(task._batches_per_turn for task in self._tasks)
 
     def _read_tally(self, *, wait: bool = False) -> Tally:
-        tally = Tally()
-        for task in self._tasks:
-            tally = tally.plus(task._read_tally(wait=wait))
-        return tally
+        tallies = (task._read_tally(wait=wait) for task in self._tasks)
+        return functools.reduce(Tally.plus, tallies)
 
     def _check_finite(self, *, thorough: bool = True) -> None:
         try:
@@ -968,11 +946,5 @@ class CompoundTask(_FusedTask):
         for task in self._tasks:
             task._discard()
 
-    def _leaves(self) -> list[Leaf] | None:
-        leaves: list[Leaf] = []
-        for task in self._tasks:
-            parts = task._leaves()
-            if parts is None:
-                return None
-            leaves += parts
-        return leaves
+    def _leaves(self) -> list[Leaf]:
+        return [leaf for task in self._tasks for leaf in task._leaves()]

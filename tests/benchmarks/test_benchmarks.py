@@ -173,14 +173,13 @@ def make_bench(tmp_path):
     def make(device=None, scale=gpu.SMALL_SCALE, deadline=math.inf):
         return gpu.Bench(device or gpu.OnCpu(), scale, report, deadline)
 
-    yield make
-    report.close()
+    return make
 
 
 def test_what_fails_is_a_row_and_the_rest_goes_on(make_bench, tmp_path):
     scale = dataclasses.replace(gpu.SMALL_SCALE, judge_speed=True)
     bench = make_bench(NoDevice(), scale)
-    bench.row("bandwidth", bench.measure_bandwidth)
+    bench.row("bandwidth", None, bench.measure_bandwidth)
     bench.judged_speed_rows()
     rows = read_rows(tmp_path)
     assert [row["verdict"] for row in rows] == ["failed"] + ["MISSED"] * 6
@@ -197,7 +196,7 @@ def test_numbers_are_held_against_targets(make_bench):
         (math.nan, gpu.Target("<=", 0.01)),
         (0.0, gpu.Target("<=", 0)),
     ):
-        bench.row("", lambda value=value: gpu.Measured(value, ""), target, judged=True)
+        bench.row("", target, gpu.Measured, value, "", judged=True)
     verdicts = [row.verdict for row in bench.report.rows]
     assert verdicts == ["met", "MISSED", "MISSED", "MISSED", "met"]
     assert bench.report.summary() == "2 of 5 targets met, 3 missed."

@@ -13,7 +13,7 @@ import pytest
 
 import itembed_gpu
 from itembed_gpu.cli.evaluation import BY_EPOCH
-from itembed_gpu.data import out_of_memory as spilling, readers
+from itembed_gpu.data import formats, out_of_memory as spilling, readers
 from itembed_gpu.models.embeddings import Embeddings
 from itembed_gpu.models.item2vec import Item2Vec
 
@@ -176,7 +176,7 @@ class TestTrain:
         assert "hammer" in Embeddings.load(model)
 
     def test_choices_are_those_of_the_library(self):
-        assert cli_options.FORMATS == readers.FORMATS
+        assert cli_options.FORMATS == formats.FORMATS
 
     @pytest.mark.filterwarnings("default::FutureWarning")
     def test_an_old_name_is_taken_and_told_in_a_line(self, text, tmp_path):

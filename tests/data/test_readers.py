@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from itembed_gpu.data import columns
+from itembed_gpu.data.formats import FORMATS
 from itembed_gpu.data.packing import pack_itemsets
-from itembed_gpu.data.readers import FORMATS, read_itemsets
+from itembed_gpu.data.readers import read_itemsets
 from itembed_gpu.errors import DataError, InputError, MissingExtraError
 
 polars = pytest.importorskip("polars", reason="tables are read with the extra 'cli'")

@@ -20,7 +20,6 @@ from itembed_gpu import (
     pack_itemsets,
     train,
 )
-from itembed_gpu.cli.evaluation import measure
 from itembed_gpu.errors import DataError, DivergenceError, InputError, UnknownLabelError
 from itembed_gpu.metrics import given_split
 from itembed_gpu.models import estimator
@@ -590,7 +589,7 @@ def test_what_is_sought_loses_ties_also_where_nothing_is_known():
     # All items are as frequent: without a history, the order of the rows alone could help.
     fitted = Item2Vec(**SETTINGS).fit([["a", "b", "c", "d", "e", "f"]] * 3)
     split = given_split(([0], [0, 0, 0, 0, 1]), ([0, 5, 1, 2, 4, 3], [0, 1, 3, 6, 6]))
-    values = measure(fitted, split, [3, 6]).values
+    values = fitted._measure(split, [3, 6]).values
     assert values["hit_rate@3"].tolist()[:3] == [0, 0, 0]
     # The k-th query has k items to find, which come last.
     assert values["mrr@6"].tolist()[:3] == [1 / 6, 1 / 5, 1 / 4]
