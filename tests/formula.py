@@ -23,7 +23,7 @@ def numpy_step(table, state, row, gradient, rate, decay, read=None):
 
 def numpy_update(
     syn_left, left, syn_right, targets, scale, *, rate=1.0, states=(None, None), corrections=None,
-    l2=0.0, updated=(True, True), bag=None, positive_weight=1.0,
+    l2=0.0, updated=(True, True), bag=None, positive_weight=1.0, hinge=False,
 ):  # fmt: skip
     """Expected tables and loss: rows are read a span of targets at a time, u once.
 
@@ -40,8 +40,12 @@ def numpy_update(
         labels = np.arange(first, first + len(span)) == 0
         logits = rows @ u - (0 if corrections is None else corrections[span])
         factors = np.where(labels, positive_weight, 1.0)
-        loss += factors @ np.log1p(np.exp(np.where(labels, -logits, logits)))
-        gradients = scale * factors * (labels - 1 / (1 + np.exp(-logits)))
+        wrong = np.where(labels, -logits, logits)
+        loss += factors @ (np.maximum(1 + wrong, 0) if hinge else np.log1p(np.exp(wrong)))
+        slopes = labels - 1 / (1 + np.exp(-logits))
+        if hinge:
+            slopes = np.where(wrong > -1, 2.0 * labels - 1, 0.0)
+        gradients = scale * factors * slopes
         delta += gradients @ rows
         if updated[1]:
             for target, gradient in zip(span, gradients, strict=True):

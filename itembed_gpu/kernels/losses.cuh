@@ -24,12 +24,22 @@ __device__ __forceinline__ float target_weight(float label, const Work& settings
 
 template <int OPTIONS>
 __device__ __forceinline__ float loss(float logit, float label, const Work& settings) {
-    return target_weight<OPTIONS>(label, settings) * log_loss(label == 1.0f ? logit : -logit);
+    const float right = label == 1.0f ? logit : -logit;
+    const bool hinge = (OPTIONS & HINGE) != 0;
+    const float value = hinge ? fmaxf(1.0f - right, 0.0f) : log_loss(right);
+    return target_weight<OPTIONS>(label, settings) * value;
 }
 
 template <int OPTIONS>
 __device__ __forceinline__ float gradient(float logit, float label, const Work& settings) {
-    return target_weight<OPTIONS>(label, settings) * (label - sigmoid(logit));
+    float slope;
+    if constexpr ((OPTIONS & HINGE) != 0) {
+        const float sign = 2.0f * label - 1.0f;
+        slope = sign * logit < 1.0f ? sign : 0.0f;
+    } else {
+        slope = label - sigmoid(logit);
+    }
+    return target_weight<OPTIONS>(label, settings) * slope;
 }
 
 // The logit of a target: the dot product, less the correction of its row if any.

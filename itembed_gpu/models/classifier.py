@@ -353,7 +353,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
     def _bias(self) -> Float32Array | None:
         """Return log Q of each label, where dot products lack it."""
         noise = noise_weights(self._counts(), self.ns_exponent, None)
-        if noise is None or self.loss == "nce":
+        if noise is None or self.loss != "negative-sampling":
             return None
         bias: Float32Array = np.log(noise / noise.sum()).astype(np.float32)
         return bias

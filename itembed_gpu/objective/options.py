@@ -218,12 +218,15 @@ class Options:
     )
     loss: str = option(
         "negative-sampling",
-        "nce corrects scores for how likely negatives are.",
+        "nce corrects scores for how likely negatives are; hinge leaves alone what is right by a "
+        "margin.",
         '"nce" subtracts log(num_negative * Q(b)) from the logit of each target b, where Q is '
         "the noise distribution (Gutmann and Hyvarinen, 2010; Mnih and Teh, 2012): logits then "
-        "estimate logarithms of probabilities.",
-        choices=("negative-sampling", "nce"),
-        bits={"nce": ("NCE",)},
+        'estimate logarithms of probabilities. "hinge" is max(0, 1 - x) of a positive with logit '
+        "x and max(0, 1 + x) of a negative (Cortes and Vapnik, 1995): what is right by a margin "
+        "of 1 is left alone.",
+        choices=("negative-sampling", "nce", "hinge"),
+        bits={"nce": ("NCE",), "hinge": ("HINGE",)},
     )
     reject_positive: bool = option(
         False,
@@ -418,6 +421,7 @@ BITS = _all_bits()
 NOISE = BITS["NOISE"]
 SUBSAMPLE = BITS["SUBSAMPLE"]
 NCE = BITS["NCE"]
+HINGE = BITS["HINGE"]
 REJECT_POSITIVE = BITS["REJECT_POSITIVE"]
 REJECT_ITEMSET = BITS["REJECT_ITEMSET"]
 FREEZE_LEFT = BITS["FREEZE_LEFT"]

@@ -151,6 +151,7 @@ OPTIONS = [
     {"noise_weights": [1, 0, 3] * 5},
     NCE,
     {"loss": "nce"},
+    {"loss": "hinge", "positive_weight": 0.5},
     {"subsample": 0.01},
     {"reject_positive": True},
     {"reject_positive": True, "noise_weights": [0, 900, 1] + [0] * 12},

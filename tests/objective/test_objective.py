@@ -416,7 +416,7 @@ def train_in_numpy(task, rate, epoch=0):
             left, row, right, targets, scale * (1 if adapts else rate), rate=rate,
             states=states, corrections=corrections, l2=options.l2,
             updated=(options.update_left, options.update_right), bag=bag,
-            positive_weight=options.positive_weight,
+            positive_weight=options.positive_weight, hinge=options.loss == "hinge",
         )  # fmt: skip
     return left, right, states
 
@@ -428,6 +428,7 @@ EVERYTHING = {
 FORMULAS = {
     "noise": ("supervised", {"noise_exponent": 1}),
     "nce": ("supervised", {"loss": "nce", "noise_exponent": 0.75}),
+    "hinge": ("supervised", {"loss": "hinge"}),
     "subsample": ("supervised", {"subsample": 0.02}),
     "reject": ("supervised", {"reject_itemset": True}),
     "left-frozen": ("supervised", {"update_left": False}),

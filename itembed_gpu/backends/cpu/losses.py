@@ -1,9 +1,10 @@
 """Losses: what the logits of a pair's targets are worth, and where they should go.
 
-The twin of ``kernels/losses.cuh``. A loss is two functions of (logit, label, settings): its
-value, and minus its derivative by the logit. Every loop over targets calls them, or
+The twin of ``kernels/losses.cuh``. A loss is two functions of (logit, label, flags,
+settings): its value, and minus its derivative by the logit. Every loop over targets calls them, or
 `fill_gradients` of a span of targets, which calls them. The label is 1 of the positive, and
-0 of negatives; settings are the numbers of options (`objective.options.Settings`).
+0 of negatives; flags and settings are the bits and the numbers of options
+(`objective.options`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from ...objective.compiling import inlined, inlined_fast
 from ...objective.constants import SPAN
+from ...objective.options import HINGE
 
 f32 = np.float32
 ZERO = f32(0)
@@ -67,15 +69,22 @@ def target_weight(label, settings):
 
 
 @inlined
-def loss(logit, label, settings):
+def loss(logit, label, flags, settings):
     """Loss of a target, in float64."""
-    return target_weight(label, settings) * log_loss(logit if label == ONE else -logit)
+    right = logit if label == ONE else -logit
+    value = max(ONE - right, ZERO) if flags & HINGE else log_loss(right)
+    return target_weight(label, settings) * np.float64(value)
 
 
 @inlined_fast
-def gradient(logit, label, settings):
+def gradient(logit, label, flags, settings):
     """Minus the derivative of the loss by the logit."""
-    return target_weight(label, settings) * (label - sigmoid(logit))
+    if flags & HINGE:
+        sign = label + label - ONE
+        slope = sign if sign * logit < ONE else ZERO
+    else:
+        slope = label - sigmoid(logit)
+    return target_weight(label, settings) * slope
 
 
 @inlined_fast
@@ -87,7 +96,7 @@ def corrected(dot, row, corrections):
 
 
 @inlined_fast
-def fill_gradients(logits, first, count, scale, settings, with_loss, rejected=0):
+def fill_gradients(logits, first, count, scale, flags, settings, with_loss, rejected=0):
     """Turn the logits of a span of targets into scaled gradients, and return their loss.
 
     Parameters
@@ -99,6 +108,8 @@ def fill_gradients(logits, first, count, scale, settings, with_loss, rejected=0)
         Which targets they are.
     scale : float32
         What the gradients are multiplied by.
+    flags : int
+        Bits of options, as a compile-time constant.
     settings : Settings
         Numbers of options.
     with_loss : bool
@@ -110,10 +121,10 @@ def fill_gradients(logits, first, count, scale, settings, with_loss, rejected=0)
     if with_loss:
         for n in range(count):
             if not rejected >> n & 1:
-                total += loss(logits[n], ONE if first + n == 0 else ZERO, settings)
+                total += loss(logits[n], ONE if first + n == 0 else ZERO, flags, settings)
     # The whole buffer, used or not: a loop of constant length is one instruction.
     for n in range(SPAN):
-        logits[n] = scale * gradient(logits[n], ONE if first + n == 0 else ZERO, settings)
+        logits[n] = scale * gradient(logits[n], ONE if first + n == 0 else ZERO, flags, settings)
     if rejected:
         for n in range(SPAN):
             if rejected >> n & 1:

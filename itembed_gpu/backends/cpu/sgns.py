@@ -318,7 +318,7 @@ def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=N
         for n in range(count):
             target = targets[first + n]
             logits[n] = corrected(dot_with(row, syn, target, dim), target, model.corrections)
-        loss += fill_gradients(logits, first, count, scale, model.settings, with_loss)
+        loss += fill_gradients(logits, first, count, scale, flags, model.settings, with_loss)
         for n in range(count):
             add_gradients(syn, targets[first + n], logits[n], delta, dim)
         if flags & FREEZE_RIGHT:
@@ -445,7 +445,8 @@ def update_in_group(constants, model, group, i, origin, scratch, first, count):
         for d in range(dim):
             local[0, d] = syn[right_row, d]
     rejected = fill_logits(constants, model, group, i, origin, scratch, first, count)
-    loss = fill_gradients(logits, first, count, scale, model.settings, i == group.sample, rejected)
+    sampled = i == group.sample
+    loss = fill_gradients(logits, first, count, scale, flags, model.settings, sampled, rejected)
     for n in range(count):
         add_gradients(local, n, logits[n], delta, dim)
     if not flags & FREEZE_RIGHT:

@@ -21,13 +21,10 @@ from ...objective.options import (
     BITS,
     FREEZE_LEFT,
     FREEZE_RIGHT,
-    L2,
+    HINGE,
     MEAN,
-    NCE,
-    NOISE,
-    REJECT_POSITIVE,
+    REJECT_ITEMSET,
     SCALARS,
-    SUBSAMPLE,
     Options,
 )
 from ...objective.pairs import LISTED, NEIGHBOUR, PRODUCT
@@ -222,8 +219,8 @@ class Instance(NamedTuple):
         return f"itembed::train_positions<itembed::{SOURCE_NAMES[self.source]}, {constants}>"
 
 
-# All that go together, but for means and frozen sides.
-EVERY_OPTION = sum(BITS.values()) - MEAN - FREEZE_LEFT - FREEZE_RIGHT
+# All that go together, but for means and frozen sides; of losses, the one with an array.
+EVERY_OPTION = sum(BITS.values()) - MEAN - FREEZE_LEFT - FREEZE_RIGHT - HINGE
 
 
 def default_threads(dim: int, width: int = 4) -> int:
@@ -309,10 +306,7 @@ def _list_instances() -> list[Instance]:
         {"source": PRODUCT},
         {"source": PRODUCT, "num_negative": 20},
         {"source": PRODUCT, "shared": True},
-        *(
-            {"options": bit}
-            for bit in (NOISE, NCE, SUBSAMPLE, ADAGRAD, L2, REJECT_POSITIVE, FREEZE_LEFT)
-        ),
+        *({"options": bit} for bit in BITS.values() if bit not in (REJECT_ITEMSET, MEAN)),
         {"options": ADAGRAD, "num_negative": 20, "dim": 64},
         {"options": ADAGRAD, "shared": True},
         {"options": EVERY_OPTION, "num_negative": 20},
