@@ -183,7 +183,7 @@ def test_what_fails_while_reading_ahead_is_said(monkeypatch):
             raise OSError("the disk is gone")
         return pairs(self, *arguments, **options)
 
-    monkeypatch.setattr(chunks.ItemsetSource, "pairs", fails)
+    monkeypatch.setattr(ItemsetSource, "pairs", fails)
     with pytest.raises(OSError, match="the disk is gone"):
         train(task, num_epoch=1, progress=False)
 
