@@ -15,7 +15,6 @@ from itembed_gpu import (
     train,
 )
 from itembed_gpu.objective.pairs import ItemsetSource, Side
-from itembed_gpu.training import chunks
 from itembed_gpu.training.chunks import Chunks
 
 RATE = 1e-3
