@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import checks
+from ..checks import Float64Array
 from ..disk.files import replacing
 from ..errors import InputError, MissingExtraError
 from ..ranking.vectors import normalize
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("itembed_gpu")
 
-Float64Array = npt.NDArray[np.float64]
-Boxes = npt.NDArray[np.float64]
+Boxes = Float64Array
 """Rectangles, (n, 4): left, bottom, right, top, in pixels."""
 
 DPI = 150

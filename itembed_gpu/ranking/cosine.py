@@ -11,11 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import Float32Array
+from ..checks import Float32Array, Float64Array
 from .vectors import CHUNK
 
 Rows = npt.NDArray[np.intp]
-Float64Array = npt.NDArray[np.float64]
 
 # Bytes of the block of scores that is filled at a time.
 SCORE_BUDGET = 1 << 26

@@ -24,7 +24,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -34,11 +34,9 @@ from numba.extending import register_jitable
 
 from .. import checks
 from ..backends.cpu.task import _share, is_finite
-from ..checks import Float32Array, Int32Array, Int64Array
+from ..checks import Float32Array, Float64Array, Int32Array, Int64Array
 from ..errors import DeviceError, InputError
 from ..sets import Packed, set_keys
-
-Float64Array: TypeAlias = npt.NDArray[np.float64]
 
 # A tile of scores on the CPU: 32 MiB.
 QUERY_TILE = 2048

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from .. import checks
 from ..backends.devices import select_backend
 from ..backends.protocol import Backend, BoundTask, Occurrences, Problem, Tally
+from ..checks import Float64Array
 from ..errors import DivergenceError, InputError
 from ..objective.arrays import check_objective, make_objective
 from ..objective.constants import MAX_STREAM
@@ -26,7 +27,6 @@ from ..objective.pairs import ItemsetSource, ListedSource, Side, Source
 from ..objective.table import Table, pair_up
 from .chunks import ChunkedTask, Chunks
 
-Float64Array = npt.NDArray[np.float64]
 Accumulators = tuple[Any, Any]
 
 # Sub-tasks take at least so many turns an epoch.
