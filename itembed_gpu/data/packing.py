@@ -366,24 +366,12 @@ class Cutter:
 
 
 class Catalog(NamedTuple):
-    """The labels that stay.
+    """The labels that stay."""
 
-    Attributes
-    ----------
-    labels: list of object, num_label
-        In their order.
-    counts: int64, num_label
-        Occurrences of each.
-    rank: int32, num_code
-        Index of each code, -1 if it does not stay.
-    dropped: Dropped
-        The rare labels.
-    """
-
-    labels: list[Any]
-    counts: Int64Array
-    rank: Int32Array
-    dropped: Dropped
+    labels: list[Any]  # in their order
+    counts: Int64Array  # occurrences of each
+    rank: Int32Array  # index of each code, -1 if it does not stay
+    dropped: Dropped  # the rare labels
 
 
 def choose_labels(labels: Sequence[Any], counts: Int64Array, limits: Limits) -> Catalog:

@@ -103,21 +103,12 @@ class Unknown(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class KnownItemsets:
-    """Itemsets as rows of a table, without the items that it has no row for.
+    """Itemsets as rows of a table, without the items that it has no row for."""
 
-    Attributes
-    ----------
-    rows : int32 (num_item,)
-    offsets : int64 (num_itemset + 1,)
-    weights : float32 (num_item,), or None
-    unknown : Unknown
-        What was left out.
-    """
-
-    rows: Int32Array
-    offsets: Int64Array
-    weights: Float32Array | None
-    unknown: Unknown
+    rows: Int32Array  # (num_item,)
+    offsets: Int64Array  # (num_itemset + 1,)
+    weights: Float32Array | None  # (num_item,)
+    unknown: Unknown  # what was left out
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

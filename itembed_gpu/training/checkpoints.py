@@ -45,30 +45,14 @@ _ENDS = 4096
 
 @dataclasses.dataclass
 class Place:
-    """How far a training has come.
+    """How far a training has come."""
 
-    Attributes
-    ----------
-    epoch : int
-        Number of the epoch, from 0; as many as there are, once all is done.
-    batch : int
-        Batches of it that are trained.
-    done : list of int
-        Batches that each leaf of the task has trained in all.
-    records : list of dict
-        Those of the epochs that ended.
-    partial : dict
-        What the epoch under way has added up.
-    stopped : bool
-        Whether a callback ended it.
-    """
-
-    epoch: int
-    batch: int
-    done: list[int]
-    records: list[dict[str, Any]]
-    partial: dict[str, Any]
-    stopped: bool = False
+    epoch: int  # number of the epoch, from 0; as many as there are, once all is done
+    batch: int  # batches of it that are trained
+    done: list[int]  # batches that each leaf of the task has trained in all
+    records: list[dict[str, Any]]  # those of the epochs that ended
+    partial: dict[str, Any]  # what the epoch under way has added up
+    stopped: bool = False  # whether a callback ended it
 
     @property
     def tally(self) -> Tally:

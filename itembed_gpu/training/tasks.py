@@ -37,27 +37,13 @@ CHECK_CALLS = 4
 
 
 class Leaf(NamedTuple):
-    """What a checkpoint keeps of a task over packed itemsets.
+    """What a checkpoint keeps of a task over packed itemsets."""
 
-    Attributes
-    ----------
-    arrays : dict of array by str
-        What is trained: tables and accumulators.
-    packed : list of array
-        Its itemsets.
-    settings : dict by str
-        What fixes how it is trained.
-    num_done : int
-        Batches that it has trained.
-    go_to : function
-        Sets that number.
-    """
-
-    arrays: dict[str, Any]
-    packed: list[Any]
-    settings: dict[str, Any]
-    num_done: int
-    go_to: Callable[[int], None]
+    arrays: dict[str, Any]  # what is trained: tables and accumulators
+    packed: list[Any]  # its itemsets
+    settings: dict[str, Any]  # what fixes how it is trained
+    num_done: int  # batches that it has trained
+    go_to: Callable[[int], None]  # sets that number
 
 
 @runtime_checkable

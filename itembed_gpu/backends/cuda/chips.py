@@ -40,30 +40,14 @@ def cupy() -> Any:
 
 @dataclass(frozen=True)
 class Chip:
-    """A GPU.
-
-    Attributes
-    ----------
-    index : int
-        Its number.
-    name : str
-        Its name.
-    capability : int
-        Compute capability, 90 for 9.0.
-    num_multiprocessor : int
-        Number of multiprocessors.
-    memory : int
-        Memory, in bytes.
-    cache : int
-        L2 cache, in bytes.
-    """
+    """A GPU."""
 
     index: int
     name: str
-    capability: int
+    capability: int  # compute capability, 90 for 9.0
     num_multiprocessor: int
-    memory: int
-    cache: int
+    memory: int  # bytes
+    cache: int  # bytes of the L2 cache
 
 
 def _version(number: int) -> str:
