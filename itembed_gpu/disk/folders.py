@@ -50,21 +50,10 @@ class Kind:
     ) -> None:
         """Save to a folder, in the place of what was saved there before, if anything was.
 
-        Parameters
-        ----------
-        folder : Path
-            It is made where there is none.
-        files : dict of function by str
-            What writes each file, given its path.
-        content : dict
-            What the index holds beside its files.
-
-        Raises
-        ------
-        InputError
-            The folder holds something else, which would be lost.
-        OSError
-            The disk does not take it; the folder is as it was.
+        The folder is made where there is none. `files` has what writes each file, given its path,
+        and `content` what the index holds beside its files. Raises an `InputError` if the folder
+        holds something else, which would be lost, and an `OSError` if the disk does not take it:
+        the folder is as it was.
         """
         generation = self.next_generation(folder)
         paths = {name: folder / f"{name}-{generation:06}{self.files[name]}" for name in files}

@@ -312,15 +312,10 @@ def _drawable(texts: list[str], family: str) -> list[str]:
 def _label(
     panel: Axes, points: Float64Array, texts: list[str], family: str
 ) -> npt.NDArray[np.bool_]:
-    """Write the labels that there is room for, and tell which.
+    """Write the labels that there is room for, and tell for each point whether it has one.
 
     The first ones choose first. A label stands beside its point, or a little off
     with a line to it, where it covers no other label and, if it can be, no point.
-
-    Returns
-    -------
-    bool, n
-        Whether the label of each point is there.
     """
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.collections import LineCollection

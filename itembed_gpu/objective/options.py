@@ -409,12 +409,8 @@ DEPRECATED = {"window_size": "chunk_size"}
 def renamed(given: Mapping[str, Any], depth: int = 2) -> dict[str, Any]:
     """Give options that are called by an old name their new one, and warn of it.
 
-    The warning is of the code so many calls above the one of this function.
-
-    Raises
-    ------
-    InputError
-        Both are given.
+    The warning is of the code so many calls above the one of this function. Raises an
+    `InputError` if both are given.
     """
     new = dict(given)
     for old, name in DEPRECATED.items():
@@ -429,12 +425,7 @@ def renamed(given: Mapping[str, Any], depth: int = 2) -> dict[str, Any]:
 def make_options(owner: object, entrance: str, given: Mapping[str, Any]) -> Options:
     """Return the options of a task, from its ``**options``.
 
-    Raises
-    ------
-    InputError
-        An option cannot be used.
-    TypeError
-        There is no such option.
+    Raises an `InputError` if one cannot be used, and a `TypeError` if there is no such option.
     """
     known = options_at(entrance)
     new = renamed(given)

@@ -245,29 +245,10 @@ def pool_rows(
 
 
 def packed_rows(name: str, value: Any, num_set: int, num_row: int) -> Packed:
-    """Check rows of a table packed by query.
+    """Check rows of a table of so many rows, packed as ``(items, offsets)``: a set for each query.
 
-    Parameters
-    ----------
-    name : str
-        Of the argument.
-    value : (int, int)
-        ``(items, offsets)``; items outside the offsets are left out.
-    num_set : int
-        Number of queries.
-    num_row : int
-        Rows of the table.
-
-    Returns
-    -------
-    items : int32 (num_item,)
-    offsets : int64 (num_set + 1,)
-        They begin at 0.
-
-    Raises
-    ------
-    InputError
-        It is no such pair, or holds a row that is not one of the table.
+    Items outside the offsets are left out. Returns them as int32, and int64 offsets that begin at
+    0. Raises an `InputError` if it is no such pair, or holds a row that is not one of the table.
     """
     given, bounds = split_packed(name, value)
     if len(bounds) != num_set + 1:

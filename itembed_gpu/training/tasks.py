@@ -178,10 +178,7 @@ class _ForeignTask(Task):
 def as_task(task: Trainable) -> Task:
     """Return a task as it is, and anything with `__len__` and `do_batch` as a task.
 
-    Raises
-    ------
-    InputError
-        It has neither.
+    Raises an `InputError` if it has neither.
     """
     if isinstance(task, Task):
         return task
