@@ -47,16 +47,8 @@ print(json.dumps([ig.__file__, seconds[1:]]))
 def time_training(checkout: Path, row: tuple[int, int, int], items: Path, cache: Path) -> float:
     """Seconds of an epoch of a checkout's, in a process of its own: the median of some.
 
-    Parameters
-    ----------
-    checkout : Path
-        Folder that holds the package.
-    row : tuple of int
-        Labels, dimension, threads.
-    items : Path
-        File of items and offsets.
-    cache : Path
-        Folder for compiled code: nothing is written into a checkout.
+    A row is labels, dimension and threads. Items and offsets are in a file, and compiled code goes
+    to the cache: nothing is written into a checkout.
     """
     arguments = json.dumps([str(items), *row, NUM_NEGATIVE, EPOCHS])
     # -P: what lies in the current folder is not importable.
@@ -90,20 +82,9 @@ def measure(
     draw_itemsets: Callable[[int], tuple[np.ndarray, np.ndarray]],
     repeat: int,
 ) -> None:
-    """Write ``cpu_against.md``.
+    """Write ``cpu_against.md`` into a folder: this checkout against another, in so many rounds.
 
-    Parameters
-    ----------
-    checkout : Path
-        What this checkout is compared with.
-    out : Path
-        Folder of the result.
-    sizes : dict
-        Labels and dimension of each row.
-    draw_itemsets : function of the number of labels
-        Draws items and offsets.
-    repeat : int
-        Rounds.
+    A function draws items and offsets for a number of labels; sizes are labels and dimensions.
     """
     checkouts = [ROOT, checkout.resolve()]
     head = say("training", "this checkout", "the other", "ratio of medians", "ratios of rounds")

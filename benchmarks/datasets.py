@@ -147,12 +147,9 @@ def number_rows(lines: Iterable[str]) -> list[list[int]]:
 
 
 def hide_one(baskets: Sequence[Iterable[int]], seed: int) -> tuple[Packed, Packed]:
-    """Hide a random item of each basket with two distinct items or more.
+    """Hide a random item of each basket with two distinct items or more: history and truth.
 
-    Returns
-    -------
-    (history, truth)
-        The same for the same seed, so that every system is asked the same.
+    They are the same for the same seed, so that every system is asked the same.
     """
     generator = np.random.default_rng(seed)
     known, hidden = [], []

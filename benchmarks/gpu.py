@@ -491,18 +491,10 @@ class Bench:
         *arguments: Any,
         judged: bool | None = None,
     ) -> None:
-        """Measure something, and add its row whatever happens.
+        """Measure something by a function and its arguments, and add its row whatever happens.
 
-        Parameters
-        ----------
-        what : str
-            First column.
-        target : Target or None
-            What its value is held against.
-        function, *arguments : callable, and what it is called with
-            Measures it.
-        judged : bool, optional
-            Whether the target holds here; by default if speeds are to be judged.
+        Its value is held against the target; whether that holds here is `judged`, by default if
+        speeds are to be judged.
         """
         if judged is None:
             judged = self.scale.judge_speed and self.device.is_gpu
@@ -861,21 +853,8 @@ def benchmark(
 ) -> Bench:
     """Run everything, and write its results into a folder.
 
-    Parameters
-    ----------
-    device : OnCpu or OnGpu
-        Where to train.
-    out : Path
-        Folder of the results.
-    scale : Scale, optional
-        How large everything is.
-    sweep : list of Cell, optional
-        Cells that have no target; by default those that differ from the default
-        in one setting.
-    budget : float, optional
-        Seconds after which no cell of the sweep is begun.
-    command : str, optional
-        How it was called.
+    The cells of the sweep have no target: by default those that differ from the default in one
+    setting. After so many seconds (`budget`) none of them is begun. How it was called is `command`.
     """
     began = time.perf_counter()
     note = (

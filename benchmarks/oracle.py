@@ -174,10 +174,7 @@ def write_oracle(path: Path, solved: dict[str, dict[str, Any]]) -> None:
 def stored_loss(name: str, problem: Problem, sharing: int = 1, path: Path | None = None) -> float:
     """Return the loss of sequential training of a problem.
 
-    Raises
-    ------
-    ValueError
-        The file is missing, or belongs to other settings.
+    Raises a `ValueError` if the file is missing, or belongs to other settings.
     """
     path = path or ORACLE
     cure = "run `python -m benchmarks.oracle`"

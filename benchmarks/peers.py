@@ -48,27 +48,14 @@ Peer = Callable[..., Scorers]
 
 @dataclass
 class Watch:
-    """The time that a training takes, without the looks at it.
+    """The time that a training takes, without the looks at it."""
 
-    Attributes
-    ----------
-    num_threads : int
-        Threads that a system may use.
-    device : str
-        The device of a system that has a choice, as `itembed_gpu` calls it.
-    ran_on : str
-        Where it ran; a system that had another device, or other threads, says so here.
-    seen : function of seconds and scorers, or None
-        What is done at each look; None where nobody looks.
-    clock : function
-        Seconds: those on the wall, or `time.process_time`, which a busy machine does not
-        stretch and which is the same with one thread on an idle one.
-    """
-
-    num_threads: int = 1
-    device: str = "cpu"
-    ran_on: str = ""
-    seen: Callable[[float, Scorers], Any] | None = None
+    num_threads: int = 1  # that a system may use
+    device: str = "cpu"  # of a system that has a choice, as `itembed_gpu` calls it
+    ran_on: str = ""  # where; a system that had another device, or other threads, says so here
+    seen: Callable[[float, Scorers], Any] | None = None  # done at each look; None: nobody looks
+    # Seconds: those on the wall, or `time.process_time`, which a busy machine does not stretch
+    # and which is the same with one thread on an idle one.
     clock: Callable[[], float] = time.perf_counter
     seconds: float = field(default=0.0, init=False)
     began: float = field(default=0.0, init=False)

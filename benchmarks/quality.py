@@ -274,17 +274,8 @@ def rank(
 ) -> np.ndarray:
     """The best items of each query: masked ones left out, and ties lost by those to be found.
 
-    Parameters
-    ----------
-    truth, masked : Packed
-        For each query, what is to be found, and what is not to be ranked.
-    step : int
-        Every so many queries are answered.
-
-    Returns
-    -------
-    int32, (query, num_ranked)
-        Best first; -1 where there are no more.
+    Every so many queries (`step`) are answered. Returns int32, (query, num_ranked), best first;
+    -1 where there are no more.
     """
     parts = [np.empty((0, num_ranked), dtype=np.int32)]
     for start in range(0, len(truth), BLOCK * step):

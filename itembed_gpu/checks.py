@@ -19,6 +19,7 @@ from .errors import InputError
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 OffsetsArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 # Entries looked at together, where there may be too many for a copy of them all.

@@ -21,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import checks
-from .checks import Int64Array
+from .checks import Float64Array, Int64Array
 from .errors import InputError
 from .ranking.top_n import packed_rows, split_packed, top_n
 from .sets import BoolArray, Packed, choose_sets, distinct_items, keep_items, set_keys, set_sums
 
-Float64Array: TypeAlias = npt.NDArray[np.float64]
 GivenPacked: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
 
 # Numbers drawn at a time by the bootstrap.

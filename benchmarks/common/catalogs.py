@@ -42,19 +42,9 @@ def uniform_tables(num_label: int, dim: int, seeds: Iterable[int] = (1, 2)) -> l
 def planted_itemsets(num_label: int, num_itemset: int, seed: int, hot: float = 0.0) -> np.ndarray:
     """Draw itemsets of five items, each of one of num_label / 10 clusters, with 20 % of noise.
 
-    Parameters
-    ----------
-    num_label, num_itemset : int
-        Items of the catalog, and itemsets.
-    seed : int
-        Of the itemsets; clusters are always the same.
-    hot : float
-        Share of all interactions that one item has.
-
-    Returns
-    -------
-    int32, (num_itemset, ITEMSET_LENGTH)
-        The same for the same arguments.
+    The seed is that of the itemsets; clusters are always the same. One item may be hot: the share
+    of all interactions that it has. Returns int32, (num_itemset, ITEMSET_LENGTH), the same for the
+    same arguments.
     """
     generator = np.random.default_rng(seed)
     members = np.random.default_rng(MEMBERS_SEED).permutation(num_label).astype(np.int32)

@@ -13,15 +13,7 @@ BLUE, ORANGE, GREEN = "#4c78a8", "#f58518", "#54a24b"
 
 @contextlib.contextmanager
 def picture(path: Path, width: float, height: float) -> Iterator[Any]:
-    """Return a figure to draw on, which is written when all is drawn; it needs no screen.
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    width, height : float
-        Inches.
-    """
+    """Return a figure of so many inches, which is written when all is drawn; it needs no screen."""
     import matplotlib
 
     matplotlib.use("agg")

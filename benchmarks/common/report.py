@@ -13,16 +13,9 @@ from benchmarks import HERE
 
 
 def make_parser(name: str, doc: str | None, out: Path | None = HERE) -> argparse.ArgumentParser:
-    """Make the parser of a script, whose help is the module's docstring.
+    """Make the parser of the script of a module, whose help is the module's docstring.
 
-    Parameters
-    ----------
-    name : str
-        Of the module.
-    doc : str
-        Its docstring.
-    out : Path or None
-        What ``--out`` is by default; None for a script that has no such option.
+    ``--out`` is by default `out`; where that is None, there is no such option.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}",

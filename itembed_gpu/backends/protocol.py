@@ -57,41 +57,19 @@ class Occurrences:
 
 @dataclass(frozen=True)
 class Problem:
-    """A validated task, as a backend sees it.
+    """A validated task, as a backend sees it."""
 
-    Attributes
-    ----------
-    pairs : Pairs
-        Packed itemsets of both sides, or pairs that are listed.
-    source : int
-        Kind of their source, of `objective.pairs`: NEIGHBOUR (unsupervised), PRODUCT
-        (supervised) or LISTED.
-    tables : tuple of Table
-        What is trained, each once: the first is that of the left items, the last that
-        of the right items; one table can be both.
-    num_negative : int
-        Negatives a pair.
-    num_batch : int
-        Batches an epoch.
-    seed : int
-        Key of the random stream.
-    group : int
-        Consecutive pairs that share one set of negatives.
-    objective : Objective
-        Noise, corrections and options.
-    counted : Occurrences or None
-        Those of the pairs' itemsets, where somebody has them already.
-    """
-
-    pairs: Pairs
-    source: int
+    pairs: Pairs  # packed itemsets of both sides, or pairs that are listed
+    source: int  # kind of their source: NEIGHBOUR, PRODUCT or LISTED of `objective.pairs`
+    # What is trained, each once: the first is that of the left items, the last that of the right
+    # items; one table can be both.
     tables: tuple[Table, ...]
-    num_negative: int
-    num_batch: int
-    seed: int
-    group: int = 1
-    objective: Objective = PLAIN
-    counted: Occurrences | None = None
+    num_negative: int  # a pair
+    num_batch: int  # an epoch
+    seed: int  # key of the random stream
+    group: int = 1  # consecutive pairs that share one set of negatives
+    objective: Objective = PLAIN  # noise, corrections and options
+    counted: Occurrences | None = None  # those of the itemsets, where somebody has them already
 
     @property
     def left(self) -> Table:
@@ -162,21 +140,11 @@ class Problem:
 
 
 class Tally(NamedTuple):
-    """What was trained.
+    """What was trained."""
 
-    Attributes
-    ----------
-    loss : float
-        Sum of the losses of the pairs in the sample.
-    num_sample : int
-        Pairs in the sample.
-    num_dropped : int
-        Pairs that were left out, because an item of theirs was not kept.
-    """
-
-    loss: float = 0.0
-    num_sample: int = 0
-    num_dropped: int = 0
+    loss: float = 0.0  # sum of the losses of the pairs in the sample
+    num_sample: int = 0  # pairs in the sample
+    num_dropped: int = 0  # pairs that were left out, because an item of theirs was not kept
 
     def plus(self, other: Tally) -> Tally:
         """Add up two."""

@@ -54,10 +54,7 @@ class Run:
 def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, Any]) -> Run:
     """Check what was asked: what would keep from saving is found before training, which is long.
 
-    Raises
-    ------
-    UsageError, DataError, MissingExtraError
-        It cannot be done.
+    Raises a `UsageError`, a `DataError` or a `MissingExtraError` if it cannot be done.
     """
     reading = {name: given[name] for name in _READING}
     _check_usage(file, output, given["example"], reading)

@@ -34,21 +34,8 @@ def number(
 ) -> tuple[list[Any], Int32Array]:
     """Number the values of a column as they first come; what is missing is -1.
 
-    Parameters
-    ----------
-    column : polars.Series
-        The column.
-    rows : int64, num_row, optional
-        Rows to take, in this order; by default all.
-    coded : tuple, optional
-        What `encode` gave for it.
-
-    Returns
-    -------
-    labels : list of object, num_value
-        The values, in their own type.
-    numbers : int32, num_row
-        A new array.
+    Takes all rows, or some in this order (int64), and what `encode` gave for the column, if that
+    is known. Returns the values, in their own type, and a new array of numbers, int32.
     """
     coded = coded or encode(column)
     if coded is None:
@@ -162,17 +149,9 @@ def _string_codes(column: polars.Series) -> Codes | None:
 def group_rows(itemsets: Int32Array) -> tuple[Int64Array | None, Int64Array]:
     """Bring the rows of each itemset together, itemsets and rows in their order.
 
-    Parameters
-    ----------
-    itemsets : int32, num_row
-        Number of each row's itemset, as `number` gives it; rows of -1 are left out.
-
-    Returns
-    -------
-    rows : int64, or None
-        The rows in their new order; None where they have it already.
-    lengths : int64, num_itemset
-        Rows of each itemset.
+    Takes the number of each row's itemset, int32, as `number` gives it; rows of -1 are left out.
+    Returns the rows in their new order, or None where they have it already, and the number of rows
+    of each itemset.
     """
     num_itemset = int(itemsets.max(initial=-1)) + 1
     lengths, in_order = count_rows(itemsets, num_itemset)

@@ -123,12 +123,7 @@ def collect_files(
 ) -> tuple[polars.DataFrame, Columns, Locate]:
     """Read the columns that have a role from all the files, under the names of their roles.
 
-    Returns
-    -------
-    frame, columns
-        What was read.
-    locate : function
-        It says of which file a row is, and which row there.
+    Returns what was read, and a function that says of which file a row is, and which row there.
     """
     separator = known_separator(format, separator)
     import_polars(format)

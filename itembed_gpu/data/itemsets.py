@@ -241,14 +241,8 @@ class PackedItemsets:
             account = Dropped(**dropped)
         except TypeError as error:
             raise DataError(f"{path}: its account cannot be read ({error}); pack again") from error
-        return PackedItemsets(
-            labels=labels,
-            indices=arrays["indices"],
-            offsets=arrays["offsets"],
-            weights=arrays.get("weights"),
-            counts=arrays["counts"],
-            dropped=account,
-        )
+        parts: dict[str, Any] = {"weights": None, **arrays}
+        return PackedItemsets(labels=labels, dropped=account, **parts)
 
     def verify(self) -> None:
         """Compare what was loaded with its checksums; what was made here is as it was made.

@@ -21,23 +21,10 @@ def pack_matrix(
 ) -> PackedItemsets:
     """Pack the rows of a sparse matrix of SciPy; entries that are stored twice are two items.
 
-    Parameters
-    ----------
-    matrix : sparse matrix
-        Its rows are itemsets, and the numbers of its columns are labels. Zeros that it stores
-        are no items.
-    limits : Limits
-        The options of `pack_itemsets`.
-    weighted : bool
-        Whether its values are weights.
-    by_column : bool
-        Whether labels that are as frequent as each other stand in the order of their columns,
-        and not as they first come; and so the items of a row, but for those of a CSR.
-
-    Raises
-    ------
-    DataError
-        A weight is not finite.
+    Its rows are itemsets, and the numbers of its columns are labels; zeros that it stores are no
+    items. Its values are weights if it is `weighted`. With `by_column`, labels that are as frequent
+    as each other stand in the order of their columns, and not as they first come; and so do the
+    items of a row, but for those of a CSR. Raises a `DataError` if a weight is not finite.
     """
     codes, values, lengths = _entries(matrix, by_column)
     num_zero = len(values) - int(np.count_nonzero(values))

@@ -210,30 +210,14 @@ def _count_partitions(paths: list[Path], format: str, memory: int) -> int:
 
 @dataclasses.dataclass
 class _Reading:
-    """What was read, once it is grouped.
+    """What was read, once it is grouped."""
 
-    Attributes
-    ----------
-    groups : Groups
-        Itemsets of codes, duplicates handled.
-    labels : list of object, num_code
-        Label of each code.
-    counts : int64, num_code
-        Occurrences of each.
-    order : int64, num_code, or None
-        Codes as they first come; None where their numbers say it.
-    dropped : Dropped
-        The account so far.
-    rows_without_itemset : int
-        Rows that were left out.
-    """
-
-    groups: Groups
-    labels: list[Any]
-    counts: Int64Array
-    order: Int64Array | None
-    dropped: Dropped
-    rows_without_itemset: int = 0
+    groups: Groups  # itemsets of codes, duplicates handled
+    labels: list[Any]  # of each code
+    counts: Int64Array  # occurrences of each code
+    order: Int64Array | None  # codes as they first come; None where their numbers say it
+    dropped: Dropped  # the account so far
+    rows_without_itemset: int = 0  # which were left out
 
 
 class _Table(NamedTuple):

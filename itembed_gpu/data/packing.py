@@ -160,10 +160,7 @@ _NO_LIMITS, _NOTHING = Limits(), Dropped()
 def make_limits(*given: Any) -> Limits:
     """Check the options of `pack_itemsets`, in the order that `Limits` has them.
 
-    Raises
-    ------
-    InputError
-        If one of them cannot be used.
+    Raises an `InputError` if one of them cannot be used.
     """
     limits = Limits(*given)
     if limits.duplicates not in _DUPLICATES:
@@ -242,17 +239,8 @@ def pack_columns(
 ) -> PackedItemsets:
     """Pack the columns of a matrix, of which no entry is missing: what `pack_codes` does for codes.
 
-    Parameters
-    ----------
-    labels: int64, num_column, optional
-        Label of each column; by default its number. Those as frequent as each other are kept in
-        the order in which they first come.
-    columns: int, num_item
-        Columns of all itemsets, one itemset after the other; they stay as they are.
-    lengths, limits, weights, dropped
-        As for `pack_codes`.
-    num_column: int
-        A bound above the columns.
+    The columns are integers below `num_column`, and stay as they are; their labels are by default
+    their numbers. Those as frequent as each other are kept in the order in which they first come.
     """
     if limits.duplicates != "keep":
         numbers, firsts = renumber(columns, num_column)
@@ -313,10 +301,7 @@ def drop_duplicates(
 class Cutter:
     """Applies what is left of the limits once labels are chosen, to some itemsets after others.
 
-    Attributes
-    ----------
-    dropped: Dropped
-        What was left out so far, for the lengths of itemsets.
+    In `dropped` is what was left out so far, for the lengths of itemsets.
     """
 
     def __init__(self, rank: Int32Array, limits: Limits) -> None:
@@ -366,37 +351,18 @@ class Cutter:
 
 
 class Catalog(NamedTuple):
-    """The labels that stay.
+    """The labels that stay."""
 
-    Attributes
-    ----------
-    labels: list of object, num_label
-        In their order.
-    counts: int64, num_label
-        Occurrences of each.
-    rank: int32, num_code
-        Index of each code, -1 if it does not stay.
-    dropped: Dropped
-        The rare labels.
-    """
-
-    labels: list[Any]
-    counts: Int64Array
-    rank: Int32Array
-    dropped: Dropped
+    labels: list[Any]  # in their order
+    counts: Int64Array  # occurrences of each
+    rank: Int32Array  # index of each code, -1 if it does not stay
+    dropped: Dropped  # the rare labels
 
 
 def choose_labels(labels: Sequence[Any], counts: Int64Array, limits: Limits) -> Catalog:
     """Decide which codes stay, and in which order: by count, then as they come.
 
-    Parameters
-    ----------
-    labels: sequence of object, num_code
-        Label of each code, as they first come.
-    counts: int64, num_code
-        Occurrences of each.
-    limits: Limits
-        The options of `pack_itemsets`.
+    Labels and counts are those of the codes, as they first come.
     """
     known: Int64Array = np.empty(0, np.int64)
     new = np.ones(len(counts), np.bool_)

@@ -198,11 +198,7 @@ class Groups:
     def merge(self, num_item: int) -> Iterator[tuple[Int32Array, Int64Array, Float32Array | None]]:
         """Read all itemsets in the order of their first rows, about so many items at a time.
 
-        Yields
-        ------
-        codes : int32, num_item
-        lengths : int64, num_itemset
-        weights : float32, num_item, or None
+        Yields codes, int32, the lengths of their itemsets, int64, and weights, float32, or None.
         """
         if not self._parts:
             return

@@ -29,33 +29,16 @@ BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of folder.
+    """A kind of folder."""
 
-    Attributes
-    ----------
-    index : str
-        Name of the index.
-    format : str
-        What the index says that it is.
-    version : int
-        The one version that is read and written.
-    files : dict of str by str
-        Suffixes of the files, by their names without generation.
-    what : str
-        For people: what such a folder holds.
-    cure : str
-        And what to do about one that is damaged.
-    checksum : {"crc32", "sha256"}
-        Each block of a file has a CRC-32, so that a file that is mapped can be compared as well;
-        or all of it one SHA-256.
-    """
-
-    index: str
-    format: str
-    version: int
-    files: dict[str, str]
-    what: str
-    cure: str
+    index: str  # name of the index
+    format: str  # what the index says that it is
+    version: int  # the one version that is read and written
+    files: dict[str, str]  # suffixes of the files, by their names without generation
+    what: str  # for people: what such a folder holds
+    cure: str  # and what to do about one that is damaged
+    # Each block of a file has a CRC-32 ("crc32"), so that a file that is mapped can be compared
+    # as well; or all of it one SHA-256 ("sha256").
     checksum: str = "crc32"
 
     @property
@@ -67,21 +50,10 @@ class Kind:
     ) -> None:
         """Save to a folder, in the place of what was saved there before, if anything was.
 
-        Parameters
-        ----------
-        folder : Path
-            It is made where there is none.
-        files : dict of function by str
-            What writes each file, given its path.
-        content : dict
-            What the index holds beside its files.
-
-        Raises
-        ------
-        InputError
-            The folder holds something else, which would be lost.
-        OSError
-            The disk does not take it; the folder is as it was.
+        The folder is made where there is none. `files` has what writes each file, given its path,
+        and `content` what the index holds beside its files. Raises an `InputError` if the folder
+        holds something else, which would be lost, and an `OSError` if the disk does not take it:
+        the folder is as it was.
         """
         generation = self.next_generation(folder)
         paths = {name: folder / f"{name}-{generation:06}{self.files[name]}" for name in files}

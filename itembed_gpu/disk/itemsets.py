@@ -116,17 +116,9 @@ def read_packed(folder: Path) -> tuple[list[Any], dict[str, npt.NDArray[Any]], d
 
 
 def verify_packed(folder: Path) -> int:
-    """Compare every block of a folder with its checksum.
+    """Compare every block of a folder with its checksum, and return how many bytes were read.
 
-    Returns
-    -------
-    int
-        Bytes that were read.
-
-    Raises
-    ------
-    DataError
-        A block was altered, or the folder cannot be opened.
+    Raises a `DataError` if a block was altered, or the folder cannot be opened.
     """
     read_packed(folder)
     index = KIND.read_index(folder)

@@ -27,24 +27,13 @@ _PIECE = 1 << 22
 def as_packed(
     name: str, itemsets: Any, weights: Iterable[Iterable[float]] | None = None
 ) -> PackedItemsets:
-    """Pack itemsets that are given in any form, and keep empty ones.
+    """Pack itemsets that are given in any form, as an argument of this name, and keep empty ones.
 
-    Parameters
-    ----------
-    name : str
-        Of the argument.
-    itemsets : itemsets
-        Any iterable of iterables, as for `pack_itemsets`; a `PackedItemsets`; a data frame
-        of a single column, whose values are lists; or a sparse matrix of SciPy, whose rows
-        are itemsets and whose columns are the labels 0, 1, ... of the values that are not
-        zero. These values are not used otherwise.
-    weights : iterable of iterable of float, optional
-        Weight of each item; only where itemsets are an iterable of iterables.
-
-    Raises
-    ------
-    InputError
-        They are none of these.
+    They are any iterable of iterables, as for `pack_itemsets`; a `PackedItemsets`; a data frame of
+    a single column, whose values are lists; or a sparse matrix of SciPy, whose rows are itemsets
+    and whose columns are the labels 0, 1, ... of the values that are not zero. These values are not
+    used otherwise. Weights of the items go with an iterable of iterables alone. Raises an
+    `InputError` if they are none of these.
     """
     is_matrix, is_table = hasattr(itemsets, "tocsr"), hasattr(itemsets, "columns")
     if weights is not None and (isinstance(itemsets, PackedItemsets) or is_matrix):
@@ -103,21 +92,12 @@ class Unknown(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class KnownItemsets:
-    """Itemsets as rows of a table, without the items that it has no row for.
+    """Itemsets as rows of a table, without the items that it has no row for."""
 
-    Attributes
-    ----------
-    rows : int32 (num_item,)
-    offsets : int64 (num_itemset + 1,)
-    weights : float32 (num_item,), or None
-    unknown : Unknown
-        What was left out.
-    """
-
-    rows: Int32Array
-    offsets: Int64Array
-    weights: Float32Array | None
-    unknown: Unknown
+    rows: Int32Array  # (num_item,)
+    offsets: Int64Array  # (num_itemset + 1,)
+    weights: Float32Array | None  # (num_item,)
+    unknown: Unknown  # what was left out
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -182,27 +162,13 @@ def with_new_labels(
 ) -> tuple[list[Any], Int64Array, PackedItemsets]:
     """Give rows to the labels of itemsets: those of a table, or new ones after them.
 
-    New labels come the most frequent first. Those that are new and rare are dropped, then
-    itemsets that are too short, and then new labels that are in none of the others.
+    New labels come the most frequent first. Those that are new and occur less than `min_count`
+    times are dropped, then itemsets of fewer than `min_length` items, and then new labels that are
+    in none of the others.
 
-    Parameters
-    ----------
-    packed : PackedItemsets
-    old : Embeddings
-        The table, with counts.
-    min_count : int
-        Least number of occurrences of a new label.
-    min_length : int
-        Least number of items of an itemset.
-
-    Returns
-    -------
-    labels : list of object
-        Of all rows.
-    counts : int64
-        Occurrences of each label, those of before included.
-    itemsets : PackedItemsets
-        What remains, with rows as its indices, and an account of all that was dropped.
+    Returns the labels of all rows; how often each occurred, int64, what the table counted before
+    included; and the itemsets that remain, with rows as their indices, and an account of all that
+    was dropped.
     """
     found, _ = count_codes(np.asarray(packed.indices), packed.num_label)
     if not len(old) and _is_ready(packed, found, min_count, min_length):

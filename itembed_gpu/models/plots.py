@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import checks
+from ..checks import Float64Array
 from ..disk.files import replacing
 from ..errors import InputError, MissingExtraError
 from ..ranking.vectors import normalize
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("itembed_gpu")
 
-Float64Array = npt.NDArray[np.float64]
-Boxes = npt.NDArray[np.float64]
+Boxes = Float64Array
 """Rectangles, (n, 4): left, bottom, right, top, in pixels."""
 
 DPI = 150
@@ -312,15 +312,10 @@ def _drawable(texts: list[str], family: str) -> list[str]:
 def _label(
     panel: Axes, points: Float64Array, texts: list[str], family: str
 ) -> npt.NDArray[np.bool_]:
-    """Write the labels that there is room for, and tell which.
+    """Write the labels that there is room for, and tell for each point whether it has one.
 
     The first ones choose first. A label stands beside its point, or a little off
     with a line to it, where it covers no other label and, if it can be, no point.
-
-    Returns
-    -------
-    bool, n
-        Whether the label of each point is there.
     """
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.collections import LineCollection

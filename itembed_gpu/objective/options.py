@@ -41,53 +41,24 @@ NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of an option beside its name, type and default.
+    """What is known of an option beside its name, type and default."""
 
-    Attributes
-    ----------
-    help : str
-        A sentence for the command line.
-    doc : str
-        What docstrings say; by default `help`.
-    check : function of str and object
-        Returns a value of this name in the form that the code works with, or raises an
-        `InputError`.
-    choices : tuple
-        Values that there are, where they can be listed.
-    alias : str or None
-        What estimators call it: gensim's word.
-    flag : str or None
-        What the command line calls it, where that is not its name.
-    metavar : str or None
-        What the command line calls its value.
-    kind : str or None
-        What docstrings say of its type, where the annotation is not for readers.
-    absent : str
-        What None stands for, in a word.
-    machine : bool
-        Whether it says how to compute on this machine, and is no part of a model.
-    entrances : tuple of str
-        Where it can be given.
-    bits : tuple of str, or dict of that by choice
-        Bits of `BITS` that kernels are compiled with where it has another value than the
-        default, or this one.
-    scalar : bool
-        Whether kernels are given the value (see `Settings`).
-    """
-
-    help: str
-    doc: str
+    help: str  # a sentence for the command line
+    doc: str  # what docstrings say
+    # Returns a value of this name in the form that the code works with, or raises an InputError.
     check: Callable[[str, Any], Any]
-    choices: tuple[Any, ...] = ()
-    alias: str | None = None
-    flag: str | None = None
-    metavar: str | None = None
-    kind: str | None = None
-    absent: str = "none"
-    machine: bool = False
-    entrances: tuple[str, ...] = EVERYWHERE
+    choices: tuple[Any, ...] = ()  # values that there are, where they can be listed
+    alias: str | None = None  # what estimators call it: gensim's word
+    flag: str | None = None  # what the command line calls it, where that is not its name
+    metavar: str | None = None  # what the command line calls its value
+    kind: str | None = None  # what docstrings say of its type, for annotations that tell nothing
+    absent: str = "none"  # what None stands for, in a word
+    machine: bool = False  # whether it says how to compute here, and is no part of a model
+    entrances: tuple[str, ...] = EVERYWHERE  # where it can be given
+    # Bits of `BITS` that kernels are compiled with where it has another value than the default,
+    # or by its value.
     bits: tuple[str, ...] | Mapping[Any, tuple[str, ...]] = ()
-    scalar: bool = False
+    scalar: bool = False  # whether kernels are given the value (see `Settings`)
 
 
 def option(default: Any, help: str, doc: str = "", check: Any = None, **known: Any) -> Any:
@@ -453,12 +424,8 @@ DEPRECATED = {"window_size": "chunk_size"}
 def renamed(given: Mapping[str, Any], depth: int = 2) -> dict[str, Any]:
     """Give options that are called by an old name their new one, and warn of it.
 
-    The warning is of the code so many calls above the one of this function.
-
-    Raises
-    ------
-    InputError
-        Both are given.
+    The warning is of the code so many calls above the one of this function. Raises an
+    `InputError` if both are given.
     """
     new = dict(given)
     for old, name in DEPRECATED.items():
@@ -473,12 +440,7 @@ def renamed(given: Mapping[str, Any], depth: int = 2) -> dict[str, Any]:
 def make_options(owner: object, entrance: str, given: Mapping[str, Any]) -> Options:
     """Return the options of a task, from its ``**options``.
 
-    Raises
-    ------
-    InputError
-        An option cannot be used.
-    TypeError
-        There is no such option.
+    Raises an `InputError` if one cannot be used, and a `TypeError` if there is no such option.
     """
     known = options_at(entrance)
     new = renamed(given)

@@ -14,27 +14,13 @@ BESIDE = ("accumulator", "bias")
 
 @dataclass(eq=False)
 class Table:
-    """A row of numbers for each item, and what is trained along with it.
+    """A row of numbers for each item, and what is trained along with it."""
 
-    Attributes
-    ----------
-    name : str
-        Name of the argument that it was given by.
-    array : float32, (num_row, num_dimension)
-        The rows: a NumPy or a CuPy array, trained in place.
-    accumulator : float32, num_row, or None
-        What Adagrad adds up for each row.
-    bias : float32, num_row, or None
-        What is added to the logits of each row.
-    frozen : bool
-        Whether it is only read.
-    """
-
-    name: str
-    array: Any
-    accumulator: Any = None
-    bias: Any = None
-    frozen: bool = False
+    name: str  # of the argument that it was given by
+    array: Any  # float32, (num_row, num_dimension): NumPy or CuPy, trained in place
+    accumulator: Any = None  # float32, num_row: what Adagrad adds up for each row
+    bias: Any = None  # float32, num_row: what is added to the logits of each row
+    frozen: bool = False  # whether it is only read
 
     def __len__(self) -> int:
         return len(self.array)

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import Float32Array
+from ..checks import Float32Array, Float64Array
 from .vectors import CHUNK
 
 Rows = npt.NDArray[np.intp]
-Float64Array = npt.NDArray[np.float64]
 
 # Bytes of the block of scores that is filled at a time.
 SCORE_BUDGET = 1 << 26
@@ -30,28 +29,14 @@ def nearest_rows(
     barred: Rows,
     own: Rows | None = None,
 ) -> Iterator[tuple[Rows, Float64Array]]:
-    """Find the n rows of a table that are nearest to each query.
+    """Find the n rows of a table (num_row, D) that are nearest to each query (q, D), both float32.
 
     Scores are cosines that do not depend on how many queries are asked at once. Equal ones
     stand in row order, and zeros have a cosine of 0 with everything.
 
-    Parameters
-    ----------
-    queries : float32 (q, D)
-    table : float32 (num_row, D)
-    n : int
-    candidates : int, optional
-        Rows that alone may be returned, ascending and all different.
-    barred : int
-        Rows never returned.
-    own : int (q,), optional
-        A row for each query that is not returned for it.
-
-    Yields
-    ------
-    rows : int
-        Best first; at most n of them.
-    scores : float64
+    Only candidates are returned, which are ascending and all different; never the rows that are
+    barred, nor, for a query, its own row (q,). Yields rows, best first and at most n of them, and
+    their scores, float64.
     """
     columns = _columns(barred, candidates)
     for start, block in _score_blocks(queries, table, candidates):

@@ -26,17 +26,8 @@ def rank(
 ) -> tuple[Int64Array, Float32Array]:
     """Return the n best rows of a table for each query, by `top_n`.
 
-    Parameters
-    ----------
-    queries : float32 (q, D)
-    table : float32 (num_row, D)
-    n : int
-    known : bool (q,)
-        Whether there is something to answer a query from. The others get the rows with
-        the highest prior, and that as their scores.
-    prior : float (num_row,)
-    bias, exclude, losers, **options
-        As of `top_n`; the first two do not count where the prior does.
+    Where a query is not known, there is nothing to answer it from: it gets the rows with the
+    highest prior (num_row,), and that as their scores, whatever the bias and what is excluded.
     """
     rows, scores = top_n(queries, table, n, bias=bias, exclude=exclude, losers=losers, **options)
     if not known.all():

@@ -24,7 +24,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -34,11 +34,9 @@ from numba.extending import register_jitable
 
 from .. import checks
 from ..backends.cpu.task import _share, is_finite
-from ..checks import Float32Array, Int32Array, Int64Array
+from ..checks import Float32Array, Float64Array, Int32Array, Int64Array
 from ..errors import DeviceError, InputError
 from ..sets import Packed, set_keys
-
-Float64Array: TypeAlias = npt.NDArray[np.float64]
 
 # A tile of scores on the CPU: 32 MiB.
 QUERY_TILE = 2048
@@ -247,29 +245,10 @@ def pool_rows(
 
 
 def packed_rows(name: str, value: Any, num_set: int, num_row: int) -> Packed:
-    """Check rows of a table packed by query.
+    """Check rows of a table of so many rows, packed as ``(items, offsets)``: a set for each query.
 
-    Parameters
-    ----------
-    name : str
-        Of the argument.
-    value : (int, int)
-        ``(items, offsets)``; items outside the offsets are left out.
-    num_set : int
-        Number of queries.
-    num_row : int
-        Rows of the table.
-
-    Returns
-    -------
-    items : int32 (num_item,)
-    offsets : int64 (num_set + 1,)
-        They begin at 0.
-
-    Raises
-    ------
-    InputError
-        It is no such pair, or holds a row that is not one of the table.
+    Items outside the offsets are left out. Returns them as int32, and int64 offsets that begin at
+    0. Raises an `InputError` if it is no such pair, or holds a row that is not one of the table.
     """
     given, bounds = split_packed(name, value)
     if len(bounds) != num_set + 1:

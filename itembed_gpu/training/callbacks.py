@@ -299,10 +299,7 @@ class EarlyStopping:
 def _tables(task: Any) -> list[Any]:
     """List the arrays that a task trains, each once.
 
-    Raises
-    ------
-    InputError
-        It does not tell them, or one of its sub-tasks does not.
+    Raises an `InputError` if it does not tell them, or one of its sub-tasks does not.
     """
     found = [getattr(task, name) for name in TABLE_NAMES if hasattr(task, name)]
     # Training goes on from the accumulators of an optimizer as well.

@@ -45,30 +45,14 @@ _ENDS = 4096
 
 @dataclasses.dataclass
 class Place:
-    """How far a training has come.
+    """How far a training has come."""
 
-    Attributes
-    ----------
-    epoch : int
-        Number of the epoch, from 0; as many as there are, once all is done.
-    batch : int
-        Batches of it that are trained.
-    done : list of int
-        Batches that each leaf of the task has trained in all.
-    records : list of dict
-        Those of the epochs that ended.
-    partial : dict
-        What the epoch under way has added up.
-    stopped : bool
-        Whether a callback ended it.
-    """
-
-    epoch: int
-    batch: int
-    done: list[int]
-    records: list[dict[str, Any]]
-    partial: dict[str, Any]
-    stopped: bool = False
+    epoch: int  # number of the epoch, from 0; as many as there are, once all is done
+    batch: int  # batches of it that are trained
+    done: list[int]  # batches that each leaf of the task has trained in all
+    records: list[dict[str, Any]]  # those of the epochs that ended
+    partial: dict[str, Any]  # what the epoch under way has added up
+    stopped: bool = False  # whether a callback ended it
 
     @property
     def tally(self) -> Tally:
@@ -77,25 +61,11 @@ class Place:
 
 
 class Checkpoints:
-    """The checkpoints of one call of `train`.
+    """The checkpoints of one call of `train`: of a task, in a folder, every so many epochs.
 
-    Parameters
-    ----------
-    folder : path-like
-        Where they are.
-    task : Task
-        What is trained; all of it has to be tasks of this package.
-    every : int
-        Epochs from one to the next.
-    plan : dict
-        Number of epochs and learning rates.
-    callbacks : list
-        Those that have a `state_dict` are kept as well.
-
-    Raises
-    ------
-    InputError
-        The task has parts that are not known, or the folder holds something else.
+    All of the task has to be tasks of this package. The plan is the number of epochs and the
+    learning rates; callbacks that have a `state_dict` are kept as well. Raises an `InputError` if
+    the task has parts that are not known, or the folder holds something else.
     """
 
     def __init__(
@@ -117,12 +87,8 @@ class Checkpoints:
     def restore(self, resume: bool) -> Place | None:
         """Give the tables their values of the checkpoint, and return its place; None without one.
 
-        Raises
-        ------
-        InputError
-            There is one that is not to be gone on from, or it is of another job.
-        DataError
-            It is damaged; the tables are as they were.
+        Raises an `InputError` if there is one that is not to be gone on from, or it is of another
+        job, and a `DataError` if it is damaged; the tables are as they were.
         """
         if not (self.folder / KIND.index).exists():
             return None
@@ -199,10 +165,7 @@ class Checkpoints:
     def write(self, place: Place, *, wait: bool = False) -> None:
         """Begin to write what the tables hold, which are up to date; with `wait`, end as well.
 
-        Raises
-        ------
-        DataError
-            The disk did not take this one, or the one before.
+        Raises a `DataError` if the disk did not take this one, or the one before.
         """
         self.finish()
         tensors: Tensors = {name: _copied(table) for name, table in self._tables().items()}

@@ -65,19 +65,7 @@ class Chunks:
 
 
 class ChunkedTask:
-    """A problem that is trained in chunks (see `backend.BoundTask`).
-
-    Parameters
-    ----------
-    problem : Problem
-        The problem, but for its pairs.
-    source : Source
-        Where these come from.
-    chunks : Chunks
-        The chunks.
-    backend : Backend
-        Where to train.
-    """
+    """A problem that is trained in chunks of a source, which has its pairs (see `BoundTask`)."""
 
     def __init__(self, problem: Problem, source: Source, chunks: Chunks, backend: Backend) -> None:
         self._problem = problem

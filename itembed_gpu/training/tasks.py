@@ -17,6 +17,7 @@ import numpy.typing as npt
 from .. import checks
 from ..backends.devices import select_backend
 from ..backends.protocol import Backend, BoundTask, Occurrences, Problem, Tally
+from ..checks import Float64Array
 from ..errors import DivergenceError, InputError
 from ..objective.arrays import check_objective, make_objective
 from ..objective.constants import MAX_STREAM
@@ -26,7 +27,6 @@ from ..objective.pairs import ItemsetSource, ListedSource, Side, Source
 from ..objective.table import Table, pair_up
 from .chunks import ChunkedTask, Chunks
 
-Float64Array = npt.NDArray[np.float64]
 Accumulators = tuple[Any, Any]
 
 # Sub-tasks take at least so many turns an epoch.
@@ -37,27 +37,13 @@ CHECK_CALLS = 4
 
 
 class Leaf(NamedTuple):
-    """What a checkpoint keeps of a task over packed itemsets.
+    """What a checkpoint keeps of a task over packed itemsets."""
 
-    Attributes
-    ----------
-    arrays : dict of array by str
-        What is trained: tables and accumulators.
-    packed : list of array
-        Its itemsets.
-    settings : dict by str
-        What fixes how it is trained.
-    num_done : int
-        Batches that it has trained.
-    go_to : function
-        Sets that number.
-    """
-
-    arrays: dict[str, Any]
-    packed: list[Any]
-    settings: dict[str, Any]
-    num_done: int
-    go_to: Callable[[int], None]
+    arrays: dict[str, Any]  # what is trained: tables and accumulators
+    packed: list[Any]  # its itemsets
+    settings: dict[str, Any]  # what fixes how it is trained
+    num_done: int  # batches that it has trained
+    go_to: Callable[[int], None]  # sets that number
 
 
 @runtime_checkable
@@ -192,10 +178,7 @@ class _ForeignTask(Task):
 def as_task(task: Trainable) -> Task:
     """Return a task as it is, and anything with `__len__` and `do_batch` as a task.
 
-    Raises
-    ------
-    InputError
-        It has neither.
+    Raises an `InputError` if it has neither.
     """
     if isinstance(task, Task):
         return task

@@ -15,7 +15,6 @@ from itembed_gpu import (
     train,
 )
 from itembed_gpu.objective.pairs import ItemsetSource, Side
-from itembed_gpu.training import chunks
 from itembed_gpu.training.chunks import Chunks
 
 RATE = 1e-3
@@ -183,7 +182,7 @@ def test_what_fails_while_reading_ahead_is_said(monkeypatch):
             raise OSError("the disk is gone")
         return pairs(self, *arguments, **options)
 
-    monkeypatch.setattr(chunks.ItemsetSource, "pairs", fails)
+    monkeypatch.setattr(ItemsetSource, "pairs", fails)
     with pytest.raises(OSError, match="the disk is gone"):
         train(task, num_epoch=1, progress=False)
 

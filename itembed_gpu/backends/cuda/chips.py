@@ -19,13 +19,7 @@ INSTALL = "python -m pip install 'itembed-gpu[cuda12]' (or [cuda13], for drivers
 
 @functools.cache
 def cupy() -> Any:
-    """Import CuPy.
-
-    Raises
-    ------
-    DeviceError
-        It is not installed, or cannot be loaded.
-    """
+    """Import CuPy; raises a `DeviceError` if it is not installed, or cannot be loaded."""
     try:
         import cupy as module
     except ImportError as error:
@@ -40,30 +34,14 @@ def cupy() -> Any:
 
 @dataclass(frozen=True)
 class Chip:
-    """A GPU.
-
-    Attributes
-    ----------
-    index : int
-        Its number.
-    name : str
-        Its name.
-    capability : int
-        Compute capability, 90 for 9.0.
-    num_multiprocessor : int
-        Number of multiprocessors.
-    memory : int
-        Memory, in bytes.
-    cache : int
-        L2 cache, in bytes.
-    """
+    """A GPU."""
 
     index: int
     name: str
-    capability: int
+    capability: int  # compute capability, 90 for 9.0
     num_multiprocessor: int
-    memory: int
-    cache: int
+    memory: int  # bytes
+    cache: int  # bytes of the L2 cache
 
 
 def _version(number: int) -> str:
@@ -74,10 +52,7 @@ def _version(number: int) -> str:
 def find_chip(index: int = 0) -> Chip:
     """Look at a GPU.
 
-    Raises
-    ------
-    DeviceError
-        There is none of this number, no driver for it, or it is too old.
+    Raises a `DeviceError` if there is none of this number, no driver for it, or it is too old.
     """
     runtime = cupy().cuda.runtime
     try:
@@ -121,10 +96,7 @@ def find_chip(index: int = 0) -> Chip:
 def describe() -> str:
     """Describe the GPUs, the driver, CuPy and its compiler, in a line.
 
-    Raises
-    ------
-    DeviceError
-        No GPU can be used.
+    Raises a `DeviceError` if no GPU can be used.
     """
     module = cupy()
     find_chip(0)

@@ -45,17 +45,10 @@ ITEMS_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a device may do at once.
+    """What a device may do at once."""
 
-    Attributes
-    ----------
-    num_tile : int
-        Pairs in flight, at most.
-    left_caps, right_caps : float32, num_left and num_right, or None
-        Highest learning rate of each row; None where no row needs one.
-    """
-
-    num_tile: int
+    num_tile: int  # pairs in flight, at most
+    # Highest learning rate of each row, (num_left,) and (num_right,); None where none needs one.
     left_caps: Float32Array | None
     right_caps: Float32Array | None
 

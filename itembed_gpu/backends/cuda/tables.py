@@ -29,13 +29,9 @@ def padded_dim(dim: int, itemsize: int) -> int:
 
 
 def allocate_table(num_row: int, dim: int, dtype: npt.DTypeLike = np.float32) -> Any:
-    """Allocate a table on the current device.
+    """Allocate a table of zeros, (num_row, dim), on the current device.
 
-    Returns
-    -------
-    CuPy array of dtype, (num_row, dim)
-        A view of one whose rows are padded with zeros to 16 bytes. Its values
-        are zero.
+    It is a view of a CuPy array whose rows are padded with zeros to 16 bytes.
     """
     dtype = np.dtype(dtype)
     base = chips.cupy().zeros((num_row, padded_dim(dim, dtype.itemsize)), dtype=dtype)
@@ -177,10 +173,7 @@ _copies_lock = threading.Lock()
 def device_table(index: int, table: Any) -> DeviceTable:
     """Return a table on a device: the same object for the same host table.
 
-    Raises
-    ------
-    InputError
-        It overlaps another one, or has a copy on another device.
+    Raises an `InputError` if it overlaps another one, or has a copy on another device.
     """
     if checks.on_device(table):
         return DeviceTable(index, table)

@@ -253,10 +253,7 @@ class CudaTask:
     def _check_memory(self) -> None:
         """Add up what will be allocated, and compare it with what is free.
 
-        Raises
-        ------
-        DeviceError
-            It does not fit: the message says what would.
+        Raises a `DeviceError` if it does not fit, which says what would.
         """
         cupy = chips.cupy()
         own = [self._copies[table.name] for table in self._problem.tables]
