@@ -3,10 +3,12 @@
 import os
 import shutil
 
+import general
 import pytest
 from hypothesis import settings
 
 from itembed_gpu import Cuda
+from itembed_gpu.backends.cpu import task as cpu
 from itembed_gpu.backends.cuda import chips, tables, task as cuda
 from itembed_gpu.errors import DeviceError
 
@@ -23,6 +25,13 @@ def pytest_collection_modifyitems(items):
     """Begin with the files that take long."""
     rank = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
+
+
+@pytest.fixture(autouse=True)
+def general_kernels(request, monkeypatch):
+    """Have one kernel for all that the CPU trains, but where tests are of what is compiled in."""
+    if not request.node.get_closest_marker("compiled_in"):
+        monkeypatch.setattr(cpu, "make_kernel", general.make_kernel)
 
 
 def why_no_gpu():

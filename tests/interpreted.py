@@ -7,6 +7,7 @@ from numba.core.dispatcher import Dispatcher
 
 import itembed_gpu.backends.cpu.blocks
 import itembed_gpu.backends.cpu.task as cpu
+from itembed_gpu.backends.cpu.task import make_kernel
 
 
 def interpret(monkeypatch):
@@ -20,7 +21,7 @@ def interpret(monkeypatch):
     # A hint to the processor.
     monkeypatch.setattr(itembed_gpu.backends.cpu.blocks, "_prefetch_element", lambda *where: None)
     monkeypatch.setattr(cpu, "njit", lambda **options: lambda function: function)
-    monkeypatch.setattr(cpu, "make_kernel", cpu.make_kernel.__wrapped__)
+    monkeypatch.setattr(cpu, "make_kernel", make_kernel.__wrapped__)
 
     def train_positions(*arguments, train=cpu.train_positions):
         with np.errstate(all="ignore"):  # integers go round

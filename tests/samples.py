@@ -95,7 +95,8 @@ def compiled_slots(order, position, count):
 
 
 def slots_of(seed, stream, epoch, num_slot):
-    return compiled_slots(epoch_order(seed, stream, epoch, num_slot), 0, num_slot)
+    with np.errstate(over="ignore"):  # where it is not compiled: integers go round
+        return compiled_slots(epoch_order(seed, stream, epoch, num_slot), 0, num_slot)
 
 
 def purity(syn0, clusters):

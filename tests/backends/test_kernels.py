@@ -1,33 +1,30 @@
-"""The kernels' own sources, executed on the CPU, against the pair routine in Numba.
+"""The kernels' own sources, executed on the CPU, against the code of the CPU backend.
 
-`emulator` compiles them with g++. Draws must be equal as integers; tables agree to
-rounding, since a tile of threads adds up a dot product in an order of its own.
+`emulator` compiles them with g++. The code of the CPU is interpreted: what is trained is too
+little to compile for. That it does the same when compiled is tested here too. Draws must be
+equal as integers; tables agree to rounding, since a tile of threads adds up a dot product in
+an order of its own.
 """
 
 import dataclasses
-import functools
+import itertools
 import os
 import shutil
 
 import numpy as np
 import pytest
 from formula import numpy_update
-from numba import njit
+from interpreted import interpret
 from samples import random_itemsets, random_tables, slots_of
 
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask
-from itembed_gpu.backends.cpu.blocks import (
-    Epoch,
-    train_positions,
-)
+from itembed_gpu.backends.cpu import blocks
 from itembed_gpu.backends.cpu.pairs import Stream
-from itembed_gpu.backends.cpu.sgns import Rows
+from itembed_gpu.backends.cpu.sgns import Constants, Rows
 from itembed_gpu.backends.cpu.task import CpuBackend
 from itembed_gpu.backends.cuda import instances, task as cuda
 from itembed_gpu.backends.cuda.in_flight import Geometry, expected_hits
-from itembed_gpu.objective.compiling import FAST_MATH
-from itembed_gpu.objective.constants import ALWAYS
-from itembed_gpu.objective.options import SCALARS, Options, Settings
+from itembed_gpu.objective.options import BITS
 from itembed_gpu.objective.pairs import LISTED, ListedSource
 from itembed_gpu.objective.rng import philox_words, u64
 from itembed_gpu.objective.schedule import epoch_order
@@ -41,54 +38,28 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 ADAPTIVE_TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
 
 
-@functools.cache
-def make_oracle(shared):
-    @njit(error_model="numpy", fastmath=FAST_MATH)
-    def oracle(constants, max_bag, pairs, left, right, objective, epoch):
-        start, stop = 0, np.int64(epoch.order[0])
-        return train_positions(
-            constants, shared, max_bag, pairs, left, right, objective, epoch, start, stop
-        )
-
-    return oracle
+@pytest.fixture
+def interpreted(monkeypatch):
+    interpret(monkeypatch)
 
 
-def in_general(objective, num_left, num_right):
-    """Give values that change nothing to options that are not used.
-
-    The routine is compiled for each set of options, which takes ten seconds.
-    """
-    neutral = {
-        "corrections": np.zeros(num_right, np.float32),
-        "left_keep": np.full(num_left, ALWAYS, np.uint32),
-        "right_keep": np.full(num_right, ALWAYS, np.uint32),
-        "thresholds": np.full(num_right, ALWAYS, np.uint32),
-        "aliases": np.arange(num_right, dtype=np.int32),
-    }
-    defaults = (np.float32(getattr(Options, name)) for name in SCALARS)
-    settings = (d if s is None else s for s, d in zip(objective.settings, defaults, strict=True))
-    objective = objective._replace(settings=Settings(*settings))
-    return objective._replace(
-        **{name: value for name, value in neutral.items() if getattr(objective, name) is None}
-    )
-
-
-def run_oracle(problem, left, right, rates, epoch=0, caps=None, states=None):
-    """Train an epoch on the CPU, at the same learning rates."""
-    caps = caps or [np.full(len(table), np.inf, np.float32) for table in (left, right)]
-    objective = in_general(problem.objective, len(left), len(right))
-    constants = (
-        problem.source, left.shape[1], problem.num_negative + 1, problem.group, objective.flags
+def run_oracle(problem, left, right, rates, epoch=0, caps=(None, None), states=None):
+    """Train an epoch by the CPU's code, interpreted, at the same learning rates."""
+    constants = Constants(
+        problem.source, left.shape[1], problem.num_negative + 1, problem.group,
+        problem.objective.flags,
     )  # fmt: skip
     sides = zip((left, right), caps, states or (None, None), strict=True)
-    key = Stream(u64(problem.seed), u64(0), u64(epoch))
     order = epoch_order(problem.seed, 0, epoch, problem.num_slot)
-    return make_oracle(True if problem.group > 1 else None)(
-        constants, problem.max_bag, problem.pairs,
-        *(Rows(*side) for side in sides),
-        objective._replace(flags=0),
-        Epoch(key, order, problem.num_batch, 0, rates),
-    )  # fmt: skip
+    with np.errstate(over="ignore"):  # integers go round
+        return blocks.train_positions(
+            constants, True if problem.group > 1 else None, problem.max_bag, problem.pairs,
+            *(Rows(*side) for side in sides), problem.objective,
+            blocks.Epoch(
+                Stream(u64(problem.seed), u64(0), u64(epoch)), order, problem.num_batch, 0, rates
+            ),
+            0, problem.num_slot,
+        )  # fmt: skip
 
 
 def make_task(kind, dim, num_negative, weights=False, same=False, **options):
@@ -201,10 +172,59 @@ OPTION_CASES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("kind", "dim", "num_negative", "threads", "options"), CASES + OPTION_CASES
-)
-def test_an_epoch_is_the_oracles(one_tile, kind, dim, num_negative, threads, options):
+def instance_of(kind, dim, num_negative, threads, options):
+    """The kernel of a case."""
+    problem = make_task(kind, dim, num_negative, **options)._problem
+    return instances.choose_instance(
+        problem.source, dim, num_negative, chip=instances.VECTOR_ATOMICS, threads=threads,
+        shared=problem.group > 1, options=problem.objective.flags,
+    )  # fmt: skip
+
+
+def every_two(cases):
+    """Choose cases whose kernels have any two values of their template's parameters together.
+
+    A kernel takes long to compile with sanitizers, and differs from others by `if constexpr`.
+    """
+    found = {}
+    for case in cases:
+        values = instance_of(*case)._asdict()
+        options = values.pop("options")
+        values |= {name: bool(options & bit) for name, bit in BITS.items()}
+        values |= {"weights": "weights" in case[-1], "same": "same" in case[-1]}
+        found[str(case)] = set(itertools.combinations(values.items(), 2))
+    chosen, missing = [], set().union(*found.values())
+    while missing:
+        best = max(cases, key=lambda case: len(found[str(case)] & missing))
+        chosen.append(best)
+        missing -= found[str(best)]
+    return chosen
+
+
+ALL_CASES = CASES + OPTION_CASES
+if SANITIZED:
+    ALL_CASES = every_two(ALL_CASES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_ahead(request):
+    """Compile the kernels of the tests that are to be run."""
+    from emulator import build_ahead
+
+    common = {"kind": "unsupervised", "dim": 12, "num_negative": 5, "options": {}}
+    names = set()
+    for item in request.session.items:
+        if item.path == request.path and "threads" in getattr(item, "fixturenames", ()):
+            case = {**common, **item.callspec.params}
+            sharing = {"negative_sharing": case.pop("sharing", 1)}
+            case.pop("same", None)
+            case["options"] = {**sharing, **case["options"]}
+            names.add(instance_of(**case).name)
+    build_ahead(names)
+
+
+@pytest.mark.parametrize(("kind", "dim", "num_negative", "threads", "options"), ALL_CASES)
+def test_an_epoch_is_the_oracles(one_tile, interpreted, kind, dim, num_negative, threads, options):
     task = make_task(kind, dim, num_negative, device=Cuda(threads_per_pair=threads), **options)
     problem = task._problem
     left, right = problem.syn_left.copy(), problem.syn_right.copy()
@@ -214,10 +234,6 @@ def test_an_epoch_is_the_oracles(one_tile, kind, dim, num_negative, threads, opt
     if states and problem.same_table:
         states[1] = states[0]
     rates = learning_rates(problem)
-    if SANITIZED:  # what counts is that the kernel runs; the oracle takes long to compile
-        task._bound.run(0, 0, 0, rates)
-        task.synchronize()
-        return
     for epoch in range(2):
         expected = run_oracle(problem, left, right, rates, epoch, states=states)
         task._bound.run(0, epoch, 0, rates)
@@ -232,10 +248,29 @@ def test_an_epoch_is_the_oracles(one_tile, kind, dim, num_negative, threads, opt
     np.testing.assert_allclose(problem.syn_right, right, **tolerance)
 
 
+@pytest.mark.skipif(SANITIZED, reason="nothing is compiled")
+@pytest.mark.compiled_in
+def test_compiled_code_does_what_it_does_interpreted(monkeypatch):
+    options = {**MEAN, **EVERYTHING, "negative_sharing": 4}
+    task = make_task("supervised", 12, 9, num_threads=1, **options)
+    problem = task._problem
+    got = [problem.syn_left, problem.syn_right, *task.accumulators]
+    left, right, *states = expected = [array.copy() for array in got]
+    rates = learning_rates(problem)
+    task._bound.run(0, 0, 0, rates)
+    tally = task._bound.read_tally(True)
+    interpret(monkeypatch)
+    loss, *counts = run_oracle(problem, left, right, rates, states=states)
+    assert list(tally[1:]) == counts
+    np.testing.assert_allclose(tally.loss, loss, rtol=1e-4)
+    for array, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(array, other, **ADAPTIVE_TOLERANCE)
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("sharing", [1, 8])
 @pytest.mark.parametrize("same", [False, True])
-def test_caps_hold_rows_back_as_in_the_oracle(one_tile, threads, sharing, same):
+def test_caps_hold_rows_back_as_in_the_oracle(one_tile, interpreted, threads, sharing, same):
     task = make_task(
         "unsupervised", 12, 5, same=same, negative_sharing=sharing,
         device=Cuda(threads_per_pair=threads),
@@ -282,7 +317,7 @@ def list_problem(num_negative=5, **options):
 
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("options", LISTED_OPTIONS)
-def test_listed_pairs_are_trained_as_by_the_oracle(one_tile, options, threads):
+def test_listed_pairs_are_trained_as_by_the_oracle(one_tile, interpreted, options, threads):
     problem = list_problem(9, **options)
     left, right = problem.syn_left.copy(), problem.syn_right.copy()
     states = [problem.left.accumulator, problem.right.accumulator]

@@ -21,6 +21,7 @@ def test_the_same_under_sanitizers():
     environment = {
         **os.environ,
         "ITEMBED_GPU_SANITIZE": "1",
+        "NUMBA_DISABLE_JIT": "1",  # what would be compiled is not what is looked at
         "LD_PRELOAD": runtime,
         # Python and Numba leak on purpose; CPython's own allocator would hide overruns.
         "ASAN_OPTIONS": "detect_leaks=0",

@@ -74,13 +74,35 @@ def build(code):
     return ctypes.CDLL(str(library))
 
 
+KERNELS = {}  # entry points of those that are compiled
+ENTRY = """extern "C" void run{n}(bool serial, unsigned grid, unsigned block, void** arguments) {{
+    launch({name}, serial, grid, block, arguments);
+}}"""
+
+
+def build_kernels(names):
+    """Compile kernels as one program."""
+    library = build("\n".join(ENTRY.format(n=n, name=name) for n, name in enumerate(names)))
+    KERNELS.update((name, library[f"run{n}"]) for n, name in enumerate(names))
+
+
+def build_ahead(names, together=12):
+    """Compile kernels that will be needed: some at a time take half as long as one by one."""
+    names = sorted(set(names))
+    parts = [names[first : first + together] for first in range(0, len(names), together)]
+    header()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(build_kernels, parts))
+
+
 class EmulatedKernel:
     """A kernel that is called as CuPy's are: with a grid, a block and arguments."""
 
     def __init__(self, name, serial):
         self.serial = serial
-        entry = 'extern "C" void run(bool serial, unsigned grid, unsigned block, void** arguments)'
-        self._run = build(f"{entry} {{ launch({name}, serial, grid, block, arguments); }}").run
+        if name not in KERNELS:
+            build_kernels([name])
+        self._run = KERNELS[name]
 
     def __call__(self, grid, block, args):
         # What is no array yet becomes one, of a type as wide as the kernel's.
@@ -92,15 +114,3 @@ class EmulatedKernel:
             ctypes.c_uint(block[0]),
             pointers,
         )
-
-
-@functools.cache
-def emulate(instance):
-    """Compile an instance."""
-    return EmulatedKernel(instance.name, serial=instance.threads == 1)
-
-
-def emulate_all(instances):
-    """Compile several at once."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(emulate, instances))

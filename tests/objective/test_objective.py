@@ -102,13 +102,19 @@ def assert_draws_were_trained(task, num_epoch=2):
         ("supervised", {"noise_exponent": -0.5}),
         ("supervised", {"noise_weights": HALF_OF_THEM}),
         ("supervised", {"subsample": 0.02}),
-        ("supervised", {"noise_exponent": 1, "reject_positive": True}),
+        pytest.param(
+            "supervised", {"noise_exponent": 1, "reject_positive": True},
+            marks=pytest.mark.compiled_in,
+        ),
         ("supervised", {"reject_itemset": True}),
         ("supervised", {"reject_positive": True, "negative_sharing": 8}),
-        ("supervised", {"reject_itemset": True, "negative_sharing": 8}),
+        pytest.param(
+            "supervised", {"reject_itemset": True, "negative_sharing": 8},
+            marks=pytest.mark.compiled_in,
+        ),
         ("unsupervised", {"noise_exponent": 0.75, "subsample": 0.02, "reject_itemset": True}),
     ],
-)
+)  # fmt: skip
 def test_pairs_and_negatives_are_those_of_the_stream(device, kind, options):
     assert_draws_were_trained(marked_task(kind, device=device, **options))
 
@@ -123,6 +129,7 @@ def test_a_thousand_negatives_are_a_thousand(device):
     assert history.loss == pytest.approx(1001 * np.log(2), rel=1e-4)
 
 
+@pytest.mark.compiled_in
 @pytest.mark.parametrize("options", [{"noise_exponent": 0}, {"subsample": 0}, {"l2": 0}])
 def test_an_option_of_zero_is_no_option(device, options):
     results = []
@@ -455,8 +462,18 @@ def formula_task(kind, options, device):
     return make_task(kind, tables=tables, device=device, **options)
 
 
+# Parts of these are parts of others.
+IN_GENERAL = {"noise", "subsample", "reject", "mean"}
+
+
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in IN_GENERAL else pytest.mark.compiled_in)
+        for name in FORMULAS
+    ],
+)
 def test_an_epoch_follows_the_formula(in_sequence, name, weighted):
     kind, options = FORMULAS[name]
     rate = 0.05

@@ -38,6 +38,7 @@ def make(request):
 # --- what is learned --------------------------------------------------------
 
 
+@pytest.mark.compiled_in
 @pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("sharing", [1, 8])
 def test_neighbours_share_a_cluster(device, num_threads, sharing):
@@ -52,6 +53,7 @@ def test_neighbours_share_a_cluster(device, num_threads, sharing):
     assert history.epochs[0].loss > history.loss > 0
 
 
+@pytest.mark.compiled_in
 def test_labels_are_found_from_features(device):
     # Feature f belongs to label f // 5.
     generator = np.random.default_rng(0)
@@ -98,6 +100,7 @@ def test_tiny_catalogs_stay_finite(device, num_label):
 # --- which pairs ------------------------------------------------------------
 
 
+@pytest.mark.compiled_in
 @pytest.mark.parametrize("neighbour", [True, False])
 @pytest.mark.parametrize("fused", [True, False])
 def test_the_pairs_and_negatives_are_those_of_the_stream(device, neighbour, fused):
@@ -119,6 +122,7 @@ def test_the_pairs_and_negatives_are_those_of_the_stream(device, neighbour, fuse
         assert np.array_equal(right, marks)
 
 
+@pytest.mark.compiled_in
 def test_groups_share_their_negatives(device):
     group = 8
     task = marked_task(True, batch_size=640, num_threads=1, device=device, negative_sharing=group)
@@ -147,6 +151,7 @@ def group_negatives(task, group):
     return negatives
 
 
+@pytest.mark.compiled_in
 def test_learning_rates_are_those_of_the_batches(device):
     task = marked_task(True, batch_size=100, num_threads=2, device=device)
     left, marks = (table.copy() for table in tables_of(task))

@@ -169,6 +169,7 @@ def marked_sums(marks, rows):
     return sums
 
 
+@pytest.mark.compiled_in
 @pytest.mark.parametrize("neighbour", [True, False])
 @pytest.mark.parametrize(
     ("batch_size", "num_threads", "fused"),
@@ -212,6 +213,7 @@ def test_learning_rates_are_those_of_the_batches():
     assert np.array_equal(task.syn0, left)
 
 
+@pytest.mark.compiled_in
 def test_the_first_epoch_is_the_low_level_stream():
     # One pair at a time, through the public function with the same seed and counter.
     task = unsupervised(weights=np.linspace(0.5, 2, len(random_itemsets()[0])))
@@ -255,6 +257,7 @@ def run_batches(task, cuts, num_epoch=2, rate=0.05):
     return [table.copy() for table in tables_of(task)]
 
 
+@pytest.mark.compiled_in
 def test_one_thread_is_exact_fused_or_not(make):
     one_by_one = run_batches(make(batch_size=10), [1])
     for cuts in ([1000], [3, 1, 7]):
