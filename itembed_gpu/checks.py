@@ -7,9 +7,12 @@ found, and what to pass instead.
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import math
 import reprlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,8 @@ Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 OffsetsArray = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Entries looked at together, where there may be too many for a copy of them all.
 _BLOCK = 1 << 20
@@ -265,6 +270,38 @@ def same_dimension(left_name: str, left: Float32Array, right_name: str, right: F
             "pass tables of the same dimension"
         )
     return int(left.shape[1])
+
+
+def spelled_out(like: Callable[..., Any]) -> Callable[[F], F]:
+    """Have a function's ``**keywords`` be the keyword-only arguments of another function.
+
+    `help` and editors that ask for a signature see each of them; what is none of them is
+    refused as Python does.
+    """
+
+    def decorate(function: F) -> F:
+        own = inspect.signature(function)
+        kinds = inspect.Parameter
+        given = [p for p in own.parameters.values() if p.kind is not kinds.VAR_KEYWORD]
+        known = [
+            p
+            for p in inspect.signature(like).parameters.values()
+            if p.kind is kinds.KEYWORD_ONLY and p.name not in own.parameters
+        ]
+        whole = own.replace(parameters=[*given, *known])
+
+        @functools.wraps(function)
+        def called(*values: Any, **keywords: Any) -> Any:
+            try:
+                whole.bind(*values, **keywords)
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}() {error}") from None
+            return function(*values, **keywords)
+
+        called.__signature__ = whole  # type: ignore[attr-defined]
+        return cast(F, called)
+
+    return decorate
 
 
 def show(value: object, width: int = 60) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import checks
-from ..checks import Float32Array, Int32Array, Int64Array
+from ..checks import Float32Array, Int32Array, Int64Array, spelled_out
 from ..disk.files import disk_errors
 from ..disk.itemsets import KIND, is_packed, write_array, write_files
 from ..errors import DataError
@@ -74,23 +74,15 @@ _MOST_PARTITIONS = 4096
 _DENSE = 1 << 24
 
 
+@spelled_out(like=read_itemsets)
 def pack_files(
     source: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
     memory: int | None = None,
     format: str | None = None,
-    itemset: str | None = None,
-    item: str | None = None,
-    weight: str | None = None,
     separator: str | None = None,
-    min_count: int = 1,
-    min_length: int = 1,
-    max_items: int | None = None,
-    max_length: int | None = None,
-    duplicates: str = "keep",
-    labels: Iterable[Hashable] | None = None,
-    seed: int = 0,
+    **options: Any,
 ) -> ReadItemsets:
     """Pack the itemsets of files into a folder, in bounded memory.
 
@@ -129,13 +121,13 @@ def pack_files(
     --------
     >>> packed = pack_files("sales/*.csv", "sales.itemsets", memory=1 << 30)
     """
-    limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
+    roles = Roles(*(options.pop(name, None) for name in ("itemset", "item", "weight")))
+    limits = make_limits(**options)
     source, path = Path(source), Path(path)
     KIND.next_generation(path)  # before a read that may be long
     if memory is None:
         memory = max(_free_memory() // 2, _LEAST_MEMORY)
     memory = checks.integer("memory", memory, _LEAST_MEMORY)
-    roles = Roles(itemset, item, weight)
     files = None if is_packed(source) else find_files(source, format)
     if files is None or _fits(*files, memory):
         packed = read_itemsets(

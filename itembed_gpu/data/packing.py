@@ -120,7 +120,15 @@ def pack_itemsets(
     >>> labels, indices.tolist(), offsets.tolist()
     (['salt', 'oil'], [0, 1, 0, 1, 0], [0, 1, 3, 5])
     """
-    limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
+    limits = make_limits(
+        min_count=min_count,
+        min_length=min_length,
+        max_items=max_items,
+        max_length=max_length,
+        duplicates=duplicates,
+        labels=labels,
+        seed=seed,
+    )
 
     reader = _Reader(itemsets, weights)
     index = Numbering()
@@ -157,20 +165,29 @@ class Limits(NamedTuple):
 _NO_LIMITS, _NOTHING = Limits(), Dropped()
 
 
-def make_limits(*given: Any) -> Limits:
-    """Check the options of `pack_itemsets`, in the order that `Limits` has them.
+def make_limits(
+    *,
+    min_count: int = 1,
+    min_length: int = 1,
+    max_items: int | None = None,
+    max_length: int | None = None,
+    duplicates: str = "keep",
+    labels: Iterable[Hashable] | None = None,
+    seed: int = 0,
+) -> Limits:
+    """Check the options of `pack_itemsets`.
 
     Raises an `InputError` if one of them cannot be used.
     """
-    limits = Limits(*given)
+    known = () if labels is None else tuple(_iterate(labels, "labels"))
+    limits = Limits(min_count, min_length, max_items, max_length, duplicates, known, seed)
     if limits.duplicates not in _DUPLICATES:
         raise InputError(
             f"duplicates is {limits.duplicates!r}; pass one of {', '.join(map(repr, _DUPLICATES))}"
         )
-    known = () if limits.labels is None else tuple(_iterate(limits.labels, "labels"))
     if len(set(known)) < len(known):
         raise InputError("labels holds a label twice; pass each once")
-    checked: dict[str, Any] = {"labels": known}
+    checked: dict[str, Any] = {}
     least = {"min_count": 0, "min_length": 0, "max_items": 1, "max_length": 1, "seed": 0}
     for name, minimum in least.items():
         value = getattr(limits, name)

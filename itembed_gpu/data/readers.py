@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -20,7 +19,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import Int64Array
+from ..checks import Int64Array, spelled_out
 from ..disk.itemsets import is_packed
 from ..errors import DataError, InputError
 from .columns import encode, group_rows, number, number_itemsets
@@ -70,6 +69,7 @@ class ReadItemsets(PackedItemsets):
         return f"{self.dropped}; left out {self.rows_without_itemset:,} row(s) without an itemset"
 
 
+@spelled_out(like=make_limits)
 def read_itemsets(
     source: Any,
     *,
@@ -78,13 +78,7 @@ def read_itemsets(
     item: str | None = None,
     weight: str | None = None,
     separator: str | None = None,
-    min_count: int = 1,
-    min_length: int = 1,
-    max_items: int | None = None,
-    max_length: int | None = None,
-    duplicates: str = "keep",
-    labels: Iterable[Hashable] | None = None,
-    seed: int = 0,
+    **limiting: Any,
 ) -> ReadItemsets:
     """Read and pack itemsets from a file, a folder, a data frame or a sparse matrix.
 
@@ -155,7 +149,7 @@ def read_itemsets(
     "sales.csv (itemset column 'invoice', item column 'code')"
     """
     # Checked before a read that may be long.
-    limits = make_limits(min_count, min_length, max_items, max_length, duplicates, labels, seed)
+    limits = make_limits(**limiting)
     roles = Roles(itemset, item, weight)
     if isinstance(source, str | os.PathLike) and is_packed(Path(source)):
         result = _load_packed(Path(source), format, separator, roles, limits)

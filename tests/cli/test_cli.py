@@ -256,7 +256,7 @@ class TestTrainFails:
             (["a.txt", "-o", "m", "--l2", "-1"], "--l2"),
             (["a.txt", "-o", "m", "--subsample", "nan"], "subsample"),
             (["a.txt", "-o", "m", "--noise-exponent", "inf"], "noise_exponent"),
-            (["a.txt", "-o", "m", "--loss", "hinge"], "--loss"),
+            (["a.txt", "-o", "m", "--loss", "softmax"], "--loss"),
             (["a.txt", "-o", "m", "--optimizer", "adam"], "--optimizer"),
             (["a.txt", "-o", "m", "--patience", "3"], "need --evaluate"),
             (["a.txt", "-o", "m", "--share", "0.1"], "need --evaluate"),

@@ -1,6 +1,7 @@
 """Reading itemsets: round trips through every format, and one clear line for every bad file."""
 
 import gzip
+import inspect
 import io
 import lzma
 import random
@@ -13,6 +14,7 @@ from hypothesis import given, strategies as st
 
 from itembed_gpu.data import columns
 from itembed_gpu.data.formats import FORMATS
+from itembed_gpu.data.out_of_memory import pack_files
 from itembed_gpu.data.packing import pack_itemsets
 from itembed_gpu.data.readers import read_itemsets
 from itembed_gpu.errors import DataError, InputError, MissingExtraError
@@ -746,3 +748,16 @@ def test_strings_of_one_hash_are_told_apart(monkeypatch):
     labels, numbers = columns.number(polars.Series(values))
     assert labels == ["a", "b", "c"]
     assert numbers.tolist() == [0, 1, -1, 0, 2]
+
+
+def test_readers_say_what_they_take():
+    limits = list(inspect.signature(pack_itemsets).parameters)[1:]
+    limits.remove("weights")  # of a table, those are a column
+    for function in (read_itemsets, pack_files):
+        known = inspect.signature(function).parameters
+        assert {"itemset", "item", "weight", "separator", *limits} <= set(known)
+        assert [known[name].default for name in limits] == [1, 1, None, None, "keep", None, 0]
+    for name in ("min_cont", "weights"):
+        message = rf"read_itemsets\(\) got an unexpected keyword argument '{name}'"
+        with pytest.raises(TypeError, match=message):
+            read_itemsets([["a", "b"]], **{name: 2})
