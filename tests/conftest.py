@@ -17,8 +17,16 @@ settings.register_profile("default", deadline=None)
 settings.load_profile("default")
 
 
-# These take minutes each: begun last, they would leave all but one process idle at the end.
-LONG = ["test_sanitizers.py", "test_kernels.py", "test_objective.py", "test_nvrtc.py"]
+# These take a minute or so: begun last, they would leave all but one process idle at the end.
+LONG = [
+    "test_objective.py",
+    "test_nvrtc.py",
+    "test_kernels.py",
+    "test_benchmarks.py",
+    "test_cli.py",
+    "test_sanitizers.py",
+    "test_cuda.py",
+]
 
 
 def pytest_collection_modifyitems(items):
