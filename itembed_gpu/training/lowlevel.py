@@ -33,6 +33,7 @@ from .. import checks
 from ..backends.cpu.losses import sigmoid
 from ..backends.cpu.pairs import ONE, draw_neighbour
 from ..backends.cpu.sgns import Scratch, Step, plain_model, update_pair
+from ..backends.cuda.tables import gather
 from ..backends.devices import select_backend
 from ..backends.protocol import Problem
 from ..errors import InputError
@@ -179,8 +180,6 @@ def _gather_batch(values: Values, sides: tuple[str, ...]) -> list[GatheredSide]:
 
 def _gather_side(values: Values, side: str, num_label: int, min_length: int) -> GatheredSide:
     """Return the items of some itemsets, one after the other, their bounds, and their weights."""
-    from ..backends.cuda.tables import gather
-
     items, weights = values[side + "items"], values[side + "weights"]
     offsets, indices = (checks.on_host(values[side + name]) for name in ("offsets", "indices"))
     if not checks.on_device(items):
