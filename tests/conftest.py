@@ -17,6 +17,8 @@ settings.register_profile("default", deadline=None)
 settings.load_profile("default")
 
 
+REAL_KERNELS = cpu.make_kernel
+
 # These take a minute or so: begun last, they would leave all but one process idle at the end.
 LONG = [
     "test_objective.py",
@@ -35,11 +37,19 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: rank.get(item.path.name, len(LONG)))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def general_kernels():
+    """Have one kernel for all that the CPU trains."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "make_kernel", general.make_kernel)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def general_kernels(request, monkeypatch):
-    """Have one kernel for all that the CPU trains, but where tests are of what is compiled in."""
-    if not request.node.get_closest_marker("compiled_in"):
-        monkeypatch.setattr(cpu, "make_kernel", general.make_kernel)
+def compiled_in(request, monkeypatch):
+    """Have the real kernels where they are what is tested."""
+    if request.node.get_closest_marker("compiled_in"):
+        monkeypatch.setattr(cpu, "make_kernel", REAL_KERNELS)
 
 
 def why_no_gpu():

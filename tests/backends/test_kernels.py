@@ -172,12 +172,12 @@ OPTION_CASES = [
 ]
 
 
-def instance_of(kind, dim, num_negative, threads, options):
-    """The kernel of a case."""
-    problem = make_task(kind, dim, num_negative, **options)._problem
+def instance_of(problem, threads):
+    """The kernel of a problem."""
     return instances.choose_instance(
-        problem.source, dim, num_negative, chip=instances.VECTOR_ATOMICS, threads=threads,
-        shared=problem.group > 1, options=problem.objective.flags,
+        problem.source, problem.syn_left.shape[1], problem.num_negative,
+        chip=instances.VECTOR_ATOMICS, threads=threads, shared=problem.group > 1,
+        options=problem.objective.flags,
     )  # fmt: skip
 
 
@@ -188,7 +188,9 @@ def every_two(cases):
     """
     found = {}
     for case in cases:
-        values = instance_of(*case)._asdict()
+        kind, dim, num_negative, threads, options = case
+        problem = make_task(kind, dim, num_negative, **options)._problem
+        values = instance_of(problem, threads)._asdict()
         options = values.pop("options")
         values |= {name: bool(options & bit) for name, bit in BITS.items()}
         values |= {"weights": "weights" in case[-1], "same": "same" in case[-1]}
@@ -206,21 +208,26 @@ if SANITIZED:
     ALL_CASES = every_two(ALL_CASES)
 
 
+def problem_of(item):
+    """What a test trains, by its parameters."""
+    case = item.callspec.params
+    options = case.get("options", {"negative_sharing": case.get("sharing", 1)})
+    if item.function is test_listed_pairs_are_trained_as_by_the_oracle:
+        return list_problem(9, **options)
+    kind, dim = case.get("kind", "unsupervised"), case.get("dim", 12)
+    return make_task(kind, dim, case.get("num_negative", 5), **options)._problem
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compiled_ahead(request):
     """Compile the kernels of the tests that are to be run."""
     from emulator import build_ahead
 
-    common = {"kind": "unsupervised", "dim": 12, "num_negative": 5, "options": {}}
-    names = set()
-    for item in request.session.items:
-        if item.path == request.path and "threads" in getattr(item, "fixturenames", ()):
-            case = {**common, **item.callspec.params}
-            sharing = {"negative_sharing": case.pop("sharing", 1)}
-            case.pop("same", None)
-            case["options"] = {**sharing, **case["options"]}
-            names.add(instance_of(**case).name)
-    build_ahead(names)
+    items = (item for item in request.session.items if item.path == request.path)
+    tests = [item for item in items if "threads" in getattr(item, "fixturenames", ())]
+    build_ahead(
+        instance_of(problem_of(item), item.callspec.params["threads"]).name for item in tests
+    )
 
 
 @pytest.mark.parametrize(("kind", "dim", "num_negative", "threads", "options"), ALL_CASES)
