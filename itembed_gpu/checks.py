@@ -316,7 +316,7 @@ def show(value: object, width: int = 60) -> str:
 def on_device(value: Any) -> bool:
     """Whether an array lies in the memory of a GPU."""
     # The first is what it nearly always is, and told in no time.
-    return not isinstance(value, np.ndarray) and hasattr(value, "__cuda_array_interface__")
+    return type(value) is not np.ndarray and hasattr(value, "__cuda_array_interface__")
 
 
 def device_of(*arrays: Any) -> int | None:
