@@ -462,18 +462,9 @@ def formula_task(kind, options, device):
     return make_task(kind, tables=tables, device=device, **options)
 
 
-# Parts of these are parts of others.
-IN_GENERAL = {"noise", "subsample", "reject", "mean"}
-
-
+@pytest.mark.compiled_in
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in IN_GENERAL else pytest.mark.compiled_in)
-        for name in FORMULAS
-    ],
-)
+@pytest.mark.parametrize("name", FORMULAS)
 def test_an_epoch_follows_the_formula(in_sequence, name, weighted):
     kind, options = FORMULAS[name]
     rate = 0.05
