@@ -98,6 +98,14 @@ def _prefetch_row(table, i, dim):
 
 
 @inlined
+def _prefetch_pair(model, left, targets, dim, num_target):
+    """Ask for the rows of a pair; also where it is dropped, which does no harm."""
+    _prefetch_row(model.left.syn, left, dim)
+    for n in range(num_target):
+        _prefetch_row(model.right.syn, targets[n], dim)
+
+
+@inlined
 def has(optional):
     """Whether an optional array is there, as a number."""
     if optional is None:
@@ -165,12 +173,11 @@ def train_pairs(constants, model, origin, key, objective, buffers, scratch, coun
                 thresholds, aliases, flags,
             )  # fmt: skip
     loss = 0.0
+    for i in range(min(AHEAD, count)):
+        _prefetch_pair(model, block.left[i], targets[i], dim, num_target)
     for i in range(count):
         if i + AHEAD < count:
-            # Also where it is dropped: it does no harm.
-            _prefetch_row(model.left.syn, block.left[i + AHEAD], dim)
-            for n in range(num_target):
-                _prefetch_row(model.right.syn, targets[i + AHEAD, n], dim)
+            _prefetch_pair(model, block.left[i + AHEAD], targets[i + AHEAD], dim, num_target)
         left = block.left[i]
         if left != DROPPED:
             step = Step(block.scale[i], block.rates[i])
