@@ -323,7 +323,7 @@ def expit(x):
 def do_step(
     left, right, syn_left, syn_right, tmp_syn, num_negative, learning_rate, seed=None, counter=None
 ):
-    """Train one pair and its negatives (see `steps` for the formula).
+    """Train one pair and its negatives (see `backends.cpu.sgns` for the formula).
 
     Parameters
     ----------

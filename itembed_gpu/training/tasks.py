@@ -1,7 +1,8 @@
 """Tasks: what is trained, from which itemsets, into which tables.
 
-A task checks its input on the host, describes it as a `backend.Problem`, and
-binds it once to a backend. From then on it only keeps count of the batches.
+A task checks its input when it is made; until it is first trained, it can be pickled and sent.
+Then it describes itself as a `protocol.Problem`, which it binds to a backend, and from there on
+only keeps count of the batches.
 """
 
 from __future__ import annotations

@@ -271,7 +271,7 @@ def fill_negatives(num_right, draws, count, targets, thresholds=None, aliases=No
     targets : int32, (at least count, num_target)
         Receives negative n at [i, n]; what stands at [i, 0] is left alone.
     thresholds, aliases : uint32 and int32, num_right, optional
-        Alias table of the noise, as made by `objective.alias_table`.
+        Alias table of the noise, as made by `arrays.alias_table`.
     """
     for n in range(1, targets.shape[1]):
         for i in range(count):

@@ -155,7 +155,7 @@ def _share(
 
 
 class CpuTask:
-    """A problem bound to the cores of this machine (see `backend.BoundTask`)."""
+    """A problem bound to the cores of this machine (see `protocol.BoundTask`)."""
 
     in_place = True
 
@@ -283,7 +283,7 @@ class CpuTask:
 
 
 class CpuBackend:
-    """Numba on the cores of this machine (see `backend.Backend`).
+    """Numba on the cores of this machine (see `protocol.Backend`).
 
     Parameters
     ----------

@@ -122,7 +122,7 @@ class _Slot:
 
 
 class CudaTask:
-    """A problem bound to a GPU (see `backend.BoundTask`).
+    """A problem bound to a GPU (see `protocol.BoundTask`).
 
     Attributes
     ----------
@@ -572,7 +572,7 @@ class CudaTask:
 
 
 class CudaBackend:
-    """CUDA on one GPU (see `backend.Backend`).
+    """CUDA on one GPU (see `protocol.Backend`).
 
     Parameters
     ----------
