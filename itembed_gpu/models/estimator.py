@@ -25,7 +25,7 @@ from ..disk.embeddings import read_folder, write_folder
 from ..disk.files import Tensors
 from ..errors import DataError, InputError
 from ..objective.arrays import noise_weights
-from ..objective.options import TASK, about, options_at, renamed, resolve_seed
+from ..objective.options import DEPRECATED, TASK, about, options_at, renamed, resolve_seed
 from ..training.checkpoints import stored_seed
 from ..training.loop import History, train
 from ..training.tasks import Task
@@ -240,7 +240,9 @@ class Estimator:
             kind = metadata["estimator"]
             if kind != cls.__name__:
                 raise DataError(f"{folder}: holds a {checks.show(kind)}, not a {cls.__name__}")
-            model = cls(**metadata["params"])
+            # A model that was saved under an old name is no mistake of who loads it.
+            known = {DEPRECATED.get(n, n): value for n, value in metadata["params"].items()}
+            model = cls(**known)
             model._restore(labels, tensors, metadata)
         except (KeyError, TypeError, InputError) as error:
             raise DataError(
