@@ -34,8 +34,9 @@ from .pairs import (
 )
 from .sgns import Group, Model, Origin, Scratch, Step, update_group, update_pair
 
-# Pairs between the one being trained and the one whose rows are prefetched.
-AHEAD = 3
+# Pairs between the one being trained and the one whose rows are prefetched. They are brought to
+# the second level of caches, whose misses under way are many; the first level's are soon used up.
+AHEAD = 6
 CACHE_LINE = 16  # float32 values
 GROUP_SLOT = u64(constants.GROUP_SLOT)
 
@@ -78,12 +79,12 @@ def _prefetch_element(typing_context, table, i, j):
         word = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, word, word, word])
         prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        for_read, keep_everywhere, data = (
+        for_read, second_level, data = (
             ir.Constant(word, 0),
-            ir.Constant(word, 3),
+            ir.Constant(word, 2),
             ir.Constant(word, 1),
         )
-        builder.call(prefetch, [pointer, for_read, keep_everywhere, data])
+        builder.call(prefetch, [pointer, for_read, second_level, data])
         return context.get_dummy_value()
 
     return types.void(table, i, j), codegen
