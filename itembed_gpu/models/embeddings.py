@@ -19,6 +19,7 @@ from ..disk.embeddings import read_folder, write_folder
 from ..disk.labels import write_word2vec
 from ..errors import DataError, InputError, UnknownLabelError
 from ..ranking.cosine import nearest_rows
+from ..ranking.vectors import normalize
 
 Label: TypeAlias = Hashable
 Neighbours: TypeAlias = list[tuple[Any, float]]
@@ -237,6 +238,57 @@ class Embeddings:
             )
         ]
         return found if many else found[0]
+
+    def most_similar(
+        self,
+        positive: Label | list[Any] | NDArray[Any] = None,
+        negative: Label | list[Any] | NDArray[Any] = None,
+        n: int = 10,
+    ) -> Neighbours:
+        """The labels that lie where some labels are and others are not: analogies.
+
+        They are ranked by their cosine with the mean of the vectors of `positive` and those of
+        `negative` times -1, each scaled to length 1 first (Mikolov, Yih and Zweig, "Linguistic
+        regularities in continuous space word representations", 2013), as by gensim. None of these
+        labels is returned.
+
+        Parameters
+        ----------
+        positive, negative : label, or list, set or array of labels, optional
+            What stands several times in a list counts as often; a tuple is one label.
+        n : int
+            How many; fewer come where there are fewer labels.
+
+        Returns
+        -------
+        list of (label, float)
+            Best first.
+
+        Raises
+        ------
+        UnknownLabelError
+            A label is not in the table.
+        InputError
+            There is neither a positive nor a negative label, or `n` is not an integer of at
+            least 1.
+
+        Examples
+        --------
+        >>> embeddings = Embeddings(
+        ...     ["tea", "mug", "wine", "glass"], [[1, 1, 0], [1, 0, 1], [0, 2, 0], [0, 1, 1]]
+        ... )
+        >>> found = embeddings.most_similar(["mug", "wine"], ["tea"], n=1)
+        >>> [label for label, score in found]
+        ['glass']
+        """
+        given = [[] if labels is None else _listed(labels) for labels in (positive, negative)]
+        rows = [self._rows(labels) for labels in given]
+        if not (own := np.concatenate(rows)).size:
+            raise InputError("positive and negative are empty; pass at least one label")
+        signs = np.repeat([1.0, -1.0], [len(part) for part in rows])
+        # In float64, where a vector of float32 can be squared.
+        unit = normalize(self.vectors[own].astype(np.float64))
+        return self.similar((signs @ unit) / len(own), n, exclude=[self._labels[r] for r in own])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a folder that `load` reads back: labels, arrays and metadata.
