@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Iterator
 from datetime import date
@@ -24,6 +25,9 @@ from ..ranking.vectors import normalize
 Label: TypeAlias = Hashable
 Neighbours: TypeAlias = list[tuple[Any, float]]
 """(label, cosine) pairs, best first."""
+
+# A number that may stand for a code.
+_WHOLE = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?")
 
 _MANY = (list, np.ndarray)  # what holds labels; a tuple may be a label itself
 
@@ -342,6 +346,11 @@ class Embeddings:
             a version that this library does not know; the message names it.
         """
         labels, tensors, metadata = read_folder(Path(path))
+        if "label_vectors" in tensors:
+            raise DataError(
+                f"{path}: holds a SupervisedClassifier, whose features and labels are two tables; "
+                "load it with SupervisedClassifier.load"
+            )
         context, counts = tensors.get("context"), tensors.get("counts")
         try:
             return cls(
@@ -399,7 +408,7 @@ class Embeddings:
     def _unknown(self, label: Label) -> UnknownLabelError:
         message = f"label: {show(label)} is not among the {len(self):,} labels"
         label = _plain(label)
-        if isinstance(label, str) and (close := self._close_matches(label)):
+        if close := self.close_labels(label):
             message += f"; close to it: {', '.join(map(show, close))}"
         elif self._labels and type(label) not in self._kinds:
             if isinstance(label, tuple):
@@ -412,20 +421,25 @@ class Embeddings:
                 )
         return UnknownLabelError(message)
 
-    def _close_matches(self, label: str) -> list[str]:
-        """Up to three labels that look like `label`.
+    def close_labels(self, label: Any) -> list[Any]:
+        """Up to three labels that one which is unknown may be a slip of.
 
-        Compared with its neighbours in the alphabet alone, because code that
-        catches the error in a loop must not pay for a search of the table.
+        They are written otherwise (in another case, with other zeros before it, as a number), or
+        look like it among its neighbours in the alphabet: code that catches the error in a loop
+        must not pay for a search of the table.
         """
         import difflib
 
-        if len(label) > 100:
+        text = str(label)
+        if len(text) > 100:
             return []
-        near = bisect_left(self._alphabet, label.casefold(), key=str.casefold)
-        around = self._alphabet[max(0, near - 32) : near + 32]
-        folded = {known.casefold(): known for known in around}
-        return [folded[close] for close in difflib.get_close_matches(label.casefold(), folded)]
+        close = [other for other in _spellings(text) if other in self._rows_by_label]
+        if isinstance(label, str):
+            near = bisect_left(self._alphabet, text.casefold(), key=str.casefold)
+            around = self._alphabet[max(0, near - 32) : near + 32]
+            folded = {known.casefold(): known for known in around}
+            close += [folded[x] for x in difflib.get_close_matches(text.casefold(), folded)]
+        return list(dict.fromkeys(close))[:3]
 
     @functools.cached_property
     def _kinds(self) -> set[type]:
@@ -453,6 +467,17 @@ class Embeddings:
 
 
 # ------------------------------------------------------------------ arguments
+
+
+def _spellings(text: str) -> Iterator[Any]:
+    """Other ways to write a label."""
+    text = text.strip()
+    yield from (text, text.lower(), text.upper(), text.title(), text.capitalize())
+    if _WHOLE.fullmatch(text):
+        number = int(float(text)) if "." in text else int(text)
+        yield number
+        # As codes of products are: 00007.
+        yield from (str(number).zfill(width) for width in range(1, 21))
 
 
 def _listed(labels: Any) -> list[Any] | NDArray[Any]:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import unsupervised
 
 import itembed_gpu
+from itembed_gpu import SupervisedClassifier, pack_itemsets, train
 from itembed_gpu.cli.evaluation import BY_EPOCH
 from itembed_gpu.data import formats, out_of_memory as spilling, readers
 from itembed_gpu.models.embeddings import Embeddings
@@ -617,7 +619,17 @@ class TestRecommend:
 
     def test_json(self, axis):
         report = json.loads(run("recommend", axis, "c", "-n", 1, "--json").stdout)
-        assert report == {"basket": ["c"], "recommended": [{"item": 7, "score": 0.5}]}
+        found = [{"item": 7, "score": 0.5}]
+        assert report == {"basket": ["c"], "unknown": [], "recommended": found}
+
+    def test_unknown_items_are_left_out_and_told(self, axis):
+        known = run("recommend", axis, "a", "-n", 1)
+        result = run("recommend", axis, "a", "B", "nothing", "-n", 1, "--exclude", "none")
+        assert (result.exit_code, result.stdout) == (0, known.stdout)
+        told = "'B' (close to it: 'b'), 'nothing', 'none' are not among the 4 labels"
+        assert result.stderr == f"Left out: {told}\n"
+        report = json.loads(run("recommend", axis, "a", "B", "--json").stdout)
+        assert (report["basket"], report["unknown"]) == (["a"], ["B"])
 
     def test_is_what_python_recommends(self, shop, tmp_path):
         run("train", shop, "-o", tmp_path / "model", *LEARN, "--quiet")
@@ -626,8 +638,8 @@ class TestRecommend:
         assert [entry["item"] for entry in report["recommended"]][:3] == labels.tolist()
 
     def test_fails(self, axis, model):
-        assert_fails(run("recommend", axis, "nothing"), 1, "nothing")
-        assert_fails(run("recommend", axis, "a", "--exclude", "bb"), 1, "bb")
+        told = "'nothing', 'B' (close to it: 'b') are not among the 4 labels"
+        assert_fails(run("recommend", axis, "nothing", "B"), 1, told)
         assert_fails(run("recommend", model, "tea"), 1, "holds no context")
         assert_fails(run("recommend", axis), 2, "ITEM")
 
@@ -679,6 +691,27 @@ class TestSimilar:
 
     def test_unknown_item(self, model):
         assert_fails(run("similar", model, "tea", "green te"), 1, "'green te'", "'green tea'")
+
+    def test_other_spellings_are_hinted_at(self, tmp_path):
+        Embeddings(["00007", "Tea", 42], np.eye(3)).save(tmp_path / "model")
+        for word, label in {"7": "'00007'", "TEA": "'Tea'", "042": "42"}.items():
+            told = f"'{word}' (close to it: {label}) is not among the 3 labels"
+            assert_fails(run("similar", tmp_path / "model", word), 1, told)
+
+    def test_no_model_but_something_else(self, text, tmp_path):
+        pack_itemsets([["a", "b"]]).save(tmp_path / "itemsets")
+        settings = {"vector_size": 4, "epochs": 0, "workers": 1, "device": "cpu"}
+        classifier = SupervisedClassifier(**settings).fit([["red"], ["blue"]], [["a"], ["b"]])
+        classifier.save(tmp_path / "classifier")
+        train(unsupervised(), num_epoch=1, progress=False, checkpoint=tmp_path / "night")
+        for command in (["similar", "red"], ["recommend", "red"], ["evaluate", text]):
+            for folder, told in {
+                "itemsets": "holds packed itemsets, and no model",
+                "classifier": "holds a SupervisedClassifier",
+                "night": "holds a checkpoint, and no model",
+            }.items():
+                result = run(command[0], tmp_path / folder, command[1])
+                assert_fails(result, 1, tmp_path / folder, told)
 
     def test_no_such_model(self, tmp_path):
         assert_fails(run("similar", tmp_path / "none", "tea"), 1, "none")

@@ -149,6 +149,24 @@ def test_unknown_labels_offer_close_ones():
         Embeddings([], np.zeros((0, 3)))["x"]
 
 
+@pytest.mark.parametrize(
+    ("label", "asked", "hint"),
+    [
+        ("00007", "7", "'00007'"),
+        ("00007", 7, "'00007'"),
+        ("00007", 7.0, "'00007'"),
+        (7, "7", "7"),
+        (7, " 007.0", "7"),
+        ("-5", "-005", "'-5'"),
+        ("Tea", "TEA", "'Tea'"),
+        ("TEA", "Tea ", "'TEA'"),
+    ],
+)
+def test_unknown_labels_offer_other_spellings(label, asked, hint):
+    with pytest.raises(UnknownLabelError, match=f"close to it: {hint}$"):
+        Embeddings(["saw", label], table(2))[asked]
+
+
 def test_unknown_labels_are_told_of_a_type_only_if_no_label_is_of_it():
     def message(labels, label):
         with pytest.raises(UnknownLabelError) as caught:
