@@ -30,6 +30,7 @@ except ImportError:
 
 from . import evaluation as asking
 from .data import pack, verify
+from .export import export
 from .options import (
     ASKING,
     asking_options,
@@ -98,6 +99,7 @@ def main() -> None:
 
 main.add_command(pack)
 main.add_command(verify)
+main.add_command(export)
 
 
 @main.command()

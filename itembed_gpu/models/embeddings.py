@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import integer, on_host, show, vector
 from ..disk.embeddings import read_folder, write_folder
+from ..disk.exports import write_npy, write_parquet
 from ..disk.labels import write_word2vec
 from ..errors import DataError, InputError, UnknownLabelError
 from ..ranking.cosine import nearest_rows
@@ -365,6 +366,7 @@ class Embeddings:
         *,
         binary: bool = False,
         replace_space: str | None = None,
+        vocabulary: str | os.PathLike[str] | None = None,
     ) -> None:
         """Write labels and vectors as a word2vec file, as gensim and others read it.
 
@@ -382,18 +384,99 @@ class Embeddings:
             The format ends a word at white space, so a label with white space in
             it is refused, unless this is given: it takes the place of every white
             space character, as ``"_"`` in ``REGENCY_CAKESTAND_3_TIER``.
+        vocabulary : path, optional
+            A second file, for the counts: a line ``word count`` each, as the
+            original word2vec writes with ``-save-vocab``. gensim reads it as the
+            `fvocab` of ``load_word2vec_format``, and invents counts without it.
 
         Raises
         ------
         InputError
             Nothing has been written: a word is empty, has white space or is not
             valid Unicode, two labels become one word, a value is no longer
-            finite, or `path` is a folder or in none.
+            finite, `path` or `vocabulary` is a folder or in none, they are one
+            file, or there are no counts for a vocabulary.
+        OSError
+            The disk is full, or the like: what was there before still is.
         """
         vectors = _finite("vectors", self.vectors)
+        counts = Path(vocabulary) if vocabulary is not None else None
+        if counts is not None and self.counts is None:
+            raise InputError("vocabulary: there are no counts to write; leave it out")
+        if counts is not None and counts.absolute() == Path(path).absolute():
+            raise InputError(f"vocabulary: {counts} is the file of the vectors; name another")
         write_word2vec(
-            Path(path), self._labels, vectors, binary=binary, replace_space=replace_space
+            Path(path),
+            self._labels,
+            vectors,
+            binary=binary,
+            replace_space=replace_space,
+            vocabulary=counts,
+            counts=self.counts,
         )
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write a Parquet table with a row for each label: `label`, `vector` and `count`.
+
+        `vector` is a list of fixed size, of float32; `count` is there if there are
+        counts. Labels that are all `str`, all `int` of 64 bits, all `date`, or all
+        `datetime` without a time zone keep their type; others become text, by
+        ``str(label)``. The file appears, or takes the place of an older one, only
+        when it is whole. It takes polars (the extra "data").
+
+        Parameters
+        ----------
+        path : path
+            The file; its folder has to exist.
+
+        Raises
+        ------
+        InputError
+            Nothing has been written: two labels become one text, a label is not
+            valid Unicode, a value is no longer finite, or `path` is a folder or in
+            none.
+        MissingExtraError
+            polars is not installed.
+        OSError
+            The disk is full, or the like: what was there before still is.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Embeddings(["tea", "cup"], [[1, 0], [1, 1]]).to_parquet(f"{folder}/items.parquet")
+        ...     polars.read_parquet(f"{folder}/items.parquet").row(1)
+        ('cup', [1.0, 1.0])
+        """
+        write_parquet(Path(path), self._labels, _finite("vectors", self.vectors), self.counts)
+
+    def to_npy(self, path: str | os.PathLike[str]) -> Path:
+        """Write the vectors as `numpy.load` reads them, and the labels beside them as JSON.
+
+        The labels are a list in row order, in ``items.labels.json`` beside
+        ``items.npy``; those that are neither `str` nor `int` become text, by
+        ``str(label)``. Both appear, or take the place of older ones, only when both
+        are whole.
+
+        Parameters
+        ----------
+        path : path
+            The file of the vectors; its folder has to exist.
+
+        Returns
+        -------
+        Path
+            That of the labels.
+
+        Raises
+        ------
+        InputError
+            Nothing has been written: a value is no longer finite, or `path` is a
+            folder or in none.
+        OSError
+            The disk is full, or the like: what was there before still is.
+        """
+        return write_npy(Path(path), self._labels, _finite("vectors", self.vectors))
 
     # ------------------------------------------------------------------ labels
 

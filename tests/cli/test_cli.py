@@ -644,6 +644,40 @@ class TestRecommend:
         assert_fails(run("recommend", axis), 2, "ITEM")
 
 
+class TestExport:
+    @pytest.fixture
+    def sold(self, tmp_path):
+        vectors = [[1, 0], [0.5, 0.1]]
+        Embeddings(["green tea", "7"], vectors, counts=[9, 4]).save(tmp_path / "sold")
+        return tmp_path / "sold"
+
+    def test_formats_are_known_by_suffix_or_by_name(self, sold, tmp_path):
+        embeddings = Embeddings.load(sold)
+        result = run("export", sold, tmp_path / "items.parquet")
+        assert result.stdout == f"Wrote 2 vectors of 2 as parquet: {tmp_path / 'items.parquet'}\n"
+        embeddings.to_parquet(tmp_path / "ours")
+        assert (tmp_path / "items.parquet").read_bytes() == (tmp_path / "ours").read_bytes()
+        result = run("export", sold, tmp_path / "items.dat", "--format", "npy")
+        assert result.stdout.endswith(f"{tmp_path / 'items.labels.json'}\n")
+        np.testing.assert_array_equal(np.load(tmp_path / "items.dat"), embeddings.vectors)
+        for name, binary in {"items.VEC": False, "items.bin": True}.items():
+            counts = tmp_path / "items.counts"
+            options = ["--replace-space", "_", "--vocabulary", counts]
+            assert run("export", sold, tmp_path / name, *options).exit_code == 0
+            embeddings.to_word2vec(tmp_path / "ours", binary=binary, replace_space="_")
+            assert (tmp_path / name).read_bytes() == (tmp_path / "ours").read_bytes()
+            assert counts.read_text() == "green_tea 9\n7 4\n"
+
+    def test_fails(self, sold, model, tmp_path):
+        assert_fails(run("export", sold, tmp_path / "a.xyz"), 2, "a.xyz", "--format")
+        assert_fails(run("export", sold, "a.npy", "--vocabulary", "b"), 2, "not of npy")
+        assert_fails(run("export", sold, tmp_path / "a.txt"), 1, "'green tea' in row 0")
+        assert_fails(run("export", sold, tmp_path / "no" / "a.npy"), 1, "in no folder")
+        assert_fails(run("export", tmp_path / "none", "a.npy"), 1, "no such folder")
+        result = run("export", model, tmp_path / "a.txt", "--vocabulary", tmp_path / "b")
+        assert_fails(result, 1, "there are no counts")
+
+
 class TestExample:
     def test_prints_neighbours(self, tmp_path):
         result = run("train", "--example", "--seed", 1, "--quiet", "-o", tmp_path / "model")
