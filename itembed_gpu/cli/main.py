@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import platform
 import sys
 import warnings
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +279,9 @@ def info(as_json: bool) -> None:
     Example:
       itembed-gpu info
     """
+    import platform
+    from importlib import metadata
+
     from ..backends.devices import available_backends
 
     versions = {name: metadata.version(name) for name in ("numpy", "numba")}
