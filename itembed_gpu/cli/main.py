@@ -258,6 +258,7 @@ def recommend(
     if unknown + never:
         told = asking.unknown_labels(model.embeddings_, unknown + never)
         click.echo(f"Left out: {told}", err=True)
+    number = min(number, len(model))
     labels, scores = model.recommend([basket], number, filter_items=barred)
     found = [
         {"item": label, "score": round(float(score), 4)}

@@ -140,6 +140,9 @@ def check_file(name: str, path: Path) -> None:
     """Refuse an argument of this name that is no file in a folder."""
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{name}: {path} is a folder or in no folder; name a file in a folder")
+    if path.exists() and not path.is_file():
+        # A file that took the place of /dev/null would be the end of many programs.
+        raise InputError(f"{name}: {path} is a device or a pipe; name a file in a folder")
 
 
 def texts(labels: list[Any]) -> list[str]:

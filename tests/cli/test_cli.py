@@ -622,6 +622,9 @@ class TestRecommend:
         found = [{"item": 7, "score": 0.5}]
         assert report == {"basket": ["c"], "unknown": [], "recommended": found}
 
+    def test_more_than_there_are(self, axis):
+        assert len(run("recommend", axis, "a", "-n", 10**30).stdout.splitlines()) == 3
+
     def test_unknown_items_are_left_out_and_told(self, axis):
         known = run("recommend", axis, "a", "-n", 1)
         result = run("recommend", axis, "a", "B", "nothing", "-n", 1, "--exclude", "none")

@@ -168,6 +168,17 @@ def test_what_is_there_stays_until_the_new_is_whole(tmp_path, monkeypatch, name)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders")
+@pytest.mark.parametrize("name", WRITE)
+def test_a_device_is_not_replaced(tmp_path, name):
+    path = tmp_path / "pipe.npy"
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="is a device or a pipe"):
+        WRITE[name](Embeddings(["a", "b"], VECTORS, counts=[1, 2]), path)
+    assert path.is_fifo()
+    assert listing(tmp_path) == ["pipe.npy"]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit of file sizes")
 def test_a_full_disk_is_an_error_of_the_disk(tmp_path):
     script = f"""
