@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self, cast
 
@@ -378,8 +379,13 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
 
         Parameters
         ----------
-        itemsets, y, weights : optional
+        itemsets : itemsets
             As for both of them; what can be read once alone is read once.
+        y : object, optional
+            Ignored; scikit-learn passes it.
+        weights : iterable of iterable of float, optional
+            Weight of each item for `fit` alone, as scikit-learn has it; also for `transform` if
+            that requests them, see `set_transform_request`.
         **options
             The other arguments of `fit`, and `fold_in` of `transform`.
 
@@ -395,7 +401,10 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         """
         fold_in = options.pop("fold_in", None)
         packed = as_packed("itemsets", itemsets, weights)
-        vectors = self.fit(packed, **options)._transform(packed, None, fold_in)
+        self.fit(packed, **options)
+        if weights is not None and not self._requests("transform", "weights"):
+            packed = dataclasses.replace(packed, weights=None)
+        vectors = self._transform(packed, None, fold_in)
         return cast(Float32Array, self._in_container(vectors, itemsets))
 
     def _transform(

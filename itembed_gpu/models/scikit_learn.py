@@ -59,6 +59,14 @@ class Interface:
                 getattr(request, method).add_request(param=name, alias=None)
         return request
 
+    def _requests(self, method: str, name: str) -> bool:
+        """Tell whether an argument of a method is requested as metadata."""
+        routing = getattr(self, "_metadata_request", None)
+        return routing is not None and getattr(routing, method).requests.get(name) not in (
+            None,
+            False,
+        )
+
     def _repr_html_(self) -> str | None:
         """Return the diagram that scikit-learn draws in notebooks, where it is in use."""
         if "sklearn" not in sys.modules:

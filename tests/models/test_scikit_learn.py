@@ -19,7 +19,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
 
-from itembed_gpu import Item2Vec, MissingExtraError, SupervisedClassifier
+from itembed_gpu import Item2Vec, MissingExtraError, SupervisedClassifier, pack_itemsets
 from itembed_gpu.errors import InputError
 
 SETTINGS = {
@@ -114,11 +114,22 @@ def test_columns_of_lists_are_transformed_beside_others(column):
 def test_fit_transform_is_to_fit_and_then_to_transform():
     ours = make().fit_transform(iter(ITEMSETS), weights=iter(WEIGHTS))
     model = make().fit(ITEMSETS, weights=WEIGHTS)
-    np.testing.assert_array_equal(ours, model.transform(ITEMSETS, weights=WEIGHTS))
+    np.testing.assert_array_equal(ours, model.transform(ITEMSETS))
+    # Weights that are packed with the items are theirs, whatever is asked for.
+    packed = pack_itemsets(ITEMSETS, weights=WEIGHTS)
+    weighted = make().fit_transform(packed)
+    np.testing.assert_array_equal(weighted, model.transform(ITEMSETS, weights=WEIGHTS))
     folded = make().fit_transform(ITEMSETS, Y, fold_in=2)
     np.testing.assert_array_equal(folded, make().fit(ITEMSETS).transform(ITEMSETS, fold_in=2))
     with pytest.raises(TypeError, match="epoch"):
         make().fit_transform(ITEMSETS, epoch=3)
+
+
+def test_weights_of_a_step_are_those_of_its_training():
+    steps = [("emb", make()), ("clf", LogisticRegression())]
+    pipeline = Pipeline(steps).fit(ITEMSETS, Y, emb__weights=WEIGHTS)
+    vectors = make().fit(ITEMSETS, weights=WEIGHTS).transform(ITEMSETS)
+    np.testing.assert_array_equal(pipeline["clf"].coef_, LogisticRegression().fit(vectors, Y).coef_)
 
 
 # -------------------------------------------------------------------- metadata
@@ -147,6 +158,8 @@ def test_a_pipeline_passes_metadata_on_under_another_name(routing):
     pipeline.fit(ITEMSETS, Y, much=WEIGHTS, sample_weight=np.ones(60))
     plain = make().fit(ITEMSETS, weights=WEIGHTS)
     np.testing.assert_array_equal(pipeline["emb"].syn0_, plain.syn0_)
+    vectors = plain.transform(ITEMSETS, weights=WEIGHTS)
+    np.testing.assert_array_equal(pipeline["clf"].coef_, LogisticRegression().fit(vectors, Y).coef_)
     assert pipeline.predict(ITEMSETS[:3], much=WEIGHTS[:3]).shape == (3,)
 
 
