@@ -7,7 +7,7 @@ import importlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -223,19 +223,15 @@ def _draw(model: Item2Vec, folder: Path) -> list[str]:
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    curve, items = (folder / name for name in _PICTURES)
-    pictures: dict[Path, Callable[[], Any]] = {
-        curve: lambda: plot_history(model.history_, curve),
-        items: lambda: plot_map(model.embeddings_, items),
-    }
-    for path, draw in pictures.items():
+    for name, draw in zip(_PICTURES, (plot_history, plot_map), strict=True):
+        what: Any = model.history_ if draw is plot_history else model.embeddings_
         try:
-            draw()
+            draw(what, folder / name)  # type: ignore[operator]
         except InputError as error:
             # As with two items, or no epoch: what was learnt is to be reported all the same.
-            click.echo(f"Not drawn: {path.name}: {error}", err=True)
+            click.echo(f"Not drawn: {name}: {error}", err=True)
         else:
-            drawn.append(str(path))
+            drawn.append(str(folder / name))
     return drawn
 
 
