@@ -178,6 +178,7 @@ class TransformerInterface(Interface):
             "default" is an array; the others are data frames, with the columns of
             `get_feature_names_out`, and the index of the itemsets where pandas has one. None
             leaves it as it is: as scikit-learn's `set_config(transform_output=...)` says, at first.
+            A folder that is saved does not keep it.
 
         Returns
         -------
