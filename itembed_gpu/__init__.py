@@ -41,9 +41,11 @@ _NAMES = {
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-__all__ = sorted(_MODULE_OF)
+# A module is among them, whose names are too many and too short for up here.
+__all__ = sorted([*_MODULE_OF, "metrics"])
 
 if TYPE_CHECKING:
+    from . import metrics as metrics
     from .backends.devices import (
         BackendInfo as BackendInfo,
         Cuda as Cuda,
@@ -98,7 +100,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "metrics":  # a module, whose names are too many and too short for up here
+    if name == "metrics":
         return importlib.import_module(".metrics", __name__)
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -108,4 +110,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*(name for name in globals() if name.startswith("__")), *__all__]

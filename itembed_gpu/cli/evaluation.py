@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import DataError, InputError, UnknownLabelError
+from ..errors import DataError, InputError
 from .options import HIDING_SEED
 
 if TYPE_CHECKING:
@@ -247,13 +247,29 @@ def check_device(device: str | None, threads: int | None) -> str:
         return select_backend(device, threads).name
 
 
+def load_embeddings(folder: Path) -> Embeddings:
+    """Load the embeddings of a model, or say what else a folder holds."""
+    from ..disk import embeddings, itemsets
+    from ..models.embeddings import Embeddings
+
+    if not (folder / embeddings.KIND.index).exists():
+        from ..training import checkpoints
+
+        for kind, cure in (
+            (itemsets.KIND, "itembed-gpu train makes one of them"),
+            (checkpoints.KIND, "itembed-gpu train --checkpoint ... --resume makes one of it"),
+        ):
+            if (folder / kind.index).exists():
+                raise DataError(f"{folder}: holds {kind.what}, and no model; {cure}")
+    return Embeddings.load(folder)
+
+
 def load_model(folder: Path, device: str | None, threads: int | None) -> Item2Vec:
     """Load a model of `Item2Vec.save`, or make one of embeddings that hold all it takes."""
-    from ..models.embeddings import Embeddings
     from ..models.item2vec import Item2Vec
 
     check_device(device, threads)
-    embeddings = Embeddings.load(folder)
+    embeddings = load_embeddings(folder)
     if "estimator" in embeddings.metadata:
         return Item2Vec.load(folder, device=device, workers=threads)
     for name in ("context", "counts"):
@@ -264,17 +280,24 @@ def load_model(folder: Path, device: str | None, threads: int | None) -> Item2Ve
     return model
 
 
-def find_labels(embeddings: Embeddings, words: tuple[str, ...]) -> list[Any]:
-    """The labels that are written like these words, of whatever type they are."""
-    if all(word in embeddings for word in words):
-        return list(words)
-    written = {str(label): label for label in embeddings.labels}
-    labels = [word if word in embeddings else written.get(word, word) for word in words]
-    for label in labels:
-        if label not in embeddings and not isinstance(embeddings.labels[0], str):
-            # Close matches are found among strings only.
-            raise UnknownLabelError(f"{label} is not among the {len(embeddings):,} labels")
-    return labels
+def find_labels(embeddings: Embeddings, words: tuple[str, ...]) -> tuple[list[Any], list[str]]:
+    """The labels that are written like these words, of whatever type they are, and other words."""
+    known = {word: word for word in words if word in embeddings}
+    if len(known) < len(set(words)):
+        written = {str(label): label for label in embeddings.labels}
+        known = {word: written[word] for word in words if word in written} | known
+    found = [known[word] for word in words if word in known]
+    return found, [word for word in words if word not in known]
+
+
+def unknown_labels(embeddings: Embeddings, words: list[str]) -> str:
+    """Say that words are no labels, and which they may be a slip of."""
+    told = []
+    for word in words:
+        close = ", ".join(map(repr, embeddings.close_labels(word)))
+        told.append(f"{word!r}" + (f" (close to it: {close})" if close else ""))
+    are = "is" if len(told) == 1 else "are"
+    return f"{', '.join(told)} {are} not among the {len(embeddings):,} labels"
 
 
 def neighbours(embeddings: Embeddings, labels: list[Any], number: int) -> list[dict[str, Any]]:

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import platform
 import sys
 import warnings
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import ItembedError
+from ..errors import ItembedError, UnknownLabelError
 
 try:
     import click
@@ -30,6 +28,7 @@ except ImportError:
 
 from . import evaluation as asking
 from .data import pack, verify
+from .export import export
 from .options import (
     ASKING,
     asking_options,
@@ -98,6 +97,7 @@ def main() -> None:
 
 main.add_command(pack)
 main.add_command(verify)
+main.add_command(export)
 
 
 @main.command()
@@ -220,10 +220,11 @@ def similar(folder: Path, items: tuple[str, ...], number: int, as_json: bool) ->
       itembed-gpu similar model "green tea"
       itembed-gpu similar model 4711 4712 -n 3 --json
     """
-    from ..models.embeddings import Embeddings
-
-    embeddings = Embeddings.load(folder)
-    found = asking.neighbours(embeddings, asking.find_labels(embeddings, items), number)
+    embeddings = asking.load_embeddings(folder)
+    labels, unknown = asking.find_labels(embeddings, items)
+    if unknown:
+        raise UnknownLabelError(asking.unknown_labels(embeddings, unknown))
+    found = asking.neighbours(embeddings, labels, number)
     click.echo(to_json(found) if as_json else neighbours_as_text(found))
 
 
@@ -241,7 +242,8 @@ def recommend(
     """Print the items that go best with a basket of all the ITEMs together.
 
     DIR is a folder that `itembed-gpu train` saved. Before each item stands its
-    score: only the order of scores means something, not their size.
+    score: only the order of scores means something, not their size. Items that are
+    unknown are left out, and told; one at least has to be known.
 
     \b
     Examples:
@@ -249,9 +251,14 @@ def recommend(
       itembed-gpu recommend model 4711 4712 --exclude 4713 -n 3 --json
     """
     model = asking.load_model(folder, None, None)
-    basket, barred = (asking.find_labels(model.embeddings_, words) for words in (items, exclude))
-    for label in [*basket, *barred]:
-        model.embeddings_.index(label)  # a slip of the pen is to be told, not left out
+    basket, unknown = asking.find_labels(model.embeddings_, items)
+    if not basket:
+        raise UnknownLabelError(asking.unknown_labels(model.embeddings_, unknown))
+    barred, never = asking.find_labels(model.embeddings_, exclude)
+    if unknown + never:
+        told = asking.unknown_labels(model.embeddings_, unknown + never)
+        click.echo(f"Left out: {told}", err=True)
+    number = min(number, len(model))
     labels, scores = model.recommend([basket], number, filter_items=barred)
     found = [
         {"item": label, "score": round(float(score), 4)}
@@ -259,7 +266,7 @@ def recommend(
         if label is not None
     ]
     if as_json:
-        click.echo(to_json({"basket": basket, "recommended": found}))
+        click.echo(to_json({"basket": basket, "unknown": unknown, "recommended": found}))
     else:
         click.echo("\n".join(f"{entry['score']:.4f}\t{entry['item']}" for entry in found))
 
@@ -273,6 +280,9 @@ def info(as_json: bool) -> None:
     Example:
       itembed-gpu info
     """
+    import platform
+    from importlib import metadata
+
     from ..backends.devices import available_backends
 
     versions = {name: metadata.version(name) for name in ("numpy", "numba")}

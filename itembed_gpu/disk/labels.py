@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def encode_labels(labels: list[Any]) -> bytes:
     try:
         return json.dumps(document, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise _not_unicode(labels) from None
+        raise not_unicode(labels) from None
     except ValueError as error:
         raise InputError(f"labels: {error}; convert such labels to str") from None
 
@@ -107,16 +108,24 @@ def write_word2vec(
     *,
     binary: bool,
     replace_space: str | None,
+    vocabulary: Path | None = None,
+    counts: NDArray[np.int64] | None = None,
 ) -> None:
     """Write a word2vec file, in the place of an older one, once it is whole.
 
-    Raises `InputError`, with nothing written, if the labels make no words or
-    `path` is no file in a folder.
+    A word and its count are a line of the vocabulary, if there is to be one. Raises
+    `InputError`, with nothing written, if the labels make no words or `path` or
+    `vocabulary` is no file in a folder.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"path: {path} is a folder or in no folder; name a file in a folder")
+    check_file("path", path)
     words = _words(labels, replace_space)
-    with replacing(path) as file:
+    with contextlib.ExitStack() as files:
+        if vocabulary is not None and counts is not None:
+            check_file("vocabulary", vocabulary)
+            beside = files.enter_context(replacing(vocabulary))
+            for word, count in zip(words, counts.tolist(), strict=True):
+                beside.write(b"%s %d\n" % (word, count))
+        file = files.enter_context(replacing(path))
         file.write(b"%d %d\n" % vectors.shape)
         if binary:
             for word, vector in zip(words, vectors.astype("<f4", copy=False), strict=True):
@@ -127,12 +136,26 @@ def write_word2vec(
                 file.write(line % (word, *vector.tolist()))
 
 
+def check_file(name: str, path: Path) -> None:
+    """Refuse an argument of this name that is no file in a folder."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{name}: {path} is a folder or in no folder; name a file in a folder")
+    if path.exists() and not path.is_file():
+        # A file that took the place of /dev/null would be the end of many programs.
+        raise InputError(f"{name}: {path} is a device or a pipe; name a file in a folder")
+
+
+def texts(labels: list[Any]) -> list[str]:
+    """The text of each label."""
+    try:
+        return [str(label) for label in labels]
+    except ValueError as error:  # an integer of thousands of digits
+        raise InputError(f"labels: {error}; convert such labels to str") from None
+
+
 def _words(labels: list[Any], replace_space: str | None) -> list[bytes]:
     """The labels as word2vec can hold them: not empty, without white space, all different."""
-    try:
-        words = [str(label) for label in labels]
-    except ValueError as error:
-        raise InputError(f"labels: {error}; convert such labels to str") from None
+    words = texts(labels)
     if replace_space is not None:
         if not isinstance(replace_space, str) or _SPACE.search(replace_space):
             raise InputError(
@@ -155,10 +178,10 @@ def _words(labels: list[Any], replace_space: str | None) -> list[bytes]:
     try:
         return [word.encode("utf-8") for word in words]
     except UnicodeEncodeError:
-        raise _not_unicode(labels) from None
+        raise not_unicode(labels) from None
 
 
-def _not_unicode(labels: list[Any]) -> InputError:
+def not_unicode(labels: list[Any]) -> InputError:
     row = next(r for r, x in enumerate(labels) if _SURROGATE.search(str(x)))
     return InputError(
         f"labels: {show(labels[row])} in row {row} holds a lone surrogate, which UTF-8 cannot "

@@ -35,6 +35,7 @@ from .known import (
     with_new_labels,
 )
 from .options import DOCS, POSITIONAL, ClassifierOptions, ModelOptions
+from .scikit_learn import setter_of_requests
 
 Weights = Iterable[Iterable[float]]
 
@@ -371,6 +372,11 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             sums = np.exp(scores - largest).sum(axis=1)
             totals.append(checks.on_host(largest[:, 0] + np.log(sums)))
         return np.concatenate(totals)
+
+    # Of scikit-learn.
+    set_fit_request = setter_of_requests("fit")
+    set_predict_request = setter_of_requests("predict")
+    set_score_request = setter_of_requests("score")
 
     # --------------------------------------------------------------- to a disk
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Iterator
 from datetime import date
@@ -16,13 +17,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import integer, on_host, show, vector
 from ..disk.embeddings import read_folder, write_folder
+from ..disk.exports import write_npy, write_parquet
 from ..disk.labels import write_word2vec
 from ..errors import DataError, InputError, UnknownLabelError
 from ..ranking.cosine import nearest_rows
+from ..ranking.vectors import normalize
 
 Label: TypeAlias = Hashable
 Neighbours: TypeAlias = list[tuple[Any, float]]
 """(label, cosine) pairs, best first."""
+
+# A number that may stand for a code.
+_WHOLE = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?")
 
 _MANY = (list, np.ndarray)  # what holds labels; a tuple may be a label itself
 
@@ -238,6 +244,57 @@ class Embeddings:
         ]
         return found if many else found[0]
 
+    def most_similar(
+        self,
+        positive: Label | list[Any] | NDArray[Any] = None,
+        negative: Label | list[Any] | NDArray[Any] = None,
+        n: int = 10,
+    ) -> Neighbours:
+        """The labels that lie where some labels are and others are not: analogies.
+
+        They are ranked by their cosine with the mean of the vectors of `positive` and those of
+        `negative` times -1, each scaled to length 1 first (Mikolov, Yih and Zweig, "Linguistic
+        regularities in continuous space word representations", 2013), as by gensim. None of these
+        labels is returned.
+
+        Parameters
+        ----------
+        positive, negative : label, or list, set or array of labels, optional
+            What stands several times in a list counts as often; a tuple is one label.
+        n : int
+            How many; fewer come where there are fewer labels.
+
+        Returns
+        -------
+        list of (label, float)
+            Best first.
+
+        Raises
+        ------
+        UnknownLabelError
+            A label is not in the table.
+        InputError
+            There is neither a positive nor a negative label, or `n` is not an integer of at
+            least 1.
+
+        Examples
+        --------
+        >>> embeddings = Embeddings(
+        ...     ["tea", "mug", "wine", "glass"], [[1, 1, 0], [1, 0, 1], [0, 2, 0], [0, 1, 1]]
+        ... )
+        >>> found = embeddings.most_similar(["mug", "wine"], ["tea"], n=1)
+        >>> [label for label, score in found]
+        ['glass']
+        """
+        given = [[] if labels is None else _listed(labels) for labels in (positive, negative)]
+        rows = [self._rows(labels) for labels in given]
+        if not (own := np.concatenate(rows)).size:
+            raise InputError("positive and negative are empty; pass at least one label")
+        signs = np.repeat([1.0, -1.0], [len(part) for part in rows])
+        # In float64, where a vector of float32 can be squared.
+        unit = normalize(self.vectors[own].astype(np.float64))
+        return self.similar((signs @ unit) / len(own), n, exclude=[self._labels[r] for r in own])
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a folder that `load` reads back: labels, arrays and metadata.
 
@@ -290,6 +347,11 @@ class Embeddings:
             a version that this library does not know; the message names it.
         """
         labels, tensors, metadata = read_folder(Path(path))
+        if "label_vectors" in tensors:
+            raise DataError(
+                f"{path}: holds a SupervisedClassifier, whose features and labels are two tables; "
+                "load it with SupervisedClassifier.load"
+            )
         context, counts = tensors.get("context"), tensors.get("counts")
         try:
             return cls(
@@ -304,6 +366,7 @@ class Embeddings:
         *,
         binary: bool = False,
         replace_space: str | None = None,
+        vocabulary: str | os.PathLike[str] | None = None,
     ) -> None:
         """Write labels and vectors as a word2vec file, as gensim and others read it.
 
@@ -321,18 +384,99 @@ class Embeddings:
             The format ends a word at white space, so a label with white space in
             it is refused, unless this is given: it takes the place of every white
             space character, as ``"_"`` in ``REGENCY_CAKESTAND_3_TIER``.
+        vocabulary : path, optional
+            A second file, for the counts: a line ``word count`` each, as the
+            original word2vec writes with ``-save-vocab``. gensim reads it as the
+            `fvocab` of ``load_word2vec_format``, and invents counts without it.
 
         Raises
         ------
         InputError
             Nothing has been written: a word is empty, has white space or is not
             valid Unicode, two labels become one word, a value is no longer
-            finite, or `path` is a folder or in none.
+            finite, `path` or `vocabulary` is a folder or in none, they are one
+            file, or there are no counts for a vocabulary.
+        OSError
+            The disk is full, or the like: what was there before still is.
         """
         vectors = _finite("vectors", self.vectors)
+        counts = Path(vocabulary) if vocabulary is not None else None
+        if counts is not None and self.counts is None:
+            raise InputError("vocabulary: there are no counts to write; leave it out")
+        if counts is not None and counts.absolute() == Path(path).absolute():
+            raise InputError(f"vocabulary: {counts} is the file of the vectors; name another")
         write_word2vec(
-            Path(path), self._labels, vectors, binary=binary, replace_space=replace_space
+            Path(path),
+            self._labels,
+            vectors,
+            binary=binary,
+            replace_space=replace_space,
+            vocabulary=counts,
+            counts=self.counts,
         )
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write a Parquet table with a row for each label: `label`, `vector` and `count`.
+
+        `vector` is a list of fixed size, of float32; `count` is there if there are
+        counts. Labels that are all `str`, all `int` of 64 bits, all `date`, or all
+        `datetime` without a time zone keep their type; others become text, by
+        ``str(label)``. The file appears, or takes the place of an older one, only
+        when it is whole. It takes polars (the extra "data").
+
+        Parameters
+        ----------
+        path : path
+            The file; its folder has to exist.
+
+        Raises
+        ------
+        InputError
+            Nothing has been written: two labels become one text, a label is not
+            valid Unicode, a value is no longer finite, or `path` is a folder or in
+            none.
+        MissingExtraError
+            polars is not installed.
+        OSError
+            The disk is full, or the like: what was there before still is.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Embeddings(["tea", "cup"], [[1, 0], [1, 1]]).to_parquet(f"{folder}/items.parquet")
+        ...     polars.read_parquet(f"{folder}/items.parquet").row(1)
+        ('cup', [1.0, 1.0])
+        """
+        write_parquet(Path(path), self._labels, _finite("vectors", self.vectors), self.counts)
+
+    def to_npy(self, path: str | os.PathLike[str]) -> Path:
+        """Write the vectors as `numpy.load` reads them, and the labels beside them as JSON.
+
+        The labels are a list in row order, in ``items.labels.json`` beside
+        ``items.npy``; those that are neither `str` nor `int` become text, by
+        ``str(label)``. Both appear, or take the place of older ones, only when both
+        are whole.
+
+        Parameters
+        ----------
+        path : path
+            The file of the vectors; its folder has to exist.
+
+        Returns
+        -------
+        Path
+            That of the labels.
+
+        Raises
+        ------
+        InputError
+            Nothing has been written: a value is no longer finite, or `path` is a
+            folder or in none.
+        OSError
+            The disk is full, or the like: what was there before still is.
+        """
+        return write_npy(Path(path), self._labels, _finite("vectors", self.vectors))
 
     # ------------------------------------------------------------------ labels
 
@@ -347,7 +491,7 @@ class Embeddings:
     def _unknown(self, label: Label) -> UnknownLabelError:
         message = f"label: {show(label)} is not among the {len(self):,} labels"
         label = _plain(label)
-        if isinstance(label, str) and (close := self._close_matches(label)):
+        if close := self.close_labels(label):
             message += f"; close to it: {', '.join(map(show, close))}"
         elif self._labels and type(label) not in self._kinds:
             if isinstance(label, tuple):
@@ -360,20 +504,25 @@ class Embeddings:
                 )
         return UnknownLabelError(message)
 
-    def _close_matches(self, label: str) -> list[str]:
-        """Up to three labels that look like `label`.
+    def close_labels(self, label: Any) -> list[Any]:
+        """Up to three labels that one which is unknown may be a slip of.
 
-        Compared with its neighbours in the alphabet alone, because code that
-        catches the error in a loop must not pay for a search of the table.
+        They are written otherwise (in another case, with other zeros before it, as a number), or
+        look like it among its neighbours in the alphabet: code that catches the error in a loop
+        must not pay for a search of the table.
         """
         import difflib
 
-        if len(label) > 100:
+        text = str(label)
+        if len(text) > 100:
             return []
-        near = bisect_left(self._alphabet, label.casefold(), key=str.casefold)
-        around = self._alphabet[max(0, near - 32) : near + 32]
-        folded = {known.casefold(): known for known in around}
-        return [folded[close] for close in difflib.get_close_matches(label.casefold(), folded)]
+        close = [other for other in _spellings(text) if other in self._rows_by_label]
+        if isinstance(label, str):
+            near = bisect_left(self._alphabet, text.casefold(), key=str.casefold)
+            around = self._alphabet[max(0, near - 32) : near + 32]
+            folded = {known.casefold(): known for known in around}
+            close += [folded[x] for x in difflib.get_close_matches(text.casefold(), folded)]
+        return list(dict.fromkeys(close))[:3]
 
     @functools.cached_property
     def _kinds(self) -> set[type]:
@@ -401,6 +550,17 @@ class Embeddings:
 
 
 # ------------------------------------------------------------------ arguments
+
+
+def _spellings(text: str) -> Iterator[Any]:
+    """Other ways to write a label."""
+    text = text.strip()
+    yield from (text, text.lower(), text.upper(), text.title(), text.capitalize())
+    if _WHOLE.fullmatch(text):
+        number = int(float(text)) if "." in text else int(text)
+        yield number
+        # As codes of products are: 00007.
+        yield from (str(number).zfill(width) for width in range(1, 21))
 
 
 def _listed(labels: Any) -> list[Any] | NDArray[Any]:

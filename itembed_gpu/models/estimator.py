@@ -31,13 +31,14 @@ from ..training.loop import History, train
 from ..training.tasks import Task
 from .embeddings import _json_copy
 from .known import KnownItemsets, Unknown
+from .scikit_learn import Interface
 
 logger = logging.getLogger("itembed_gpu")
 
 Checkpoint = str | os.PathLike[str] | None
 
 
-class Estimator:
+class Estimator(Interface):
     """Parameters by name, as scikit-learn reads and writes them, and a folder to save to.
 
     A subclass takes its parameters from the schema (`takes_options`), or by name in an
@@ -97,22 +98,6 @@ class Estimator:
             if repr(value) != repr(given[name].default)
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
-
-    def __sklearn_is_fitted__(self) -> bool:
-        raise NotImplementedError
-
-    def __sklearn_tags__(self) -> Any:
-        # Only scikit-learn asks for them.
-        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
-
-        return Tags(
-            # Also where it classifies: scikit-learn's classifiers know no bags of labels.
-            estimator_type=None,
-            target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(preserves_dtype=[]),
-            input_tags=InputTags(two_d_array=False, sparse=True, string=True),
-            non_deterministic=True,
-        )
 
     def _check_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():

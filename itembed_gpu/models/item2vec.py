@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self, cast
 
@@ -20,7 +21,7 @@ from ..ranking.top_n import pool_rows, top_n
 from ..ranking.vectors import unit_rows
 from ..training.tables import initialize_syn
 from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
-from .embeddings import Embeddings, _listed
+from .embeddings import Embeddings, Neighbours, _listed
 from .estimator import Checkpoint
 from .keywords import Item2VecParameters
 from .known import (
@@ -35,6 +36,7 @@ from .known import (
     with_new_labels,
 )
 from .options import DOCS, POSITIONAL, Item2VecOptions, ModelOptions
+from .scikit_learn import TransformerInterface, setter_of_requests
 
 # How the vector of an itemset is trained: alone, by all of its items, at once.
 FOLDING = {"update_right": False, "pooling": "pairs", "subsample": 0.0, "chunk_size": None}
@@ -63,7 +65,7 @@ class _Start(NamedTuple):
     docs=DOCS,
     positional=POSITIONAL,
 )
-class Item2Vec(Item2VecParameters):
+class Item2Vec(Item2VecParameters, TransformerInterface):
     """Item embeddings from itemsets: fit, neighbours, recommendations, and a folder to keep them.
 
     Names of parameters are those of gensim's `Word2Vec`, names of methods those of
@@ -110,6 +112,8 @@ class Item2Vec(Item2VecParameters):
     >>> model = model.fit(load_example())
     >>> labels, scores = model.similar_items("REGENCY CAKESTAND 3 TIER", n=3)
     >>> labels, scores = model.recommend(["REGENCY CAKESTAND 3 TIER"], n=3)
+    >>> "REGENCY CAKESTAND 3 TIER" in model, model["REGENCY CAKESTAND 3 TIER"].shape
+    (True, (64,))
     """
 
     embeddings_: Embeddings
@@ -142,6 +146,35 @@ class Item2Vec(Item2VecParameters):
     def counts_(self) -> Int64Array:
         """Occurrences of each label."""
         return cast(Int64Array, self.embeddings_.counts)
+
+    # ------------------------------------------------- like a dictionary of items
+
+    def __len__(self) -> int:
+        """Return the number of items; 0 before `fit`."""
+        return len(self.embeddings_) if self.__sklearn_is_fitted__() else 0
+
+    def __contains__(self, item: Any) -> bool:
+        """Tell whether an item is known."""
+        return self.__sklearn_is_fitted__() and item in self.embeddings_
+
+    def __getitem__(self, item: Any) -> Float32Array:
+        """Return the row of `syn0_` of an item, or rows of a list of items, as `Embeddings` do."""
+        self._check_fitted()
+        return self.embeddings_[item]
+
+    def __bool__(self) -> bool:
+        # An estimator is there, whatever its length: scikit-learn and others ask `if estimator`.
+        return True
+
+    # NumPy, pandas and others take what is iterable for a list of its labels: a search over
+    # estimators could not be tabulated. The labels are in `labels_`.
+    __iter__ = None
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.object_]:
+        """Return this object as one element of an array, as if it had no length."""
+        one = np.empty((), dtype=object)
+        one[()] = self
+        return one
 
     # ---------------------------------------------------------------- training
 
@@ -327,6 +360,7 @@ class Item2Vec(Item2VecParameters):
         Returns
         -------
         float32 (num_itemset, vector_size)
+            Or a data frame of as many columns, if `set_output` asks for one.
 
         Raises
         ------
@@ -335,10 +369,62 @@ class Item2Vec(Item2VecParameters):
         DeviceError
             The device cannot be had, or failed.
         """
+        vectors = self._transform(itemsets, weights, fold_in)
+        return cast(Float32Array, self._in_container(vectors, itemsets))
+
+    def fit_transform(
+        self, itemsets: Any, y: Any = None, *, weights: Weights | None = None, **options: Any
+    ) -> Float32Array:
+        """Learn from itemsets, and return their vectors: `fit`, then `transform`.
+
+        Parameters
+        ----------
+        itemsets : itemsets
+            As for both of them; what can be read once alone is read once.
+        y : object, optional
+            Ignored; scikit-learn passes it.
+        weights : iterable of iterable of float, optional
+            Weight of each item for `fit` alone, as scikit-learn has it; also for `transform` if
+            that requests them, see `set_transform_request`.
+        **options
+            The other arguments of `fit`, and `fold_in` of `transform`.
+
+        Returns
+        -------
+        float32 (num_itemset, vector_size)
+            As of `transform`: zeros for an itemset whose items are all rare.
+
+        Raises
+        ------
+        InputError, DivergenceError, DeviceError
+            As of both of them.
+        """
+        fold_in = options.pop("fold_in", None)
+        packed = as_packed("itemsets", itemsets, weights)
+        self.fit(packed, **options)
+        if weights is not None and not self._requests("transform", "weights"):
+            packed = dataclasses.replace(packed, weights=None)
+        vectors = self._transform(packed, None, fold_in)
+        return cast(Float32Array, self._in_container(vectors, itemsets))
+
+    def _transform(
+        self, itemsets: Any, weights: Weights | None, fold_in: int | None
+    ) -> Float32Array:
         known = self._known("itemsets", itemsets, weights)
-        return checks.on_host(  # type: ignore[no-any-return]
+        vectors: Float32Array = checks.on_host(
             self._vectors(known, self.history_exponent_, fold_in)
         )
+        return vectors
+
+    def _num_output(self) -> int:
+        self._check_fitted()
+        return self.embeddings_.dimension
+
+    # Of scikit-learn.
+    set_fit_request = setter_of_requests("fit")
+    set_partial_fit_request = setter_of_requests("partial_fit")
+    set_transform_request = setter_of_requests("transform")
+    set_score_request = setter_of_requests("score")
 
     def _known(self, name: str, itemsets: Any, weights: Weights | None = None) -> KnownItemsets:
         self._check_fitted()
@@ -432,6 +518,31 @@ class Item2Vec(Item2VecParameters):
         )
         # Rounding makes a cosine of 1.0000001.
         return self._answer(rows, np.minimum(scores, np.float32(1)), many)
+
+    def most_similar(self, positive: Any = None, negative: Any = None, n: int = 10) -> Neighbours:
+        """Return the items that lie where some items are and others are not: analogies.
+
+        Parameters
+        ----------
+        positive, negative : label, or list, set or array of labels, optional
+            Items to be near to, and items to be far from.
+        n : int, optional
+            How many items.
+
+        Returns
+        -------
+        list of (label, float)
+            As gensim has it, and as `Embeddings.most_similar` says.
+
+        Raises
+        ------
+        UnknownLabelError
+            One of the items is not among the labels.
+        InputError
+            An argument cannot be used, or the model is not fitted.
+        """
+        self._check_fitted()
+        return self.embeddings_.most_similar(positive, negative, n)
 
     def recommend(
         self,

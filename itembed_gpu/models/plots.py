@@ -1,15 +1,15 @@
 """Pictures: how training went, and a map of the items.
 
 Both are drawn by matplotlib onto a figure of their own, so that neither
-`matplotlib.pyplot` nor a display is touched, and written in one step.
+`matplotlib.pyplot` nor a display is touched; notebooks show it, and it is
+written in one step.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ from .embeddings import Embeddings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from .picture import Picture
 
 logger = logging.getLogger("itembed_gpu")
 
@@ -58,22 +59,33 @@ class ItemMap:
         Where they are.
     hidden : list
         Those that have a point but no label, for want of room.
+    figure : matplotlib.figure.Figure
+        The map, which notebooks show.
     """
 
     labels: list[Any]
     points: Float64Array
     hidden: list[Any]
+    figure: Any = field(default=None, repr=False)
+
+    def _repr_png_(self) -> bytes | None:
+        return None if self.figure is None else self.figure.png()
 
 
-def plot_history(history: History, path: str | os.PathLike[str]) -> None:
+def plot_history(history: History, path: str | os.PathLike[str] | None = None) -> Picture:
     """Draw the loss by epoch, and each metric below it.
 
     Parameters
     ----------
     history : History
         What `train` returned.
-    path : path
-        PNG file to write; what is there is replaced.
+    path : path, optional
+        PNG file to write; what is there is replaced. By default none is written.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        What was drawn; it is shown where it is the last line of a notebook's cell.
 
     Raises
     ------
@@ -82,7 +94,7 @@ def plot_history(history: History, path: str | os.PathLike[str]) -> None:
     MissingExtraError
         matplotlib is not installed.
     """
-    target = _checked_path(path)
+    target = None if path is None else _checked_path(path)
     table = history.as_table()
     names = ["loss", *history.metric_names]
     columns = {name: np.array(table[name], dtype=np.float64) for name in names}
@@ -105,11 +117,17 @@ def plot_history(history: History, path: str | os.PathLike[str]) -> None:
         panel.grid(alpha=0.3)
     panels[-1].set_xlabel("epochs trained")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
-    _write(figure, target)
+    if target is not None:
+        _write(figure, target)
+    return figure
 
 
 def plot_map(
-    embeddings: Embeddings, path: str | os.PathLike[str], n: int = 200, *, font: str | None = None
+    embeddings: Embeddings,
+    path: str | os.PathLike[str] | None = None,
+    n: int = 200,
+    *,
+    font: str | None = None,
 ) -> ItemMap:
     """Draw a map on which the items lie close together that have similar vectors.
 
@@ -121,8 +139,8 @@ def plot_map(
     ----------
     embeddings : Embeddings
         Items and their vectors.
-    path : path
-        PNG file to write; what is there is replaced.
+    path : path, optional
+        PNG file to write; what is there is replaced. By default none is written.
     n : int, optional
         Draw so many items, the most frequent ones; the first ones where
         `embeddings` has no counts.
@@ -135,7 +153,8 @@ def plot_map(
     -------
     ItemMap
         What is on the map, and which items there was no room to label: they are
-        counted below the map as well.
+        counted below the map as well. It is shown where it is the last line of a
+        notebook's cell, and its `figure` is that of matplotlib.
 
     Raises
     ------
@@ -144,7 +163,7 @@ def plot_map(
     MissingExtraError
         matplotlib or scikit-learn is not installed.
     """
-    target = _checked_path(path)
+    target = None if path is None else _checked_path(path)
     n = checks.integer("n", n, 3)
     if len(embeddings) < 3:
         raise InputError(f"embeddings has {len(embeddings)} items; pass at least 3 for a map")
@@ -169,8 +188,9 @@ def plot_map(
     if hidden:
         note += f"; {len(hidden)} points have no label, for want of room"
     figure.text(0.99, 0.01, note, ha="right", fontsize=8, color="0.4")
-    _write(figure, target)
-    return ItemMap(labels, points, hidden)
+    if target is not None:
+        _write(figure, target)
+    return ItemMap(labels, points, hidden, figure)
 
 
 # ---------------------------------------------------------------------- files
@@ -190,25 +210,24 @@ def _checked_path(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _figure(width: float, height: float) -> Figure:
-    """Return an empty figure that pyplot does not know of."""
+def _figure(width: float, height: float) -> Picture:
+    """Return an empty figure."""
     try:
-        from matplotlib.figure import Figure
+        from .picture import Picture
     except ImportError as error:
         raise _missing("matplotlib") from error
-    return Figure(figsize=(width, height), dpi=DPI)
+    return Picture(figsize=(width, height), dpi=DPI)
 
 
 def _missing(library: str) -> MissingExtraError:
     return MissingExtraError(f'pictures need {library}: pip install "itembed_gpu[plot]"')
 
 
-def _write(figure: Figure, path: Path) -> None:
+def _write(figure: Picture, path: Path) -> None:
     # Drawn to memory first: a drawing that fails leaves no file.
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
+    drawn = figure.png()
     with replacing(path) as file:
-        file.write(drawn.getvalue())
+        file.write(drawn)
 
 
 # ------------------------------------------------------------------------ map

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import unsupervised
 
 import itembed_gpu
+from itembed_gpu import SupervisedClassifier, pack_itemsets, train
 from itembed_gpu.cli.evaluation import BY_EPOCH
 from itembed_gpu.data import formats, out_of_memory as spilling, readers
 from itembed_gpu.models.embeddings import Embeddings
@@ -617,7 +619,20 @@ class TestRecommend:
 
     def test_json(self, axis):
         report = json.loads(run("recommend", axis, "c", "-n", 1, "--json").stdout)
-        assert report == {"basket": ["c"], "recommended": [{"item": 7, "score": 0.5}]}
+        found = [{"item": 7, "score": 0.5}]
+        assert report == {"basket": ["c"], "unknown": [], "recommended": found}
+
+    def test_more_than_there_are(self, axis):
+        assert len(run("recommend", axis, "a", "-n", 10**30).stdout.splitlines()) == 3
+
+    def test_unknown_items_are_left_out_and_told(self, axis):
+        known = run("recommend", axis, "a", "-n", 1)
+        result = run("recommend", axis, "a", "B", "nothing", "-n", 1, "--exclude", "none")
+        assert (result.exit_code, result.stdout) == (0, known.stdout)
+        told = "'B' (close to it: 'b'), 'nothing', 'none' are not among the 4 labels"
+        assert result.stderr == f"Left out: {told}\n"
+        report = json.loads(run("recommend", axis, "a", "B", "--json").stdout)
+        assert (report["basket"], report["unknown"]) == (["a"], ["B"])
 
     def test_is_what_python_recommends(self, shop, tmp_path):
         run("train", shop, "-o", tmp_path / "model", *LEARN, "--quiet")
@@ -626,10 +641,44 @@ class TestRecommend:
         assert [entry["item"] for entry in report["recommended"]][:3] == labels.tolist()
 
     def test_fails(self, axis, model):
-        assert_fails(run("recommend", axis, "nothing"), 1, "nothing")
-        assert_fails(run("recommend", axis, "a", "--exclude", "bb"), 1, "bb")
+        told = "'nothing', 'B' (close to it: 'b') are not among the 4 labels"
+        assert_fails(run("recommend", axis, "nothing", "B"), 1, told)
         assert_fails(run("recommend", model, "tea"), 1, "holds no context")
         assert_fails(run("recommend", axis), 2, "ITEM")
+
+
+class TestExport:
+    @pytest.fixture
+    def sold(self, tmp_path):
+        vectors = [[1, 0], [0.5, 0.1]]
+        Embeddings(["green tea", "7"], vectors, counts=[9, 4]).save(tmp_path / "sold")
+        return tmp_path / "sold"
+
+    def test_formats_are_known_by_suffix_or_by_name(self, sold, tmp_path):
+        embeddings = Embeddings.load(sold)
+        result = run("export", sold, tmp_path / "items.parquet")
+        assert result.stdout == f"Wrote 2 vectors of 2 as parquet: {tmp_path / 'items.parquet'}\n"
+        embeddings.to_parquet(tmp_path / "ours")
+        assert (tmp_path / "items.parquet").read_bytes() == (tmp_path / "ours").read_bytes()
+        result = run("export", sold, tmp_path / "items.dat", "--format", "npy")
+        assert result.stdout.endswith(f"{tmp_path / 'items.labels.json'}\n")
+        np.testing.assert_array_equal(np.load(tmp_path / "items.dat"), embeddings.vectors)
+        for name, binary in {"items.VEC": False, "items.bin": True}.items():
+            counts = tmp_path / "items.counts"
+            options = ["--replace-space", "_", "--vocabulary", counts]
+            assert run("export", sold, tmp_path / name, *options).exit_code == 0
+            embeddings.to_word2vec(tmp_path / "ours", binary=binary, replace_space="_")
+            assert (tmp_path / name).read_bytes() == (tmp_path / "ours").read_bytes()
+            assert counts.read_text() == "green_tea 9\n7 4\n"
+
+    def test_fails(self, sold, model, tmp_path):
+        assert_fails(run("export", sold, tmp_path / "a.xyz"), 2, "a.xyz", "--format")
+        assert_fails(run("export", sold, "a.npy", "--vocabulary", "b"), 2, "not of npy")
+        assert_fails(run("export", sold, tmp_path / "a.txt"), 1, "'green tea' in row 0")
+        assert_fails(run("export", sold, tmp_path / "no" / "a.npy"), 1, "in no folder")
+        assert_fails(run("export", tmp_path / "none", "a.npy"), 1, "no such folder")
+        result = run("export", model, tmp_path / "a.txt", "--vocabulary", tmp_path / "b")
+        assert_fails(result, 1, "there are no counts")
 
 
 class TestExample:
@@ -679,6 +728,27 @@ class TestSimilar:
 
     def test_unknown_item(self, model):
         assert_fails(run("similar", model, "tea", "green te"), 1, "'green te'", "'green tea'")
+
+    def test_other_spellings_are_hinted_at(self, tmp_path):
+        Embeddings(["00007", "Tea", 42], np.eye(3)).save(tmp_path / "model")
+        for word, label in {"7": "'00007'", "TEA": "'Tea'", "042": "42"}.items():
+            told = f"'{word}' (close to it: {label}) is not among the 3 labels"
+            assert_fails(run("similar", tmp_path / "model", word), 1, told)
+
+    def test_no_model_but_something_else(self, text, tmp_path):
+        pack_itemsets([["a", "b"]]).save(tmp_path / "itemsets")
+        settings = {"vector_size": 4, "epochs": 0, "workers": 1, "device": "cpu"}
+        classifier = SupervisedClassifier(**settings).fit([["red"], ["blue"]], [["a"], ["b"]])
+        classifier.save(tmp_path / "classifier")
+        train(unsupervised(), num_epoch=1, progress=False, checkpoint=tmp_path / "night")
+        for command in (["similar", "red"], ["recommend", "red"], ["evaluate", text]):
+            for folder, told in {
+                "itemsets": "holds packed itemsets, and no model",
+                "classifier": "holds a SupervisedClassifier",
+                "night": "holds a checkpoint, and no model",
+            }.items():
+                result = run(command[0], tmp_path / folder, command[1])
+                assert_fails(result, 1, tmp_path / folder, told)
 
     def test_no_such_model(self, tmp_path):
         assert_fails(run("similar", tmp_path / "none", "tea"), 1, "none")

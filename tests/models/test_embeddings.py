@@ -149,6 +149,24 @@ def test_unknown_labels_offer_close_ones():
         Embeddings([], np.zeros((0, 3)))["x"]
 
 
+@pytest.mark.parametrize(
+    ("label", "asked", "hint"),
+    [
+        ("00007", "7", "'00007'"),
+        ("00007", 7, "'00007'"),
+        ("00007", 7.0, "'00007'"),
+        (7, "7", "7"),
+        (7, " 007.0", "7"),
+        ("-5", "-005", "'-5'"),
+        ("Tea", "TEA", "'Tea'"),
+        ("TEA", "Tea ", "'TEA'"),
+    ],
+)
+def test_unknown_labels_offer_other_spellings(label, asked, hint):
+    with pytest.raises(UnknownLabelError, match=f"close to it: {hint}$"):
+        Embeddings(["saw", label], table(2))[asked]
+
+
 def test_unknown_labels_are_told_of_a_type_only_if_no_label_is_of_it():
     def message(labels, label):
         with pytest.raises(UnknownLabelError) as caught:
@@ -312,6 +330,45 @@ def test_candidates_and_counts_of_them():
     assert emb.similar(0, items=[0]) == emb.similar(0, items=[]) == []
     assert emb.similar([0, 1], exclude=emb.labels) == [[], []]
     assert Embeddings([], np.zeros((0, 3))).similar(np.ones(3)) == []
+
+
+def test_the_most_similar_are_those_of_gensim(data_of_gensim):
+    emb, vectors = data_of_gensim
+    for positive, negative in [
+        (["0", "1"], ["2"]),
+        (["0", "0", "1"], []),
+        ([], ["3"]),
+        ("4", "5"),
+    ]:
+        found = emb.most_similar(positive, negative, n=8)
+        expected = vectors.most_similar(positive, negative, topn=8)
+        assert [label for label, _ in found] == [label for label, _ in expected]
+        np.testing.assert_allclose([x for _, x in found], [x for _, x in expected], atol=1e-6)
+    assert emb.most_similar("4") == emb.most_similar({"4"}, None)
+    assert [label for label, _ in emb.most_similar("4")] == [x for x, _ in emb.similar("4")]
+
+
+@pytest.fixture
+def data_of_gensim():
+    from gensim.models import KeyedVectors
+
+    # Of different lengths, which are not to matter.
+    rows = table(40) * np.arange(1, 41)[:, None]
+    labels = [str(row) for row in range(40)]
+    vectors = KeyedVectors(rows.shape[1])
+    vectors.add_vectors(labels, rows.astype(np.float32))
+    return Embeddings(labels, rows), vectors
+
+
+def test_the_most_similar_are_asked_for_by_labels():
+    emb = Embeddings(["a", ("b", 1), "c"], np.eye(3) * 1e30 + 1)
+    assert [label for label, _ in emb.most_similar(("b", 1), n=9)] == ["a", "c"]
+    with pytest.raises(InputError, match="positive and negative are empty"):
+        emb.most_similar()
+    with pytest.raises(UnknownLabelError, match="'z'"):
+        emb.most_similar(["a"], ["z"])
+    with pytest.raises(InputError, match="n is 0"):
+        emb.most_similar("a", n=0)
 
 
 def test_similar_follows_a_table_trained_in_place():

@@ -404,6 +404,28 @@ def test_similar_items_are_those_of_the_embeddings(model):
         np.testing.assert_array_equal(one_scores, values)
 
 
+def test_it_is_asked_like_a_dictionary_of_items(model):
+    item = model.labels_[3]
+    assert len(model) == len(model.labels_)
+    assert item in model
+    assert "nothing" not in model
+    np.testing.assert_array_equal(model[item], model.syn0_[3])
+    np.testing.assert_array_equal(model[[item, item]], model.syn0_[[3, 3]])
+    with pytest.raises(UnknownLabelError, match="nothing"):
+        model["nothing"]
+
+
+def test_before_it_is_fitted_it_holds_nothing():
+    assert len(Item2Vec()) == 0
+    assert "item 1" not in Item2Vec()
+
+
+def test_the_most_similar_are_those_of_the_embeddings(model):
+    near, far = model.labels_[:2], model.labels_[2]
+    found = model.most_similar(near, far, n=3)
+    assert found == model.embeddings_.most_similar(near, far, n=3)
+
+
 def test_neighbours_can_be_filtered(small):
     labels, scores = small.similar_items("a", n=10)
     assert sorted(labels) == ["b", "c", "d", "e"]
@@ -686,6 +708,8 @@ def test_parameters_can_be_read_and_changed():
     [
         lambda model: model.transform([["a"]]),
         lambda model: model.similar_items("a"),
+        lambda model: model.most_similar("a"),
+        lambda model: model["a"],
         lambda model: model.recommend(["a"]),
         lambda model: model.score([["a", "b"]]),
     ],

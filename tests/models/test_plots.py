@@ -3,12 +3,14 @@
 import logging
 import math
 import os
+import pickle
 import struct
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from samples import CountingTask, unsupervised
 
 from itembed_gpu import Embeddings, InputError, MissingExtraError, train
@@ -216,6 +218,19 @@ def draw(request):
     return DRAW[request.param]
 
 
+def test_pictures_are_shown_by_notebooks_and_written_if_asked(tmp_path, draw, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    drawn = draw(None)
+    assert os.listdir(tmp_path) == []
+    figure = getattr(drawn, "figure", drawn)
+    assert isinstance(figure, Figure)
+    assert drawn._repr_png_() == figure._repr_png_()
+    written = draw(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == drawn._repr_png_() == written._repr_png_()
+    copy = pickle.loads(pickle.dumps(figure))
+    assert copy._repr_png_() == drawn._repr_png_()
+
+
 def test_paths_that_cannot_be_written_are_told_before_drawing(tmp_path, draw, monkeypatch):
     monkeypatch.setattr(plots, "_figure", None)
     with pytest.raises(InputError, match=r"path: there is no folder '.*missing'"):
@@ -254,6 +269,7 @@ def test_the_libraries_are_an_extra(tmp_path, monkeypatch, library):
     for name in list(sys.modules):
         if name.split(".")[0] == library:
             monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "itembed_gpu.models.picture", raising=False)
     told = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}[library]
     with pytest.raises(MissingExtraError, match=rf'{told}: pip install "itembed_gpu\[plot\]"'):
         DRAW["map"](tmp_path / "a.png")
