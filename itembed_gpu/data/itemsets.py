@@ -204,13 +204,15 @@ class PackedItemsets:
         >>> pack_itemsets([["apple", "salt"]]).save("data.itemsets")
         """
         from ..disk.itemsets import write_array, write_files
+        from ..disk.labels import encode_labels
 
         files: dict[str, Callable[[Path], Any]] = {
             name: partial(write_array, array=getattr(self, name))
             for name in ("indices", "offsets", "counts", "weights")
             if getattr(self, name) is not None
         }
-        write_files(Path(path), self.labels, files, dataclasses.asdict(self.dropped))
+        labels = encode_labels(self.labels)
+        write_files(Path(path), labels, files, dataclasses.asdict(self.dropped))
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> PackedItemsets:

@@ -31,6 +31,7 @@ from .. import checks
 from ..checks import Float32Array, Int32Array, Int64Array, spelled_out
 from ..disk.files import disk_errors
 from ..disk.itemsets import KIND, is_packed, write_array, write_files
+from ..disk.labels import encode_labels
 from ..errors import DataError
 from ..sets import count_codes
 from .columns import label_values, new_categories, run_starts
@@ -487,6 +488,7 @@ def _write(
     if order is not None:
         labels, counts = [labels[code] for code in order.tolist()], counts[order]
     catalog = choose_labels(labels, counts, limits)
+    encoded = encode_labels(catalog.labels)  # it may refuse them, and the rest takes long
     rank = catalog.rank
     if order is not None:
         rank = np.full(len(catalog.rank), -1, np.int32)
@@ -513,7 +515,7 @@ def _write(
     }
     if weights is not None:
         files["weights"] = partial(_save_column, weights)
-    write_files(path, catalog.labels, files, dataclasses.asdict(dropped))
+    write_files(path, encoded, files, dataclasses.asdict(dropped))
 
 
 def _write_npy(path: Path, size: int, dtype: np.dtype[Any], parts: Iterable[Any]) -> None:
