@@ -23,7 +23,7 @@ from ..sets import distinct_items
 from ..training.tables import initialize_syn
 from ..training.tasks import SupervisedTask
 from .embeddings import Embeddings
-from .estimator import Checkpoint
+from .estimator import Checkpoint, float_row
 from .keywords import SupervisedClassifierParameters
 from .known import (
     ObjectArray,
@@ -165,6 +165,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             Embeddings(side.labels, table, counts=side.counts)
             for side, table in zip((left, right), tables, strict=True)
         ]
+        self._check_savable(left.labels + right.labels, checkpoint)
         task = SupervisedTask(
             left.indices,
             left.offsets,
@@ -392,7 +393,9 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         self.label_embeddings_ = Embeddings(
             labels[num_feature:], tensors["label_vectors"], counts=tensors["label_counts"]
         )
-        self.feature_weights_ = tensors["feature_weights"]
+        self.feature_weights_ = float_row(
+            "feature_weights", tensors["feature_weights"], num_feature
+        )
         self.seed_ = int(state["seed"])
 
 

@@ -21,7 +21,7 @@ from ..ranking.vectors import unit_rows
 from ..training.tables import initialize_syn
 from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
 from .embeddings import Embeddings, _listed
-from .estimator import Checkpoint
+from .estimator import Checkpoint, float_row
 from .keywords import Item2VecParameters
 from .known import (
     KnownItemsets,
@@ -272,6 +272,7 @@ class Item2Vec(Item2VecParameters):
         syn0 = np.concatenate([old.vectors, new])
         # Made before training, as it may refuse the labels; it does not copy the tables.
         embeddings = Embeddings(labels, syn0, context=syn1, counts=counts)
+        self._check_savable(labels, checkpoints.get("checkpoint"))
         task = UnsupervisedTask(
             packed.indices,
             packed.offsets,
@@ -640,7 +641,11 @@ class Item2Vec(Item2VecParameters):
         self.seed_, self.num_fit_ = int(state["seed"]), int(state["num_fit"])
         self.accumulators_ = None
         if "accumulators0" in tensors:
-            self.accumulators_ = tensors["accumulators0"], tensors["accumulators1"]
+            left, right = (
+                float_row(name, tensors[name], len(labels))
+                for name in ("accumulators0", "accumulators1")
+            )
+            self.accumulators_ = left, right
 
 
 def _shuffled(known: KnownItemsets) -> tuple[npt.NDArray[Any], Int64Array]:

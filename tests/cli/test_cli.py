@@ -14,8 +14,10 @@ import pytest
 import itembed_gpu
 from itembed_gpu.cli.evaluation import BY_EPOCH
 from itembed_gpu.data import formats, out_of_memory as spilling, readers
+from itembed_gpu.disk.files import write_tensors
 from itembed_gpu.models.embeddings import Embeddings
 from itembed_gpu.models.item2vec import Item2Vec
+from itembed_gpu.models.verify import verify
 
 click = pytest.importorskip("click", reason="the command line is the extra 'cli'")
 pytest.importorskip("polars", reason="the command line is the extra 'cli'")
@@ -355,19 +357,41 @@ class TestTrainFails:
 
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
     def test_no_half_of_a_model_is_left(self, text, tmp_path, monkeypatch, error):
-        def fill_disk(model, folder, **options):
-            folder.mkdir()
-            (folder / "labels-000001.json").write_text("[")
+        def fill_disk(path, tensors):
+            path.write_bytes(b"half")
             raise error
 
-        monkeypatch.setattr(Item2Vec, "save", fill_disk)
+        before = sorted(tmp_path.iterdir())
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        monkeypatch.setattr("itembed_gpu.disk.embeddings.write_tensors", fill_disk)
         result = run("train", text, "-o", tmp_path / "model", *QUICK)
         if isinstance(error, OSError):
-            assert_fails(result, 1, "No space left on device")
+            assert_fails(result, 1, "No space left on device", "nothing was saved")
         else:
             assert result.exit_code == 130
             assert result.stderr == "Interrupted: nothing was saved.\n"
-        assert not (tmp_path / "model").exists()
+        assert sorted(tmp_path.iterdir()) == before
+
+    def test_where_there_is_no_room_it_is_saved_elsewhere(self, text, tmp_path, monkeypatch):
+        def fill_disk(path, tensors):
+            if path.parent.name == "model" or path.parent.parent == Path.cwd():
+                raise OSError(28, "No space left on device")
+            write_tensors(path, tensors)
+
+        for name in ("here", "room"):
+            (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "room"))
+        monkeypatch.setattr("itembed_gpu.disk.embeddings.write_tensors", fill_disk)
+        result = run("train", text, "-o", "model", *QUICK)
+        (kept,) = (tmp_path / "room").iterdir()
+        assert_fails(
+            result, 1, f"model: cannot be saved to: No space left on device; what was learned is "
+            f"in {kept}: move it"
+        )  # fmt: skip
+        assert list((tmp_path / "here").iterdir()) == []
+        assert verify(kept).kind == "Item2Vec"
 
     def test_an_older_model_outlives_a_failure(self, text, model, monkeypatch):
         def fill_disk(model, folder, **options):
