@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -30,7 +30,7 @@ import numpy.typing as npt
 from .. import checks
 from ..checks import Float32Array, Int32Array, Int64Array, spelled_out
 from ..disk.files import disk_errors
-from ..disk.itemsets import KIND, is_packed, write_array, write_files
+from ..disk.itemsets import KIND, is_packed, write_array, write_files, write_parts
 from ..disk.labels import encode_labels
 from ..errors import DataError
 from ..sets import count_codes
@@ -518,18 +518,9 @@ def _write(
     write_files(path, encoded, files, dataclasses.asdict(dropped))
 
 
-def _write_npy(path: Path, size: int, dtype: np.dtype[Any], parts: Iterable[Any]) -> None:
-    """Write a file of NumPy's, part by part."""
-    header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for part in parts:
-            file.write(part.data)
-
-
 def _save_column(column: Column, path: Path) -> None:
     """Copy a column to a file of NumPy's, and remove it."""
-    _write_npy(path, column.size, column.dtype, column.parts(_MOST_BATCH))
+    write_parts(path, column.size, column.dtype, column.parts(_MOST_BATCH))
     column.close()
 
 
@@ -544,5 +535,5 @@ def _save_offsets(sizes: Column, num_item: int, path: Path) -> None:
             ends = (ends[-1] + np.cumsum(some)).astype(dtype)
             yield ends
 
-    _write_npy(path, sizes.size + 1, dtype, parts())
+    write_parts(path, sizes.size + 1, dtype, parts())
     sizes.close()

@@ -266,7 +266,8 @@ class Kind:
                     f"path: what {folder} holds would be lost; save to another folder ({error})"
                 ) from error
         if folder.is_dir():
-            foreign = [entry.name for entry in folder.iterdir() if not self._is_ours(entry.name)]
+            names = {entry.name for entry in folder.iterdir()} - {self.index}  # just saved
+            foreign = [name for name in names if not self._is_ours(name)]
             if foreign:
                 raise InputError(
                     f"path: {folder} holds {min(foreign)!r}, which is not of {self.what}; use "

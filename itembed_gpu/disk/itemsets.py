@@ -21,7 +21,7 @@ large as the catalog alone, are compared at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +91,21 @@ def write_files(
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
-    """Write an array to a file of NumPy's."""
+    """Write an array to a file of NumPy's, which has the name of its part."""
+    name = path.name.partition("-")[0]
+    if array.dtype not in _DTYPES[name]:
+        wanted = " or ".join(np.dtype(dtype).name for dtype in _DTYPES[name])
+        raise InputError(f"{name} is of {array.dtype}, which could not be loaded; pass {wanted}")
+    write_parts(path, array.size, array.dtype, [np.ascontiguousarray(array)])
+
+
+def write_parts(path: Path, size: int, dtype: np.dtype[Any], parts: Iterable[Any]) -> None:
+    """Write an array of one axis to a file of NumPy's, part by part."""
+    header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
     with path.open("wb") as file:
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(part.data)  # unlike `tofile`, it says why a disk does not take it
 
 
 def read_packed(folder: Path) -> tuple[list[Any], dict[str, CheckedMap], dict[str, int]]:

@@ -93,7 +93,8 @@ class Checkpoints:
         self._leaves = task._leaves()
         self._callbacks = [c for c in callbacks if hasattr(c, "state_dict")]
         self._job = {**plan, "tasks": [_describe(leaf) for leaf in self._leaves]}
-        KIND.next_generation(self.folder)  # refuses what would be lost
+        if not (self.folder / KIND.index).exists():
+            KIND.next_generation(self.folder)  # refuses what would be lost
         self._writer = ThreadPoolExecutor(1, "itembed_gpu-checkpoint")
         self._write: Future[None] | None = None
         self._alone = False
@@ -242,7 +243,7 @@ class Checkpoints:
     def _warn(self, error: Exception) -> None:
         self._failed = True
         warnings.warn(
-            f"a checkpoint was not written, and training goes on: {error or 'out of memory'}",
+            f"a checkpoint was not written, and training goes on: {str(error) or 'out of memory'}",
             UserWarning,
             stacklevel=2,
         )

@@ -1,6 +1,7 @@
 """Packed itemsets on disk: what is loaded is what was saved, or there is an error."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -239,6 +240,64 @@ def test_what_is_no_folder_of_packed_itemsets(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("wrong", [-1, 3, 2**31 - 1])
+def test_indices_of_no_label_are_refused_even_when_the_checksums_agree(saved, wrong):
+    damage_array(saved, "indices", wrong)
+    with pytest.raises(DataError, match=rf"indices has values from .*{wrong}|to {wrong}, where"):
+        verify(saved)
+    with pytest.raises(DataError, match="where they go from 0 to 2"):
+        Item2Vec(vector_size=8, epochs=1).fit(PackedItemsets.load(saved))
+
+
+@pytest.mark.parametrize(("wrong", "words"), [(-1, "goes from -1"), (99, "to 99"), (0, "falls")])
+def test_offsets_that_leave_the_items_are_refused(saved, wrong, words):
+    damage_array(saved, "offsets", wrong)
+    with pytest.raises(DataError, match=f"offsets-.*{words}"):
+        verify(saved)
+
+
+def damage_array(folder, name, value):
+    """Write another value into an array, and its checksums: as only a stranger does."""
+    path = file_of(folder, name)
+    array = np.load(path)
+    array[2] = value
+    np.save(path, array)
+    index = json.loads((folder / INDEX).read_text())
+    index["files"][name] = KIND.describe(path)
+    change_index(folder, files=index["files"])
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<i4', 'fortran_order': False, 'shape': (3,",
+        b"{'descr': '<i4', 'fortran_order': False, 'shape': (10**9,), }",
+        b"{'descr': '<i4', 'fortran_order': False, 'shape': (-5,), }",
+        b"{'descr': '|O', 'fortran_order': False, 'shape': (33,), }",
+        b"{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (33,), }",
+        b"{'descr': '<i4', 'fortran_order': 3, 'shape': (33,), }",
+        b"{[]: 1}",
+        b"0777",
+        b"'\\d'",
+        b"(" * 100,
+    ],
+)
+def test_headers_that_are_none_are_refused_in_our_words(saved, header):
+    path = file_of(saved, "indices")
+    data = path.read_bytes()
+    path.write_bytes(data[:10] + header.ljust(117) + b"\n" + data[128:])
+    with pytest.raises(DataError, match=r"indices-.*cannot be read|do not go together"):
+        PackedItemsets.load(saved)
+
+
+def test_arrays_of_a_type_that_could_not_be_loaded_are_not_saved(tmp_path):
+    packed = pack_itemsets(BASKETS)
+    wide = dataclasses.replace(packed, indices=packed.indices.astype(np.int64))
+    with pytest.raises(InputError, match=r"indices is of int64, which could not be .* pass int32"):
+        wide.save(tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
 # --- saves that fail --------------------------------------------------------
 
 
@@ -248,7 +307,7 @@ def test_a_full_disk_leaves_what_was_there(saved, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for place in ("itemsets.np.save", "folders.sync", "folders.replacing"):
+    for place in ("itemsets.write_parts", "folders.sync", "folders.replacing"):
         with monkeypatch.context() as patch:
             patch.setattr(f"itembed_gpu.disk.{place}", full)
             with pytest.raises(DataError, match="No space left on device; nothing was saved"):
