@@ -216,7 +216,9 @@ class Estimator:
             is nothing that JSON can hold, `metadata` has another value under one of the
             model's own names, or the folder is a file, or holds something else.
         OSError
-            The disk is full, or the like. What was saved before still loads.
+            The disk is full, or the like; or another process has been saving to the folder
+            for a minute (`TimeoutError`). What was saved before still loads, and this object
+            is as it was: save it elsewhere.
         """
         self._check_fitted()
         labels, tensors, state = self._state()

@@ -171,6 +171,8 @@ class Item2Vec(Item2VecParameters):
         checkpoint, checkpoint_every, resume : optional
             As for `train`: a folder of checkpoints, epochs from one to the next, and whether
             to go on from what is there. A seed that was drawn is taken from there as well.
+            With one, labels that could not be saved are an error before the first epoch,
+            and without a `UserWarning`.
 
         Returns
         -------

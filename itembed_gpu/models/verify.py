@@ -39,9 +39,12 @@ class Verified:
 
     def __str__(self) -> str:
         """Say it in one line."""
+        checked = self.files.keys() & {kind.index for kind in _KINDS}
+        old = " (the index is of an earlier version, which has no checksum)"
         return (
             f"{self.kind}, {self.content}; {len(self.files)} files of "
             f"{sum(self.files.values()):,} bytes, as they were saved"
+            f"{'' if checked else old}"
         )
 
 
@@ -93,6 +96,8 @@ def verify(path: str | os.PathLike[str]) -> Verified:
 def _sizes(kind: Kind, folder: Path) -> dict[str, int]:
     index = kind.read_index(folder)
     files = {record["name"]: record["size"] for record in index["files"].values()}
+    if "checksum" not in index:
+        return files
     return {kind.index: (folder / kind.index).stat().st_size, **files}
 
 

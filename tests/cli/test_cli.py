@@ -373,6 +373,17 @@ class TestTrainFails:
             assert result.stderr == "Interrupted: nothing was saved.\n"
         assert sorted(tmp_path.iterdir()) == before
 
+    def test_pictures_that_find_no_room_are_told(self, text, tmp_path, monkeypatch):
+        def full(what, path):
+            raise OSError(28, "No space left on device", str(path))
+
+        for name in ("plot_history", "plot_map"):
+            monkeypatch.setattr(f"itembed_gpu.models.plots.{name}", full)
+        result = run("train", text, "-o", tmp_path / "m", "--plot", tmp_path / "p", *QUICK)
+        assert result.exit_code == 0
+        assert "Not drawn: map.png: [Errno 28] No space left on device" in result.stderr
+        assert verify(tmp_path / "m").kind == "Item2Vec"
+
     def test_where_there_is_no_room_it_is_saved_elsewhere(self, text, tmp_path, monkeypatch):
         def fill_disk(path, tensors):
             if path.parent.name == "model" or path.parent.parent == Path.cwd():
