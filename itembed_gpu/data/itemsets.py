@@ -198,7 +198,7 @@ class PackedItemsets:
             (see `Embeddings.save`).
         DataError
             If the disk is full, or does not take it for another reason, as when another
-            process saves to the folder for longer than a minute.
+            process saves to the folder for longer than ten minutes.
 
         Examples
         --------

@@ -9,6 +9,7 @@ import re
 import secrets
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,8 +21,9 @@ from ..errors import DataError
 Tensors = dict[str, npt.NDArray[Any]]
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
-# Between two tries to be the only one that writes to a folder, in seconds.
+# Between two tries to be the only one that writes to a folder, and until that is told, in seconds.
 _PAUSE = 0.02
+_SILENCE = 3.0
 
 
 @contextlib.contextmanager
@@ -81,9 +83,10 @@ def disk_errors(path: Path) -> Iterator[None]:
 def writing_alone(folder: Path, patience: float) -> Iterator[bool]:
     """Be the only one that writes to a folder, which is made where there is none.
 
-    Waits so many seconds for others, then raises a `TimeoutError`. The lock is the system's own,
-    on the folder: it leaves no file, and dies with its process. Yields whether there is one, as
-    Windows and some network disks have none. A folder that was made and is empty is removed.
+    Waits so many seconds for others, says so, and then raises a `TimeoutError`. The lock is the
+    system's own, on the folder: it leaves no file, and dies with its process. Yields whether there
+    is one, as Windows and some network disks have none. A folder that was made and is empty is
+    removed.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     descriptor = None
@@ -100,6 +103,7 @@ def writing_alone(folder: Path, patience: float) -> Iterator[bool]:
 
 def _lock(folder: Path, end: float) -> int | None:
     """Return an open and locked folder; None where there are no locks."""
+    told = time.monotonic() + _SILENCE
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         if sys.platform == "win32":
@@ -124,6 +128,9 @@ def _lock(folder: Path, end: float) -> int | None:
                 raise TimeoutError(
                     errno.ETIMEDOUT, "another process is writing to it", str(folder)
                 ) from None
+            if time.monotonic() > told:
+                told = end
+                warnings.warn(f"{folder}: waiting for another process to save to it", stacklevel=2)
             time.sleep(_PAUSE)
         except OSError:
             os.close(descriptor)

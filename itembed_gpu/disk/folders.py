@@ -39,8 +39,8 @@ T = TypeVar("T")
 
 # What one checksum stands for.
 BLOCK = 1 << 22
-# For so many seconds a save waits until another one is done.
-PATIENCE = 60.0
+# For so many seconds a save waits until another one is done: that of large ones takes minutes.
+PATIENCE = 600.0
 _MOST_BLOCK = 1 << 30
 _MOST_GENERATION = 10**12
 # After the generation comes a random number of so many digits.
@@ -106,9 +106,10 @@ class Kind:
                 "files": {name: self.describe(path) for name, path in paths.items()},
                 **content,
             }
+            # As it will be read: with strings as keys.
+            index = sealed(json.loads(json.dumps(index)))
             # The checksums of blocks may be many lines.
-            indent = None if self._by_block else 2
-            text = json.dumps(sealed(index), indent=indent).encode("ascii")
+            text = json.dumps(index, indent=None if self._by_block else 2).encode("ascii")
             before = self._current_names(folder)
             with replacing(folder / self.index) as file:
                 file.write(text)

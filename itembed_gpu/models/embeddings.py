@@ -262,8 +262,8 @@ class Embeddings:
             or `path` is a file, or a folder that holds something else.
         OSError
             The disk is full, or the like; or another process has been saving to
-            the folder for a minute (`TimeoutError`). What was saved before still
-            loads, and this object is as it was: save it elsewhere.
+            the folder for ten minutes (`TimeoutError`). What was saved before
+            still loads, and this object is as it was: save it elsewhere.
 
         Examples
         --------

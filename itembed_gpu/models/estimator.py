@@ -217,8 +217,8 @@ class Estimator:
             model's own names, or the folder is a file, or holds something else.
         OSError
             The disk is full, or the like; or another process has been saving to the folder
-            for a minute (`TimeoutError`). What was saved before still loads, and this object
-            is as it was: save it elsewhere.
+            for ten minutes (`TimeoutError`). What was saved before still loads, and this
+            object is as it was: save it elsewhere.
         """
         self._check_fitted()
         labels, tensors, state = self._state()

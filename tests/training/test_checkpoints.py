@@ -372,6 +372,25 @@ def test_a_job_that_is_none_is_another_job(tmp_path, job):
         verify(tmp_path)
 
 
+def test_what_a_callback_keeps_may_have_numbers_as_keys(tmp_path):
+    class Keeper:
+        state = None
+
+        def on_epoch_end(self, state):
+            pass
+
+        def state_dict(self):
+            return {10: 1, 9: (2,)}
+
+        def load_state_dict(self, state):
+            self.state = state
+
+    run(unsupervised(), tmp_path, callbacks=[Keeper()])
+    again = Keeper()
+    run(unsupervised(), tmp_path, callbacks=[again], resume=True)
+    assert again.state == {"10": 1, "9": [2]}
+
+
 def test_a_checkpoint_is_verified(tmp_path):
     run(unsupervised(), tmp_path, callbacks=[Raise(1)])
     verified = verify(tmp_path)
