@@ -218,7 +218,7 @@ def _save(model: Item2Vec, folder: Path, metadata: dict[str, Any], checkpoint: P
     """
     try:
         model.save(folder, metadata=metadata)
-    except (OSError, ItembedError) as error:
+    except (OSError, MemoryError, ItembedError) as error:
         kept = _save_elsewhere(model, folder, metadata)
         if kept is not None:
             where = f"what was learned is in {kept}: move it to a place of yours"
@@ -226,14 +226,14 @@ def _save(model: Item2Vec, folder: Path, metadata: dict[str, Any], checkpoint: P
             where = f"nothing was saved, but what {checkpoint} holds: go on with --resume"
         else:
             where = "nothing was saved"
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or str(error) or "out of memory"
         raise DataError(f"{folder}: cannot be saved to: {reason}; {where}") from error
 
 
 def _save_elsewhere(model: Item2Vec, folder: Path, metadata: dict[str, Any]) -> Path | None:
     """Save to a new folder beside another, or where temporary files go; return which, if any."""
     for parent in (folder.absolute().parent, Path.cwd(), Path(tempfile.gettempdir())):
-        with contextlib.suppress(OSError, ItembedError):
+        with contextlib.suppress(OSError, MemoryError, ItembedError):
             kept = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=parent))
             try:
                 model.save(kept, metadata=metadata)

@@ -131,20 +131,22 @@ class Checkpoints:
                 and all(isinstance(state, dict) for state in states)
             )
             if not fits or any(
-                value.shape != table.shape
+                (value.shape, value.dtype) != (table.shape, table.dtype)
                 for value, table in zip(values, tables.values(), strict=True)
             ):
                 raise TypeError("it has other parts")
+            for number, (callback, state) in enumerate(zip(self._callbacks, states, strict=True)):
+                prefix = f"callback-{number}-"
+                arrays = {
+                    n.removeprefix(prefix): a for n, a in tensors.items() if n.startswith(prefix)
+                }
+                callback.load_state_dict({**state, **arrays})
         except (KeyError, TypeError) as error:
             raise DataError(
                 f"{self.folder}: does not fit this training ({error}); {KIND.cure}"
             ) from error
         for table, value in zip(tables.values(), values, strict=True):
             _assign(table, value)
-        for number, (callback, state) in enumerate(zip(self._callbacks, states, strict=True)):
-            prefix = f"callback-{number}-"
-            arrays = {n.removeprefix(prefix): a for n, a in tensors.items() if n.startswith(prefix)}
-            callback.load_state_dict({**state, **arrays})
         for leaf, done in zip(self._leaves, place.done, strict=True):
             leaf.go_to(done)
         return place

@@ -362,6 +362,16 @@ def test_a_place_that_is_none_of_the_training_is_refused(tmp_path, place):
     assert all(map(np.array_equal, arrays_of(task), before))
 
 
+def test_a_callback_that_finds_no_state_of_its_own_is_told(tmp_path):
+    run(unsupervised(), tmp_path, callbacks=[EarlyStopping("loss"), Raise(1)])
+    change(tmp_path, lambda index: index["callbacks"][0].pop("best"))
+    task = unsupervised()
+    before = task.syn0.copy()
+    with pytest.raises(DataError, match=r"does not fit this training \('best'\)"):
+        run(task, tmp_path, resume=True, callbacks=[EarlyStopping("loss")])
+    assert np.array_equal(task.syn0, before)
+
+
 @pytest.mark.parametrize("job", [None, [], {"tasks": [3]}, {"tasks": 3}, {"tasks": []}], ids=str)
 def test_a_job_that_is_none_is_another_job(tmp_path, job):
     run(unsupervised(), tmp_path, callbacks=[Raise(1)])
