@@ -266,6 +266,8 @@ class Kind:
                 raise InputError(
                     f"path: what {folder} holds would be lost; save to another folder ({error})"
                 ) from error
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"path: {folder} is a file; save to a folder")
         if folder.is_dir():
             names = {entry.name for entry in folder.iterdir()} - {self.index}  # just saved
             foreign = [name for name in names if not self._is_ours(name)]
@@ -274,8 +276,6 @@ class Kind:
                     f"path: {folder} holds {min(foreign)!r}, which is not of {self.what}; use "
                     "another folder"
                 )
-        elif folder.exists():
-            raise InputError(f"path: {folder} is a file; save to a folder")
         return 1
 
     def _current_names(self, folder: Path) -> set[str]:
