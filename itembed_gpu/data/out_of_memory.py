@@ -152,8 +152,11 @@ def pack_files(
             num_partition = _count_partitions(paths, format, memory)
             reading = _read_table(table, work, limits, memory, num_partition)
             name = f"{source} ({table.columns})"
-        _write(name, path, reading, limits, memory, work)
-    return make_result(PackedItemsets.load(path), name, reading.rows_without_itemset)
+        dropped = _write(name, path, reading, limits, memory, work)
+    written = PackedItemsets.load(path)
+    if written.dropped != dropped:
+        raise DataError(f"{path}: was packed by another process as well; pack to another folder")
+    return make_result(written, name, reading.rows_without_itemset)
 
 
 def _fits(paths: list[Path], format: str, memory: int) -> bool:
@@ -482,8 +485,8 @@ class _Counts:
 
 def _write(
     name: str, path: Path, reading: _Reading, limits: Limits, memory: int, work: WorkFolder
-) -> None:
-    """Choose labels, apply the limits to all itemsets, and save them."""
+) -> Dropped:
+    """Choose labels, apply the limits to all itemsets, save them, and return the account."""
     labels, counts, order = reading.labels, reading.counts, reading.order
     if order is not None:
         labels, counts = [labels[code] for code in order.tolist()], counts[order]
@@ -516,6 +519,7 @@ def _write(
     if weights is not None:
         files["weights"] = partial(_save_column, weights)
     write_files(path, encoded, files, dataclasses.asdict(dropped))
+    return dropped
 
 
 def _save_column(column: Column, path: Path) -> None:

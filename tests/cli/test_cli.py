@@ -1,12 +1,16 @@
 """The command line: exit codes, one line for an error, results apart from progress."""
 
+import dataclasses
+import datetime
 import inspect
 import json
 import os
 import signal
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -20,7 +24,7 @@ from itembed_gpu.models.item2vec import Item2Vec
 from itembed_gpu.models.verify import verify
 
 click = pytest.importorskip("click", reason="the command line is the extra 'cli'")
-pytest.importorskip("polars", reason="the command line is the extra 'cli'")
+polars = pytest.importorskip("polars", reason="the command line is the extra 'cli'")
 CliRunner = pytest.importorskip("click.testing").CliRunner
 
 # They end the process where there is no click.
@@ -241,6 +245,34 @@ class TestTrain:
         assert run("train", text, "-o", tmp_path / "m", *QUICK, "--device", "cpu").exit_code == 0
 
 
+LABELS = {
+    "time": [datetime.time(9, 30), datetime.time(23, 59, 59, 5)],
+    "duration": [datetime.timedelta(days=-1), datetime.timedelta(microseconds=7)],
+    "zoned": [
+        datetime.datetime(2024, 10, 27, hour, tzinfo=ZoneInfo("Europe/Berlin")) for hour in (1, 4)
+    ],
+    "decimal": [Decimal("1.10"), Decimal("2.25")],
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("packed", [False, True], ids=["file", "packed"])
+def test_labels_of_every_type_of_a_column_are_saved(tmp_path, monkeypatch, kind, packed):
+    one, other = LABELS[kind]
+    source, model = tmp_path / "rows.parquet", tmp_path / "model"
+    polars.DataFrame({"o": [1, 1, 2, 2] * 9, "i": [one, other] * 18}).write_parquet(source)
+    options = ("--itemset", "o", "--item", "i")
+    if packed:
+        monkeypatch.setattr(spilling, "_fits", lambda *_: False)
+        run("pack", source, *options, "-o", tmp_path / "data")
+        source, options = tmp_path / "data", ()
+    assert run("train", source, *options, "-o", model, *QUICK).exit_code == 0
+    labels = Embeddings.load(model).labels
+    assert sorted(map(repr, labels)) == sorted(map(repr, [one, other]))
+    result = run("similar", "--json", model, "--", str(one))
+    assert json.loads(result.stdout)[0]["similar"][0]["item"] == str(other)
+
+
 class TestTrainFails:
     @pytest.mark.parametrize(
         ("arguments", "part"),
@@ -372,6 +404,19 @@ class TestTrainFails:
             assert result.exit_code == 130
             assert result.stderr == "Interrupted: nothing was saved.\n"
         assert sorted(tmp_path.iterdir()) == before
+
+    def test_labels_that_cannot_be_saved_are_told_before_training(
+        self, text, tmp_path, monkeypatch
+    ):
+        def read(*files, **options):
+            packed = read_itemsets(*files, **options)
+            return dataclasses.replace(packed, labels=[frozenset([x]) for x in packed.labels])
+
+        read_itemsets = readers.read_itemsets
+        monkeypatch.setattr(readers, "read_itemsets", read)
+        monkeypatch.setattr(Item2Vec, "fit", None)
+        result = run("train", text, "-o", tmp_path / "model", *QUICK)
+        assert_fails(result, 1, "of type frozenset, which cannot be saved")
 
     def test_pictures_that_find_no_room_are_told(self, text, tmp_path, monkeypatch):
         def full(what, path):
