@@ -1,6 +1,6 @@
 """What saved folders stand: damaged bytes, races of writers, and processes that are killed.
 
-    python -m benchmarks.damage             # about 5 minutes
+    python -m benchmarks.damage             # about 4 minutes
     python -m benchmarks.damage --count 10  # less of everything
 
 Folders are models (`Item2Vec`), packed itemsets and checkpoints. All that a sample holds follows
