@@ -38,6 +38,7 @@ _NAMES = {
     "training.tasks": "CompoundTask ListedTask SupervisedTask Task UnsupervisedTask itemset_task",
     "training.loop": "EpochRecord History TrainState train",
     "ranking.vectors": "norm normalize softmax",
+    "models.verify": "Verified verify",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from .models.embeddings import Embeddings as Embeddings
     from .models.item2vec import Item2Vec as Item2Vec
     from .models.plots import ItemMap as ItemMap, plot_history as plot_history, plot_map as plot_map
+    from .models.verify import Verified as Verified, verify as verify
     from .objective.options import Options as Options
     from .objective.schedule import index_batch_stream as index_batch_stream
     from .ranking.top_n import pool_rows as pool_rows, top_n as top_n

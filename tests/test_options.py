@@ -333,7 +333,9 @@ def test_an_old_name_is_still_taken():
 def test_a_model_that_was_saved_with_an_old_name_is_read(tmp_path):
     Item2Vec(**OF_ESTIMATOR, chunk_size=30).fit(ITEMSETS).save(tmp_path)
     path = tmp_path / "embeddings.json"
-    path.write_text(path.read_text().replace("chunk_size", "window_size"))
+    index = json.loads(path.read_text().replace("chunk_size", "window_size"))
+    del index["checksum"]  # which such versions did not write
+    path.write_text(json.dumps(index))
     assert Item2Vec.load(tmp_path).chunk_size == 30  # without a warning, which would be an error
 
 

@@ -119,16 +119,16 @@ def pack(file: str, output: Path, as_json: bool, **options: Any) -> None:
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(readable=False, path_type=Path))
 def verify(folder: Path) -> None:
-    """Compare packed itemsets with their checksums.
+    """Compare a saved folder with its checksums, and load it.
 
-    DIR is a folder that `itembed-gpu pack` wrote. If a part of it was altered or lost, the error
-    says which.
+    DIR is a folder that `itembed-gpu train` or `pack` wrote, or one of checkpoints. If a part of
+    it was altered or lost, the error says which.
 
     \b
-    Example:
+    Examples:
       itembed-gpu verify sales.itemsets
+      itembed-gpu verify model
     """
-    from ..disk.itemsets import verify_packed
+    from ..models.verify import verify as verify_folder
 
-    size = verify_packed(folder)
-    click.echo(f"{folder}: {size:,} bytes, as they were saved")
+    click.echo(f"{folder}: {verify_folder(folder)}")

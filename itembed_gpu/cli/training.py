@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import math
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
-from ..errors import DataError, InputError, MissingExtraError
+from ..errors import DataError, InputError, ItembedError, MissingExtraError
 from ..objective.options import Options
 from .evaluation import check_device, held_out_report, hold_out, neighbours, usage_errors
 from .options import CUTOFFS, SHARE, parameters, settings_of, task_options
@@ -95,6 +96,10 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     seconds: dict[str, float] = {}
     with _timed(seconds, "reading"):
         packed = _read(run)
+    if run.output is not None:
+        from ..disk.labels import check_savable
+
+        check_savable(packed.labels)  # before training, which is long
     if not run.quiet:
         click.echo(f"Read {packed.source}", err=True)
     model = Item2Vec(**parameters(run.settings | run.machine), progress=not run.quiet)
@@ -110,7 +115,7 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     if run.output is not None:
         with _timed(seconds, "saving"):
             about = {"source": packed.source, "version": __version__}
-            _save(model, run.output, run.settings | about)
+            _save(model, run.output, run.settings | about, run.checkpoints["checkpoint"])
     report = _report(packed, part, model)
     report |= {"settings": run.settings, "device": run.backend}
     table = None
@@ -206,29 +211,51 @@ def _report(packed: ReadItemsets, part: PackedItemsets, model: Item2Vec) -> dict
     }
 
 
-def _save(model: Item2Vec, folder: Path, metadata: dict[str, Any]) -> None:
-    """Save; if that fails, leave a folder that was there as it was, and else none."""
-    is_new = not folder.exists()
+def _save(model: Item2Vec, folder: Path, metadata: dict[str, Any], checkpoint: Path | None) -> None:
+    """Save; where that fails, save what was learned elsewhere, and raise an error that says where.
+
+    A folder that was there is left as it was, and else there is none.
+    """
     try:
         model.save(folder, metadata=metadata)
-    except BaseException:
-        if is_new:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    except (OSError, MemoryError, ItembedError) as error:
+        kept = _save_elsewhere(model, folder, metadata)
+        if kept is not None:
+            where = f"what was learned is in {kept}: move it to a place of yours"
+        elif checkpoint is not None and checkpoint.exists():
+            where = f"nothing was saved, but what {checkpoint} holds: go on with --resume"
+        else:
+            where = "nothing was saved"
+        reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+        raise DataError(f"{folder}: cannot be saved to: {reason}; {where}") from error
+
+
+def _save_elsewhere(model: Item2Vec, folder: Path, metadata: dict[str, Any]) -> Path | None:
+    """Save to a new folder beside another, or where temporary files go; return which, if any."""
+    for parent in (folder.absolute().parent, Path.cwd(), Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError, MemoryError, ItembedError):
+            kept = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=parent))
+            try:
+                model.save(kept, metadata=metadata)
+            except BaseException:
+                kept.rmdir()
+                raise
+            return kept
+    return None
 
 
 def _draw(model: Item2Vec, folder: Path) -> list[str]:
     """Draw what there is to draw, and return the names of the files."""
     from ..models.plots import plot_history, plot_map
 
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     for name, draw in zip(_PICTURES, (plot_history, plot_map), strict=True):
         what: Any = model.history_ if draw is plot_history else model.embeddings_
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             draw(what, folder / name)  # type: ignore[operator]
-        except InputError as error:
-            # As with two items, or no epoch: what was learnt is to be reported all the same.
+        except (InputError, OSError) as error:
+            # As with two items, or a full disk: what was learnt is to be reported all the same.
             click.echo(f"Not drawn: {name}: {error}", err=True)
         else:
             drawn.append(str(folder / name))

@@ -195,29 +195,32 @@ class PackedItemsets:
         ------
         InputError
             If the folder holds something else, or labels are of a type that cannot be saved
-            (strings, integers, dates, times and UUIDs can).
+            (see `Embeddings.save`).
         DataError
-            If the disk is full, or does not take it for another reason.
+            If the disk is full, or does not take it for another reason, as when another
+            process saves to the folder for longer than ten minutes.
 
         Examples
         --------
         >>> pack_itemsets([["apple", "salt"]]).save("data.itemsets")
         """
         from ..disk.itemsets import write_array, write_files
+        from ..disk.labels import encode_labels
 
         files: dict[str, Callable[[Path], Any]] = {
             name: partial(write_array, array=getattr(self, name))
             for name in ("indices", "offsets", "counts", "weights")
             if getattr(self, name) is not None
         }
-        write_files(Path(path), self.labels, files, dataclasses.asdict(self.dropped))
+        labels = encode_labels(self.labels)
+        write_files(Path(path), labels, files, dataclasses.asdict(self.dropped))
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> PackedItemsets:
         """Open a folder that `save` wrote: its arrays are mapped, and not read.
 
-        Sizes, the version and the labels are checked at once. Blocks of the arrays are
-        compared with their checksums when `verify` or a task first reads them.
+        Sizes, the version, labels and counts are checked at once. Blocks of the other arrays
+        are compared with their checksums when `verify` or a task first reads them.
 
         Parameters
         ----------
@@ -250,7 +253,8 @@ class PackedItemsets:
         Raises
         ------
         DataError
-            If a block was altered since it was saved: the message names it.
+            If a block was altered since it was saved: the message names it. Or if offsets or
+            indices leave their bounds.
         """
         for part in (self.indices, self.offsets, self.weights, self.counts):
             check = getattr(part, "check", None)

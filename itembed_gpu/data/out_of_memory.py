@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -30,7 +30,8 @@ import numpy.typing as npt
 from .. import checks
 from ..checks import Float32Array, Int32Array, Int64Array, spelled_out
 from ..disk.files import disk_errors
-from ..disk.itemsets import KIND, is_packed, write_array, write_files
+from ..disk.itemsets import KIND, is_packed, write_array, write_files, write_parts
+from ..disk.labels import encode_labels
 from ..errors import DataError
 from ..sets import count_codes
 from .columns import label_values, new_categories, run_starts
@@ -151,8 +152,11 @@ def pack_files(
             num_partition = _count_partitions(paths, format, memory)
             reading = _read_table(table, work, limits, memory, num_partition)
             name = f"{source} ({table.columns})"
-        _write(name, path, reading, limits, memory, work)
-    return make_result(PackedItemsets.load(path), name, reading.rows_without_itemset)
+        dropped = _write(name, path, reading, limits, memory, work)
+    written = PackedItemsets.load(path)
+    if written.dropped != dropped:
+        raise DataError(f"{path}: was packed by another process as well; pack to another folder")
+    return make_result(written, name, reading.rows_without_itemset)
 
 
 def _fits(paths: list[Path], format: str, memory: int) -> bool:
@@ -481,12 +485,13 @@ class _Counts:
 
 def _write(
     name: str, path: Path, reading: _Reading, limits: Limits, memory: int, work: WorkFolder
-) -> None:
-    """Choose labels, apply the limits to all itemsets, and save them."""
+) -> Dropped:
+    """Choose labels, apply the limits to all itemsets, save them, and return the account."""
     labels, counts, order = reading.labels, reading.counts, reading.order
     if order is not None:
         labels, counts = [labels[code] for code in order.tolist()], counts[order]
     catalog = choose_labels(labels, counts, limits)
+    encoded = encode_labels(catalog.labels)  # it may refuse them, and the rest takes long
     rank = catalog.rank
     if order is not None:
         rank = np.full(len(catalog.rank), -1, np.int32)
@@ -513,21 +518,13 @@ def _write(
     }
     if weights is not None:
         files["weights"] = partial(_save_column, weights)
-    write_files(path, catalog.labels, files, dataclasses.asdict(dropped))
-
-
-def _write_npy(path: Path, size: int, dtype: np.dtype[Any], parts: Iterable[Any]) -> None:
-    """Write a file of NumPy's, part by part."""
-    header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for part in parts:
-            file.write(part.data)
+    write_files(path, encoded, files, dataclasses.asdict(dropped))
+    return dropped
 
 
 def _save_column(column: Column, path: Path) -> None:
     """Copy a column to a file of NumPy's, and remove it."""
-    _write_npy(path, column.size, column.dtype, column.parts(_MOST_BATCH))
+    write_parts(path, column.size, column.dtype, column.parts(_MOST_BATCH))
     column.close()
 
 
@@ -542,5 +539,5 @@ def _save_offsets(sizes: Column, num_item: int, path: Path) -> None:
             ends = (ends[-1] + np.cumsum(some)).astype(dtype)
             yield ends
 
-    _write_npy(path, sizes.size + 1, dtype, parts())
+    write_parts(path, sizes.size + 1, dtype, parts())
     sizes.close()

@@ -2,10 +2,10 @@
 
 A saved folder holds::
 
-    embeddings.json             what is current: format, version, metadata, and
-                                the name, size and checksum of the files below
-    labels-000002.json          the labels and their types
-    vectors-000002.safetensors  vectors, and context and counts where there are any
+    embeddings.json                  what is current: format, version, metadata, its own
+                                     checksum, and name, size and checksum of the files below
+    labels-000002....json            the labels and their types
+    vectors-000002....safetensors    vectors, and context and counts where there are any
 
 How it changes as a whole or not at all, `folders` says.
 """
@@ -55,17 +55,13 @@ def read_folder(folder: Path) -> tuple[list[Any], Tensors, Any]:
 
     Raises `DataError` if something is missing, damaged, or of another version.
     """
-    while True:
-        index = KIND.read_index(folder)
-        try:
-            labels = decode_labels(KIND.verified(folder, index, "labels"))
-            path = KIND.verified(folder, index, "vectors")
-            tensors = read_tensors(path, KIND.cure)
-            if "vectors" not in tensors:
-                raise DataError(f"{path}: cannot be read (it holds no vectors); {KIND.cure}")
-        except DataError:
-            # A save that ended meanwhile has removed these files: read those it wrote.
-            if KIND.read_index(folder) == index:
-                raise
-        else:
-            return labels, tensors, index.get("metadata")
+
+    def read(index: dict[str, Any]) -> tuple[list[Any], Tensors, Any]:
+        labels = decode_labels(KIND.verified(folder, index, "labels"))
+        path = KIND.verified(folder, index, "vectors")
+        tensors = read_tensors(path, KIND.cure)
+        if "vectors" not in tensors:
+            raise DataError(f"{path}: cannot be read (it holds no vectors); {KIND.cure}")
+        return labels, tensors, index.get("metadata")
+
+    return KIND.settled(folder, read)

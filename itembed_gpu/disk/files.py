@@ -1,9 +1,15 @@
-"""Files that appear whole or not at all, and files of tensors."""
+"""Files that appear whole or not at all, folders of one writer at a time, and files of tensors."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
+import secrets
+import sys
+import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,20 +20,26 @@ from ..errors import DataError
 
 Tensors = dict[str, npt.NDArray[Any]]
 
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+# Between two tries to be the only one that writes to a folder, and until that is told, in seconds.
+_PAUSE = 0.02
+_SILENCE = 3.0
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path`, in one step, when the block ends without an error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    with naming(path):
+        try:
+            with temporary.open("wb") as file:
+                yield file
+            sync(temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
 
 
 def sync(path: Path) -> None:
@@ -46,6 +58,17 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have the errors of a disk name a file: those of writing to an open one do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Make a `DataError` of what a disk does not take, where nothing half-written stays."""
     try:
@@ -56,13 +79,79 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def writing_alone(folder: Path, patience: float) -> Iterator[bool]:
+    """Be the only one that writes to a folder, which is made where there is none.
+
+    Waits so many seconds for others, says so, and then raises a `TimeoutError`. The lock is the
+    system's own, on the folder: it leaves no file, and dies with its process. Yields whether there
+    is one, as Windows and some network disks have none. A folder that was made and is empty is
+    removed.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    descriptor = None
+    try:
+        descriptor = _lock(folder, time.monotonic() + patience)
+        yield descriptor is not None
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _lock(folder: Path, end: float) -> int | None:
+    """Return an open and locked folder; None where there are no locks."""
+    told = time.monotonic() + _SILENCE
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        if sys.platform == "win32":
+            return None
+        import fcntl
+
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # another one had made it, and removed it
+        except PermissionError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            if time.monotonic() > end:
+                os.close(descriptor)
+                raise TimeoutError(
+                    errno.ETIMEDOUT, "another process is writing to it", str(folder)
+                ) from None
+            if time.monotonic() > told:
+                told = end
+                warnings.warn(f"{folder}: waiting for another process to save to it", stacklevel=2)
+            time.sleep(_PAUSE)
+        except OSError:
+            os.close(descriptor)
+            return None
+        os.close(descriptor)
+
+
 def write_tensors(path: Path, tensors: Tensors) -> None:
-    """Write a file of safetensors."""
+    """Write a file of safetensors. Raises an `OSError` if the disk does not take it."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     path.touch()
     mode = path.stat().st_mode
-    save_file(tensors, path)
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = _OS_ERROR.search(str(error))
+        if number is None:
+            raise OSError(errno.EIO, str(error), str(path)) from error
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     path.chmod(mode)  # safetensors makes its files private to their owner, whatever the umask
 
 
@@ -73,6 +162,6 @@ def read_tensors(path: Path, cure: str) -> Tensors:
 
     try:
         tensors: Tensors = load_file(path)
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
+    except (OSError, KeyError, ValueError, TypeError, MemoryError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read ({error}); {cure}") from error
     return tensors

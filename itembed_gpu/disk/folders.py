@@ -1,9 +1,19 @@
 """Folders of data files and one index, which change as a whole or not at all.
 
 A folder holds an index in JSON (what it is, its version, and the name, size and checksums of its
-files) and the files, which have a generation in their names. Files are never overwritten: a save
-writes a new generation of them, replaces the index in one step, and only then removes the older
-generations. Wherever it is interrupted, the folder is either as it was or as it was to be.
+files, with a checksum of its own) and the files, whose names end in a generation and a random
+number. Files are never overwritten: a save writes a new generation of them, replaces the index in
+one step, and only then removes the older generations. Wherever it is interrupted, the folder is
+either as it was or as it was to be.
+
+Of two that save at once, the second one waits until the first is done: they take turns with a lock
+of the system on the folder (`files.writing_alone`), which a killed process cannot leave behind.
+Where there are no locks, as on some network disks, their names do not meet: no index ever names a
+file that another one wrote, the last index wins, and no file is removed but those that the index
+before had named. Who reads meanwhile finds a file gone, and reads the new index.
+
+What is read may come from strangers: only regular files of the folder itself are opened, sizes are
+compared before contents, and each number of the index is checked before it is used.
 """
 
 from __future__ import annotations
@@ -13,18 +23,28 @@ import hashlib
 import json
 import mmap
 import re
+import secrets
+import stat
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..checks import show
 from ..errors import DataError, InputError
-from .files import replacing, sync, sync_folder
+from .files import naming, replacing, sync, sync_folder, writing_alone
+
+T = TypeVar("T")
 
 # What one checksum stands for.
 BLOCK = 1 << 22
+# For so many seconds a save waits until another one is done: that of large ones takes minutes.
+PATIENCE = 600.0
+_MOST_BLOCK = 1 << 30
+_MOST_GENERATION = 10**12
+# After the generation comes a random number of so many digits.
+_RANDOM_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -52,16 +72,31 @@ class Kind:
 
         The folder is made where there is none. `files` has what writes each file, given its path,
         and `content` what the index holds beside its files. Raises an `InputError` if the folder
-        holds something else, which would be lost, and an `OSError` if the disk does not take it:
-        the folder is as it was.
+        holds something else, which would be lost, and an `OSError` if the disk does not take it,
+        or another process writes to the folder for long: the folder is as it was.
         """
+        self.next_generation(folder)  # refuses before it makes a folder
+        with writing_alone(folder, PATIENCE) as alone:
+            self.write_alone(folder, files, content, alone)
+
+    def write_alone(
+        self,
+        folder: Path,
+        files: dict[str, Callable[[Path], Any]],
+        content: dict[str, Any],
+        alone: bool,
+    ) -> None:
+        """Do the same while `writing_alone`, or not, as that told."""
         generation = self.next_generation(folder)
-        paths = {name: folder / f"{name}-{generation:06}{self.files[name]}" for name in files}
+        unique = f"{generation:06}{secrets.randbelow(10**_RANDOM_DIGITS):0{_RANDOM_DIGITS}}"
+        paths = {name: folder / f"{name}-{unique}{self.files[name]}" for name in files}
+        names = {path.name for path in paths.values()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, write in files.items():
-                write(paths[name])
-                sync(paths[name])
+                with naming(paths[name]):
+                    write(paths[name])
+                    sync(paths[name])
             sync_folder(folder)
             index = {
                 "format": self.format,
@@ -71,18 +106,21 @@ class Kind:
                 "files": {name: self.describe(path) for name, path in paths.items()},
                 **content,
             }
+            # As it will be read: with strings as keys.
+            index = sealed(json.loads(json.dumps(index)))
+            # The checksums of blocks may be many lines.
+            text = json.dumps(index, indent=None if self._by_block else 2).encode("ascii")
+            before = self._current_names(folder)
             with replacing(folder / self.index) as file:
-                # The checksums of blocks may be many lines.
-                indent = None if self._by_block else 2
-                file.write(json.dumps(index, indent=indent).encode("ascii"))
+                file.write(text)
         except BaseException:
             # Ctrl-C may come when the index is in its place already.
-            if not self._is_current(folder, generation):
+            if self._current_names(folder) != names:
                 for path in paths.values():
                     with contextlib.suppress(OSError):
                         path.unlink(missing_ok=True)
             raise
-        self._sweep(folder, {path.name for path in paths.values()})
+        self._sweep(folder, before if not alone else None, names)
 
     def describe(self, path: Path) -> dict[str, Any]:
         """Return what the index says of a file: its name, its size and its checksums."""
@@ -92,14 +130,18 @@ class Kind:
     def read_index(self, folder: Path) -> dict[str, Any]:
         """Return the index. Raises `DataError` if it cannot be used."""
         path = folder / self.index
-        if not folder.is_dir():
-            reason = "not a folder" if folder.exists() else "no such folder"
-            raise DataError(f"{folder}: {reason}; name a folder of {self.what}")
         try:
+            if not folder.is_dir():
+                reason = "not a folder" if folder.exists() else "no such folder"
+                raise DataError(f"{folder}: {reason}; name a folder of {self.what}")
+            self._check_regular(path)
             index = json.loads(path.read_bytes())
+            seal = sealed(index)["checksum"] if isinstance(index, dict) else None
         except FileNotFoundError:
             raise DataError(f"{path}: no such file; name a folder of {self.what}") from None
-        except (OSError, ValueError, RecursionError) as error:
+        except DataError:
+            raise
+        except (OSError, ValueError, RecursionError, MemoryError) as error:
             raise DataError(f"{path}: cannot be read ({error}); {self.cure}") from error
         if not isinstance(index, dict) or index.get("format") != self.format:
             raise DataError(
@@ -110,28 +152,39 @@ class Kind:
                 f"{path}: is of version {show(index.get('version'))}, where this itembed_gpu reads "
                 f"version {self.version}; upgrade itembed_gpu, or {self.cure}"
             )
+        # Those of earlier versions have no checksum.
+        if "checksum" in index and index["checksum"] != seal:
+            raise DataError(f"{path}: was altered after it was saved; {self.cure}")
         block = index.get("block") if self._by_block else BLOCK
-        whole = type(index.get("generation")) is int and type(block) is int and block > 0
-        if not whole or not isinstance(index.setdefault("files", {}), dict):
+        numbers = _is_integer(index.get("generation"), 1, _MOST_GENERATION)
+        numbers = numbers and _is_integer(block, 1, _MOST_BLOCK)
+        if not numbers or not isinstance(index.setdefault("files", {}), dict):
             raise DataError(f"{path}: lacks its generation, block or files; {self.cure}")
         return index
 
+    def settled(self, folder: Path, read: Callable[[dict[str, Any]], T]) -> T:
+        """Return what is read of a folder by its index, whatever is saved there meanwhile.
+
+        A save that ends meanwhile removes the files that are to be read: then those that it wrote
+        are read. Raises a `DataError` if that cannot be done.
+        """
+        while True:
+            index = self.read_index(folder)
+            try:
+                return read(index)
+            except DataError:
+                if self.read_index(folder) == index:
+                    raise
+
     def locate(self, folder: Path, index: dict[str, Any], name: str) -> Path:
         """Return the file of that name. Raises `DataError` if it has not the recorded size."""
+        record = index["files"].get(name)
+        if not self._is_record(record, name, index):
+            raise DataError(f"{folder / self.index}: names no file of {name}; {self.cure}")
+        path: Path = folder / record["name"]
+        size = record["size"]
         try:
-            record = index["files"][name]
-            path: Path = folder / record["name"]
-            size = record["size"]
-            known = self._is_file(path.name) and path.parent == folder
-            has_sum = isinstance(record[self.checksum], list | str)
-            if not known or name not in self.files or not has_sum:
-                raise TypeError
-        except (KeyError, TypeError):
-            raise DataError(
-                f"{folder / self.index}: names no file of {name}; {self.cure}"
-            ) from None
-        try:
-            found = path.stat().st_size
+            found = self._check_regular(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); {self.cure}") from error
         if found != size:
@@ -140,6 +193,29 @@ class Kind:
                 f"or altered: {self.cure}"
             )
         return path
+
+    def _is_record(self, record: Any, name: str, index: dict[str, Any]) -> bool:
+        """Whether an index tells of a file what it should."""
+        if name not in self.files or not isinstance(record, dict):
+            return False
+        size: Any = record.get("size")
+        sums: Any = record.get(self.checksum)
+        if not self._is_file(record.get("name"), name) or not _is_integer(size, 0, 1 << 62):
+            return False
+        if not self._by_block:
+            return isinstance(sums, str)
+        return isinstance(sums, list) and len(sums) == -(-size // index["block"])
+
+    def _check_regular(self, path: Path) -> int:
+        """Return the size of a file, once it is sure that it is one, and in its folder."""
+        found = path.stat()
+        inside = not path.is_symlink() or path.resolve().parent == path.parent.resolve()
+        if not stat.S_ISREG(found.st_mode) or not inside:
+            raise DataError(
+                f"{path}: is no regular file, or a link out of its folder; copy the file it "
+                f"stands for to its place, or {self.cure}"
+            )
+        return found.st_size
 
     def verified(self, folder: Path, index: dict[str, Any], name: str) -> Path:
         """Return the file of that name, once it is compared with its checksums.
@@ -190,39 +266,62 @@ class Kind:
                 raise InputError(
                     f"path: what {folder} holds would be lost; save to another folder ({error})"
                 ) from error
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"path: {folder} is a file; save to a folder")
         if folder.is_dir():
-            foreign = [entry.name for entry in folder.iterdir() if not self._is_ours(entry.name)]
+            names = {entry.name for entry in folder.iterdir()} - {self.index}  # just saved
+            foreign = [name for name in names if not self._is_ours(name)]
             if foreign:
                 raise InputError(
                     f"path: {folder} holds {min(foreign)!r}, which is not of {self.what}; use "
                     "another folder"
                 )
-        elif folder.exists():
-            raise InputError(f"path: {folder} is a file; save to a folder")
         return 1
 
-    def _is_current(self, folder: Path, generation: int) -> bool:
-        try:
-            return bool(self.read_index(folder)["generation"] == generation)
-        except DataError:
-            return False
+    def _current_names(self, folder: Path) -> set[str]:
+        """Return the names of the files that are current; none where the index cannot be read."""
+        with contextlib.suppress(DataError):
+            index = self.read_index(folder)
+            return {
+                record["name"]
+                for name, record in index["files"].items()
+                if self._is_record(record, name, index)
+            }
+        return set()
 
-    def _is_file(self, name: str) -> bool:
-        return any(
-            re.fullmatch(rf"{known}-\d{{6,}}{re.escape(suffix)}", name)
-            for known, suffix in self.files.items()
+    def _is_file(self, name: Any, known: str | None = None) -> bool:
+        """Whether a name is that of a file of this kind, or of that one."""
+        return isinstance(name, str) and any(
+            re.fullmatch(rf"{one}-[0-9]{{6,}}{re.escape(suffix)}", name)
+            for one, suffix in self.files.items()
+            if known in (None, one)
         )
 
     def _is_ours(self, name: str) -> bool:
-        temporary = rf"\.{re.escape(self.index)}\.\d+\.tmp|\.tmp\w{{6}}"
+        temporary = rf"\.{re.escape(self.index)}\.\w+\.tmp|\.tmp\w{{6}}"
         return bool(self._is_file(name) or re.fullmatch(temporary, name))
 
-    def _sweep(self, folder: Path, keep: set[str]) -> None:
-        """Remove the files of older generations, and what interrupted saves left."""
+    def _sweep(self, folder: Path, old: set[str] | None, keep: set[str]) -> None:
+        """Remove the files of older generations, and what interrupted saves left.
+
+        Of the older ones only those that are named, if any are: others may be somebody's.
+        """
         for entry in folder.iterdir():
-            if self._is_ours(entry.name) and entry.name not in keep:
+            mine = self._is_ours(entry.name) if old is None else entry.name in old
+            if mine and entry.name not in keep:
                 with contextlib.suppress(OSError):  # in use, on Windows: the next save removes it
                     entry.unlink()
+
+
+def sealed(index: dict[str, Any]) -> dict[str, Any]:
+    """Return an index with its own checksum, of all that it says, however it is laid out."""
+    content = {name: value for name, value in index.items() if name != "checksum"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return {**content, "checksum": hashlib.sha256(text.encode("ascii")).hexdigest()}
+
+
+def _is_integer(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
 
 
 def checksums(path: Path) -> list[int]:

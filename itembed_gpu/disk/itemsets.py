@@ -2,35 +2,37 @@
 
 A saved folder holds::
 
-    itemsets.json           what is current: format, version, what was dropped, and the name,
-                            size and checksums of the files below
-    labels-000002.json      the labels and their types
-    indices-000002.npy      int32, num_item
-    offsets-000002.npy      int32 or int64, num_itemset + 1
-    counts-000002.npy       int64, num_label
-    weights-000002.npy      float32, num_item, where there are any
+    itemsets.json             what is current: format, version, what was dropped, its own
+                              checksum, and name, size and checksums of the files below
+    labels-000002....json     the labels and their types
+    indices-000002....npy     int32, num_item
+    offsets-000002....npy     int32 or int64, num_itemset + 1
+    counts-000002....npy      int64, num_label
+    weights-000002....npy     float32, num_item, where there are any
 
 How it changes as a whole or not at all, `folders` says.
 
 To open a folder takes no time and no memory, however large it is: sizes and headers are compared
-with ``itemsets.json``, and the arrays are mapped. Their blocks' checksums are compared before
-the first use that reads them all anyway: `checks.vector` asks for it, which stands before every
-task, and so does ``PackedItemsets.verify``.
+with ``itemsets.json``, and the arrays are mapped. Their blocks' checksums are compared, and their
+values with their bounds, before the first use that reads them all anyway: `checks.vector` asks for
+it, which stands before every task, and so does ``PackedItemsets.verify``. Labels and counts, as
+large as the catalog alone, are compared at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
+from .. import checks
+from ..errors import DataError, InputError
 from .files import disk_errors
 from .folders import Kind
-from .labels import decode_labels, encode_labels
+from .labels import decode_labels
 
 _DTYPES = {
     "indices": (np.int32,),
@@ -48,14 +50,19 @@ KIND = Kind(
 )
 
 
+# Values that are compared with their bounds at once.
+_PIECE = 1 << 22
+
+
 class CheckedMap(np.memmap):
     """A mapped array that knows how to compare its file with its checksums, once."""
 
-    check: Callable[[], None] | None = None
+    check: Callable[[], None]
 
     def __array_finalize__(self, obj: Any) -> None:
         super().__array_finalize__(obj)
-        self.check = getattr(obj, "check", None)
+        if hasattr(obj, "check"):
+            self.check = obj.check
 
 
 def is_packed(path: Path) -> bool:
@@ -65,83 +72,115 @@ def is_packed(path: Path) -> bool:
 
 def write_files(
     folder: Path,
-    labels: list[Any],
+    labels: bytes,
     files: dict[str, Callable[[Path], Any]],
     dropped: dict[str, int],
 ) -> None:
     """Save to a folder, in the place of what was saved there before, if anything was.
 
-    What writes the file of each array is given: they need not be in memory. Raises `InputError`,
-    with nothing written, if the labels cannot be saved or the folder is not for saving to, and
-    `DataError`, with nothing changed, if the disk does not take it.
+    Labels come as `encode_labels` made them, and what writes the file of each array is given:
+    they need not be in memory. Raises `InputError`, with nothing written, if the folder is not for
+    saving to, and `DataError`, with nothing changed, if the disk does not take it.
     """
-    encoded = encode_labels(labels)
     with disk_errors(folder):
         KIND.write(
             folder,
-            {**files, "labels": lambda path: path.write_bytes(encoded)},
+            {**files, "labels": lambda path: path.write_bytes(labels)},
             {"dropped": dropped},
         )
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
-    """Write an array to a file of NumPy's."""
+    """Write an array to a file of NumPy's, which has the name of its part."""
+    name = path.name.partition("-")[0]
+    if array.dtype not in _DTYPES[name]:
+        wanted = " or ".join(np.dtype(dtype).name for dtype in _DTYPES[name])
+        raise InputError(f"{name} is of {array.dtype}, which could not be loaded; pass {wanted}")
+    write_parts(path, array.size, array.dtype, [np.ascontiguousarray(array)])
+
+
+def write_parts(path: Path, size: int, dtype: np.dtype[Any], parts: Iterable[Any]) -> None:
+    """Write an array of one axis to a file of NumPy's, part by part."""
+    header = {"descr": dtype.str, "fortran_order": False, "shape": (size,)}
     with path.open("wb") as file:
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(part.data)  # unlike `tofile`, it says why a disk does not take it
 
 
-def read_packed(folder: Path) -> tuple[list[Any], dict[str, npt.NDArray[Any]], dict[str, int]]:
+def read_packed(folder: Path) -> tuple[list[Any], dict[str, CheckedMap], dict[str, int]]:
     """Open a folder: its labels, its arrays, and what was dropped.
 
     Sizes, headers and labels are checked; the arrays are mapped.
     Raises `DataError` if something is missing, damaged, or of another version.
     """
-    index = KIND.read_index(folder)
+    return KIND.settled(folder, lambda index: _read(folder, index))
+
+
+def _read(
+    folder: Path, index: dict[str, Any]
+) -> tuple[list[Any], dict[str, CheckedMap], dict[str, int]]:
     files = {name: KIND.locate(folder, index, name) for name in index["files"]}
     missing = {"labels", "indices", "offsets", "counts"} - files.keys()
     if missing:
         raise DataError(f"{folder / KIND.index}: names no file of {min(missing)}; pack again")
     labels = decode_labels(KIND.verified(folder, index, "labels"))
-    del files["labels"]
-    arrays = {name: _map(path, index, name) for name, path in files.items()}
-    num_item, dropped = len(arrays["indices"]), index.get("dropped")
+    maps = {name: _map(path) for name, path in files.items() if name != "labels"}
+    num_item, dropped = len(maps["indices"]), index.get("dropped")
     fits = (
-        len(arrays["counts"]) == len(labels)
-        and len(arrays["offsets"]) > 0
-        and len(arrays.get("weights", arrays["indices"])) == num_item
+        all(maps[name].dtype in _DTYPES[name] for name in maps)
+        and len(maps["counts"]) == len(labels)
+        and len(maps["offsets"]) > 0
+        and len(maps.get("weights", maps["indices"])) == num_item
     )
     if not fits or not isinstance(dropped, dict):
         raise DataError(f"{folder}: its files do not go together; pack again")
+    arrays = {name: mapped.view(CheckedMap) for name, mapped in maps.items()}
+    for name, array in arrays.items():
+        array.check = _once(folder, index, name, maps[name], len(labels), num_item)
+    arrays["counts"].check()
     return labels, arrays, dropped
 
 
-def verify_packed(folder: Path) -> int:
-    """Compare every block of a folder with its checksum, and return how many bytes were read.
-
-    Raises a `DataError` if a block was altered, or the folder cannot be opened.
-    """
-    read_packed(folder)
-    index = KIND.read_index(folder)
-    for name in index["files"]:
-        KIND.verified(folder, index, name)
-    return sum(record["size"] for record in index["files"].values())
-
-
-def _map(path: Path, index: dict[str, Any], name: str) -> npt.NDArray[Any]:
+def _map(path: Path) -> np.memmap[Any, Any]:
     try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # of the parsers of Python, which reads such headers
         raise DataError(f"{path}: cannot be read ({error}); pack again") from error
-    if array.ndim != 1 or array.dtype not in _DTYPES[name]:
-        raise DataError(f"{path}: holds {array.dtype} of shape {array.shape}; pack again")
-    mapped = array.view(CheckedMap)
-    done = False
+    if array.ndim != 1:
+        raise DataError(f"{path}: holds an array of shape {array.shape}; pack again")
+    return array
+
+
+def _once(
+    folder: Path, index: dict[str, Any], name: str, array: Any, num_label: int, num_item: int
+) -> Callable[[], None]:
+    """Return what compares an array with its checksums and its bounds, when first called."""
+    path, done = folder / index["files"][name]["name"], False
 
     def check() -> None:
         nonlocal done
         if not done:
-            KIND.verify_map(array._mmap, path, index, name)  # type: ignore[attr-defined]
+            KIND.verify_map(array._mmap, path, index, name)
+            try:
+                _check_bounds(name, array, num_label, num_item)
+            except InputError as error:
+                raise DataError(f"{path}: {error}; pack again") from error
             done = True
 
-    mapped.check = check
-    return mapped
+    return check
+
+
+def _check_bounds(name: str, array: npt.NDArray[Any], num_label: int, num_item: int) -> None:
+    """Raise an `InputError` if offsets are none of these items, or indices none of these labels."""
+    if name == "offsets":
+        checks.mapped_offsets(name, array, num_item)
+    elif name in ("indices", "counts"):
+        most = num_label - 1 if name == "indices" else np.iinfo(np.int64).max
+        for start in range(0, len(array), _PIECE):
+            part = array[start : start + _PIECE]
+            if part.min() < 0 or part.max() > most:
+                raise InputError(
+                    f"{name} has values from {part.min()} to {part.max()}, where they go from 0 "
+                    f"to {most}"
+                )

@@ -23,7 +23,7 @@ from ..sets import distinct_items
 from ..training.tables import initialize_syn
 from ..training.tasks import SupervisedTask
 from .embeddings import Embeddings
-from .estimator import Checkpoint
+from .estimator import Checkpoint, float_row
 from .keywords import SupervisedClassifierParameters
 from .known import (
     ObjectArray,
@@ -132,6 +132,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         checkpoint, checkpoint_every, resume : optional
             As for `train`: a folder of checkpoints, epochs from one to the next, and whether
             to go on from what is there. A seed that was drawn is taken from there as well.
+            With one, labels that could not be saved are an error before the first epoch,
+            and without a `UserWarning`.
 
         Returns
         -------
@@ -166,6 +168,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             Embeddings(side.labels, table, counts=side.counts)
             for side, table in zip((left, right), tables, strict=True)
         ]
+        self._check_savable(left.labels + right.labels, checkpoint)
         task = SupervisedTask(
             left.indices,
             left.offsets,
@@ -398,7 +401,9 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         self.label_embeddings_ = Embeddings(
             labels[num_feature:], tensors["label_vectors"], counts=tensors["label_counts"]
         )
-        self.feature_weights_ = tensors["feature_weights"]
+        self.feature_weights_ = float_row(
+            "feature_weights", tensors["feature_weights"], num_feature
+        )
         self.seed_ = int(state["seed"])
 
 

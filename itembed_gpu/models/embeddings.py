@@ -299,11 +299,12 @@ class Embeddings:
         """Write a folder that `load` reads back: labels, arrays and metadata.
 
         Over a folder saved before, this is atomic: until the new files are all
-        on disk the old ones load, whatever interrupts it. One process at a time
-        may save to a folder; others may load from it meanwhile.
+        on disk the old ones load, whatever interrupts it. Of processes that save
+        to one folder, each waits for the one before; others may load meanwhile.
 
-        Labels that are `int`, `str`, `datetime.date`, `datetime.datetime` or
-        `uuid.UUID` keep their type, in one table too.
+        Labels keep their type, in one table too: `int`, `str`, `float`, `bool`,
+        `bytes`, `decimal.Decimal`, `uuid.UUID`, those of `datetime` (with zones
+        of `datetime` and `zoneinfo`), and tuples of these.
 
         Parameters
         ----------
@@ -313,11 +314,13 @@ class Embeddings:
         Raises
         ------
         InputError
-            Nothing has been written: a label is of another type (a float, a
-            bool, a tuple) or is not valid Unicode, a value is no longer finite,
+            Nothing has been written: a label is of another type (a set, an
+            object) or is not valid Unicode, a value is no longer finite,
             or `path` is a file, or a folder that holds something else.
         OSError
-            The disk is full, or the like. What was saved before still loads.
+            The disk is full, or the like; or another process has been saving to
+            the folder for ten minutes (`TimeoutError`). What was saved before
+            still loads, and this object is as it was: save it elsewhere.
 
         Examples
         --------

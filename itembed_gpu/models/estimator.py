@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import Field
 from pathlib import Path
@@ -20,9 +21,10 @@ import numpy.typing as npt
 from .. import checks
 from ..backends.cpu.task import is_finite
 from ..backends.devices import Device, select_backend
-from ..checks import Int64Array
+from ..checks import Float32Array, Int64Array
 from ..disk.embeddings import read_folder, write_folder
 from ..disk.files import Tensors
+from ..disk.labels import check_savable
 from ..errors import DataError, InputError
 from ..objective.arrays import noise_weights
 from ..objective.options import DEPRECATED, TASK, about, options_at, renamed, resolve_seed
@@ -139,6 +141,19 @@ class Estimator(Interface):
             **checkpoints,
         )
 
+    def _check_savable(self, labels: list[Any], checkpoint: Checkpoint) -> None:
+        """Tell before training, which is long, that these labels cannot be saved after it."""
+        try:
+            check_savable(labels)
+        except InputError as error:
+            if checkpoint is not None:
+                raise
+            warnings.warn(
+                f"this {type(self).__name__} will not be one to save: {error}",
+                UserWarning,
+                stacklevel=4,
+            )
+
     def _place(self, table: npt.NDArray[Any]) -> Any:
         """Return a table where `device` says: itself, or a copy on a GPU."""
         return select_backend(self.device, self.workers).to_device(table)
@@ -186,7 +201,9 @@ class Estimator(Interface):
             is nothing that JSON can hold, `metadata` has another value under one of the
             model's own names, or the folder is a file, or holds something else.
         OSError
-            The disk is full, or the like. What was saved before still loads.
+            The disk is full, or the like; or another process has been saving to the folder
+            for ten minutes (`TimeoutError`). What was saved before still loads, and this
+            object is as it was: save it elsewhere.
         """
         self._check_fitted()
         labels, tensors, state = self._state()
@@ -229,7 +246,9 @@ class Estimator(Interface):
             known = {DEPRECATED.get(n, n): value for n, value in metadata["params"].items()}
             model = cls(**known)
             model._restore(labels, tensors, metadata)
-        except (KeyError, TypeError, InputError) as error:
+        except DataError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"{folder}: holds no {cls.__name__} ({error}); save it again"
             ) from error
@@ -247,3 +266,13 @@ def _merged(metadata: dict[str, Any] | None, own: dict[str, Any]) -> dict[str, A
                 f"keeps {checks.show(own[name])}; pass it under another name"
             )
     return {**given, **own}
+
+
+def float_row(name: str, values: npt.NDArray[Any], length: int) -> Float32Array:
+    """Return a vector that was saved, one float a label. Raises an `InputError` if it is none."""
+    if values.dtype != np.float32 or values.shape != (length,) or not is_finite(values):
+        raise InputError(
+            f"{name} has shape {values.shape} and dtype {values.dtype}, where {length} finite "
+            "float32 are wanted"
+        )
+    return values

@@ -22,7 +22,7 @@ from ..ranking.vectors import unit_rows
 from ..training.tables import initialize_syn
 from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
 from .embeddings import Embeddings, Neighbours, _listed
-from .estimator import Checkpoint
+from .estimator import Checkpoint, float_row
 from .keywords import Item2VecParameters
 from .known import (
     KnownItemsets,
@@ -204,6 +204,8 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         checkpoint, checkpoint_every, resume : optional
             As for `train`: a folder of checkpoints, epochs from one to the next, and whether
             to go on from what is there. A seed that was drawn is taken from there as well.
+            With one, labels that could not be saved are an error before the first epoch,
+            and without a `UserWarning`.
 
         Returns
         -------
@@ -305,6 +307,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         syn0 = np.concatenate([old.vectors, new])
         # Made before training, as it may refuse the labels; it does not copy the tables.
         embeddings = Embeddings(labels, syn0, context=syn1, counts=counts)
+        self._check_savable(labels, checkpoints.get("checkpoint"))
         task = UnsupervisedTask(
             packed.indices,
             packed.offsets,
@@ -751,7 +754,11 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         self.seed_, self.num_fit_ = int(state["seed"]), int(state["num_fit"])
         self.accumulators_ = None
         if "accumulators0" in tensors:
-            self.accumulators_ = tensors["accumulators0"], tensors["accumulators1"]
+            left, right = (
+                float_row(name, tensors[name], len(labels))
+                for name in ("accumulators0", "accumulators1")
+            )
+            self.accumulators_ = left, right
 
 
 def _shuffled(known: KnownItemsets) -> tuple[npt.NDArray[Any], Int64Array]:

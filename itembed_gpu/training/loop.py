@@ -201,8 +201,9 @@ def train(
     checkpoint : path-like, optional
         Folder to write checkpoints to: after every `checkpoint_every`-th epoch, at the
         end, and at Ctrl-C or SIGTERM. The tables are copied, and a thread writes the copy
-        while training goes on. A write that is killed leaves the one before. For tasks of
-        this package; callbacks are kept where they have a `state_dict` and a
+        while training goes on. A write that is killed leaves the one before; one that fails,
+        as on a full disk, too, and is a `UserWarning`. Of two trainings, one can have the
+        folder. For tasks of this package; callbacks are kept where they have a `state_dict` and a
         `load_state_dict`, as `EarlyStopping` has.
     checkpoint_every : int, optional
         Epochs from one checkpoint to the next.
@@ -220,9 +221,10 @@ def train(
     Raises
     ------
     InputError
-        An argument cannot be used, or the checkpoint is of another job.
+        An argument cannot be used, or the checkpoint is of another job, or another training
+        writes to its folder.
     DataError
-        The checkpoint is damaged, or cannot be written. The tables hold what was trained.
+        The checkpoint is damaged, or its folder cannot be made.
     DivergenceError
         Training left the finite numbers. It is found within the epoch, or,
         where an epoch trains few of the rows, within as many as train them all.
@@ -247,8 +249,8 @@ def train(
         saver = Checkpoints(checkpoint, inner, checkpoint_every, plan, callbacks)
     elif resume:
         raise InputError("resume is True and checkpoint is None; pass the folder of checkpoints")
-    with saver.listening() if saver else nullcontext():
-        place = saver.restore(resume) if saver else None
+    with saver.open() if saver else nullcontext():
+        place = saver.restore(resume, EpochRecord) if saver else None
         bar = _Bar(num_epoch * len(inner), progress)
         rates = initial, final
         training = _Training(task, inner, num_epoch, rates, callbacks, hooks, bar, saver)
@@ -311,7 +313,7 @@ class _Training:
         task, history = self._task, self._history
         batch = 0
         if place is not None:
-            history.epochs = [EpochRecord(**record) for record in place.records]
+            history.epochs = list(place.records)
             history.stopped = place.stopped
             self._epoch, batch = place.epoch, place.batch
         with self._bar.preparing():

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import lzma
 import math
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -853,3 +854,18 @@ def test_speeds_are_of_items_with_zipf_popularity():
     shares = np.sort(np.bincount(items, minlength=1_000))[::-1] / len(items)
     expected = 1 / (np.arange(1_000) + 10)
     assert shares[:50] == pytest.approx(expected[:50] / expected.sum(), rel=0.12)
+
+
+# --- damage.py --------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it forks")
+def test_damage(tmp_path):
+    """In a process of its own, as it forks."""
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.damage", "--count", "1", "--out", str(tmp_path)],
+        check=True, cwd=ROOT, timeout=120, capture_output=True,
+    )  # fmt: skip
+    report = (tmp_path / "damage.md").read_text(encoding="utf-8")
+    assert report.count("✓") == 11 + 6 + 3
+    assert "✗" not in report

@@ -1,12 +1,16 @@
 """The command line: exit codes, one line for an error, results apart from progress."""
 
+import dataclasses
+import datetime
 import inspect
 import json
 import os
 import signal
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -16,11 +20,13 @@ import itembed_gpu
 from itembed_gpu import SupervisedClassifier, pack_itemsets, train
 from itembed_gpu.cli.evaluation import BY_EPOCH
 from itembed_gpu.data import formats, out_of_memory as spilling, readers
+from itembed_gpu.disk.files import write_tensors
 from itembed_gpu.models.embeddings import Embeddings
 from itembed_gpu.models.item2vec import Item2Vec
+from itembed_gpu.models.verify import verify
 
 click = pytest.importorskip("click", reason="the command line is the extra 'cli'")
-pytest.importorskip("polars", reason="the command line is the extra 'cli'")
+polars = pytest.importorskip("polars", reason="the command line is the extra 'cli'")
 CliRunner = pytest.importorskip("click.testing").CliRunner
 
 # They end the process where there is no click.
@@ -241,6 +247,34 @@ class TestTrain:
         assert run("train", text, "-o", tmp_path / "m", *QUICK, "--device", "cpu").exit_code == 0
 
 
+LABELS = {
+    "time": [datetime.time(9, 30), datetime.time(23, 59, 59, 5)],
+    "duration": [datetime.timedelta(days=-1), datetime.timedelta(microseconds=7)],
+    "zoned": [
+        datetime.datetime(2024, 10, 27, hour, tzinfo=ZoneInfo("Europe/Berlin")) for hour in (1, 4)
+    ],
+    "decimal": [Decimal("1.10"), Decimal("2.25")],
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("packed", [False, True], ids=["file", "packed"])
+def test_labels_of_every_type_of_a_column_are_saved(tmp_path, monkeypatch, kind, packed):
+    one, other = LABELS[kind]
+    source, model = tmp_path / "rows.parquet", tmp_path / "model"
+    polars.DataFrame({"o": [1, 1, 2, 2] * 9, "i": [one, other] * 18}).write_parquet(source)
+    options = ("--itemset", "o", "--item", "i")
+    if packed:
+        monkeypatch.setattr(spilling, "_fits", lambda *_: False)
+        run("pack", source, *options, "-o", tmp_path / "data")
+        source, options = tmp_path / "data", ()
+    assert run("train", source, *options, "-o", model, *QUICK).exit_code == 0
+    labels = Embeddings.load(model).labels
+    assert sorted(map(repr, labels)) == sorted(map(repr, [one, other]))
+    result = run("similar", "--json", model, "--", str(one))
+    assert json.loads(result.stdout)[0]["similar"][0]["item"] == str(other)
+
+
 class TestTrainFails:
     @pytest.mark.parametrize(
         ("arguments", "part"),
@@ -357,19 +391,65 @@ class TestTrainFails:
 
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
     def test_no_half_of_a_model_is_left(self, text, tmp_path, monkeypatch, error):
-        def fill_disk(model, folder, **options):
-            folder.mkdir()
-            (folder / "labels-000001.json").write_text("[")
+        def fill_disk(path, tensors):
+            path.write_bytes(b"half")
             raise error
 
-        monkeypatch.setattr(Item2Vec, "save", fill_disk)
+        before = sorted(tmp_path.iterdir())
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        monkeypatch.setattr("itembed_gpu.disk.embeddings.write_tensors", fill_disk)
         result = run("train", text, "-o", tmp_path / "model", *QUICK)
         if isinstance(error, OSError):
-            assert_fails(result, 1, "No space left on device")
+            assert_fails(result, 1, "No space left on device", "nothing was saved")
         else:
             assert result.exit_code == 130
             assert result.stderr == "Interrupted: nothing was saved.\n"
-        assert not (tmp_path / "model").exists()
+        assert sorted(tmp_path.iterdir()) == before
+
+    def test_labels_that_cannot_be_saved_are_told_before_training(
+        self, text, tmp_path, monkeypatch
+    ):
+        def read(*files, **options):
+            packed = read_itemsets(*files, **options)
+            return dataclasses.replace(packed, labels=[frozenset([x]) for x in packed.labels])
+
+        read_itemsets = readers.read_itemsets
+        monkeypatch.setattr(readers, "read_itemsets", read)
+        monkeypatch.setattr(Item2Vec, "fit", None)
+        result = run("train", text, "-o", tmp_path / "model", *QUICK)
+        assert_fails(result, 1, "of type frozenset, which cannot be saved")
+
+    def test_pictures_that_find_no_room_are_told(self, text, tmp_path, monkeypatch):
+        def full(what, path):
+            raise OSError(28, "No space left on device", str(path))
+
+        for name in ("plot_history", "plot_map"):
+            monkeypatch.setattr(f"itembed_gpu.models.plots.{name}", full)
+        result = run("train", text, "-o", tmp_path / "m", "--plot", tmp_path / "p", *QUICK)
+        assert result.exit_code == 0
+        assert "Not drawn: map.png: [Errno 28] No space left on device" in result.stderr
+        assert verify(tmp_path / "m").kind == "Item2Vec"
+
+    def test_where_there_is_no_room_it_is_saved_elsewhere(self, text, tmp_path, monkeypatch):
+        def fill_disk(path, tensors):
+            if path.parent.name == "model" or path.parent.parent == Path.cwd():
+                raise OSError(28, "No space left on device")
+            write_tensors(path, tensors)
+
+        for name in ("here", "room"):
+            (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "room"))
+        monkeypatch.setattr("itembed_gpu.disk.embeddings.write_tensors", fill_disk)
+        result = run("train", text, "-o", "model", *QUICK)
+        (kept,) = (tmp_path / "room").iterdir()
+        assert_fails(
+            result, 1, f"model: cannot be saved to: No space left on device; what was learned is "
+            f"in {kept}: move it"
+        )  # fmt: skip
+        assert list((tmp_path / "here").iterdir()) == []
+        assert verify(kept).kind == "Item2Vec"
 
     def test_an_older_model_outlives_a_failure(self, text, model, monkeypatch):
         def fill_disk(model, folder, **options):
@@ -889,12 +969,12 @@ class TestData:
         result = run("verify", tmp_path / "data")
         assert result.exit_code == 0
         assert result.stdout.endswith(" bytes, as they were saved\n")
-        path = tmp_path / "data" / "indices-000001.npy"
+        (path,) = (tmp_path / "data").glob("indices-*")
         path.write_bytes(path.read_bytes()[:-1] + b"\7")
         assert_fails(run("verify", tmp_path / "data"), 1, path, "were altered")
         assert_fails(run("train", tmp_path / "data", "-o", tmp_path / "m", *QUICK), 1, "altered")
         assert not (tmp_path / "m").exists()
-        assert_fails(run("verify", tmp_path), 1, "name a folder of packed itemsets")
+        assert_fails(run("verify", tmp_path), 1, "name a folder that was saved")
 
 
 class TestCheckpoint:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import struct
 import zlib
 
@@ -10,6 +11,7 @@ import pytest
 
 from itembed_gpu.data.itemsets import Dropped, PackedItemsets
 from itembed_gpu.models.embeddings import Embeddings
+from itembed_gpu.models.verify import verify
 
 LABELS = '{"types": ["str", "int"], "type_of": [0, 1], "labels": ["é", 7]}'.encode()
 VECTORS = np.array([[1, 2, 3], [4, 5, 6]], dtype="<f4").tobytes()
@@ -63,8 +65,11 @@ def test_embeddings_are_written_alike(embeddings):
     loaded = Embeddings.load(embeddings)
     index = json.loads((embeddings / "embeddings.json").read_text())
     loaded.save(embeddings)
-    names = {"labels": "labels-000005.json", "vectors": "vectors-000005.safetensors"}
+    written = json.loads((embeddings / "embeddings.json").read_text())
+    names = {role: record["name"] for role, record in written["files"].items()}
     assert {path.name for path in embeddings.iterdir()} == {"embeddings.json", *names.values()}
+    # As digits, what tells writers apart is part of the number to an earlier version.
+    assert re.fullmatch(r"labels-000005\d{12}\.json", names["labels"])
     assert (embeddings / names["labels"]).read_bytes() == LABELS
     index["generation"] = 5
     for role, name in names.items():
@@ -74,7 +79,8 @@ def test_embeddings_are_written_alike(embeddings):
             "size": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
-    assert (embeddings / "embeddings.json").read_text() == json.dumps(index, indent=2)
+    text = json.dumps(index, sort_keys=True, separators=(",", ":"))
+    assert written == {**index, "checksum": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def npy(array):
@@ -113,6 +119,9 @@ def test_packed_itemsets_load(tmp_path):
     (tmp_path / "itemsets.json").write_text(json.dumps(index))
     loaded = PackedItemsets.load(tmp_path)
     loaded.verify()
+    assert str(verify(tmp_path)).endswith(
+        "(the index is of an earlier version, which has no checksum)"
+    )
     assert loaded.labels == ["é", 7]
     for name, array in arrays.items():
         np.testing.assert_array_equal(getattr(loaded, name), array)

@@ -343,3 +343,14 @@ def test_scikit_learn_can_use_it():
     assert search.best_params_ == {"epochs": 10}
     assert search.predict(FEATURES[:3]).shape == (3,)
     assert repr(SupervisedClassifier(pooling="pairs")) == "SupervisedClassifier(pooling='pairs')"
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["features", "labels"])
+def test_labels_that_cannot_be_saved_are_told_before_the_first_epoch(tmp_path, side):
+    sides = [[["a"], ["b"]] * 3, [["x"], ["y"]] * 3]
+    sides[side] = [[1j], [2j]] * 3
+    model = SupervisedClassifier(vector_size=4, epochs=1, seed=1)
+    with pytest.warns(UserWarning, match="of type complex, which cannot be saved"):
+        model.fit(*sides)
+    with pytest.raises(InputError, match="of type complex, which cannot be saved"):
+        model.fit(*sides, checkpoint=tmp_path / "night")

@@ -3,6 +3,9 @@
 import math
 import subprocess
 import sys
+from datetime import datetime, time, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars
@@ -847,3 +850,35 @@ def test_callbacks_are_called_in_every_training_also_of_a_clone():
         each.fit([["a", "b"]])
     fitted.partial_fit([["a", "b"]])
     assert epochs == [0, 1] * 4
+
+
+def test_labels_that_cannot_be_saved_are_told_before_the_first_epoch(tmp_path):
+    itemsets = [[frozenset("ab"), frozenset("c")]] * 3
+    model = Item2Vec(vector_size=4, epochs=1, min_count=1, seed=1)
+    with pytest.warns(UserWarning, match=r"will not be one to save: .* of type frozenset, which"):
+        model.fit(itemsets)
+    assert len(model.labels_) == 2
+    began = []
+    model.set_params(callbacks=[began.append])
+    with pytest.raises(InputError, match="of type frozenset, which cannot be saved"):
+        model.fit(itemsets, checkpoint=tmp_path / "night")
+    assert began == []
+    assert not (tmp_path / "night").exists()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [(1, "a"), (2, ("b", 0.5))],
+        [b"a", True],
+        [Decimal("1.5"), timedelta(1)],
+        [datetime(2024, 7, 1, tzinfo=ZoneInfo("Europe/Berlin")), time(9)],
+    ],
+    ids=str,
+)
+def test_models_of_labels_of_many_types_are_saved(tmp_path, labels):
+    model = Item2Vec(vector_size=4, epochs=1, min_count=1, seed=1).fit([labels] * 3)
+    model.save(tmp_path)
+    loaded = Item2Vec.load(tmp_path)
+    assert list(map(repr, loaded.labels_)) == list(map(repr, model.labels_))
+    assert loaded.similar_items(labels[0], 1)[0].tolist() == [labels[1]]

@@ -10,8 +10,11 @@ import time
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
+from itembed_gpu.disk.folders import sealed
 from itembed_gpu.errors import DataError, InputError
+from itembed_gpu.models.verify import verify
 from itembed_gpu.training.callbacks import EarlyStopping, Evaluator
 from itembed_gpu.training.checkpoints import KIND, Checkpoints
 from itembed_gpu.training.loop import train
@@ -258,7 +261,7 @@ def test_what_cannot_be_asked(tmp_path):
 
 def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path):
     run(unsupervised(), tmp_path)
-    [path] = tmp_path.glob("*.safetensors")
+    [path] = tmp_path.glob("tensors-*")
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -270,6 +273,8 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path):
 
 
 def test_a_full_disk_is_told_and_leaves_the_one_before(tmp_path, monkeypatch):
+    whole = unsupervised()
+    run(whole)
     run(unsupervised(), tmp_path, callbacks=[Raise(0)])
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -278,10 +283,151 @@ def test_a_full_disk_is_told_and_leaves_the_one_before(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("itembed_gpu.training.checkpoints.write_tensors", full)
-        with pytest.raises(DataError, match="No space left on device; nothing was saved"):
-            run(unsupervised(), tmp_path, resume=True)
+        task = unsupervised()
+        with pytest.warns(UserWarning, match="not written, and training goes on: .* No space left"):
+            history = run(task, tmp_path, resume=True)
+        assert len(history.epochs) == NUM_EPOCH
+        assert_same(task, whole)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert len(run(unsupervised(), tmp_path, resume=True).epochs) == NUM_EPOCH
+
+
+def test_a_full_disk_is_told_as_safetensors_does(tmp_path, monkeypatch):
+    """Its error is none of the system's."""
+
+    def full(tensors, path):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    task = unsupervised()
+    with pytest.warns(UserWarning, match="No space left on device; nothing was saved"):
+        assert len(run(task, tmp_path / "data").epochs) == NUM_EPOCH
+    assert not (tmp_path / "data").exists()
+    whole = unsupervised()
+    run(whole)
+    assert_same(task, whole)
+
+
+def test_without_memory_for_a_copy_training_goes_on(tmp_path, monkeypatch):
+    def full(table):
+        raise MemoryError
+
+    monkeypatch.setattr("itembed_gpu.training.checkpoints._copied", full)
+    with pytest.warns(UserWarning, match="training goes on: out of memory"):
+        assert len(run(unsupervised(), tmp_path).epochs) == NUM_EPOCH
+
+
+def test_an_edited_place_is_found(tmp_path):
+    run(unsupervised(), tmp_path, callbacks=[Raise(1)])
+    change(tmp_path, lambda index: index["place"].update(epoch=3), seal=False)
+    with pytest.raises(DataError, match=r"checkpoint.json: was altered"):
+        run(unsupervised(), tmp_path, resume=True)
+
+
+def change(folder, edit, seal=True):
+    path = folder / KIND.index
+    index = json.loads(path.read_text())
+    edit(index)
+    path.write_text(json.dumps(sealed(index) if seal else index))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"epoch": NUM_EPOCH + 1},
+        {"epoch": -1},
+        {"epoch": 1.0},
+        {"batch": 10**9},
+        {"batch": -1},
+        {"done": [1, 2]},
+        {"done": [-1]},
+        {"done": 3},
+        {"records": [{}]},
+        {"records": [{"what": 1}]},
+        {"partial": {}},
+        {"partial": 3},
+        {"stopped": None},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_place_that_is_none_of_the_training_is_refused(tmp_path, place):
+    """As a stranger makes them: the checksum is right."""
+    run(unsupervised(), tmp_path, callbacks=[Raise(1)])
+    change(tmp_path, lambda index: index["place"].update(place))
+    task = unsupervised()
+    before = [array.copy() for array in arrays_of(task)]
+    with pytest.raises(DataError, match="does not fit this training"):
+        run(task, tmp_path, resume=True)
+    assert all(map(np.array_equal, arrays_of(task), before))
+
+
+def test_a_callback_that_finds_no_state_of_its_own_is_told(tmp_path):
+    run(unsupervised(), tmp_path, callbacks=[EarlyStopping("loss"), Raise(1)])
+    change(tmp_path, lambda index: index["callbacks"][0].pop("best"))
+    task = unsupervised()
+    before = task.syn0.copy()
+    with pytest.raises(DataError, match=r"does not fit this training \('best'\)"):
+        run(task, tmp_path, resume=True, callbacks=[EarlyStopping("loss")])
+    assert np.array_equal(task.syn0, before)
+
+
+@pytest.mark.parametrize("job", [None, [], {"tasks": [3]}, {"tasks": 3}, {"tasks": []}], ids=str)
+def test_a_job_that_is_none_is_another_job(tmp_path, job):
+    run(unsupervised(), tmp_path, callbacks=[Raise(1)])
+    change(tmp_path, lambda index: index.update(job=job))
+    with pytest.raises(InputError, match="of another job"):
+        run(unsupervised(), tmp_path, resume=True)
+    with pytest.raises(DataError):
+        verify(tmp_path)
+
+
+def test_what_a_callback_keeps_may_have_numbers_as_keys(tmp_path):
+    class Keeper:
+        state = None
+
+        def on_epoch_end(self, state):
+            pass
+
+        def state_dict(self):
+            return {10: 1, 9: (2,)}
+
+        def load_state_dict(self, state):
+            self.state = state
+
+    run(unsupervised(), tmp_path, callbacks=[Keeper()])
+    again = Keeper()
+    run(unsupervised(), tmp_path, callbacks=[again], resume=True)
+    assert again.state == {"10": 1, "9": [2]}
+
+
+def test_a_checkpoint_is_verified(tmp_path):
+    run(unsupervised(), tmp_path, callbacks=[Raise(1)])
+    verified = verify(tmp_path)
+    assert (verified.kind, verified.content) == ("checkpoint", f"2 of {NUM_EPOCH} epochs")
+    assert set(verified.files) == {path.name for path in tmp_path.iterdir()}
+    [path] = tmp_path.glob("tensors-*")
+    os.truncate(path, 99)
+    with pytest.raises(DataError, match="has 99 bytes"):
+        verify(tmp_path)
+
+
+# --- two trainings ----------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks there")
+def test_a_second_training_is_refused_the_folder(tmp_path):
+    def second(state):
+        task = unsupervised(seed=4)
+        before = task.syn0.copy()
+        with pytest.raises(InputError, match=r"another training writes to .*; wait for its end"):
+            run(task, tmp_path, resume=True)
+        assert np.array_equal(task.syn0, before)
+
+    first, whole = unsupervised(), unsupervised()
+    run(first, tmp_path, callbacks=[second])
+    run(whole)
+    assert_same(first, whole)
 
 
 # --- signals and kills ------------------------------------------------------
@@ -334,6 +480,19 @@ def test_sigterm_writes_a_last_checkpoint_and_ends_the_process(tmp_path):
     assert KIND.read_index(tmp_path)["place"]["done"][0] > 0
 
 
+def test_sigterm_does_not_end_a_process_whose_last_checkpoint_failed(tmp_path, monkeypatch):
+    """What was trained would be lost; the caller may have another place to save it."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("itembed_gpu.training.checkpoints.write_tensors", full)
+    with pytest.warns(UserWarning, match="No space left on device"):
+        history = run(unsupervised(), tmp_path, callbacks=[Raise(1, signal.SIGTERM)])
+    assert history.interrupted
+    assert len(history.epochs) == 2
+
+
 def test_handlers_are_as_they_were(tmp_path):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     run(unsupervised(), tmp_path, callbacks=[Raise(1)])
@@ -351,11 +510,16 @@ def test_a_checkpoint_of_earlier_versions_is_gone_on_from(tmp_path):
     index = json.loads(path.read_text())
     (job,) = index["job"]["tasks"]
     job["window_size"] = job.pop("chunk_size")
-    del job["batch_size"], job["optimizer"]
+    del job["batch_size"], job["optimizer"], index["checksum"]
+    [tensors] = folder.glob("tensors-*")
+    tensors.rename(folder / "tensors-000001.safetensors")
+    index["files"]["tensors"]["name"] = "tensors-000001.safetensors"
     path.write_text(json.dumps(index))
     task = unsupervised()
     run(task, folder, resume=True)
     assert all(map(np.array_equal, arrays_of(task), arrays_of(whole)))
+    tensors = folder / json.loads(path.read_text())["files"]["tensors"]["name"]
+    index["files"]["tensors"] |= KIND.describe(tensors)
     job["window_size"] = 100
     path.write_text(json.dumps(index))
     with pytest.raises(InputError, match="its chunk_size is 100, and here it is None"):
