@@ -37,6 +37,7 @@ OTHERS = {
     "subsample": 0.01,
     "l2": 0.1,
     "positive_weight": 0.5,
+    "max_step": 1e-6,
     "num_negative": 2,
     "learning_rate_scale": 2.0,
     "batch_size": 3,

@@ -37,7 +37,13 @@ from .known import (
 from .options import DOCS, POSITIONAL, Item2VecOptions, ModelOptions
 
 # How the vector of an itemset is trained: alone, by all of its items, at once.
-FOLDING = {"update_right": False, "pooling": "pairs", "subsample": 0.0, "chunk_size": None}
+FOLDING = {
+    "update_right": False,
+    "max_step": 0.0,  # of right-hand rows
+    "pooling": "pairs",
+    "subsample": 0.0,
+    "chunk_size": None,
+}
 
 # Of the draws that hide items in `Item2Vec.score`.
 SCORE_SEED = 0

@@ -424,13 +424,14 @@ def train_in_numpy(task, rate, epoch=0):
             states=states, corrections=corrections, l2=options.l2,
             updated=(options.update_left, options.update_right), bag=bag,
             positive_weight=options.positive_weight, hinge=options.loss == "hinge",
+            max_step=options.max_step,
         )  # fmt: skip
     return left, right, states
 
 
 EVERYTHING = {
     "noise_exponent": 0.75, "loss": "nce", "subsample": 0.02, "reject_itemset": True,
-    "positive_weight": 0.5, "optimizer": "adagrad", "l2": 0.05,
+    "positive_weight": 2.0, "optimizer": "adagrad", "l2": 0.05, "max_step": 0.1,
 }  # fmt: skip
 FORMULAS = {
     "noise": ("supervised", {"noise_exponent": 1}),
@@ -442,6 +443,7 @@ FORMULAS = {
     "right-frozen": ("supervised", {"update_right": False}),
     "l2": ("supervised", {"l2": 0.5}),
     "positive-weight": ("supervised", {"positive_weight": 0.25}),
+    "max-step": ("supervised", {"max_step": 0.1, "num_negative": 20, "noise_exponent": 1}),
     "adagrad": ("supervised", {"optimizer": "adagrad"}),
     "mean": ("supervised", {"pooling": "mean"}),
     "mean-adagrad": ("supervised", {"pooling": "mean", "optimizer": "adagrad"}),
