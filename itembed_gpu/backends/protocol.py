@@ -7,6 +7,7 @@ back trains ranges of batches. Nothing above this line asks which device it runs
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from ..checks import Int32Array, Int64Array
 from ..objective.arrays import PLAIN, Objective
+from ..objective.constants import MAX_VALUE
 from ..objective.options import MEAN
 from ..objective.pairs import NEIGHBOUR, Pairs
 from ..objective.schedule import batch_start
@@ -95,6 +97,12 @@ class Problem:
     def arrays(self) -> dict[str, Any]:
         """All that is trained, by name, each once."""
         return {name: array for table in self.tables for name, array in table.arrays().items()}
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """What the sizes of all values are below where training has not diverged, by name."""
+        own = {table.name for table in self.tables}
+        return {name: MAX_VALUE if name in own else math.inf for name in self.arrays}
 
     @functools.cached_property
     def occurrences(self) -> Occurrences:
@@ -199,8 +207,8 @@ class BoundTask(Protocol):
         Without `wait`, of that what can be had at once.
         """
 
-    def is_finite(self) -> bool:
-        """Whether both tables hold finite numbers only."""
+    def is_sound(self) -> bool:
+        """Whether all that is trained is within its bounds (see `Problem`), and finite."""
 
     def synchronize(self) -> None:
         """Make the caller's arrays hold what has been trained."""

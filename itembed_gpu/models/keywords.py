@@ -26,6 +26,7 @@ class ModelParameters(Estimator):
     workers: int | None = None
     callbacks: Iterable[Any] = ()
     _: KW_ONLY
+    on_interrupt: str = "stop"
     progress: bool = False
     loss: str = "negative-sampling"
     reject_positive: bool = False

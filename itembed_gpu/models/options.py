@@ -8,7 +8,14 @@ from functools import partial
 from typing import Any
 
 from ..errors import InputError
-from ..objective.options import COMMAND_LINE, ESTIMATOR, Number, option, yes_or_no
+from ..objective.options import (
+    COMMAND_LINE,
+    ESTIMATOR,
+    ON_INTERRUPT,
+    Number,
+    option,
+    yes_or_no,
+)
 
 # What is asked of a model; on the command line, by the command `evaluate`.
 EVALUATION = "evaluation"
@@ -75,6 +82,15 @@ class ModelOptions:
         "Those of `train`.",
         _callbacks,
         kind="list",
+        machine=True,
+    )
+    on_interrupt: str = of_estimators(
+        "stop",
+        "What Ctrl-C does in training.",
+        '"stop" has Ctrl-C end the training, and keeps what was learned until then; "raise" has it '
+        "raise a `KeyboardInterrupt` instead, so that a search over models ends with it. What was "
+        "learned is then in the checkpoint, if there are any.",
+        choices=ON_INTERRUPT,
         machine=True,
     )
     progress: bool = of_estimators(

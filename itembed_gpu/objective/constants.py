@@ -36,5 +36,8 @@ BLOCK = 64
 
 # Targets of a pair that are read together, before one of them is changed.
 SPAN = 8
+# Above this no value of a table is meant: one more update, which is of the size of the other
+# table's values, would be lost in float32, and products of such values say nothing of a pair.
+MAX_VALUE = 1e9
 # Keeps the first step of a row by Adagrad finite where its gradient is 0.
 EPSILON = 1e-10

@@ -37,6 +37,8 @@ EVERYWHERE = (*TASKS, ESTIMATOR, COMMAND_LINE)
 OF_ITEMSETS = (TASK, ESTIMATOR, COMMAND_LINE)
 
 NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
+# What Ctrl-C may do to a training.
+ON_INTERRUPT = ("stop", "raise")
 
 
 @dataclass(frozen=True)

@@ -102,14 +102,14 @@ def make_kernel(constants: Constants, keep: bool = True) -> Any:
     return njit(**options)(kernel)
 
 
-def is_finite(table: npt.NDArray[np.float32]) -> bool:
-    """Whether a C-contiguous float32 table holds finite numbers only."""
+def is_finite(table: npt.NDArray[np.float32], bound: float = np.inf) -> bool:
+    """Whether a C-contiguous float32 table holds finite numbers only, of sizes below a bound."""
     values = table.reshape(-1)
     with np.errstate(invalid="ignore"):
         for start in range(0, len(values), VALUES_PER_CHECK):
             # Both are nan where a value is; much faster than a table of booleans.
             part = values[start : start + VALUES_PER_CHECK]
-            if not (np.isfinite(part.min()) and np.isfinite(part.max())):
+            if not (-bound < part.min() and part.max() < bound):
                 return False
     return True
 
@@ -272,8 +272,9 @@ class CpuTask:
         result, self._tally = self._tally, Tally()
         return result
 
-    def is_finite(self) -> bool:
-        return all(map(is_finite, self._problem.arrays.values()))
+    def is_sound(self) -> bool:
+        bounds = self._problem.bounds
+        return all(is_finite(array, bounds[name]) for name, array in self._problem.arrays.items())
 
     def synchronize(self) -> None:
         """Nothing to do: the caller's arrays are trained in place."""

@@ -77,7 +77,7 @@ def _module(index: int, instance: instances.Instance) -> Any:
     return chips.cupy().RawModule(
         code=instances.source(),
         options=("-std=c++17",),
-        name_expressions=(instance.name, instances.FIND_NOT_FINITE),
+        name_expressions=(instance.name, instances.FIND_BEYOND),
     )
 
 
@@ -528,15 +528,16 @@ class CudaTask:
         """List a table and what lies beside it."""
         return [self._copies[name] for name in table.arrays()]
 
-    def is_finite(self) -> bool:
+    def is_sound(self) -> bool:
         with self._device():
             self._wait()
-            trained = [copy for copy in self._copies.values() if copy.trained]
+            trained = {name: copy for name, copy in self._copies.items() if copy.trained}
             if not trained:
                 return True
-            kernel = _kernel(self._chip.index, self.instance, instances.FIND_NOT_FINITE)
+            kernel = _kernel(self._chip.index, self.instance, instances.FIND_BEYOND)
             found = chips.cupy().zeros(1, dtype=np.int32)
-            for table in trained:
+            bounds = self._problem.bounds
+            for name, table in trained.items():
                 num_row, dim = table.shape
                 num_block = -(-num_row * dim // THREADS_PER_BLOCK)
                 kernel(
@@ -547,6 +548,7 @@ class CudaTask:
                         np.int64(table.array.strides[0] // 4),
                         np.int64(num_row),
                         np.int32(dim),
+                        np.float32(bounds[name]),
                         found.data.ptr,
                     ),
                 )
