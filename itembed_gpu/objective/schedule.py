@@ -18,7 +18,7 @@ import numpy.typing as npt
 from numba.extending import register_jitable
 
 from .. import checks
-from .compiling import inlined
+from ..compiling import inlined
 from .constants import ORDER_SLOT
 from .options import resolve_seed
 from .rng import philox_words, u64

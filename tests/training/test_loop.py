@@ -15,7 +15,6 @@ import time
 import numpy as np
 import polars
 import pytest
-from interpreted import interpret
 from samples import (
     DIM,
     NUM_NEGATIVE,
@@ -29,7 +28,6 @@ from samples import (
 
 import itembed_gpu
 from itembed_gpu import CompoundTask, DivergenceError, InputError, train
-from itembed_gpu.backends.cpu import task as cpu
 from itembed_gpu.backends.cpu.task import (
     SECONDS_PER_CALL,
     VALUES_PER_CHECK,
@@ -650,31 +648,6 @@ def test_compiled_code_is_kept_on_disk(tmp_path):
         for _ in range(2)
     ]
     assert hits == ["", "1"]
-
-
-def test_code_is_compiled_also_where_no_folder_can_be_written(monkeypatch):
-    asked = []
-
-    def no_folder(*, cache=False, **options):
-        asked.append(cache)
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return lambda function: function
-
-    interpret(monkeypatch)  # what Numba would do with it takes long
-    monkeypatch.setattr(cpu, "njit", no_folder)
-    assert quiet(unsupervised(), num_epoch=1).num_pair
-    assert asked == [True, False]
-
-
-def test_a_full_disk_does_not_stop_training(monkeypatch):
-    task = unsupervised()
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(task._bound, "_kernel", full)
-    assert quiet(task, num_epoch=1).num_pair == task.num_pair
 
 
 def test_the_number_of_threads_follows_numba():

@@ -14,8 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ...compiling import COMPILED, inlined, part
 from ...objective import constants
-from ...objective.compiling import COMPILED, inlined, part
 from ...objective.constants import BLOCK, DROPPED, LOSS_STRIDE, SPAN
 from ...objective.options import REJECT_POSITIVE
 from ...objective.rng import fill_draws, u64

@@ -61,8 +61,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ...compiling import inlined, inlined_fast
 from ...objective import constants
-from ...objective.compiling import inlined, inlined_fast
 from ...objective.constants import DROPPED, SPAN
 from ...objective.options import FREEZE_LEFT, FREEZE_RIGHT, NO_SETTINGS, REJECT_POSITIVE
 from ...objective.pairs import Pairs
