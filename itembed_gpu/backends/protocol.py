@@ -150,8 +150,10 @@ class Problem:
 class Tally(NamedTuple):
     """What was trained."""
 
-    loss: float = 0.0  # sum of the losses of the pairs in the sample
-    num_sample: int = 0  # pairs in the sample
+    # Of a sample of the pairs, each as many times as there are pairs that it stands for: the sum
+    # of the losses, and the number.
+    loss: float = 0.0
+    num_sample: int = 0
     num_dropped: int = 0  # pairs that were left out, because an item of theirs was not kept
 
     def plus(self, other: Tally) -> Tally:

@@ -464,6 +464,18 @@ def formula_task(kind, options, device):
     return make_task(kind, tables=tables, device=device, **options)
 
 
+@pytest.mark.parametrize("sharing", [1, 8])
+def test_the_loss_of_little_data_is_that_of_all_pairs(in_sequence, sharing):
+    task = formula_task("supervised", {"negative_sharing": sharing}, in_sequence)
+    pairs, drawn = task._problem.pairs, draw_epoch(task)
+    left, right = task._problem.syn_left, task._problem.syn_right
+    targets = np.c_[drawn.rows, drawn.negatives]
+    logits = np.einsum("nd,nkd->nk", left[pairs.left_items[drawn.left]], right[targets])
+    logits[:, 0] *= -1
+    history = train(task, num_epoch=1, initial_learning_rate=0, progress=False)
+    assert history.loss == pytest.approx(np.log1p(np.exp(logits)).sum(axis=1).mean(), rel=1e-5)
+
+
 @pytest.mark.compiled_in
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", FORMULAS)

@@ -326,6 +326,18 @@ def test_divergence_is_noticed_within_the_epoch():
     assert task._num_done <= 60 * len(task)
 
 
+def test_a_sample_counts_as_the_pairs_that_it_stands_for():
+    items, offsets = random_itemsets(num_itemset=10_000)
+    task = unsupervised(items, offsets)
+    assert 16_384 < task.num_pair < 1 << 20  # not all of them are in the sample
+    task.do_batches(np.full(len(task), 0.0))
+    tally = task._read_tally()
+    assert tally.num_sample == pytest.approx(task.num_pair, abs=64)
+    # The tables begin small: all logits are nearly 0.
+    mean = tally.loss / tally.num_sample
+    assert mean == pytest.approx((1 + NUM_NEGATIVE) * math.log(2), rel=1e-3)
+
+
 def test_a_loss_that_is_finite_and_absurd_is_divergence():
     task = unsupervised(num_negative=2)
     at_random = 3 * math.log(2)

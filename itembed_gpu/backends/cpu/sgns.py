@@ -128,7 +128,9 @@ class Group(NamedTuple):
     start: int  # their range in the block
     stop: int
     negatives: npt.NDArray[np.int32]  # num_target: rows, from number 1 on
-    sample: int  # pair to return the loss of; outside of the range, of none
+    # Pairs to return the loss of: this one, and those before and after it at multiples of stride.
+    sample: int
+    stride: int  # a power of 2
 
 
 class Origin(NamedTuple):
@@ -455,7 +457,7 @@ def update_group(constants, model, group, origin, scratch):
     Returns
     -------
     float64
-        Loss of the sampled pair, each span of its targets before its own update.
+        Loss of the sampled pairs, each span of its targets before its own update.
     """
     _, dim, num_target, _, flags = constants
     syn, state, negatives = model.right.syn, model.right.state, group.negatives
@@ -492,7 +494,7 @@ def update_in_group(constants, model, group, i, origin, scratch, first, count):
         for d in range(dim):
             local[0, d] = syn[right_row, d]
     rejected = fill_logits(constants, model, group, i, origin, scratch, first, count)
-    sampled = i == group.sample
+    sampled = (i - group.sample) & (group.stride - 1) == 0
     loss = fill_gradients(logits, first, count, scale, flags, model.settings, sampled, rejected)
     for n in range(count):
         add_gradients(local, n, logits[n], delta, dim)
