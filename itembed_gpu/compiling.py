@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import pickle
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numba
 from numba import njit
-from numba.core.caching import FunctionCache, NullCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 
 logger = logging.getLogger("itembed_gpu")
 
 # False where NUMBA_DISABLE_JIT has the code run as Python, for debugging.
 COMPILED = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
+
+DIGEST = sha256().digest_size
 
 # Of LLVM's fast-math flags, those that let loops vectorise; not "nnan" and
 # "ninf", under which a NaN would pass unnoticed.
@@ -41,7 +47,7 @@ def kept(**options: Any) -> Callable[[Any], Any]:
         dispatcher = njit(**options)(function)
         if COMPILED:
             try:
-                dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
+                dispatcher._cache = _Cache(function)
             except (RuntimeError, OSError) as error:  # there is no folder for it
                 dispatcher._cache = _NoCache(error)
         return dispatcher
@@ -49,13 +55,43 @@ def kept(**options: Any) -> Callable[[Any], Any]:
     return decorate
 
 
+class _Files(IndexDataCacheFile):
+    """Numba's files of a function, with a checksum at the end of each: pickles end before it."""
+
+    def _dump(self, obj: Any) -> bytes:
+        data: bytes = super()._dump(obj)  # type: ignore[no-untyped-call]
+        return data + sha256(data).digest()
+
+    def _load_index(self) -> Any:
+        version = pickle.dumps(self._version, protocol=-1)
+        with contextlib.suppress(FileNotFoundError):
+            data = Path(self._index_path).read_bytes()
+            if data.startswith(version):  # else the rest is of another form
+                _verify(data[len(version) :])
+        return super()._load_index()  # type: ignore[no-untyped-call]
+
+    def _load_data(self, name: str) -> Any:
+        _verify(Path(self._data_path(name)).read_bytes())  # type: ignore[no-untyped-call]
+        return super()._load_data(name)  # type: ignore[no-untyped-call]
+
+
+def _verify(data: bytes) -> None:
+    if sha256(data[:-DIGEST]).digest() != data[-DIGEST:]:
+        raise ValueError("its checksum is another")
+
+
 class _Cache(FunctionCache):
     """Numba's, which no file stops."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _Files(self.cache_path, self._impl.filename_base, stamp)  # type: ignore[no-untyped-call]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
-        except Exception as error:  # a pickle that is cut or changed may raise any
+        except Exception as error:  # a pickle of another form may raise any
             logger.info("%s: compiled code there is damaged: %r", self.cache_path, error)
         try:
             # Numba would read its index again before it writes.

@@ -260,12 +260,12 @@ class Options:
         0.0,
         "Bound the steps of right-hand rows, so that a high learning rate does not make training "
         "diverge: 2, or 0 for no bound.",
-        "Bound s on the steps of the right-hand rows: a row that is m of the targets of a pair "
-        "is trained with a rate of at most ``s / (m * |u|**2)``, where u is the left vector. As "
-        "the second derivative of the loss by a logit is at most 1/4, no step of up to 4 of "
-        "them makes the loss of these targets larger; at 2, the left side may move as well. That "
-        "matters where there are few rows, which negatives hit several times at once. 0 sets no "
-        "bound.",
+        "Bound s on the steps of the right-hand rows. One that is m of the targets of a pair has a "
+        "rate, times the weights of the pair, of at most ``s / (m * |u|**2)``, where u is the left "
+        "vector. As the second derivative of the loss by a logit is at most 1/4, 4 is the most "
+        "that cannot overshoot while u stays, and 2 leaves room for its own step. It matters "
+        "where rates are high and rows few, so that negatives hit some several times at once. 0 "
+        "sets no bound.",
         Number(float, 0),
         bits=("MAX_STEP",),
         scalar=True,

@@ -380,4 +380,11 @@ def test_scikit_learn_can_use_it():
     search = GridSearchCV(model, {"epochs": [0, 10]}, cv=2).fit(FEATURES[:400], LABELS[:400])
     assert search.best_params_ == {"epochs": 10}
     assert search.predict(FEATURES[:3]).shape == (3,)
+
+    def interrupt(state):
+        raise KeyboardInterrupt
+
+    model.set_params(on_interrupt="raise", callbacks=[interrupt])
+    with pytest.raises(KeyboardInterrupt):
+        GridSearchCV(model, {"epochs": [1, 10]}, cv=2).fit(FEATURES[:400], LABELS[:400])
     assert repr(SupervisedClassifier(pooling="pairs")) == "SupervisedClassifier(pooling='pairs')"
