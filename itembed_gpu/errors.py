@@ -8,7 +8,7 @@
     ├── UnknownLabelError (KeyError)    a label that the embeddings do not hold
     ├── MissingExtraError (ImportError) an optional dependency is not installed
     ├── DeviceError (RuntimeError)      a device cannot be had
-    └── DivergenceError (ArithmeticError)  training left the finite numbers
+    └── DivergenceError (ArithmeticError)  training left the numbers that mean something
 
 Each also derives from the built-in exception in brackets, so that code which
 knows nothing of this package can still catch it. A message names the argument
@@ -47,4 +47,4 @@ class DeviceError(ItembedError, RuntimeError):
 
 
 class DivergenceError(ItembedError, ArithmeticError):
-    """Training produced values that are not finite."""
+    """Training produced values that are not finite, or too large to mean anything."""

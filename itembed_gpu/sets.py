@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from .checks import Int32Array, Int64Array
+from .compiling import kept
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Packed: TypeAlias = tuple[Int32Array, Int64Array]
@@ -65,7 +65,7 @@ def keep_items(items: Int32Array, offsets: npt.NDArray[Any], kept: BoolArray) ->
     return items[kept], offsets_left(kept, offsets)
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def count_codes(codes, num_code):
     """Count the occurrences of each code, and of -1."""
     counts = np.zeros(num_code, dtype=np.int64)

@@ -11,12 +11,13 @@ from itembed_gpu.objective.constants import MAX_REDRAW, SPAN
 from itembed_gpu.objective.rng import philox_words
 
 
-def numpy_step(table, state, row, gradient, rate, decay, read=None):
+def numpy_step(table, state, row, gradient, rate, decay, read=None, bound=np.inf):
     """Move one row, the learning rate of which is in its gradient already but for Adagrad."""
     step = 1.0
     if state is not None:
         state[row] += np.mean(gradient**2)
         step = rate / np.sqrt(state[row] + 1e-10) if state[row] else 0.0
+    step = np.clip(step, -bound, bound)
     shrunk = 1 / (1 + abs(step) * decay)
     table[row] += step * gradient - (1 - shrunk) * (table[row] if read is None else read)
 
@@ -24,6 +25,7 @@ def numpy_step(table, state, row, gradient, rate, decay, read=None):
 def numpy_update(
     syn_left, left, syn_right, targets, scale, *, rate=1.0, states=(None, None), corrections=None,
     l2=0.0, updated=(True, True), bag=None, positive_weight=1.0, hinge=False,
+    max_step=0.0,
 ):  # fmt: skip
     """Expected tables and loss: rows are read a span of targets at a time, u once.
 
@@ -48,8 +50,12 @@ def numpy_update(
         gradients = scale * factors * slopes
         delta += gradients @ rows
         if updated[1]:
+            bound = np.inf
+            if max_step:
+                curvature = abs(scale) * np.bincount(span).max() * max(1, positive_weight)
+                bound = max_step / (curvature * (u @ u) + 1e-10)
             for target, gradient in zip(span, gradients, strict=True):
-                numpy_step(tables[1], states[1], target, gradient * u, rate, decay)
+                numpy_step(tables[1], states[1], target, gradient * u, rate, decay, bound=bound)
     if updated[0] and bag is None:
         numpy_step(tables[0], states[0], left, delta, rate, decay, u)
     elif updated[0]:

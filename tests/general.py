@@ -7,11 +7,10 @@ look at something else share this one, which is the same code.
 import functools
 
 import numpy as np
-from numba import njit
 
 import itembed_gpu.backends.cpu.task as cpu
 from itembed_gpu.backends.cpu.blocks import train_positions
-from itembed_gpu.objective.compiling import FAST_MATH
+from itembed_gpu.compiling import FAST_MATH, kept
 from itembed_gpu.objective.constants import ALWAYS
 from itembed_gpu.objective.options import SCALARS, Options, Settings
 
@@ -26,7 +25,7 @@ def compile_general(shared):
             constants, shared, max_bag, pairs, left, right, objective, epoch, start, stop
         )
 
-    return njit(cache=True, nogil=True, fastmath=FAST_MATH, error_model="numpy")(general)
+    return kept(nogil=True, fastmath=FAST_MATH, error_model="numpy")(general)
 
 
 def in_general(objective, num_left, num_right):
@@ -46,7 +45,7 @@ def in_general(objective, num_left, num_right):
     )
 
 
-def make_kernel(constants, keep=True):
+def make_kernel(constants):
     """Stand in for the function of the CPU backend."""
     kernel = compile_general(True if constants.group > 1 else None)
 

@@ -20,7 +20,7 @@ def interpret(monkeypatch):
                 monkeypatch.setattr(module, name, value.py_func)
     # A hint to the processor.
     monkeypatch.setattr(itembed_gpu.backends.cpu.blocks, "_prefetch_element", lambda *where: None)
-    monkeypatch.setattr(cpu, "njit", lambda **options: lambda function: function)
+    monkeypatch.setattr(cpu, "kept", lambda **options: lambda function: function)
     monkeypatch.setattr(cpu, "make_kernel", make_kernel.__wrapped__)
 
     def train_positions(*arguments, train=cpu.train_positions):

@@ -19,7 +19,7 @@ DATA_WING = {"disk", "data"}
 TRAINING_WING = {"objective", "kernels", "backends", "ranking", "training"}
 # Checkpoints are folders that change as a whole.
 KNOWN_ACROSS = {("training", "disk")}
-FOUNDATION = {"errors", "checks", "interrupts", "sets"}
+FOUNDATION = {"errors", "checks", "interrupts", "compiling", "sets"}
 
 
 def load_script(name):

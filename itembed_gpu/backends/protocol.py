@@ -7,6 +7,7 @@ back trains ranges of batches. Nothing above this line asks which device it runs
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from ..checks import Int32Array, Int64Array
 from ..objective.arrays import PLAIN, Objective
+from ..objective.constants import MAX_VALUE
 from ..objective.options import MEAN
 from ..objective.pairs import NEIGHBOUR, Pairs
 from ..objective.schedule import batch_start
@@ -96,6 +98,12 @@ class Problem:
         """All that is trained, by name, each once."""
         return {name: array for table in self.tables for name, array in table.arrays().items()}
 
+    @property
+    def bounds(self) -> dict[str, float]:
+        """What the sizes of all values are below where training has not diverged, by name."""
+        own = {table.name for table in self.tables}
+        return {name: MAX_VALUE if name in own else math.inf for name in self.arrays}
+
     @functools.cached_property
     def occurrences(self) -> Occurrences:
         """How often each row occurs in the itemsets."""
@@ -142,8 +150,10 @@ class Problem:
 class Tally(NamedTuple):
     """What was trained."""
 
-    loss: float = 0.0  # sum of the losses of the pairs in the sample
-    num_sample: int = 0  # pairs in the sample
+    # Of a sample of the pairs, each as many times as there are pairs that it stands for: the sum
+    # of the losses, and the number.
+    loss: float = 0.0
+    num_sample: int = 0
     num_dropped: int = 0  # pairs that were left out, because an item of theirs was not kept
 
     def plus(self, other: Tally) -> Tally:
@@ -199,8 +209,8 @@ class BoundTask(Protocol):
         Without `wait`, of that what can be had at once.
         """
 
-    def is_finite(self) -> bool:
-        """Whether both tables hold finite numbers only."""
+    def is_sound(self) -> bool:
+        """Whether all that is trained is within its bounds (see `Problem`), and finite."""
 
     def synchronize(self) -> None:
         """Make the caller's arrays hold what has been trained."""

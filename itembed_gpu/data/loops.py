@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from ..checks import Int32Array, Int64Array
+from ..compiling import kept
 
 # Hashes that are looked up together.
 HASHES_AT_ONCE = 64
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def renumber_more(codes, found, count):
     """Number codes as they first come, after those that were found before.
 
@@ -47,13 +47,13 @@ def renumber_more(codes, found, count):
     return numbers, first_rows[:num_new].copy()
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def renumber(codes, num_code):
     """Number codes as they first come, and list the rows in which they do."""
     return renumber_more(codes, np.full(num_code, -1, dtype=np.int32), 0)
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def fill_table(hashes, first_rows, size):
     """Make a table of different hashes: of (hash, number + 1), numbered in their order."""
     table = np.zeros((size, 2), dtype=np.uint64)
@@ -67,7 +67,7 @@ def fill_table(hashes, first_rows, size):
     return table
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def number_hashes(hashes):
     """Number hashes of 64 bits as they first come, and list the rows in which they do."""
     size = 1 << 12
@@ -119,7 +119,7 @@ def number_long_hashes(
     return numbers, first_rows
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def gather_runs(values, starts, lengths, order):
     """Copy runs of values, one after the other in this order."""
     total = np.int64(0)
@@ -134,7 +134,7 @@ def gather_runs(values, starts, lengths, order):
     return gathered
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def count_first(codes, num_code):
     """Count the occurrences of each code, none of which is missing, and list them as they come."""
     counts = np.zeros(num_code, dtype=np.int64)
@@ -148,7 +148,7 @@ def count_first(codes, num_code):
     return counts, order[:num_found].copy()
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def relabel(codes, rank, ranks):
     """Write the rank of each code, -1 staying -1, and count the -1 there are then.
 
@@ -162,7 +162,7 @@ def relabel(codes, rank, ranks):
     return missing
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def count_rows(itemsets, num_itemset):
     """Count the rows of each itemset, and tell whether they are in order already."""
     lengths = np.zeros(num_itemset, dtype=np.int64)
@@ -175,7 +175,7 @@ def count_rows(itemsets, num_itemset):
     return lengths, in_order
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def scatter_rows(itemsets, lengths):
     """List the rows, itemset by itemset; those of none are left out."""
     places = np.cumsum(lengths) - lengths
@@ -188,7 +188,7 @@ def scatter_rows(itemsets, lengths):
     return rows
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def merge_duplicates(codes, lengths, num_code, weights):
     """Turn items that their itemset has already into -1, and add up their weights, if any."""
     latest = np.full(num_code, -1, dtype=np.int64)  # where a code was last kept
@@ -208,7 +208,7 @@ def merge_duplicates(codes, lengths, num_code, weights):
         start += length
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def cut_itemsets(keep, lengths, left, most, draws):
     """Leave so many of the kept items of each itemset, all choices being as likely.
 

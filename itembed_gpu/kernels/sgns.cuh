@@ -41,6 +41,45 @@ __device__ __forceinline__ float row_rate(float rate, float total, const float* 
     return limit(rate, find_cap(caps, capped, row));
 }
 
+// How often the most frequent one of rows first ... stop - 1 is among them.
+template <int OPTIONS, int COUNT>
+__device__ __forceinline__ int most_hits(const int (&rows)[COUNT], int first, int stop) {
+    int most = 1;
+    if constexpr ((OPTIONS & MAX_STEP) != 0) {
+#pragma unroll
+        for (int n = 1; n < COUNT; ++n) {
+            int hits = 1;
+#pragma unroll
+            for (int other = 0; other < n; ++other) {
+                hits += other >= first && n < stop && rows[other] == rows[n];
+            }
+            most = hits > most ? hits : most;
+        }
+    }
+    return most;
+}
+
+// Highest learning rate of the right rows of a pair, one of which is hit so many times.
+template <int OPTIONS, class T>
+__device__ __forceinline__ float step_bound(const Work& work, float weight,
+                                            const typename T::Row& u, int most) {
+    if constexpr ((OPTIONS & MAX_STEP) != 0) {
+        float curvature = fabsf(weight) * static_cast<float>(most);
+        if constexpr ((OPTIONS & POSITIVE_WEIGHT) != 0) {
+            curvature *= fmaxf(1.0f, work.positive_weight);
+        }
+        return __fdividef(work.max_step, curvature * T::sum(T::dot(u, u)) + EPSILON);
+    }
+    return NO_CAP;
+}
+
+// A learning rate of a right row, within its bound.
+template <int OPTIONS>
+__device__ __forceinline__ float bounded(float rate, float bound) {
+    if constexpr ((OPTIONS & MAX_STEP) != 0) return limit(rate, bound);
+    return rate;
+}
+
 // Add to a row's accumulator, if this thread is the tile's first; what it then holds.
 template <class T>
 __device__ __forceinline__ float add_squares(const T& tile, bool active, float* state, int row,
@@ -175,6 +214,8 @@ __device__ __forceinline__ void update_right(const T& tile, const Work& work, bo
                                              typename T::Row (&held)[NUM_HELD],
                                              const Left<T>& left) {
     constexpr bool HELD = NUM_HELD == TARGETS;
+    const float bound = step_bound<OPTIONS, T>(work, pair.weight, left.u,
+                                               most_hits<OPTIONS>(rows, 0, count));
     float totals[TARGETS] = {};
     if constexpr ((OPTIONS & ADAGRAD) != 0) {
         // All of them first: they do not wait for each other.
@@ -193,8 +234,9 @@ __device__ __forceinline__ void update_right(const T& tile, const Work& work, bo
     for (int n = 0; n < TARGETS; ++n) {
         if (n >= count) continue;
         float* const row = work.right_syn + rows[n] * work.right_stride;
-        const float rate = row_rate<OPTIONS>(pair.rate, totals[n], work.right_caps,
-                                             work.right_capped, rows[n]);
+        const float rate =
+            bounded<OPTIONS>(row_rate<OPTIONS>(pair.rate, totals[n], work.right_caps,
+                                               work.right_capped, rows[n]), bound);
         if constexpr (!HELD && T::STORES) tile.read(row, held[0]);
         add_to_row<OPTIONS>(tile, row, held[HELD ? n : 0], rate * pair.weight * gradients[n],
                             left.u, shrinkage(rate, fabsf(pair.weight) * work.l2));
@@ -254,6 +296,7 @@ struct Negatives {
     static constexpr int ROOM = MOST > 0 ? MOST : 1;
     int rows[MOST + SKIP] = {};
     int count;
+    int most_hits = 1;  // how often the most frequent one of them is among them
     typename T::Row local[ROOM], before[ROOM];
     float state[ROOM] = {}, old_state[ROOM] = {};
     float caps[ROOM] = {};
@@ -264,6 +307,8 @@ struct Negatives {
 template <int OPTIONS, int MOST, bool WITH_POSITIVE, class T>
 __device__ __forceinline__ void read_negatives(const T& tile, const Work& work,
                                                Negatives<MOST, WITH_POSITIVE, T>& negatives) {
+    constexpr int SKIP = Negatives<MOST, WITH_POSITIVE, T>::SKIP;
+    negatives.most_hits = most_hits<OPTIONS>(negatives.rows, SKIP, negatives.count + SKIP);
 #pragma unroll
     for (int n = 0; n < MOST; ++n) {
         if (n >= negatives.count) continue;
@@ -300,7 +345,7 @@ __device__ __forceinline__ void add_negatives(const T& tile, const Work& work,
 // Move negative n of a group, in registers, by a pair's gradient.
 template <int OPTIONS, int MOST, bool WITH_POSITIVE, class T>
 __device__ __forceinline__ void move_negative(const Work& work, const Pair<1>& pair, int n,
-                                              float scaled, const Left<T>& left,
+                                              float scaled, float bound, const Left<T>& left,
                                               Negatives<MOST, WITH_POSITIVE, T>& negatives) {
     float rate;
     if constexpr ((OPTIONS & ADAGRAD) != 0) {
@@ -309,6 +354,7 @@ __device__ __forceinline__ void move_negative(const Work& work, const Pair<1>& p
     } else {
         rate = limit(pair.rate, negatives.caps[n]);
     }
+    rate = bounded<OPTIONS>(rate, bound);
     if constexpr ((OPTIONS & L2) != 0) {
         const typename T::Row now = negatives.local[n];
         const float decay = shrinkage(rate, fabsf(pair.weight) * work.l2);
@@ -356,6 +402,7 @@ __device__ __forceinline__ float update_in_group(const T& tile, const Work& work
     if constexpr ((OPTIONS & FREEZE_RIGHT) == 0) {
         float total = 0.0f;
         const float scaled = pair.weight * positive;
+        const float bound = step_bound<OPTIONS, T>(work, pair.weight, left.u, negatives.most_hits);
         if constexpr ((OPTIONS & ADAGRAD) != 0 && WITH_POSITIVE) {
             total = T::from(add_squares(tile, active, work.right_state, pair.targets[0],
                                         left.squares * scaled * scaled), 0);
@@ -363,11 +410,13 @@ __device__ __forceinline__ float update_in_group(const T& tile, const Work& work
 #pragma unroll
         for (int n = 0; n < MOST; ++n) {
             if (n >= negatives.count || !active || rejected[n]) continue;
-            move_negative<OPTIONS>(work, pair, n, pair.weight * gradients[n], left, negatives);
+            move_negative<OPTIONS>(work, pair, n, pair.weight * gradients[n], bound, left,
+                                   negatives);
         }
         if (WITH_POSITIVE && active) {
-            const float rate = row_rate<OPTIONS>(pair.rate, total, work.right_caps,
-                                                 work.right_capped, pair.targets[0]);
+            const float rate =
+                bounded<OPTIONS>(row_rate<OPTIONS>(pair.rate, total, work.right_caps,
+                                                   work.right_capped, pair.targets[0]), bound);
             add_to_row<OPTIONS>(tile, right, v, rate * scaled, left.u,
                                 shrinkage(rate, fabsf(pair.weight) * work.l2));
         }

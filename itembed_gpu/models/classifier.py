@@ -34,10 +34,22 @@ from .known import (
     only_known,
     with_new_labels,
 )
-from .options import DOCS, POSITIONAL, ClassifierOptions, ModelOptions
+from .options import (
+    DOCS,
+    L2_OF_LABELS,
+    MIN_L2,
+    POSITIONAL,
+    ClassifierOptions,
+    ModelOptions,
+)
 from .scikit_learn import setter_of_requests
 
 Weights = Iterable[Iterable[float]]
+
+OF_LABELS = {
+    "negative": "Negatives a pair, drawn from the other labels; as many as there are, where that "
+    "is less."
+}
 
 
 @takes_options(
@@ -52,8 +64,9 @@ Weights = Iterable[Iterable[float]]
         "device": "auto",
         "pooling": "mean",
         "reject_positive": True,
+        "max_step": 2.0,
     },
-    docs=DOCS,
+    docs=DOCS | OF_LABELS,
     positional=POSITIONAL,
 )
 class SupervisedClassifier(SupervisedClassifierParameters):
@@ -177,7 +190,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             *tables,
             left_weights=_times(shares[left.indices], left.weights),
             right_weights=right.weights,
-            **self._task_options(right.counts, seed),
+            **self._task_options(right.counts, seed) | self._by_labels(right.num_label),
         )
         self.history_ = self._train(
             task,
@@ -191,6 +204,19 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         self.dropped_features_, self.dropped_labels_ = left.dropped, right.dropped
         self.seed_ = seed
         return self
+
+    def _by_labels(self, num_label: int) -> dict[str, Any]:
+        """Return those options of the task that are chosen by the number of labels.
+
+        More negatives than there are other labels would be the same ones again, and make a
+        mistake count several times.
+        """
+        others = max(1, num_label - 1)
+        l2 = self._value("l2")
+        return {
+            "num_negative": min(self._value("negative"), others),
+            "l2": max(MIN_L2, L2_OF_LABELS / others) if l2 is None else l2,
+        }
 
     def _weights(self, packed: PackedItemsets) -> Float32Array:
         """Return the weight of each feature."""

@@ -138,6 +138,7 @@ class Estimator(Interface):
             final_learning_rate=self._value("min_alpha"),
             callbacks=() if quietly else self._value("callbacks"),
             progress=self._value("progress") and not quietly,
+            on_interrupt=self._value("on_interrupt"),
             **checkpoints,
         )
 
@@ -178,8 +179,8 @@ class Estimator(Interface):
     ) -> None:
         """Write a folder that `load` reads back: parameters, and all that was learned.
 
-        It is atomic, as `Embeddings.save` is. The parameters `device`, `workers`,
-        `callbacks` and `progress` are not kept: they belong to a machine, not to a model.
+        It is atomic, as `Embeddings.save` is. The parameters `device`, `workers`, `callbacks`,
+        `on_interrupt` and `progress` are not kept: they belong to a machine, not to a model.
         Neither is what tells of the last call alone: the history, and what was left out or
         unknown.
 

@@ -39,7 +39,13 @@ from .options import DOCS, POSITIONAL, Item2VecOptions, ModelOptions
 from .scikit_learn import TransformerInterface, setter_of_requests
 
 # How the vector of an itemset is trained: alone, by all of its items, at once.
-FOLDING = {"update_right": False, "pooling": "pairs", "subsample": 0.0, "chunk_size": None}
+FOLDING = {
+    "update_right": False,
+    "max_step": 0.0,  # of right-hand rows
+    "pooling": "pairs",
+    "subsample": 0.0,
+    "chunk_size": None,
+}
 
 # Of the draws that hide items in `Item2Vec.score`.
 SCORE_SEED = 0

@@ -26,12 +26,13 @@ class ModelParameters(Estimator):
     workers: int | None = None
     callbacks: Iterable[Any] = ()
     _: KW_ONLY
+    on_interrupt: str = "stop"
     progress: bool = False
     loss: str = "negative-sampling"
     reject_positive: bool = False
     reject_itemset: bool = False
-    l2: float = 0.0
     positive_weight: float = 1.0
+    max_step: float = 0.0
     optimizer: str = "sgd"
     pooling: str = "pairs"
     negative_sharing: int = 1
@@ -44,6 +45,7 @@ class Item2VecParameters(ModelParameters):
     """Of `Item2Vec`."""
 
     _: KW_ONLY
+    l2: float = 0.0
     history_exponent: float | None = None
     fold_in: int = 0
     popularity: float = 0.0
@@ -59,5 +61,7 @@ class SupervisedClassifierParameters(ModelParameters):
     alpha: float = 0.5
     _: KW_ONLY
     reject_positive: bool = True
+    l2: float | None = None
+    max_step: float = 2.0
     pooling: str = "mean"
     feature_weighting: str = "idf"

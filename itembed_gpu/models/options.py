@@ -8,7 +8,14 @@ from functools import partial
 from typing import Any
 
 from ..errors import InputError
-from ..objective.options import COMMAND_LINE, ESTIMATOR, Number, option, yes_or_no
+from ..objective.options import (
+    COMMAND_LINE,
+    ESTIMATOR,
+    ON_INTERRUPT,
+    Number,
+    option,
+    yes_or_no,
+)
 
 # What is asked of a model; on the command line, by the command `evaluate`.
 EVALUATION = "evaluation"
@@ -22,6 +29,10 @@ POSITIONAL = (
     *("vector_size", "epochs", "negative", "alpha", "min_alpha", "min_count", "sample"),
     *("ns_exponent", "seed", "device", "workers", "callbacks"),
 )
+
+# How strongly rows are pulled to 0: at least, and of one more label than another. Chosen with
+# `max_step` on parts of the training data of Cooking and Bibtex, and on made data.
+MIN_L2, L2_OF_LABELS = 3e-4, 0.03
 
 # What is otherwise than for a task.
 DOCS = {
@@ -73,6 +84,15 @@ class ModelOptions:
         kind="list",
         machine=True,
     )
+    on_interrupt: str = of_estimators(
+        "stop",
+        "What Ctrl-C does in training.",
+        '"stop" has Ctrl-C end the training, and keeps what was learned until then; "raise" has it '
+        "raise a `KeyboardInterrupt` instead, so that a search over models ends with it. What was "
+        "learned is then in the checkpoint, if there are any.",
+        choices=ON_INTERRUPT,
+        machine=True,
+    )
     progress: bool = of_estimators(
         False, "Show a progress bar.", "Whether to show a progress bar.", yes_or_no, machine=True
     )
@@ -118,8 +138,17 @@ class Item2VecOptions:
 
 @dataclass(frozen=True)
 class ClassifierOptions:
-    """Those of `SupervisedClassifier` alone."""
+    """Those of `SupervisedClassifier` alone, or otherwise than elsewhere."""
 
+    l2: float | None = of_estimators(
+        None,
+        "Strength that pulls vectors to 0.",
+        "Strength of the regularisation: each row that a pair touches is divided by "
+        "``1 + rate * l2``. By default it is the larger of 0.0003 and 0.03 / (N - 1) for N "
+        "labels: where there are few, each has so many examples that they are learnt by heart.",
+        Number(float, 0, none=True),
+        absent="by the number of labels",
+    )
     feature_weighting: str = of_estimators(
         "idf",
         "How features are weighted.",

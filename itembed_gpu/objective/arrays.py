@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from .. import checks
 from ..checks import Float32Array, Int32Array, Int64Array
+from ..compiling import kept
 from ..errors import InputError
 from .constants import ALWAYS
 from .options import NCE, NO_SETTINGS, NOISE, SUBSAMPLE, Options, make_settings
@@ -127,7 +127,7 @@ def alias_table(weights: Float64Array) -> tuple[UInt32Array, Int32Array]:
     return thresholds, aliases
 
 
-@njit(cache=True)
+@kept()
 def _pair_up(shares):
     """Fill every bucket that is not full from one that is more than full."""
     num_row = len(shares)

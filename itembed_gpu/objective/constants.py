@@ -27,8 +27,10 @@ ALWAYS = 0xFFFFFFFF
 MAX_REDRAW = 16
 # The left row of a pair that was not kept.
 DROPPED = -1
-# The running loss is that of every so many-th position of an epoch's order: a power of 2.
+# The running loss is that of every so many-th position of an epoch's order, a power of 2, or of
+# more of them where an epoch would have a sample of less than this: then its loss would jump.
 LOSS_STRIDE = 128
+LOSS_SAMPLE = 8192
 # Slots whose pairs the CPU draws together, before any of them is trained.
 BLOCK = 64
 
@@ -36,5 +38,8 @@ BLOCK = 64
 
 # Targets of a pair that are read together, before one of them is changed.
 SPAN = 8
+# Above this no value of a table is meant: one more update, which is of the size of the other
+# table's values, would be lost in float32, and products of such values say nothing of a pair.
+MAX_VALUE = 1e9
 # Keeps the first step of a row by Adagrad finite where its gradient is 0.
 EPSILON = 1e-10

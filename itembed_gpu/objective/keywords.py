@@ -19,6 +19,7 @@ class ListedKeywords(TypedDict, total=False):
     update_right: bool
     l2: float
     positive_weight: float
+    max_step: float
     optimizer: str
     num_negative: int
     negative_sharing: int

@@ -37,6 +37,8 @@ EVERYWHERE = (*TASKS, ESTIMATOR, COMMAND_LINE)
 OF_ITEMSETS = (TASK, ESTIMATOR, COMMAND_LINE)
 
 NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
+# What Ctrl-C may do to a training.
+ON_INTERRUPT = ("stop", "raise")
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,20 @@ class Options:
         'sequential recommendation trained with negative sampling", RecSys 2023).',
         Number(float, 0),
         bits=("POSITIVE_WEIGHT",),
+        scalar=True,
+    )
+    max_step: float = option(
+        0.0,
+        "Bound the steps of right-hand rows, so that a high learning rate does not make training "
+        "diverge: 2, or 0 for no bound.",
+        "Bound s on the steps of the right-hand rows. One that is m of the targets of a pair has a "
+        "rate, times the weights of the pair, of at most ``s / (m * |u|**2)``, where u is the left "
+        "vector. As the second derivative of the loss by a logit is at most 1/4, 4 is the most "
+        "that cannot overshoot while u stays, and 2 leaves room for its own step. It matters "
+        "where rates are high and rows few, so that negatives hit some several times at once. 0 "
+        "sets no bound.",
+        Number(float, 0),
+        bits=("MAX_STEP",),
         scalar=True,
     )
     optimizer: str = option(

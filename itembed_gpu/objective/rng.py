@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..compiling import inlined, part
 from . import constants
-from .compiling import inlined, part
 
 u64 = np.uint64
 

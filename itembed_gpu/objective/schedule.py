@@ -18,8 +18,8 @@ import numpy.typing as npt
 from numba.extending import register_jitable
 
 from .. import checks
-from .compiling import inlined
-from .constants import ORDER_SLOT
+from ..compiling import inlined
+from .constants import LOSS_SAMPLE, LOSS_STRIDE, ORDER_SLOT
 from .options import resolve_seed
 from .rng import philox_words, u64
 
@@ -112,6 +112,15 @@ def batch_at(num_slot: Any, num_batch: Any, position: Any, group: Any) -> Any:
     """Return the batch that a position belongs to: the inverse of `batch_start`."""
     num_group = (num_slot + group - 1) // group
     return ((position // group + 1) * num_batch - 1) // num_group
+
+
+@register_jitable
+def loss_stride(num_slot: Any) -> Any:
+    """Positions from one pair whose loss is measured to the next: a power of 2."""
+    stride = LOSS_STRIDE
+    while stride > 1 and num_slot < stride * LOSS_SAMPLE:
+        stride //= 2
+    return stride
 
 
 def count_slots(

@@ -19,7 +19,6 @@ few rows pass the screen, also if the rows are sorted by what makes scores large
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from numba.extending import register_jitable
 from .. import checks
 from ..backends.cpu.task import _share, is_finite
 from ..checks import Float32Array, Float64Array, Int32Array, Int64Array
+from ..compiling import kept
 from ..errors import DeviceError, InputError
 from ..sets import Packed, set_keys
 
@@ -382,22 +382,12 @@ def _padded(scores: Float32Array, ties: Int64Array, n: int) -> tuple[Int64Array,
 # ------------------------------------------------------------------ on the CPU
 
 
-@functools.cache
-def _kernel(function: Callable[..., Any], keep: bool = True) -> Any:
-    """Compile a function at its first call, and keep its code on disk or not."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    if keep:
-        with contextlib.suppress(RuntimeError):  # Numba finds no folder to keep it in
-            return njit(cache=True, **options)(function)
-    return njit(**options)(function)
+_kernel = functools.cache(kept(nogil=True, error_model="numpy"))
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function in its compiled form."""
-    try:
-        return _kernel(function)(*args)
-    except OSError:  # its code cannot be kept: the disk is full, or the like
-        return _kernel(function, False)(*args)
+    return _kernel(function)(*args)
 
 
 def _share_range(

@@ -177,8 +177,8 @@ class ChunkedTask:
         result, self._tally = self._tally, Tally()
         return result.plus(self._bound.read_tally(wait))
 
-    def is_finite(self) -> bool:
-        return self._bound.is_finite()
+    def is_sound(self) -> bool:
+        return self._bound.is_sound()
 
     def synchronize(self) -> None:
         self._bound.synchronize()

@@ -14,6 +14,7 @@ from typing import Any
 from .. import checks
 from ..backends.protocol import Tally
 from ..errors import DeviceError, DivergenceError, InputError
+from ..objective.options import ON_INTERRUPT, one_of
 from ..objective.schedule import learning_rates
 from .checkpoints import Checkpoints, Place
 from .tasks import Task, Trainable, as_task
@@ -22,6 +23,9 @@ logger = logging.getLogger("itembed_gpu")
 
 # The loss on the progress bar forgets at this rate, a call.
 LOSS_MEMORY = 0.9
+# Training has diverged where the mean loss of an epoch is so many times that of a model that knows
+# nothing: its logits are then off by hundreds. Tables that begin large have less.
+MAX_LOSS = 1000
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ COLUMNS = tuple(column.name for column in fields(EpochRecord) if column.name != 
 """Names of `History.as_table` that no metric may have."""
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """What a call of `train` did, epoch by epoch.
 
@@ -78,6 +82,16 @@ class History:
     epochs: list[EpochRecord] = field(default_factory=list)
     interrupted: bool = False
     stopped: bool = False
+
+    def __repr__(self) -> str:
+        count = len(self.epochs)
+        parts = [f"{count} epoch{'' if count == 1 else 's'}"]
+        if self.epochs:
+            first, last = self.epochs[0].loss, self.epochs[-1].loss
+            parts += [f"loss {first:.4g} to {last:.4g}" if count > 1 else f"loss {last:.4g}"]
+            parts += [f"{self.num_pair:,} pairs", f"{self.seconds:.3g} s"]
+        parts += [name for name in ("stopped", "interrupted") if getattr(self, name)]
+        return f"<History: {', '.join(parts)}>"
 
     @property
     def loss(self) -> float:
@@ -168,12 +182,13 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1,
     resume: bool = False,
+    on_interrupt: str = "stop",
 ) -> History:
     """Train a task, with a learning rate that falls linearly from batch to batch.
 
-    Ctrl-C ends it softly: the tables hold what was trained until then, a warning is
-    logged, and `History.interrupted` is set. A second call goes on in the task's
-    random stream.
+    Ctrl-C ends it softly, unless `on_interrupt` says otherwise: the tables hold what was
+    trained until then, a warning is logged, and `History.interrupted` is set. A second call
+    goes on in the task's random stream.
 
     NumPy tables that train on a GPU are copied there when it starts, and back when it
     ends, at the end of each epoch if there are callbacks, and where a callback raises.
@@ -212,6 +227,10 @@ def train(
         and random stream, learning rate, epoch and history go on from there. On one thread
         of the CPU the result is that of a training that was never interrupted, to the last
         bit. Without it, a folder that has a checkpoint already is refused.
+    on_interrupt : {"stop", "raise"}, optional
+        What Ctrl-C does (and SIGTERM, where there are checkpoints). "stop" ends this training
+        and returns; "raise" raises a `KeyboardInterrupt` once the tables hold what was trained
+        and the checkpoint is written, so that a loop or a search around it ends as well.
 
     Returns
     -------
@@ -226,12 +245,17 @@ def train(
     DataError
         The checkpoint is damaged, or its folder cannot be made.
     DivergenceError
-        Training left the finite numbers. It is found within the epoch, or,
-        where an epoch trains few of the rows, within as many as train them all.
+        Training left the finite numbers, or those that mean something: the loss of an epoch
+        is a thousand times that of a model that knows nothing, or a value of a table is above
+        1e9. It is found within the epoch, or, where an epoch trains few of the rows, within as
+        many as train them all.
         Tables that were copied to a GPU are left as they were.
     DeviceError
         The device failed. Tables that were copied to it are left as they were.
+    KeyboardInterrupt
+        It was interrupted, and `on_interrupt` is "raise".
     """
+    one_of(ON_INTERRUPT)("on_interrupt", on_interrupt)
     inner = as_task(task)
     num_epoch = checks.integer("num_epoch", num_epoch)
     initial = checks.number("initial_learning_rate", initial_learning_rate)
@@ -254,7 +278,11 @@ def train(
         bar = _Bar(num_epoch * len(inner), progress)
         rates = initial, final
         training = _Training(task, inner, num_epoch, rates, callbacks, hooks, bar, saver)
-        return training.run(place)
+        history = training.run(place)
+    # Outside of what answers to signals while there are checkpoints.
+    if history.interrupted and on_interrupt == "raise":
+        raise KeyboardInterrupt
+    return history
 
 
 @dataclass
@@ -365,11 +393,19 @@ class _Training:
             self._bar.update(count, num_pair, float(rates[-1]), loss, num_sample)
             if not math.isfinite(loss):
                 task._check_finite()
-                raise DivergenceError(
-                    "the loss is not finite: training diverged. "
-                    "Start again from fresh tables with a lower learning rate or smaller weights"
-                )
+                raise self._diverged("the loss is not finite")
+        if meter.loss > MAX_LOSS * task._loss_at_random:
+            raise self._diverged(
+                f"the loss of epoch {self._epoch + 1} is {meter.loss:.3g} a pair, where a model "
+                f"that knows nothing has {task._loss_at_random:.3g}"
+            )
         return batch
+
+    def _diverged(self, what: str) -> DivergenceError:
+        return DivergenceError(
+            f"{what}: training diverged. Start again from fresh tables with a lower learning rate "
+            f"or smaller weights{self._task._other_cure}"
+        )
 
     def _end_epoch(self) -> bool:
         """Call the callbacks and write a checkpoint; return whether training ends."""
@@ -422,10 +458,14 @@ class _Meter:
         self.tally = self.tally.plus(tally)
         self.ended = time.perf_counter()
 
+    @property
+    def loss(self) -> float:
+        return self.tally.loss / self.tally.num_sample if self.tally.num_sample else math.nan
+
     def record(self) -> EpochRecord:
         return EpochRecord(
             epoch=self.epoch,
-            loss=self.tally.loss / self.tally.num_sample if self.tally.num_sample else math.nan,
+            loss=self.loss,
             num_pair=self.num_pair - self.tally.num_dropped,
             seconds=self.ended - self.began,
             learning_rate=self.learning_rate,
@@ -496,6 +536,7 @@ class _Bar:
         self._bar.set_postfix_str(line, refresh=False)
 
     def close(self) -> None:
-        if self._bar.n:
+        # Of a training that a checkpoint has whole, there is nothing to tell.
+        if self._bar.n and not math.isnan(self._learning_rate):
             self._show()
         self._bar.close()

@@ -36,8 +36,8 @@ from ..backends.cpu.sgns import Scratch, Step, plain_model, update_pair
 from ..backends.cuda.tables import gather
 from ..backends.devices import select_backend
 from ..backends.protocol import Problem
+from ..compiling import FAST_MATH
 from ..errors import InputError
-from ..objective.compiling import FAST_MATH
 from ..objective.constants import MAX_DRAW, SPAN
 from ..objective.options import resolve_seed
 from ..objective.pairs import NEIGHBOUR, PRODUCT, Pairs

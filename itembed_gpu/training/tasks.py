@@ -8,6 +8,7 @@ only keeps count of the batches.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sized
 from dataclasses import fields
 from typing import Any, NamedTuple, Protocol, Unpack, cast, runtime_checkable
@@ -21,7 +22,7 @@ from ..backends.protocol import Backend, BoundTask, Occurrences, Problem, Tally
 from ..checks import Float64Array
 from ..errors import DivergenceError, InputError
 from ..objective.arrays import check_objective, make_objective
-from ..objective.constants import MAX_STREAM
+from ..objective.constants import MAX_STREAM, MAX_VALUE
 from ..objective.keywords import ListedKeywords, TaskKeywords
 from ..objective.options import LISTED_TASK, TASK, Options, about, make_options, takes_options
 from ..objective.pairs import ItemsetSource, ListedSource, Side, Source
@@ -150,6 +151,16 @@ class Task:
             If not, wait until a check costs little beside what was trained
             since the last one.
         """
+
+    @property
+    def _loss_at_random(self) -> float:
+        """Mean loss of a pair where all logits are 0; infinite where it is not known."""
+        return math.inf
+
+    @property
+    def _other_cure(self) -> str:
+        """What helps against divergence beside a lower learning rate."""
+        return ""
 
     def _discard(self) -> None:
         """Forget what the caller's tables do not hold yet."""
@@ -414,7 +425,7 @@ class _PackedTask(_FusedTask):
         if self._num_unchecked < (1 if thorough else enough):
             return
         self._num_unchecked = 0
-        if not self._bound.is_finite():
+        if not self._bound.is_sound():
             self._bound.discard()
             cure = "with a lower learning rate" + (
                 " or smaller weights" if self._source.has_weights else ""
@@ -424,8 +435,18 @@ class _PackedTask(_FusedTask):
             else:
                 cure = f"Nothing was written back to yours; start again from them {cure}"
             raise DivergenceError(
-                f"the tables hold numbers that are not finite: training diverged. {cure}"
+                f"the tables hold numbers that are not finite, or larger than {MAX_VALUE:.0e}: "
+                f"training diverged. {cure}{self._other_cure}"
             )
+
+    @property
+    def _loss_at_random(self) -> float:
+        weight = max(1.0, self.options.positive_weight)
+        return (self.num_negative + weight) * math.log(2)
+
+    @property
+    def _other_cure(self) -> str:
+        return "" if self.options.max_step else ", or with max_step=2"
 
     def _discard(self) -> None:
         self._bound.discard()
@@ -925,6 +946,14 @@ class CompoundTask(_FusedTask):
         except DivergenceError:
             self._discard()  # all of them, or none
             raise
+
+    @property
+    def _loss_at_random(self) -> float:
+        return max(task._loss_at_random for task in self._tasks)
+
+    @property
+    def _other_cure(self) -> str:
+        return next(filter(None, (task._other_cure for task in self._tasks)), "")
 
     def _discard(self) -> None:
         for task in self._tasks:

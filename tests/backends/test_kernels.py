@@ -131,6 +131,8 @@ OPTIONS = [
     {"update_right": False},
     {"l2": 0.05},
     {"positive_weight": 0.25},
+    {"max_step": 0.05},
+    {**ADAGRAD, "max_step": 0.05, "positive_weight": 2.0, "weights": True},
     {"l2": 0.05, "weights": True},
     ADAGRAD,
     {**ADAGRAD, "weights": True},
@@ -141,7 +143,7 @@ OPTIONS = [
 # Options that go their own way where negatives are shared, and where the left side is a mean.
 SHARED_OPTIONS = [
     NCE, {"subsample": 0.01}, {"reject_itemset": True}, {"update_right": False},
-    {"l2": 0.05, "weights": True}, {**ADAGRAD, "weights": True}, EVERYTHING,
+    {"l2": 0.05, "weights": True}, {**ADAGRAD, "weights": True}, {"max_step": 0.05}, EVERYTHING,
 ]  # fmt: skip
 MEAN_OPTIONS = [
     {}, {"subsample": 0.01}, {"update_left": False}, {"l2": 0.05, "weights": True}, ADAGRAD,

@@ -27,7 +27,7 @@ def read(program, what):
 def compile_for(chip, chosen, form="CUBIN", *options):
     """Compile instances, and return the code, the names of the kernels in it, and the log."""
     names = [instance.name.encode() for instance in chosen]
-    names.append(instances.FIND_NOT_FINITE.encode())
+    names.append(instances.FIND_BEYOND.encode())
     target = f"--gpu-architecture={'sm' if form == 'CUBIN' else 'compute'}_{chip}"
     arguments = [option.encode() for option in (target, "-std=c++17", "-ftz=true", *options)]
     program = call(

@@ -287,7 +287,9 @@ def compiled_group(
     block = Block(np.arange(num_pair, dtype=np.uint64), left, right, scale, rates)
     # Which itemset a pair is of matters where all of it is rejected.
     origin = Origin(ListedSource(left, right, scale).pairs(), None)
-    return compiled_pairs(constants, model, Group(block, 0, num_pair, negatives, sample), origin)
+    return compiled_pairs(
+        constants, model, Group(block, 0, num_pair, negatives, sample, 1 << 20), origin
+    )
 
 
 def numpy_group_step(table, state, row, gradient, rate, cap, decay):

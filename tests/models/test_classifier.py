@@ -98,6 +98,8 @@ def test_fit_is_the_training_of_a_task(model):
         left_weights=np.ones(features.num_item),
         pooling="mean",
         reject_positive=True,
+        max_step=2.0,
+        l2=0.03 / (labels.num_label - 1),
         num_negative=3,
         seed=3,
         num_threads=1,
@@ -105,6 +107,42 @@ def test_fit_is_the_training_of_a_task(model):
     train(task, num_epoch=10, initial_learning_rate=0.5, progress=False)
     np.testing.assert_array_equal(model.feature_embeddings_.vectors, left)
     np.testing.assert_array_equal(model.label_embeddings_.vectors, right)
+
+
+@pytest.mark.parametrize("num_label", [2, 4, 200])
+def test_few_labels_are_learnt_with_what_suits_them(trained, num_label):
+    examples = [[f"x{n}"] for n in range(num_label)]
+    SupervisedClassifier(device="cpu").fit(examples, examples)
+    assert trained[0][0].num_negative == min(10, num_label - 1)
+    assert trained[0][0].options.l2 == max(3e-4, 0.03 / (num_label - 1))
+    SupervisedClassifier(l2=0.1, negative=2, device="cpu").fit(examples, examples)
+    assert trained[1][0].num_negative == min(2, num_label - 1)
+    assert trained[1][0].options.l2 == 0.1
+
+
+def overlapping(num_example, num_label, seed):
+    """Examples of labels that no features tell apart for sure, and the best guess of each."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(num_label, size=num_example)
+    # Feature f is of label f % num_label; two of five features are of the example's own label.
+    drawn = generator.integers(20 * num_label, size=(num_example, 5))
+    own = drawn - drawn % num_label + labels[:, None]
+    features = np.where(generator.random(drawn.shape) < 0.4, own, drawn)
+    votes = (features[:, :, None] % num_label == np.arange(num_label)).sum(axis=1)
+    return features.tolist(), labels[:, None].tolist(), votes.argmax(axis=1)
+
+
+@pytest.mark.parametrize("num_label", [2, 3, 5])
+@pytest.mark.parametrize("options", [{}, {"negative": 20, "alpha": 2.0}])
+def test_few_labels_that_overlap_are_learnt(num_label, options):
+    features, labels, best = overlapping(3000, num_label, seed=num_label)
+    fitted = SupervisedClassifier(seed=1, device="cpu", workers=1, **options)
+    fitted.fit(features[:2000], labels[:2000])
+    truth = np.ravel(labels[2000:])
+    found = (fitted.predict(features[2000:]) == truth).mean()
+    assert found > (best[2000:] == truth).mean() - 0.03
+    at_random = (1 + min(fitted.negative, num_label - 1)) * math.log(2)
+    assert all(record.loss < 2 * at_random for record in fitted.history_.epochs)
 
 
 def test_labels_can_have_weights_where_they_are_packed(trained):
@@ -342,6 +380,13 @@ def test_scikit_learn_can_use_it():
     search = GridSearchCV(model, {"epochs": [0, 10]}, cv=2).fit(FEATURES[:400], LABELS[:400])
     assert search.best_params_ == {"epochs": 10}
     assert search.predict(FEATURES[:3]).shape == (3,)
+
+    def interrupt(state):
+        raise KeyboardInterrupt
+
+    model.set_params(on_interrupt="raise", callbacks=[interrupt])
+    with pytest.raises(KeyboardInterrupt):
+        GridSearchCV(model, {"epochs": [1, 10]}, cv=2).fit(FEATURES[:400], LABELS[:400])
     assert repr(SupervisedClassifier(pooling="pairs")) == "SupervisedClassifier(pooling='pairs')"
 
 

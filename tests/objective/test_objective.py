@@ -424,13 +424,14 @@ def train_in_numpy(task, rate, epoch=0):
             states=states, corrections=corrections, l2=options.l2,
             updated=(options.update_left, options.update_right), bag=bag,
             positive_weight=options.positive_weight, hinge=options.loss == "hinge",
+            max_step=options.max_step,
         )  # fmt: skip
     return left, right, states
 
 
 EVERYTHING = {
     "noise_exponent": 0.75, "loss": "nce", "subsample": 0.02, "reject_itemset": True,
-    "positive_weight": 0.5, "optimizer": "adagrad", "l2": 0.05,
+    "positive_weight": 2.0, "optimizer": "adagrad", "l2": 0.05, "max_step": 0.1,
 }  # fmt: skip
 FORMULAS = {
     "noise": ("supervised", {"noise_exponent": 1}),
@@ -442,6 +443,7 @@ FORMULAS = {
     "right-frozen": ("supervised", {"update_right": False}),
     "l2": ("supervised", {"l2": 0.5}),
     "positive-weight": ("supervised", {"positive_weight": 0.25}),
+    "max-step": ("supervised", {"max_step": 0.1, "num_negative": 20, "noise_exponent": 1}),
     "adagrad": ("supervised", {"optimizer": "adagrad"}),
     "mean": ("supervised", {"pooling": "mean"}),
     "mean-adagrad": ("supervised", {"pooling": "mean", "optimizer": "adagrad"}),
@@ -460,6 +462,18 @@ def formula_task(kind, options, device):
         states = tuple(generator.uniform(0.5, 1, len(table)).astype(np.float32) for table in tables)
         options = {**options, "accumulators": states}
     return make_task(kind, tables=tables, device=device, **options)
+
+
+@pytest.mark.parametrize("sharing", [1, 8])
+def test_the_loss_of_little_data_is_that_of_all_pairs(in_sequence, sharing):
+    task = formula_task("supervised", {"negative_sharing": sharing}, in_sequence)
+    pairs, drawn = task._problem.pairs, draw_epoch(task)
+    left, right = task._problem.syn_left, task._problem.syn_right
+    targets = np.c_[drawn.rows, drawn.negatives]
+    logits = np.einsum("nd,nkd->nk", left[pairs.left_items[drawn.left]], right[targets])
+    logits[:, 0] *= -1
+    history = train(task, num_epoch=1, initial_learning_rate=0, progress=False)
+    assert history.loss == pytest.approx(np.log1p(np.exp(logits)).sum(axis=1).mean(), rel=1e-5)
 
 
 @pytest.mark.compiled_in

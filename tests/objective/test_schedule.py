@@ -15,6 +15,7 @@ from itembed_gpu.objective.schedule import (
     batch_start,
     epoch_order,
     learning_rates,
+    loss_stride,
     slot_guide,
 )
 
@@ -120,3 +121,11 @@ def test_index_batches_follow_numpys_seed():
 def test_index_batches_refuse_sizes_at_once(arguments):
     with pytest.raises(InputError, match="at least 1"):
         index_batch_stream(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("num_slot", "stride"),
+    [(0, 1), (1, 1), (16_383, 1), (16_384, 2), (1 << 19, 64), (1 << 20, 128), (10**10, 128)],
+)
+def test_the_loss_is_of_all_pairs_or_of_enough(num_slot, stride):
+    assert loss_stride(num_slot) == stride

@@ -298,20 +298,6 @@ def test_the_kernels_run_uncompiled_as_well(monkeypatch):
     same(top_n(queries, table, 7), expected)
 
 
-def test_code_that_cannot_be_kept_is_compiled_again(monkeypatch):
-    kept = []
-
-    def full(function, keep=True):
-        kept.append(keep)
-        if keep:
-            raise OSError("no space left on device")
-        return function
-
-    monkeypatch.setattr(ranking, "_kernel", full)
-    assert ranking._call(max, 1, 2) == 2
-    assert kept == [True, False]
-
-
 def test_the_benchmark_runs_shrunken_and_both_find_the_same(tmp_path):
     sizes = ["--queries=7", "--rows=211", "--dim=5", "--n=4", "--repeat=1"]
     benchmark.main([*sizes, f"--out={tmp_path / 'out.md'}"])

@@ -81,10 +81,8 @@ def arrays_of(task):
 
 
 def run(task, folder=None, **options):
-    return train(
-        task, num_epoch=NUM_EPOCH, initial_learning_rate=0.1, progress=False,
-        checkpoint=folder, **options,
-    )  # fmt: skip
+    options = {"progress": False, **options}
+    return train(task, num_epoch=NUM_EPOCH, initial_learning_rate=0.1, checkpoint=folder, **options)
 
 
 class Raise:
@@ -152,6 +150,25 @@ def test_a_resumed_training_is_one_that_was_never_interrupted(tmp_path, monkeypa
     again = TASKS[name]()
     assert_same_history(run(again, tmp_path, resume=True), expected)
     assert_same(again, whole)
+
+
+def test_an_interrupt_that_is_raised_leaves_a_checkpoint(tmp_path):
+    whole, resumed = unsupervised(), unsupervised()
+    run(whole)
+    with pytest.raises(KeyboardInterrupt):
+        run(unsupervised(), tmp_path, callbacks=[Raise(1)], on_interrupt="raise")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    history = run(resumed, tmp_path, resume=True)
+    assert [record.epoch for record in history.epochs] == list(range(NUM_EPOCH))
+    assert_same(resumed, whole)
+
+
+def test_a_training_that_is_done_shows_no_learning_rate(tmp_path, capfd):
+    run(unsupervised(), tmp_path)
+    run(unsupervised(), tmp_path, resume=True, progress=True)
+    shown = capfd.readouterr().err
+    assert "100%" in shown
+    assert "lr " not in shown
 
 
 def test_checkpoints_do_not_change_what_is_learned(tmp_path):

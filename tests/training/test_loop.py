@@ -15,7 +15,6 @@ import time
 import numpy as np
 import polars
 import pytest
-from interpreted import interpret
 from samples import (
     DIM,
     NUM_NEGATIVE,
@@ -29,14 +28,14 @@ from samples import (
 
 import itembed_gpu
 from itembed_gpu import CompoundTask, DivergenceError, InputError, train
-from itembed_gpu.backends.cpu import task as cpu
 from itembed_gpu.backends.cpu.task import (
     SECONDS_PER_CALL,
     VALUES_PER_CHECK,
     CpuTask,
     is_finite,
 )
-from itembed_gpu.training.loop import COLUMNS, History, _Bar
+from itembed_gpu.objective.constants import MAX_VALUE
+from itembed_gpu.training.loop import COLUMNS, MAX_LOSS, EpochRecord, History, _Bar
 
 
 def quiet(task, **options):
@@ -327,6 +326,38 @@ def test_divergence_is_noticed_within_the_epoch():
     assert task._num_done <= 60 * len(task)
 
 
+def test_a_sample_counts_as_the_pairs_that_it_stands_for():
+    items, offsets = random_itemsets(num_itemset=10_000)
+    task = unsupervised(items, offsets)
+    assert 16_384 < task.num_pair < 1 << 20  # not all of them are in the sample
+    task.do_batches(np.full(len(task), 0.0))
+    tally = task._read_tally()
+    assert tally.num_sample == pytest.approx(task.num_pair, abs=64)
+    # The tables begin small: all logits are nearly 0.
+    mean = tally.loss / tally.num_sample
+    assert mean == pytest.approx((1 + NUM_NEGATIVE) * math.log(2), rel=1e-3)
+
+
+def test_a_loss_that_is_finite_and_absurd_is_divergence():
+    task = unsupervised(num_negative=2)
+    at_random = 3 * math.log(2)
+    # A pair of rows of ones has a logit of DIM: its negatives are off by hundreds.
+    task.syn0[:], task.syn1[:] = 2.0, 3 * MAX_LOSS * at_random / DIM
+    with pytest.raises(DivergenceError, match=r"epoch 1 is .* knows nothing has 2\.08.*max_step=2"):
+        quiet(task, num_epoch=2, initial_learning_rate=1e-9)
+    task.syn1[:] = MAX_LOSS * at_random / DIM / 10  # large, and still something to learn from
+    assert len(quiet(task, num_epoch=2, initial_learning_rate=1e-9).epochs) == 2
+
+
+def test_a_value_that_is_finite_and_absurd_is_divergence():
+    task = unsupervised(optimizer="adagrad")
+    task.accumulators[0][3] = 1e20  # a sum of squares, which may be so large
+    quiet(task)
+    task.syn1[3, 4] = 2 * MAX_VALUE
+    with pytest.raises(DivergenceError, match="larger than 1e"):
+        quiet(task)
+
+
 def test_one_bad_number_is_noticed():
     task = unsupervised()
     task.syn1[7, 3] = np.nan
@@ -387,6 +418,37 @@ def test_an_interrupt_in_a_users_task_is_soft_too():
     assert history.interrupted
     assert len(task.rates) == 7
     assert len(history.epochs) == 2
+    assert repr(history).endswith("s, interrupted>")
+
+
+def test_an_interrupt_can_be_raised_once_all_is_in_order(caplog):
+    task, ended = unsupervised(), []
+
+    class Interrupting:
+        def on_epoch_end(self, state):
+            if state.record.epoch == 1:
+                raise KeyboardInterrupt
+
+        def on_train_end(self, state):
+            ended.append(state.history)
+
+    with pytest.raises(KeyboardInterrupt):
+        quiet(task, callbacks=[Interrupting()], on_interrupt="raise")
+    assert ended[0].interrupted
+    assert "interrupted in epoch 2 of 10" in caplog.text
+    assert task._num_done == 2 * len(task)
+    with pytest.raises(InputError, match="on_interrupt is 'ignore'; pass one of 'stop', 'raise'"):
+        quiet(task, on_interrupt="ignore")
+
+
+def test_a_history_is_told_in_a_line():
+    assert repr(History()) == "<History: 0 epochs>"
+    one = EpochRecord(0, 4.15888, 1200, 0.25, 0.1)
+    assert repr(History([one])) == "<History: 1 epoch, loss 4.159, 1,200 pairs, 0.25 s>"
+    two = EpochRecord(1, 2.0, 1200, 0.5, 0.1)
+    assert repr(History([one, two], stopped=True)) == (
+        "<History: 2 epochs, loss 4.159 to 2, 2,400 pairs, 0.75 s, stopped>"
+    )
 
 
 def test_a_handler_of_the_callers_own_is_left_alone():
@@ -598,31 +660,6 @@ def test_compiled_code_is_kept_on_disk(tmp_path):
         for _ in range(2)
     ]
     assert hits == ["", "1"]
-
-
-def test_code_is_compiled_also_where_no_folder_can_be_written(monkeypatch):
-    asked = []
-
-    def no_folder(*, cache=False, **options):
-        asked.append(cache)
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return lambda function: function
-
-    interpret(monkeypatch)  # what Numba would do with it takes long
-    monkeypatch.setattr(cpu, "njit", no_folder)
-    assert quiet(unsupervised(), num_epoch=1).num_pair
-    assert asked == [True, False]
-
-
-def test_a_full_disk_does_not_stop_training(monkeypatch):
-    task = unsupervised()
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(task._bound, "_kernel", full)
-    assert quiet(task, num_epoch=1).num_pair == task.num_pair
 
 
 def test_the_number_of_threads_follows_numba():

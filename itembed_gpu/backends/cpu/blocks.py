@@ -14,12 +14,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ...compiling import COMPILED, inlined, part
 from ...objective import constants
-from ...objective.compiling import COMPILED, inlined, part
-from ...objective.constants import BLOCK, DROPPED, LOSS_STRIDE, SPAN
+from ...objective.constants import BLOCK, DROPPED, SPAN
 from ...objective.options import REJECT_POSITIVE
 from ...objective.rng import fill_draws, u64
-from ...objective.schedule import batch_at, batch_start, fill_slots
+from ...objective.schedule import batch_at, batch_start, fill_slots, loss_stride
 from .pairs import (
     ONE,
     Block,
@@ -159,7 +159,7 @@ def fill_rates(epoch, position, count, batch, group, block, adapts):
 
 
 @part
-def train_pairs(constants, model, origin, key, objective, buffers, scratch, count, sample):
+def train_pairs(constants, model, origin, key, objective, buffers, scratch, count, sample, stride):
     """Train the pairs of a block one after the other, each with negatives of its own."""
     block, targets = buffers.block, buffers.targets
     source, dim, num_target, _, flags = constants
@@ -183,7 +183,8 @@ def train_pairs(constants, model, origin, key, objective, buffers, scratch, coun
         if left != DROPPED:
             step = Step(block.scale[i], block.rates[i])
             bag = fill_bag(origin.bags, i)
-            loss += update_pair(constants, model, left, targets[i], step, scratch, i == sample, bag)
+            sampled = (i - sample) & (stride - 1) == 0
+            loss += update_pair(constants, model, left, targets[i], step, scratch, sampled, bag)
     return loss
 
 
@@ -199,7 +200,7 @@ def draw_groups(key, objective, buffers, count, position, group, num_right):
 
 
 @part
-def train_groups(constants, model, origin, block, negatives, scratch, count, sample):
+def train_groups(constants, model, origin, block, negatives, scratch, count, sample, stride):
     """Train the pairs of a block, each group with its negatives."""
     _, dim, _, group, _ = constants
     # A block's rows are few enough to be asked for all at once.
@@ -209,7 +210,7 @@ def train_groups(constants, model, origin, block, negatives, scratch, count, sam
     loss = 0.0
     for g in range((count + group - 1) // group):
         stop = min(count, (g + 1) * group)
-        pairs = Group(block, g * group, stop, negatives[g], sample)
+        pairs = Group(block, g * group, stop, negatives[g], sample, stride)
         loss += update_group(constants, model, pairs, origin, scratch)
     return loss
 
@@ -243,36 +244,38 @@ def train_positions(
     Returns
     -------
     tuple of float64, int64 and int64
-        Sum of the losses of a sample of the pairs (the positions that are
-        multiples of LOSS_STRIDE), the size of the sample, and the number of
-        pairs that were left out because an item was not kept.
+        As of `Tally`: sum of the losses of a sample of the pairs (the positions that are
+        multiples of `loss_stride`), the size of the sample, both times that stride, and the
+        number of pairs that were left out because an item was not kept.
     """
     source, dim, num_target, group, flags = constants
-    key, num_right = epoch.key, right.syn.shape[0]
+    key, num_right, num_slot = epoch.key, right.syn.shape[0], np.int64(epoch.order[0])
     model = Model(left, right, objective.corrections, objective.settings)
     kept = make_kept(key, objective.left_keep, objective.right_keep)
     origin = Origin(pairs, make_bags(pairs, kept, max_bag))
     buffers, scratch = make_buffers(num_target, group), make_scratch(dim, right.state)
     block = buffers.block
+    stride = loss_stride(num_slot)
     loss, num_sample, num_dropped = 0.0, 0, 0
-    batch = batch_at(np.int64(epoch.order[0]), epoch.num_batch, start, group)
+    batch = batch_at(num_slot, epoch.num_batch, start, group)
     for position in range(start, stop, BLOCK):
         count = min(BLOCK, stop - position)
         fill_slots(epoch.order, position, count, block.slots, buffers.pending)
         fill_draws(key.seed, key.stream, key.epoch, block.slots, count, buffers.draws)
         batch = fill_rates(epoch, position, count, batch, group, block, has(right.state))
         fill_pairs(pairs, source, block, buffers.draws[0], count, flags, kept, origin.bags)
-        sample = -position % LOSS_STRIDE
-        num_sample += sample < count and block.left[sample] != DROPPED
+        sample = -position % stride
+        for i in range(sample, count, stride):
+            num_sample += block.left[i] != DROPPED
         for i in range(count):
             num_dropped += block.left[i] == DROPPED
         if shared is None:
             loss += train_pairs(
-                constants, model, origin, key, objective, buffers, scratch, count, sample
+                constants, model, origin, key, objective, buffers, scratch, count, sample, stride
             )
         else:
             draw_groups(key, objective, buffers, count, position, group, num_right)
             loss += train_groups(
-                constants, model, origin, block, buffers.targets, scratch, count, sample
+                constants, model, origin, block, buffers.targets, scratch, count, sample, stride
             )
-    return loss, num_sample, num_dropped
+    return loss * stride, num_sample * stride, num_dropped

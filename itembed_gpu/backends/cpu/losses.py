@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...objective.compiling import inlined, inlined_fast
+from ...compiling import inlined, inlined_fast
 from ...objective.constants import SPAN
 from ...objective.options import HINGE
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ...compiling import inlined, shared
 from ...objective import constants
-from ...objective.compiling import inlined, shared
 from ...objective.constants import ALWAYS, BLOCK, DROPPED, MAX_REDRAW
 from ...objective.options import MEAN, REJECT_ITEMSET
 from ...objective.pairs import LISTED, NEIGHBOUR, Pairs

@@ -40,6 +40,11 @@ Options change this as follows (`objective`); what is not used is not even compi
 
   and l2 has the same divided rate.
 
+- max_step: the rate of every right row is at most max_step / (m * |u|**2), where m is how often
+  the row that is hit most is among the targets of the span. It is the same for all of them, so
+  that a bound weighs pairs, and not positives against negatives. A positive_weight above 1
+  divides it.
+
 - Means: u is the mean of the rows of an itemset, without the right item where that is
   one of them: sum of c_i * x_i with c_i = w_i / sum of abs(w), and each of the rows
   has the gradient c_i * (sum of g_n * v_n).
@@ -56,15 +61,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ...compiling import inlined, inlined_fast
 from ...objective import constants
-from ...objective.compiling import inlined, inlined_fast
 from ...objective.constants import DROPPED, SPAN
 from ...objective.options import FREEZE_LEFT, FREEZE_RIGHT, NO_SETTINGS, REJECT_POSITIVE
 from ...objective.pairs import Pairs
-from .losses import corrected, fill_gradients
+from .losses import corrected, fill_gradients, target_weight
 from .pairs import ONE, ZERO, Bags, Block, fill_bag, is_rejected
 
 EPSILON = np.float32(constants.EPSILON)
+UNBOUNDED = np.finfo(np.float32).max
 
 
 class Rows(NamedTuple):
@@ -122,7 +128,9 @@ class Group(NamedTuple):
     start: int  # their range in the block
     stop: int
     negatives: npt.NDArray[np.int32]  # num_target: rows, from number 1 on
-    sample: int  # pair to return the loss of; outside of the range, of none
+    # Pairs to return the loss of: this one, and those before and after it at multiples of stride.
+    sample: int
+    stride: int  # a power of 2
 
 
 class Origin(NamedTuple):
@@ -174,6 +182,43 @@ def step_factor(rate, caps, state, row, squares):
         return damping(rate, caps, row)
     state[row] += squares
     return adaptive_rate(rate, state[row], caps, row)
+
+
+@inlined_fast
+def step_bound(max_step, steepest, row, dim, targets, first, stop):
+    """Highest factor, as of `step_factor`, of the right rows first ... stop - 1 of some targets.
+
+    None where steps have no bound; steepest is what the gradients of the targets are multiplied by.
+    """
+    if max_step is None:
+        return None
+    if max_step == ZERO:
+        return UNBOUNDED
+    square = ZERO
+    for d in range(dim):
+        square += row[d] * row[d]
+    hits = np.float32(most_hits(targets, first, stop))
+    return max_step / (steepest * hits * square + EPSILON)
+
+
+@inlined
+def most_hits(targets, first, stop):
+    """Count how often the most frequent one of some targets is among them."""
+    most = 1
+    for n in range(first, stop):
+        hits = 1
+        for other in range(first, n):
+            hits += targets[other] == targets[n]
+        most = max(most, hits)
+    return most
+
+
+@inlined
+def bounded(factor, bound):
+    """Bring a factor between its negative and positive bound, if there is one."""
+    if bound is None:
+        return factor
+    return min(max(factor, -bound), bound)
 
 
 @inlined
@@ -308,7 +353,9 @@ def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=N
     syn, caps, state = model.right.syn, model.right.caps, model.right.state
     row, delta, logits = scratch.row, scratch.delta, scratch.logits
     _, dim, num_target, _, flags = constants
-    l2, scale, rate = model.settings.l2, step.scale, step.rate
+    l2, max_step = model.settings.l2, model.settings.max_step
+    scale, rate = step.scale, step.rate
+    steepest = abs(scale) * max(ONE, target_weight(ONE, model.settings))
     loss = 0.0
     decay = decay_of(scale, l2)
     read_left(model.left.syn, left, bag, dim, row, delta)
@@ -323,9 +370,11 @@ def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=N
             add_gradients(syn, targets[first + n], logits[n], delta, dim)
         if flags & FREEZE_RIGHT:
             continue
+        bound = step_bound(max_step, steepest, row, dim, targets, first, first + count)
         for n in range(count):
             target, gradient = targets[first + n], logits[n]
             factor = step_factor(rate, caps, state, target, squares * gradient * gradient)
+            factor = bounded(factor, bound)
             decayed = shrinkage(factor, decay)
             add_to_row(syn, target, row, factor * gradient, decayed, dim, l2)
     if not flags & FREEZE_LEFT:
@@ -408,7 +457,7 @@ def update_group(constants, model, group, origin, scratch):
     Returns
     -------
     float64
-        Loss of the sampled pair, each span of its targets before its own update.
+        Loss of the sampled pairs, each span of its targets before its own update.
     """
     _, dim, num_target, _, flags = constants
     syn, state, negatives = model.right.syn, model.right.state, group.negatives
@@ -445,23 +494,28 @@ def update_in_group(constants, model, group, i, origin, scratch, first, count):
         for d in range(dim):
             local[0, d] = syn[right_row, d]
     rejected = fill_logits(constants, model, group, i, origin, scratch, first, count)
-    sampled = i == group.sample
+    sampled = (i - group.sample) & (group.stride - 1) == 0
     loss = fill_gradients(logits, first, count, scale, flags, model.settings, sampled, rejected)
     for n in range(count):
         add_gradients(local, n, logits[n], delta, dim)
     if not flags & FREEZE_RIGHT:
+        start, stop = first + shared, first + count
+        steepest = abs(scale) * max(ONE, target_weight(ONE, model.settings))
+        max_step = model.settings.max_step
+        bound = step_bound(max_step, steepest, row, dim, group.negatives, start, stop)
         for n in range(shared, count):
             if rejected >> n & 1:
                 continue
             gradient, target = logits[n], group.negatives[first + n]
             square = squares * gradient * gradient
             factor = local_factor(rate, caps, state, target, local, (n, dim), square)
+            factor = bounded(factor, bound)
             decayed = shrinkage(factor, decay)
             add_to_row(local, n, row, factor * gradient, decayed, dim, l2)
         if first == 0:
             gradient = logits[0]
             square = squares * gradient * gradient
-            factor = step_factor(rate, caps, state, right_row, square)
+            factor = bounded(step_factor(rate, caps, state, right_row, square), bound)
             decayed = shrinkage(factor, decay)
             add_to_row(syn, right_row, row, factor * gradient, decayed, dim, l2)
     if not flags & FREEZE_LEFT:

@@ -10,7 +10,6 @@ far less to start than the work it gets.
 from __future__ import annotations
 
 import ast
-import contextlib
 import functools
 import inspect
 import sys
@@ -23,10 +22,9 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from ...compiling import FAST_MATH, kept
 from ...interrupts import deferred_interrupt
-from ...objective.compiling import FAST_MATH
 from ...objective.constants import BLOCK
 from ...objective.rng import u64
 from ...objective.schedule import epoch_order
@@ -81,8 +79,8 @@ def _sources() -> int:
 
 
 @functools.cache
-def make_kernel(constants: Constants, keep: bool = True) -> Any:
-    """Return `train_positions` with constants compiled in, its code kept on disk or not."""
+def make_kernel(constants: Constants) -> Any:
+    """Return `train_positions` with constants compiled in, its code kept on disk."""
     sources = _sources()
     source, dim, num_target, group, flags = constants
     shared = True if group > 1 else None
@@ -95,21 +93,17 @@ def make_kernel(constants: Constants, keep: bool = True) -> Any:
             known, shared, max_bag, pairs, left, right, objective, epoch, start, stop
         )
 
-    options: dict[str, Any] = {"nogil": True, "fastmath": FAST_MATH, "error_model": "numpy"}
-    if keep:
-        with contextlib.suppress(RuntimeError):  # Numba finds no folder to keep it in
-            return njit(cache=True, **options)(kernel)
-    return njit(**options)(kernel)
+    return kept(nogil=True, fastmath=FAST_MATH, error_model="numpy")(kernel)
 
 
-def is_finite(table: npt.NDArray[np.float32]) -> bool:
-    """Whether a C-contiguous float32 table holds finite numbers only."""
+def is_finite(table: npt.NDArray[np.float32], bound: float = np.inf) -> bool:
+    """Whether a C-contiguous float32 table holds finite numbers only, of sizes below a bound."""
     values = table.reshape(-1)
     with np.errstate(invalid="ignore"):
         for start in range(0, len(values), VALUES_PER_CHECK):
             # Both are nan where a value is; much faster than a table of booleans.
             part = values[start : start + VALUES_PER_CHECK]
-            if not (np.isfinite(part.min()) and np.isfinite(part.max())):
+            if not (-bound < part.min() and part.max() < bound):
                 return False
     return True
 
@@ -193,12 +187,7 @@ class CpuTask:
     def prepare(self) -> None:
         if not self._compiled:
             # A range of no positions: it has nothing to train.
-            rates = np.zeros(1, dtype=np.float32)
-            try:
-                self._train(0, 0, 0, rates)(0, 0)
-            except OSError:  # the disk is full, or the like
-                self._kernel = make_kernel(self._constants, keep=False)
-                self._train(0, 0, 0, rates)(0, 0)
+            self._train(0, 0, 0, np.zeros(1, dtype=np.float32))(0, 0)
             self._compiled = True
 
     def _train(
@@ -272,8 +261,9 @@ class CpuTask:
         result, self._tally = self._tally, Tally()
         return result
 
-    def is_finite(self) -> bool:
-        return all(map(is_finite, self._problem.arrays.values()))
+    def is_sound(self) -> bool:
+        bounds = self._problem.bounds
+        return all(is_finite(array, bounds[name]) for name, array in self._problem.arrays.items())
 
     def synchronize(self) -> None:
         """Nothing to do: the caller's arrays are trained in place."""

@@ -50,7 +50,7 @@ UPDATES = ("add_vector", "add", "store")
 SOURCE_NAMES = {NEIGHBOUR: "Neighbour", PRODUCT: "Product", LISTED: "Listed"}
 
 # Name of the kernel of tables.cu.
-FIND_NOT_FINITE = "itembed::find_not_finite"
+FIND_BEYOND = "itembed::find_beyond"
 
 # Fields of a launch's record: name, type in C++, and what it is. Made from it are `WORK`, by
 # which the host writes the record, and `struct Work`, as which kernels read it.

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from ... import checks
 from ...errors import DeviceError
 from ...interrupts import deferred_interrupt
-from ...objective.constants import LOSS_STRIDE, SPAN
+from ...objective.constants import SPAN
 from ...objective.options import ADAGRAD, MEAN
-from ...objective.schedule import batch_at, batch_start, epoch_order
+from ...objective.schedule import batch_at, batch_start, epoch_order, loss_stride
 from ...objective.table import Table
 from ..protocol import Problem, Tally
 from . import chips, instances, tables
@@ -77,7 +77,7 @@ def _module(index: int, instance: instances.Instance) -> Any:
     return chips.cupy().RawModule(
         code=instances.source(),
         options=("-std=c++17",),
-        name_expressions=(instance.name, instances.FIND_NOT_FINITE),
+        name_expressions=(instance.name, instances.FIND_BEYOND),
     )
 
 
@@ -299,7 +299,8 @@ class CudaTask:
         work["num_batch"] = problem.num_batch
         work["num_group"] = -(-problem.num_slot // problem.group)
         work["group_bits"] = problem.group.bit_length() - 1
-        work["loss_mask"] = LOSS_STRIDE - 1  # a power of 2
+        self._stride = loss_stride(problem.num_slot)
+        work["loss_mask"] = self._stride - 1  # a power of 2
         work["num_right"] = self._right.shape[0]
         work["dim"] = self._left.shape[1]
         work["num_negative"] = problem.num_negative
@@ -447,7 +448,7 @@ class CudaTask:
         self._collect(slot)
         slot.host_rates[: len(rates)] = rates
         slot.num_pair = stop - start
-        slot.num_sample = -(-stop // LOSS_STRIDE) - -(-start // LOSS_STRIDE)
+        slot.num_sample = -(-stop // self._stride) - -(-start // self._stride)
         cuda.runtime.memcpyAsync(
             slot.rates.data.ptr,
             slot.host_rates.ctypes.data,
@@ -503,7 +504,8 @@ class CudaTask:
         self.kernel_seconds += seconds
         loss, num_dropped, num_unsampled = slot.host_tally.tolist()
         num_sample = slot.num_sample - int(num_unsampled)
-        self._tally = self._tally.plus(Tally(loss, num_sample, int(num_dropped)))
+        tally = Tally(loss * self._stride, num_sample * self._stride, int(num_dropped))
+        self._tally = self._tally.plus(tally)
         if seconds > MIN_SECONDS_TO_NOTE or slot.num_pair >= self.max_pairs:
             speed, known = slot.num_pair / max(seconds, 1e-9), self._pairs_per_second
             self._pairs_per_second = min(max(speed, known / SPEED_CHANGE), known * SPEED_CHANGE)
@@ -528,15 +530,16 @@ class CudaTask:
         """List a table and what lies beside it."""
         return [self._copies[name] for name in table.arrays()]
 
-    def is_finite(self) -> bool:
+    def is_sound(self) -> bool:
         with self._device():
             self._wait()
-            trained = [copy for copy in self._copies.values() if copy.trained]
+            trained = {name: copy for name, copy in self._copies.items() if copy.trained}
             if not trained:
                 return True
-            kernel = _kernel(self._chip.index, self.instance, instances.FIND_NOT_FINITE)
+            kernel = _kernel(self._chip.index, self.instance, instances.FIND_BEYOND)
             found = chips.cupy().zeros(1, dtype=np.int32)
-            for table in trained:
+            bounds = self._problem.bounds
+            for name, table in trained.items():
                 num_row, dim = table.shape
                 num_block = -(-num_row * dim // THREADS_PER_BLOCK)
                 kernel(
@@ -547,6 +550,7 @@ class CudaTask:
                         np.int64(table.array.strides[0] // 4),
                         np.int64(num_row),
                         np.int32(dim),
+                        np.float32(bounds[name]),
                         found.data.ptr,
                     ),
                 )
