@@ -186,13 +186,47 @@ asking_options = added(
 
 _PATH: Any = click.Path(readable=False, path_type=Path)
 
+
+def _given(context: Any, parameter: Any, values: tuple[str, ...]) -> tuple[str, ...] | None:
+    return values or None
+
+
 reading_options = added(
     click.option(
         "--format", type=click.Choice(FORMATS), help="Format of FILE [as its suffix says]."
     ),
-    click.option("--itemset", metavar="COLUMN", help="Column that says which itemset [the first]."),
-    click.option("--item", metavar="COLUMN", help="Column that says which item [the next]."),
+    click.option(
+        "--itemset",
+        metavar="COLUMN",
+        help="Column that says which itemset, by name or number [the first].",
+    ),
+    click.option(
+        "--item",
+        metavar="COLUMN",
+        help="Column that says which item, by name or number [the next].",
+    ),
     click.option("--separator", help="Between items [whitespace], or between fields [comma]."),
+    click.option(
+        "--header/--no-header",
+        default=None,
+        help="Whether the first row of a CSV names the columns; if not, they are called 1, 2 and "
+        "so on [yes].",
+    ),
+    click.option(
+        "--quote",
+        metavar="CHAR",
+        help="What fields of a CSV are quoted with; none: quotes are text like any other "
+        "[double quotes].",
+    ),
+    click.option(
+        "--null",
+        "nulls",
+        metavar="WORD",
+        multiple=True,
+        callback=_given,
+        help="Word that says that something is missing; may be given again [none].",
+    ),
+    click.option("--encoding", metavar="NAME", help="Encoding of text [utf-8]."),
 )
 
 weight_option = click.option("--weight", metavar="COLUMN", help="Column of weights [none].")

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 _EXAMPLE_NEIGHBOURS = 4
 _PICTURES = ("learning_curve.png", "map.png")
-_READING = ("format", "itemset", "item", "separator", "weight")
+_READING = (
+    "format", "itemset", "item", "weight", "separator", "header", "quote", "nulls", "encoding",
+)  # fmt: skip
 
 
 @dataclasses.dataclass

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, InputError, MissingExtraError
-from .formats import COMPRESSIONS, Columns, Roles, choose_columns, known_format, known_separator
+from .formats import COMPRESSIONS, Columns, Dialect, Roles, choose_columns, known_format
 
 if TYPE_CHECKING:
     import polars
@@ -56,17 +56,18 @@ def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list
     return paths, next(iter(formats))
 
 
-def text_itemsets(path: Path, separator: str | None) -> Iterator[list[str | None]]:
+def text_itemsets(path: Path, dialect: Dialect) -> Iterator[list[str | None]]:
     """Split the lines of a text; an item of None is one that is missing."""
-    if separator == "":
-        raise InputError("separator is empty; give at least one character")
+    separator, nulls = dialect.separator, dialect.nulls
     for line in _lines(path):
+        items: list[str | None]
         if separator is None:
-            yield [*line.split()]
+            items = [*line.split()]
         elif line.strip():
-            yield [part.strip() or None for part in line.split(separator)]
+            items = [part.strip() or None for part in line.split(separator)]
         else:
-            yield []
+            items = []
+        yield [None if item in nulls else item for item in items] if nulls else items
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -119,25 +120,24 @@ def import_polars(what: str) -> Any:
 
 
 def collect_files(
-    source: Any, paths: list[Path], format: str, separator: str | None, roles: Roles
+    source: Any, paths: list[Path], format: str, dialect: Dialect, roles: Roles
 ) -> tuple[polars.DataFrame, Columns, Locate]:
     """Read the columns that have a role from all the files, under the names of their roles.
 
     Returns what was read, and a function that says of which file a row is, and which row there.
     """
-    separator = known_separator(format, separator)
     import_polars(format)
     import polars
 
-    parts, columns = scan_files(paths, format, separator, roles)
+    parts, columns = scan_files(paths, format, dialect, roles)
     try:
         frame = polars.concat(parts, how="vertical_relaxed").collect()
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
-        raise explain(source, paths, parts, separator, error) from error
-    if separator is not None:
+        raise explain(source, paths, parts, dialect, error) from error
+    if dialect.separator is not None:
         if frame["cut"].any():
-            check_rows(paths, separator)
-        frame = clean_csv(str(source), frame)
+            check_rows(paths, dialect)
+        frame = clean_csv(str(source), frame, dialect)
     return frame, columns, partial(locate_row, paths, parts)
 
 
@@ -154,7 +154,7 @@ def locate_row(paths: list[Path], parts: list[polars.LazyFrame], row: int) -> tu
 
 
 def scan_files(
-    paths: list[Path], format: str, separator: str | None, roles: Roles
+    paths: list[Path], format: str, dialect: Dialect, roles: Roles
 ) -> tuple[list[polars.LazyFrame], Columns]:
     """Open all the files, and choose the same columns of each; nothing is read yet.
 
@@ -165,11 +165,12 @@ def scan_files(
     parts: list[polars.LazyFrame] = []
     known: list[Columns] = []
     for path in paths:
-        _check_start(path, is_text=separator is not None and path.suffix.lower() != ".zst")
-        with polars_errors(path, separator, format):
-            scan = _scan(path, format, separator)
+        is_text = dialect.separator is not None
+        _check_start(path, is_text=is_text and path.suffix.lower() != ".zst")
+        with polars_errors(path, dialect, format):
+            scan = _scan(path, format, dialect)
             schema = scan.collect_schema()
-        known.append(choose_columns(str(path), schema, roles))
+        known.append(choose_columns(str(path), schema, roles, [*schema] if is_text else None))
         columns = known[0]
         # What was chosen in the first file is what is wanted of the others.
         roles = Roles(columns.itemset or None, columns.item, columns.weight)
@@ -181,7 +182,7 @@ def scan_files(
         if format == "ndjson":
             _check_types(path, schema, columns)
         part = select(scan, columns)
-        if separator is not None:
+        if dialect.separator is not None:
             last = list(schema)[-1]
             part = scan.select(
                 **{role: polars.col(name) for role, name in columns.roles().items()},
@@ -207,12 +208,20 @@ def select(scan: polars.LazyFrame, columns: Columns) -> polars.LazyFrame:
     )
 
 
-def _scan(path: Path, format: str, separator: str | None) -> polars.LazyFrame:
+def _scan(path: Path, format: str, dialect: Dialect) -> polars.LazyFrame:
     import polars
 
-    if separator is not None:
+    if dialect.separator is not None:
         # All are read as strings: a guess from the first rows may not fit the rest.
-        return polars.scan_csv(path, separator=separator, infer_schema=False, glob=False)
+        return polars.scan_csv(
+            path,
+            separator=dialect.separator,
+            quote_char=dialect.quote,
+            has_header=dialect.header,
+            with_column_names=None if dialect.header else _numbered,
+            infer_schema=False,
+            glob=False,
+        )
     if format == "parquet":
         return polars.scan_parquet(path, glob=False, hive_partitioning=False)
     if format == "ndjson":
@@ -221,26 +230,30 @@ def _scan(path: Path, format: str, separator: str | None) -> polars.LazyFrame:
     return polars.scan_ipc(path, glob=False)
 
 
-def clean_csv(name: str, frame: polars.DataFrame) -> polars.DataFrame:
+def _numbered(names: list[str]) -> list[str]:
+    return [str(number) for number in range(1, len(names) + 1)]
+
+
+def clean_csv(name: str, frame: polars.DataFrame, dialect: Dialect) -> polars.DataFrame:
     """Make nulls of empty fields, quoted or not, and refuse what is no text."""
     import polars
 
     frame = frame.drop("cut")
     if any(frame.select(polars.all().str.contains("\0", literal=True).any()).row(0)):
         raise DataError(f"{name}: zero bytes in a field; the file is damaged")
-    return frame.with_columns(polars.all().replace("", None))
+    return frame.with_columns(polars.all().replace(["", *dialect.nulls], None))
 
 
 def explain(
     source: Any,
     paths: list[Path],
     parts: list[polars.LazyFrame],
-    separator: str | None,
+    dialect: Dialect,
     error: BaseException,
 ) -> DataError:
     """Raise the error of the one file that cannot be read, or return that of all."""
     for path, part in zip(paths, parts, strict=True):
-        with polars_errors(path, separator):
+        with polars_errors(path, dialect):
             for _ in part.collect_batches(lazy=True, engine="streaming"):
                 pass
     return DataError(f"{source}: cannot be read: {first_line(error)}")
@@ -248,7 +261,7 @@ def explain(
 
 @contextmanager
 def polars_errors(
-    path: Path | str, separator: str | None = None, format: str | None = None
+    path: Path | str, dialect: Dialect | None = None, format: str | None = None
 ) -> Iterator[None]:
     """Turn the errors of polars, which may be of many lines, into a DataError of one."""
     from polars.exceptions import PanicException, PolarsError
@@ -256,8 +269,8 @@ def polars_errors(
     try:
         yield
     except (PolarsError, PanicException, OSError) as error:
-        if isinstance(path, Path) and separator is not None:
-            _find_bad_line(path, separator)
+        if isinstance(path, Path) and dialect is not None and dialect.separator is not None:
+            _find_bad_line(path, dialect)
         if isinstance(path, Path) and format == "ndjson":
             _find_bad_json(path)
         raise DataError(f"{path}: cannot be read: {first_line(error)}") from error
@@ -330,23 +343,29 @@ def _check_types(path: Path, schema: polars.Schema, columns: Columns) -> None:
                     )
 
 
-def check_rows(paths: list[Path], separator: str) -> None:
+def check_rows(paths: list[Path], dialect: Dialect) -> None:
     """Refuse rows that are cut short: polars fills what they lack with nulls."""
     import polars
 
     for path in paths:
         lines = polars.scan_lines(glob.escape(str(path)))
-        width = len(_scan(path, "csv", separator).collect_schema())
-        fields = polars.col("line").str.count_matches(separator, literal=True) + 1
+        width = len(_scan(path, "csv", dialect).collect_schema())
+        fields = polars.col("line").str.count_matches(dialect.separator or "", literal=True) + 1
         # A line break in a quoted field makes a line of fewer fields as well.
         short = (fields < width) & (polars.col("line").str.strip_chars() != "")
         if lines.select(short.any()).collect().item():
-            _find_bad_line(path, separator)
+            _find_bad_line(path, dialect)
 
 
-def _find_bad_line(path: Path, separator: str) -> None:
+def _find_bad_line(path: Path, dialect: Dialect) -> None:
     """Raise a DataError with the line that polars, which names none, stumbled over."""
-    rows = csv.reader(_plain_lines(path), delimiter=separator, strict=True)
+    rows = csv.reader(
+        _plain_lines(path),
+        delimiter=dialect.separator or ",",
+        quotechar=dialect.quote,
+        quoting=csv.QUOTE_NONE if dialect.quote is None else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
     number = 1
     try:
         width = len(next(rows))

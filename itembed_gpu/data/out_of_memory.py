@@ -44,7 +44,7 @@ from .files import (
     scan_files,
     text_itemsets,
 )
-from .formats import COMPRESSIONS, Columns, Roles, known_separator, refuse_columns
+from .formats import COMPRESSIONS, Columns, Dialect, Roles, known_dialect, refuse_columns
 from .itemsets import Dropped, PackedItemsets, offsets_dtype
 from .loops import number_long_hashes, renumber_more, scatter_rows
 from .packing import Cutter, Limits, Numbering, choose_labels, drop_duplicates, make_limits
@@ -81,7 +81,6 @@ def pack_files(
     *,
     memory: int | None = None,
     format: str | None = None,
-    separator: str | None = None,
     **options: Any,
 ) -> ReadItemsets:
     """Pack the itemsets of files into a folder, in bounded memory.
@@ -100,7 +99,7 @@ def pack_files(
     memory: int, optional
         Bytes of memory to use for data, beside the catalog of labels and what Python and the
         libraries take (some 300 MB). By default half of what is free.
-    format, itemset, item, weight, separator: optional
+    format, itemset, item, weight, separator, header, quote, nulls, encoding: optional
         As for `read_itemsets`.
     min_count, min_length, max_items, max_length, duplicates, labels, seed: optional
         As for `pack_itemsets`.
@@ -122,6 +121,8 @@ def pack_files(
     >>> packed = pack_files("sales/*.csv", "sales.itemsets", memory=1 << 30)
     """
     roles = Roles(*(options.pop(name, None) for name in ("itemset", "item", "weight")))
+    names = ("separator", "header", "quote", "nulls", "encoding")
+    writing = {name: options.pop(name, None) for name in names}
     limits = make_limits(**options)
     source, path = Path(source), Path(path)
     KIND.next_generation(path)  # before a read that may be long
@@ -133,21 +134,21 @@ def pack_files(
         packed = read_itemsets(
             source,
             format=format,
-            separator=separator,
+            **writing,
             **dataclasses.asdict(roles),
             **limits._asdict(),
         )
         packed.save(path)
         return packed
     paths, format = files
+    dialect = known_dialect(format, writing)
     with disk_errors(path), WorkFolder(path) as work:
         if format == "text":
-            reading = _read_text(paths, roles, separator, work, limits, memory)
+            reading = _read_text(paths, roles, dialect, work, limits, memory)
             name = str(source)
         else:
-            separator = known_separator(format, separator)
             import_polars(format)
-            table = _Table(source, paths, separator, *scan_files(paths, format, separator, roles))
+            table = _Table(source, paths, dialect, *scan_files(paths, format, dialect, roles))
             num_partition = _count_partitions(paths, format, memory)
             reading = _read_table(table, work, limits, memory, num_partition)
             name = f"{source} ({table.columns})"
@@ -217,7 +218,7 @@ class _Table(NamedTuple):
 
     source: Path
     paths: list[Path]
-    separator: str | None
+    dialect: Dialect
     parts: list[polars.LazyFrame]
     columns: Columns
 
@@ -232,15 +233,15 @@ class _Table(NamedTuple):
                 chunk_size=num_row, maintain_order=True, lazy=True, engine="streaming"
             ):
                 num_row = len(batch)
-                if self.separator is not None:
+                if self.dialect.separator is not None:
                     cut = cut or bool(batch["cut"].any())
-                    batch = clean_csv(str(self.source), batch)
+                    batch = clean_csv(str(self.source), batch, self.dialect)
                 yield row, batch
                 row += num_row
         except (PolarsError, PanicException) as error:
-            raise explain(self.source, self.paths, self.parts, self.separator, error) from error
-        if cut and self.separator is not None:
-            check_rows(self.paths, self.separator)
+            raise explain(self.source, self.paths, self.parts, self.dialect, error) from error
+        if cut:
+            check_rows(self.paths, self.dialect)
 
 
 class _Numbers:
@@ -339,7 +340,7 @@ def _read_table(
     values = numbers.values()
     labels: list[Any] = []
     if values is not None:
-        if table.separator is not None:
+        if table.dialect.separator is not None:
             values = read_integers(values, limits)
         labels = label_values(values)
     return tally.finish(labels, rows_without_itemset, in_order=columns.lists)
@@ -395,7 +396,7 @@ def _group(runs: Runs, partition: int, tally: _Counts) -> None:
 def _read_text(
     paths: list[Path],
     roles: Roles,
-    separator: str | None,
+    dialect: Dialect,
     work: WorkFolder,
     limits: Limits,
     memory: int,
@@ -404,7 +405,7 @@ def _read_text(
     refuse_columns(roles)
     index = Numbering()
     tally, row = _Counts(Groups(work, limits.duplicates == "sum"), limits), 0
-    lines = chain.from_iterable(text_itemsets(path, separator) for path in paths)
+    lines = chain.from_iterable(text_itemsets(path, dialect) for path in paths)
     num_line = min(_MOST_BATCH // 8, max(1 << 8, memory >> 13))
     while batch := list(islice(lines, num_line)):
         codes = index.number(chain.from_iterable(batch))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -32,7 +33,14 @@ from .files import (
     select,
     text_itemsets,
 )
-from .formats import SEPARATORS, Columns, Roles, choose_columns, refuse_columns
+from .formats import (
+    SEPARATORS,
+    Columns,
+    Roles,
+    choose_columns,
+    known_dialect,
+    refuse_columns,
+)
 from .itemsets import PackedItemsets
 from .matrices import pack_matrix
 from .packing import Limits, make_limits, pack_codes, pack_itemsets
@@ -74,10 +82,14 @@ def read_itemsets(
     source: Any,
     *,
     format: str | None = None,
-    itemset: str | None = None,
-    item: str | None = None,
-    weight: str | None = None,
+    itemset: str | int | None = None,
+    item: str | int | None = None,
+    weight: str | int | None = None,
     separator: str | None = None,
+    header: bool | None = None,
+    quote: str | None = None,
+    nulls: str | Sequence[str] | None = None,
+    encoding: str | None = None,
     **limiting: Any,
 ) -> ReadItemsets:
     """Read and pack itemsets from a file, a folder, a data frame or a sparse matrix.
@@ -111,18 +123,31 @@ def read_itemsets(
         By default as the suffix says: .txt, .csv, .tsv, .parquet or .pq, .ndjson or
         .jsonl, .arrow, .ipc or .feather. Text can be compressed as .gz or .xz, and a
         CSV or NDJSON as .gz or .zst.
-    itemset, item: str, optional
-        Names of the columns that say which itemset, and which item. By default
+    itemset, item: str or int, optional
+        Names of the columns that say which itemset, and which item, or their positions:
+        1 is the first column. By default
         the first columns without another role; ``source`` of what is returned
         says which were taken. Where the column of items (or the first one, if none is
         named) holds lists, each row is an itemset, and `itemset` is not needed.
-    weight: str, optional
-        Name of the column of weights; of a sparse matrix, ``"values"`` takes those
+    weight: str or int, optional
+        Name or position of the column of weights; of a sparse matrix, ``"values"`` takes those
         that it holds. By default there are none.
     separator: str, optional
         What stands between two items of a text, which are then stripped of
         whitespace (by default, whitespace does), or between two fields of a CSV
-        (by default a comma, in a .tsv a tab).
+        (by default a comma, in a .tsv a tab). One of several characters, such as
+        ``"::"``, goes with no quotes.
+    header: bool, optional
+        Whether the first row of a CSV names the columns (by default, it does). Without it, they
+        are called ``"1"``, ``"2"`` and so on.
+    quote: str, optional
+        What fields of a CSV may be quoted with, by default ``'"'``. ``""`` says that quotes
+        are text like any other: for inch marks, for instance.
+    nulls: str or sequence of str, optional
+        Words of a CSV or a text that say that something is missing, such as ``["NA", "NULL"]``;
+        an empty field always does.
+    encoding: str, optional
+        Encoding of a CSV, a text or NDJSON, by its name in Python; by default UTF-8.
     min_count, min_length, max_items, max_length, duplicates, labels, seed: optional
         As for `pack_itemsets`.
 
@@ -151,23 +176,28 @@ def read_itemsets(
     # Checked before a read that may be long.
     limits = make_limits(**limiting)
     roles = Roles(itemset, item, weight)
+    writing = {
+        "separator": separator, "header": header, "quote": quote, "nulls": nulls,
+        "encoding": encoding,
+    }  # fmt: skip
     if isinstance(source, str | os.PathLike) and is_packed(Path(source)):
-        result = _load_packed(Path(source), format, separator, roles, limits)
+        refuse_columns(roles, f"{source}: holds packed itemsets, which have")
+        _refuse_writing({"format": format, **writing}, f"{source} holds packed itemsets")
+        result = _load_packed(Path(source), limits)
     elif isinstance(source, str | os.PathLike):
         paths, format = find_files(source, format)
+        dialect = known_dialect(format, writing)
         if format == "text":
             refuse_columns(roles)
-            itemsets = chain.from_iterable(text_itemsets(path, separator) for path in paths)
+            itemsets = chain.from_iterable(text_itemsets(path, dialect) for path in paths)
             result = make_result(pack_itemsets(itemsets, **limits._asdict()), str(source))
         else:
-            frame, columns, locate = collect_files(source, paths, format, separator, roles)
+            frame, columns, locate = collect_files(source, paths, format, dialect, roles)
             if format in SEPARATORS:
                 frame = frame.with_columns(item=read_integers(frame["item"], limits))
             result = _pack_frame(str(source), frame, columns, limits, locate=locate)
     else:
-        for name, value in (("format", format), ("separator", separator)):
-            if value is not None:
-                raise InputError(f"{name} is {value!r}, but there is no file to read")
+        _refuse_writing({"format": format, **writing}, "there is no file to read")
         result = _read_object(source, roles, limits)
     if result.num_item == 0:
         raise DataError(f"{result.source}: there is no itemset to use: {result.account}")
@@ -182,12 +212,15 @@ def make_result(packed: PackedItemsets, source: str, rows_without_itemset: int =
 # Sources
 
 
-def _load_packed(
-    path: Path, format: str | None, separator: str | None, roles: Roles, limits: Limits
-) -> ReadItemsets:
+def _refuse_writing(asked: dict[str, Any], why: str) -> None:
+    """Refuse what says how a file is written, where there is none."""
+    for name, value in asked.items():
+        if value is not None:
+            raise InputError(f"{name} is {value!r}, but {why}")
+
+
+def _load_packed(path: Path, limits: Limits) -> ReadItemsets:
     """Open packed itemsets; only what the limits leave out is a reason to copy them."""
-    if (format, separator, roles) != (None, None, Roles(None, None, None)):
-        raise InputError(f"{path}: holds packed itemsets, which have no format and no columns")
     packed = PackedItemsets.load(path)
     least = int(np.diff(packed.offsets).min(initial=limits.min_length))
     as_it_is = packed.counts.min(initial=limits.min_count) >= limits.min_count
@@ -291,9 +324,9 @@ def read_itemset_ids(
     source: str | os.PathLike[str],
     *,
     format: str | None = None,
-    itemset: str | None = None,
-    item: str | None = None,
-    separator: str | None = None,
+    itemset: str | int | None = None,
+    item: str | int | None = None,
+    **writing: Any,
 ) -> list[str] | None:
     """Return what the itemsets of a long table are called, in the order in which they are read.
 
@@ -304,7 +337,8 @@ def read_itemset_ids(
     if format == "text":
         return None
     roles = Roles(itemset, item, None)
-    frame, columns, _ = collect_files(source, paths, format, separator, roles)
+    dialect = known_dialect(format, writing)
+    frame, columns, _ = collect_files(source, paths, format, dialect, roles)
     return None if columns.lists else list(map(str, number(frame["itemset"])[0]))
 
 
