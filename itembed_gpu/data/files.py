@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 Locate = Callable[[int], tuple[str, int]]
 
 
-def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str]:
-    """List the files of a path, a folder or a pattern, and their one format."""
+def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str | None]:
+    """List the files of a path, a folder or a pattern, and their one format, if they tell it."""
     path = Path(source)
     if path.is_dir():
         paths = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
@@ -360,7 +361,7 @@ def check_rows(paths: list[Path], dialect: Dialect) -> None:
 def _find_bad_line(path: Path, dialect: Dialect) -> None:
     """Raise a DataError with the line that polars, which names none, stumbled over."""
     rows = csv.reader(
-        _plain_lines(path),
+        plain_lines(path),
         delimiter=dialect.separator or ",",
         quotechar=dialect.quote,
         quoting=csv.QUOTE_NONE if dialect.quote is None else csv.QUOTE_MINIMAL,
@@ -382,7 +383,7 @@ def _find_bad_line(path: Path, dialect: Dialect) -> None:
 
 def _find_bad_json(path: Path) -> None:
     """Raise a DataError with the line that is no JSON."""
-    for number, line in enumerate(_plain_lines(path), 1):
+    for number, line in enumerate(plain_lines(path), 1):
         try:
             if line.strip() and not isinstance(json.loads(line), dict):
                 raise DataError(f"{path}, line {number}: is no object of JSON: {line.strip()[:40]}")
@@ -390,7 +391,7 @@ def _find_bad_json(path: Path) -> None:
             raise DataError(f"{path}, line {number}: is no JSON: {error}") from error
 
 
-def _plain_lines(path: Path) -> Iterator[str]:
+def plain_lines(path: Path) -> Iterator[str]:
     """Yield decoded lines, whatever the file is compressed with."""
     if path.suffix.lower() != ".zst":
         yield from _lines(path)
@@ -402,3 +403,12 @@ def _plain_lines(path: Path) -> Iterator[str]:
         yield from polars.scan_lines(glob.escape(str(path))).collect()["line"]
     except PolarsError as error:
         raise DataError(f"{path}: cannot be read: {first_line(error)}") from error
+
+
+def first_lines(path: Path, number: int) -> list[str]:
+    """Return the first lines of a file, whatever it is compressed with."""
+    if path.suffix.lower() != ".zst":
+        return list(islice(_lines(path), number))
+    polars = import_polars(f"{path}, which is compressed with zstd,")
+    with polars_errors(path):
+        return [*polars.scan_lines(glob.escape(str(path))).head(number).collect()["line"]]

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, InputError
+from .field_formats import FIELD_FORMATS, base_format
+from .names import is_item_name, is_no_item_name, suggestion
 
 if TYPE_CHECKING:
     import polars
 
-FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
+PLAIN_FORMATS = ("text", "csv", "tsv", "parquet", "ndjson", "arrow")
+FORMATS = (*PLAIN_FORMATS, *FIELD_FORMATS)
 _FORMAT_OF_SUFFIX = {
+    ".basket": "basket",
     ".txt": "text",
     ".csv": "csv",
     ".tsv": "tsv",
@@ -34,7 +38,7 @@ _COMPRESSIONS_OF = {
 }
 COMPRESSIONS = (".gz", ".xz", ".zst", ".bz2", ".zip")
 SEPARATORS = {"csv": ",", "tsv": "\t"}
-_FORMAT_CHOICE = ", ".join(FORMATS)
+FORMAT_CHOICE = ", ".join(FORMATS)
 # Which of the options of writing say something of a format; of others, all do.
 _WRITING_OF = {
     "text": ("separator", "nulls", "encoding"),
@@ -133,7 +137,7 @@ def choose_columns(
     free = [one for one in names if one not in named and titles[one] != ""]
     lists = [one for one in free if schema[one].is_nested()]
     if item is None and lists and itemset is None:
-        item = lists[0]
+        item = _choose_list(name, free, lists, found)
     if item is not None and schema[item].is_nested():
         if itemset is not None:
             raise InputError(
@@ -145,7 +149,34 @@ def choose_columns(
     if None in chosen:
         question = "" if written is names else " (is the separator right?)"
         raise DataError(f"{name}: an itemset and an item column are needed; {found}{question}")
+    if item is None:
+        _doubt(name, str(chosen[1]), names, found)
     return Columns(str(chosen[0]), str(chosen[1]), weight, chosen != [itemset, item], False)
+
+
+def _choose_list(name: str, free: list[str], lists: list[str], found: str) -> str:
+    """Choose the column of lists that are itemsets; one beside a column of items may be no such."""
+    likely = [one for one in lists if is_item_name(one)]
+    if len(likely) == 1:
+        return likely[0]
+    items = [one for one in free if one not in lists and is_item_name(one)]
+    if len(lists) > 1 or items:
+        raise InputError(
+            f"{name}: {' and '.join(map(repr, lists))} hold{'s' * (len(lists) == 1)} lists, and "
+            f"which column holds the items is not certain; {found}; name it: item= (--item)"
+            + suggestion([one for one in free if one not in lists])
+        )
+    return lists[0]
+
+
+def _doubt(name: str, item: str, names: list[str], found: str) -> None:
+    """Refuse a column of items that was chosen by its place, where another is called so."""
+    suggested = suggestion(names)
+    if is_no_item_name(item) and suggested:
+        raise InputError(
+            f"{name}: column {item!r} would be that of the items, as the second one; {found}; "
+            f"name the columns{suggested}"
+        )
 
 
 def _find_column(
@@ -173,20 +204,20 @@ def refuse_columns(roles: Roles, what: str = "text has") -> None:
             raise InputError(f"column {name!r} is asked for, but {what} no columns")
 
 
-def known_format(path: Path, format: str | None) -> str:
-    """Return the format of a file: the one that is given, or the one that its suffix tells."""
+def known_format(path: Path, format: str | None) -> str | None:
+    """Return the format of a file: the one that is given, or the one that its suffix tells.
+
+    None if the suffix tells none.
+    """
     suffix = path.suffix.lower()
     compression = suffix if suffix in COMPRESSIONS else ""
     if format is None:
         suffix = path.with_suffix("").suffix.lower() if compression else suffix
         format = _FORMAT_OF_SUFFIX.get(suffix)
-        if format is None:
-            raise InputError(
-                f"{path}: suffix {suffix!r} does not tell the format; give it: {_FORMAT_CHOICE}"
-            )
     elif format not in FORMATS:
-        raise InputError(f"format is {format!r}; give one of {_FORMAT_CHOICE}")
-    if compression and compression not in _COMPRESSIONS_OF.get(format, ()):
+        raise InputError(f"format is {format!r}; give one of {FORMAT_CHOICE}")
+    base = base_format(format or "text")
+    if compression and compression not in _COMPRESSIONS_OF.get(base, ()):
         raise InputError(f"{path}: {format} cannot be read from {compression}; decompress it first")
     return format
 

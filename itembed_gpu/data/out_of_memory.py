@@ -38,13 +38,11 @@ from .files import (
     check_rows,
     clean_csv,
     explain,
-    find_files,
     import_polars,
     locate_row,
     scan_files,
-    text_itemsets,
 )
-from .formats import COMPRESSIONS, Columns, Dialect, Roles, known_dialect, refuse_columns
+from .formats import COMPRESSIONS, Columns, Dialect, Roles
 from .itemsets import Dropped, PackedItemsets, offsets_dtype
 from .loops import number_long_hashes, renumber_more, scatter_rows
 from .packing import Cutter, Limits, Numbering, choose_labels, drop_duplicates, make_limits
@@ -53,10 +51,13 @@ from .readers import (
     check_items,
     explode_lists,
     make_result,
+    not_empty,
+    read_files,
     read_integers,
     read_itemsets,
     read_weights,
 )
+from .sources import Source, open_files
 from .spill_files import Column, Groups, Runs, WorkFolder, reorder
 
 if TYPE_CHECKING:
@@ -129,31 +130,29 @@ def pack_files(
     if memory is None:
         memory = max(_free_memory() // 2, _LEAST_MEMORY)
     memory = checks.integer("memory", memory, _LEAST_MEMORY)
-    files = None if is_packed(source) else find_files(source, format)
-    if files is None or _fits(*files, memory):
-        packed = read_itemsets(
-            source,
-            format=format,
-            **writing,
-            **dataclasses.asdict(roles),
-            **limits._asdict(),
-        )
+    if is_packed(source):
+        asked = dict(format=format, **writing, **dataclasses.asdict(roles), **limits._asdict())
+        packed = read_itemsets(source, **asked)
         packed.save(path)
         return packed
-    paths, format = files
-    dialect = known_dialect(format, writing)
+    files = open_files(source, format, writing, roles)
+    if _fits(files.paths, files.format, memory):
+        packed = not_empty(read_files(files, limits))
+        packed.save(path)
+        return packed
     with disk_errors(path), WorkFolder(path) as work:
-        if format == "text":
-            reading = _read_text(paths, roles, dialect, work, limits, memory)
-            name = str(source)
-        else:
-            import_polars(format)
-            table = _Table(source, paths, dialect, *scan_files(paths, format, dialect, roles))
-            num_partition = _count_partitions(paths, format, memory)
+        if files.is_table:
+            import_polars(files.format)
+            scanned = scan_files(files.paths, files.format, files.dialect, files.roles)
+            table = _Table(source, files.paths, files.dialect, *scanned)
+            num_partition = _count_partitions(files.paths, files.format, memory)
             reading = _read_table(table, work, limits, memory, num_partition)
             name = f"{source} ({table.columns})"
+        else:
+            reading = _read_lines(files, work, limits, memory)
+            name = str(source)
         _write(name, path, reading, limits, memory, work)
-    return make_result(PackedItemsets.load(path), name, reading.rows_without_itemset)
+    return make_result(PackedItemsets.load(path), files.tell(name), reading.rows_without_itemset)
 
 
 def _fits(paths: list[Path], format: str, memory: int) -> bool:
@@ -393,25 +392,22 @@ def _group(runs: Runs, partition: int, tally: _Counts) -> None:
     tally.add(rows["first"][firsts], sizes, codes, weights, True)
 
 
-def _read_text(
-    paths: list[Path],
-    roles: Roles,
-    dialect: Dialect,
-    work: WorkFolder,
-    limits: Limits,
-    memory: int,
-) -> _Reading:
-    """Read text, of which each line is an itemset."""
-    refuse_columns(roles)
+def _read_lines(files: Source, work: WorkFolder, limits: Limits, memory: int) -> _Reading:
+    """Read lines, each of which is an itemset."""
     index = Numbering()
-    tally, row = _Counts(Groups(work, limits.duplicates == "sum"), limits), 0
-    lines = chain.from_iterable(text_itemsets(path, dialect) for path in paths)
+    groups = Groups(work, files.weighted or limits.duplicates == "sum")
+    tally, row = _Counts(groups, limits), 0
+    lines = files.itemsets()
     num_line = min(_MOST_BATCH // 8, max(1 << 8, memory >> 13))
     while batch := list(islice(lines, num_line)):
+        weights = None
+        if files.weighted:
+            weights = np.fromiter(chain.from_iterable(row[1] for row in batch), np.float32)
+            batch = [items for items, _ in batch]
         codes = index.number(chain.from_iterable(batch))
         lengths = np.fromiter(map(len, batch), np.int64, len(batch))
         firsts = np.arange(row, row + len(batch))
-        tally.add(firsts, lengths, codes, None, False)
+        tally.add(firsts, lengths, codes, weights, False)
         row += len(batch)
     return tally.finish(list(index), 0, in_order=True)
 

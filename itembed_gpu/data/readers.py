@@ -12,7 +12,6 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -27,23 +26,21 @@ from .columns import encode, group_rows, number, number_itemsets
 from .files import (
     Locate,
     collect_files,
-    find_files,
     import_polars,
     polars_errors,
     select,
-    text_itemsets,
 )
 from .formats import (
     SEPARATORS,
     Columns,
     Roles,
     choose_columns,
-    known_dialect,
     refuse_columns,
 )
 from .itemsets import PackedItemsets
 from .matrices import pack_matrix
 from .packing import Limits, make_limits, pack_codes, pack_itemsets
+from .sources import Source, open_files
 
 if TYPE_CHECKING:
     import polars
@@ -185,20 +182,15 @@ def read_itemsets(
         _refuse_writing({"format": format, **writing}, f"{source} holds packed itemsets")
         result = _load_packed(Path(source), limits)
     elif isinstance(source, str | os.PathLike):
-        paths, format = find_files(source, format)
-        dialect = known_dialect(format, writing)
-        if format == "text":
-            refuse_columns(roles)
-            itemsets = chain.from_iterable(text_itemsets(path, dialect) for path in paths)
-            result = make_result(pack_itemsets(itemsets, **limits._asdict()), str(source))
-        else:
-            frame, columns, locate = collect_files(source, paths, format, dialect, roles)
-            if format in SEPARATORS:
-                frame = frame.with_columns(item=read_integers(frame["item"], limits))
-            result = _pack_frame(str(source), frame, columns, limits, locate=locate)
+        result = read_files(open_files(source, format, writing, roles), limits)
     else:
         _refuse_writing({"format": format, **writing}, "there is no file to read")
         result = _read_object(source, roles, limits)
+    return not_empty(result)
+
+
+def not_empty(result: ReadItemsets) -> ReadItemsets:
+    """Refuse what holds nothing to train on."""
     if result.num_item == 0:
         raise DataError(f"{result.source}: there is no itemset to use: {result.account}")
     return result
@@ -210,6 +202,22 @@ def make_result(packed: PackedItemsets, source: str, rows_without_itemset: int =
 
 
 # Sources
+
+
+def read_files(files: Source, limits: Limits) -> ReadItemsets:
+    """Read and pack the itemsets of files that were opened."""
+    if files.is_table:
+        frame, columns, locate = collect_files(
+            files.name, files.paths, files.format, files.dialect, files.roles
+        )
+        if files.format in SEPARATORS:
+            frame = frame.with_columns(item=read_integers(frame["item"], limits))
+        result = _pack_frame(files.name, frame, columns, limits, locate=locate)
+    else:
+        lines = files.lines()
+        packed = pack_itemsets(lines, weights=lines.weights, **limits._asdict())
+        result = make_result(packed, files.name)
+    return dataclasses.replace(result, source=files.tell(result.source))
 
 
 def _refuse_writing(asked: dict[str, Any], why: str) -> None:
@@ -333,12 +341,10 @@ def read_itemset_ids(
     None for text and for tables of lists, whose itemsets have no names. Errors are those of
     `read_itemsets`.
     """
-    paths, format = find_files(source, format)
-    if format == "text":
-        return None
-    roles = Roles(itemset, item, None)
-    dialect = known_dialect(format, writing)
-    frame, columns, _ = collect_files(source, paths, format, dialect, roles)
+    files = open_files(source, format, writing, Roles(itemset, item, None))
+    if not files.is_table:
+        return files.ids()
+    frame, columns, _ = collect_files(source, files.paths, files.format, files.dialect, files.roles)
     return None if columns.lists else list(map(str, number(frame["itemset"])[0]))
 
 
