@@ -258,6 +258,8 @@ def _pairs(sample: Sample) -> Finding | None:
     runs = 1 + sum(before[0] != after[0] for before, after in pairwise(rows))
     if runs > len({row[0] for row in rows}) or 2 * runs > len(rows):
         return None
+    if len(set(map(tuple, rows))) < len(rows) or runs < _FEW:
+        return None
     return Finding(
         ASK,
         "arules-single",
