@@ -13,7 +13,13 @@ from typing import Any
 import click
 
 from ..data.formats import FORMATS
-from ..models.options import EVALUATION, Item2VecOptions, ModelOptions
+from ..models.options import (
+    CLASSIFIER_DEFAULTS,
+    EVALUATION,
+    ClassifierOptions,
+    Item2VecOptions,
+    ModelOptions,
+)
 from ..objective.options import (
     COMMAND_LINE,
     DEPRECATED,
@@ -52,6 +58,14 @@ class ReadingOptions:
 TRAINING = options_at(COMMAND_LINE, ModelOptions, ReadingOptions, Options)
 MACHINE = [name for name, known in TRAINING.items() if about(known).machine]
 ASKING = options_at(EVALUATION, Item2VecOptions)
+# How to train a classifier, by the names that `SupervisedClassifier` has for it.
+LABELLING = {
+    name: (name_at(known, ESTIMATOR), known)
+    for name, known in (
+        options_at(COMMAND_LINE, ModelOptions, Options) | options_at(ESTIMATOR, ClassifierOptions)
+    ).items()
+    if ESTIMATOR in about(known).entrances
+}
 
 # How to train where no option says otherwise: as estimators do, but for these.
 DEFAULTS = {name: TRAINING[name].default for name in TRAINING if name not in MACHINE} | {"dim": 64}
@@ -173,6 +187,14 @@ training_options = added(
         )
         for old, name in DEPRECATED.items()
     ),
+)
+labelling_options = added(
+    *(
+        _from_schema(
+            name, known, f"[{_shown(CLASSIFIER_DEFAULTS.get(parameter, known.default), known)}]"
+        )
+        for name, (parameter, known) in LABELLING.items()
+    )
 )
 asking_options = added(
     *(

@@ -138,8 +138,7 @@ FIELD_FORMATS = {
     ),
     "libsvm": FieldFormat(
         "libsvm",
-        "labels between commas, then feature:value; with a line of counts first, it is of the "
-        "extreme classification repository",
+        "labels between commas, then feature:value",
         "http://manikvarma.org/downloads/XC/XMLRepository.html",
         "text",
         labelled=True,

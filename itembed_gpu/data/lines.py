@@ -91,7 +91,7 @@ def spmf_utilities(
         parts = line.split(":")
         items = parts[0].split()
         utilities = parts[2].split() if len(parts) > 2 else []
-        weights = [_weight(path, number, utility) for utility in utilities]
+        weights = [read_weight(path, number, utility) for utility in utilities]
         if len(weights) != len(items):
             raise DataError(
                 f"{path}, line {number}: is not items:utility:utilities, as many of both: "
@@ -141,12 +141,12 @@ def basket_values(
         weights: list[float] = []
         for part in line.split(",") if line.strip() else ():
             name, equals, value = part.rpartition("=")
-            weights.append(_weight(path, number, value) if equals else 1.0)
+            weights.append(read_weight(path, number, value) if equals else 1.0)
             items.append((name if equals else part).strip() or None)
         yield items, weights
 
 
-def _weight(path: Path, number: int, text: str) -> float:
+def read_weight(path: Path, number: int, text: str) -> float:
     try:
         weight = float(text)
     except ValueError:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..errors import DataError, InputError
@@ -33,6 +34,8 @@ _OPEN = ("text", "csv", "tsv", "ndjson", None)
 _OR_TABS = ("movielens", "arules-single")
 # Where the column of lists is found.
 _WITH_COLUMN = {"recbole": recbole, "list-cells": lists}
+_NOTHING_ASKED: Mapping[str, Any] = MappingProxyType({})
+_NO_ROLES = Roles(None, None, None)
 # What is written in one way alone.
 _FIXED = {
     *((name, "separator") for name, known in FIELD_FORMATS.items() if known.base == "text"),
@@ -134,7 +137,7 @@ def _of_field(
             f"format={name!r}); format='text' (--format text) makes items of both"
         )
     if found is None and name in _WITH_COLUMN:
-        found = _WITH_COLUMN[name](_sample(paths[0], "tsv", writing, roles))
+        found = _WITH_COLUMN[name](take_sample(paths[0], "tsv", writing, roles))
     usual, asked = dict(known.writing), {k: v for k, v in writing.items() if v is not None}
     for key in ("separator", "header"):
         if key in asked and (name, key) in _FIXED:
@@ -184,7 +187,7 @@ def _recognise_all(
     """Recognise the one format of all files; raises or warns where there is a doubt."""
     findings: dict[str | None, tuple[Path, Finding | None]] = {}
     for path in paths:
-        sample = _sample(path, known, writing, roles, asked=format is not None)
+        sample = take_sample(path, known, writing, roles, asked=format is not None)
         found = recognise(sample) if sample.lines else None
         if found is not None and _is_doubt(path, found, format):
             found = None
@@ -217,8 +220,12 @@ def _warn(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=6)
 
 
-def _sample(
-    path: Path, known: str | None, writing: Mapping[str, Any], roles: Roles, asked: bool = False
+def take_sample(
+    path: Path,
+    known: str | None,
+    writing: Mapping[str, Any] = _NOTHING_ASKED,
+    roles: Roles = _NO_ROLES,
+    asked: bool = False,
 ) -> Sample:
     """Take the first lines, as far as they are text; what else is wrong is told by reading."""
     try:

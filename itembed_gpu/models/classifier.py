@@ -34,7 +34,7 @@ from .known import (
     only_known,
     with_new_labels,
 )
-from .options import DOCS, POSITIONAL, ClassifierOptions, ModelOptions
+from .options import CLASSIFIER_DEFAULTS, DOCS, POSITIONAL, ClassifierOptions, ModelOptions
 
 Weights = Iterable[Iterable[float]]
 
@@ -44,14 +44,7 @@ Weights = Iterable[Iterable[float]]
     ModelOptions,
     Options,
     ClassifierOptions,
-    defaults={
-        "epochs": 25,
-        "negative": 10,
-        "alpha": 0.5,
-        "device": "auto",
-        "pooling": "mean",
-        "reject_positive": True,
-    },
+    defaults=CLASSIFIER_DEFAULTS,
     docs=DOCS,
     positional=POSITIONAL,
 )

@@ -23,6 +23,16 @@ POSITIONAL = (
     *("ns_exponent", "seed", "device", "workers", "callbacks"),
 )
 
+# Those of `SupervisedClassifier`, where they are others than the schema's.
+CLASSIFIER_DEFAULTS: dict[str, Any] = {
+    "epochs": 25,
+    "negative": 10,
+    "alpha": 0.5,
+    "device": "auto",
+    "pooling": "mean",
+    "reject_positive": True,
+}
+
 # What is otherwise than for a task.
 DOCS = {
     "seed": "It fixes all that is drawn, and on one worker the result to the last bit. By default "
