@@ -26,13 +26,8 @@ _FORMAT_OF_SUFFIX = {
     ".ipc": "arrow",
     ".feather": "arrow",
 }
-_COMPRESSIONS_OF = {
-    "text": (".gz", ".xz"),
-    "csv": (".gz", ".zst"),
-    "tsv": (".gz", ".zst"),
-    "ndjson": (".gz", ".zst"),
-}
 COMPRESSIONS = (".gz", ".xz", ".zst", ".bz2", ".zip")
+_COMPRESSED = ("text", "csv", "tsv", "ndjson")
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 _FORMAT_CHOICE = ", ".join(FORMATS)
 # Which of the options of writing say something of a format; of others, all do.
@@ -84,6 +79,10 @@ class Columns:
         """Return the names of the columns, by their roles."""
         named = {"itemset": self.itemset, "item": self.item, "weight": self.weight}
         return {role: name for role, name in named.items() if name}
+
+    def as_roles(self) -> Roles:
+        """Ask another table for the same columns."""
+        return Roles(self.itemset or None, self.item, self.weight)
 
     def __str__(self) -> str:
         text = f"item column {self.item!r}"
@@ -186,7 +185,7 @@ def known_format(path: Path, format: str | None) -> str:
             )
     elif format not in FORMATS:
         raise InputError(f"format is {format!r}; give one of {_FORMAT_CHOICE}")
-    if compression and compression not in _COMPRESSIONS_OF.get(format, ()):
+    if compression and format not in _COMPRESSED:
         raise InputError(f"{path}: {format} cannot be read from {compression}; decompress it first")
     return format
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -25,11 +25,11 @@ from ..disk.itemsets import is_packed
 from ..errors import DataError, InputError
 from .columns import encode, group_rows, number, number_itemsets
 from .files import (
-    Locate,
-    collect_files,
-    find_files,
+    Source,
     import_polars,
+    open_files,
     polars_errors,
+    scan_files,
     select,
     text_itemsets,
 )
@@ -38,7 +38,6 @@ from .formats import (
     Columns,
     Roles,
     choose_columns,
-    known_dialect,
     refuse_columns,
 )
 from .itemsets import PackedItemsets
@@ -185,17 +184,8 @@ def read_itemsets(
         _refuse_writing({"format": format, **writing}, f"{source} holds packed itemsets")
         result = _load_packed(Path(source), limits)
     elif isinstance(source, str | os.PathLike):
-        paths, format = find_files(source, format)
-        dialect = known_dialect(format, writing)
-        if format == "text":
-            refuse_columns(roles)
-            itemsets = chain.from_iterable(text_itemsets(path, dialect) for path in paths)
-            result = make_result(pack_itemsets(itemsets, **limits._asdict()), str(source))
-        else:
-            frame, columns, locate = collect_files(source, paths, format, dialect, roles)
-            if format in SEPARATORS:
-                frame = frame.with_columns(item=read_integers(frame["item"], limits))
-            result = _pack_frame(str(source), frame, columns, limits, locate=locate)
+        with open_files(source, format, writing) as files:
+            result = read_source(files, roles, limits)
     else:
         _refuse_writing({"format": format, **writing}, "there is no file to read")
         result = _read_object(source, roles, limits)
@@ -210,6 +200,19 @@ def make_result(packed: PackedItemsets, source: str, rows_without_itemset: int =
 
 
 # Sources
+
+
+def read_source(source: Source, roles: Roles, limits: Limits) -> ReadItemsets:
+    """Read files that are open, all at once."""
+    if source.format == "text":
+        refuse_columns(roles)
+        itemsets = chain.from_iterable(text_itemsets(file, source.dialect) for file in source.files)
+        return make_result(pack_itemsets(itemsets, **limits._asdict()), source.name)
+    tables = scan_files(source, roles)
+    frame = tables.collect()
+    if source.format in SEPARATORS:
+        frame = frame.with_columns(item=read_integers(frame["item"], limits))
+    return _pack_frame(source.name, frame, tables.columns, limits, locate=tables.locate)
 
 
 def _refuse_writing(asked: dict[str, Any], why: str) -> None:
@@ -333,13 +336,12 @@ def read_itemset_ids(
     None for text and for tables of lists, whose itemsets have no names. Errors are those of
     `read_itemsets`.
     """
-    paths, format = find_files(source, format)
-    if format == "text":
-        return None
-    roles = Roles(itemset, item, None)
-    dialect = known_dialect(format, writing)
-    frame, columns, _ = collect_files(source, paths, format, dialect, roles)
-    return None if columns.lists else list(map(str, number(frame["itemset"])[0]))
+    with open_files(source, format, writing) as files:
+        if files.format == "text":
+            return None
+        tables = scan_files(files, Roles(itemset, item, None))
+        frame = tables.collect()
+    return None if tables.columns.lists else list(map(str, number(frame["itemset"])[0]))
 
 
 def read_integers(items: polars.Series, limits: Limits) -> polars.Series:
@@ -369,7 +371,7 @@ def _pack_frame(
     columns: Columns,
     limits: Limits,
     identifiers: bool = False,
-    locate: Locate | None = None,
+    locate: Callable[[int], tuple[str, int]] | None = None,
 ) -> ReadItemsets:
     """Pack the rows of each itemset, in the order of its first row.
 
@@ -447,7 +449,7 @@ def read_weights(
     column_name: str,
     rows: npt.NDArray[np.int64] | None,
     used: npt.NDArray[np.bool_],
-    locate: Locate | None = None,
+    locate: Callable[[int], tuple[str, int]] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Read weights, which came from these rows; only used ones have to be good."""
     import polars
