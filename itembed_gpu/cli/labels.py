@@ -200,9 +200,11 @@ def _words(model: SupervisedClassifier, given: tuple[str, ...]) -> list[Any]:
 
 
 def _lines(path: Path) -> list[list[str]]:
-    from ..data.files import plain_lines
+    from ..data.opening import come_in, temporary_files
+    from ..data.reading import text_lines
 
-    return [
-        [word for word in line.split() if not word.startswith("__label__")]
-        for line in plain_lines(path)
-    ]
+    with temporary_files() as temporary:
+        return [
+            [word for word in line.split() if not word.startswith("__label__")]
+            for line in text_lines(come_in(path, temporary), "utf-8")
+        ]

@@ -1,32 +1,123 @@
-"""Finds and opens the files that itemsets are read from, and says what is wrong with them.
+"""Finds the files that itemsets are read from, and has polars read those that are tables.
 
-Text is read line by line; tables with polars, which is imported only when there is one to read.
+Text is read line by line. Whatever is wrong with a file is said in one line.
 """
 
 from __future__ import annotations
 
-import csv
 import glob
-import gzip
 import json
-import lzma
 import os
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
-from itertools import islice
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import DataError, InputError, MissingExtraError
-from .formats import COMPRESSIONS, Columns, Dialect, Roles, choose_columns, known_format
+from .formats import (
+    COMPRESSIONS,
+    SEPARATORS,
+    Columns,
+    Dialect,
+    Roles,
+    choose_columns,
+    known_format,
+)
+from .lines import PARSERS, WEIGHTED, lightgcn_ids, without_nulls
+from .opening import (
+    STANDARD_INPUT,
+    Opened,
+    TemporaryFiles,
+    as_plain,
+    check_line_end,
+    come_in,
+    read_lines,
+    temporary_files,
+)
+from .reading import NO_ROLES, Asked, Reading, choose_reading, text_lines
+from .records import Head, check_records, one_separator, read_head, scan_records
 
 if TYPE_CHECKING:
     import polars
 
-Locate = Callable[[int], tuple[str, int]]
+
+class Source(NamedTuple):
+    """Files that were opened, and how they are read."""
+
+    name: str
+    files: list[Opened]
+    reading: Reading
+    temporary: TemporaryFiles
+
+    @property
+    def format(self) -> str:
+        """The plain format that they are read as."""
+        return self.reading.format
+
+    @property
+    def dialect(self) -> Dialect:
+        return self.reading.dialect
+
+    @property
+    def is_table(self) -> bool:
+        """Whether polars reads them; else each line, or each row, is an itemset."""
+        return self.reading.parser is None and self.format != "text"
+
+    @property
+    def weighted(self) -> bool:
+        """Whether lines have weights."""
+        return self.reading.parser in WEIGHTED
+
+    def itemsets(self) -> Iterator[Any]:
+        """Parse the lines of all files: items, or items and weights where they are weighted."""
+        return chain.from_iterable(map(self._parse, self.files))
+
+    def _parse(self, file: Opened) -> Iterator[Any]:
+        parser, dialect, roles = self.reading.parser, self.dialect, self.reading.roles
+        if parser is None:
+            return text_itemsets(file, dialect)
+        parsed = PARSERS[parser](file.path, text_lines(file, dialect.encoding), roles, dialect)
+        return without_nulls(parsed, dialect.nulls, self.weighted) if dialect.nulls else parsed
+
+    def itemset_ids(self) -> list[str] | None:
+        """What the itemsets of lines are called, where the lines say it."""
+        if self.reading.parser != "lightgcn":
+            return None
+        lines = (text_lines(file, self.dialect.encoding) for file in self.files)
+        return lightgcn_ids(chain.from_iterable(lines))
+
+    def tell(self, columns: Columns | None = None) -> str:
+        """Say in one line what is read, and how."""
+        told = self.reading.told
+        name = self.name if columns is None else f"{self.name} ({columns})"
+        return f"{name}; {told}" if told else name
+
+
+@contextmanager
+def open_files(
+    source: str | os.PathLike[str],
+    format: str | None,
+    writing: Mapping[str, Any],
+    roles: Roles = NO_ROLES,
+) -> Iterator[Source]:
+    """Find and open the files of a path, a folder or a pattern, and choose how they are read.
+
+    `writing` is what is asked for of a `Dialect`. Tables are plain files of UTF-8 then, with
+    separators of one character.
+    """
+    paths, known = find_files(source, format)
+    with temporary_files() as temporary:
+        files = [come_in(path, temporary) for path in paths]
+        reading = choose_reading(files, known, Asked(format, writing, roles))
+        dialect = reading.dialect
+        if reading.parser is None and reading.format in (*SEPARATORS, "ndjson"):
+            files = [as_plain(file, dialect.encoding, temporary) for file in files]
+        if reading.parser is None and reading.format in SEPARATORS:
+            files, dialect = one_separator(files, dialect, temporary)
+        name = str(files[0].path if paths == [STANDARD_INPUT] else source)
+        yield Source(name, files, reading._replace(dialect=dialect), temporary)
 
 
 def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str | None]:
@@ -57,10 +148,12 @@ def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list
     return paths, next(iter(formats))
 
 
-def text_itemsets(path: Path, dialect: Dialect) -> Iterator[list[str | None]]:
+def text_itemsets(file: Opened, dialect: Dialect) -> Iterator[list[str | None]]:
     """Split the lines of a text; an item of None is one that is missing."""
     separator, nulls = dialect.separator, dialect.nulls
-    for line in _lines(path):
+    for number, line in enumerate(read_lines(file, dialect.encoding), 1):
+        if number == 1:
+            check_line_end(file, line)
         items: list[str | None]
         if separator is None:
             items = [*line.split()]
@@ -69,45 +162,6 @@ def text_itemsets(path: Path, dialect: Dialect) -> Iterator[list[str | None]]:
         else:
             items = []
         yield [None if item in nulls else item for item in items] if nulls else items
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Yield decoded lines; whatever is wrong with the file becomes a DataError."""
-    number = 0
-    try:
-        with _open(path) as file:
-            for number, line in enumerate(file, 1):
-                if b"\0" in line:
-                    raise DataError(
-                        f"{path}, line {number}: a zero byte; is it binary, damaged or UTF-16? "
-                        "Text has to be UTF-8"
-                    )
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                if number == 1 and "\r" in text.rstrip("\r\n"):
-                    raise DataError(
-                        f"{path}: lines end with a carriage return alone; convert the line ends"
-                    )
-                yield text
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}, line {number}: byte {error.start + 1} (0x{error.object[error.start]:02x}) "
-            "is not UTF-8; save the file as UTF-8"
-        ) from error
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: damaged or cut short after line {number}: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if number == 0:
-        raise DataError(f"{path}: the file is empty")
-
-
-def _open(path: Path) -> AbstractContextManager[Iterable[bytes]]:
-    suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return gzip.open(path)
-    if suffix == ".xz":
-        return lzma.open(path)
-    return path.open("rb")
 
 
 def import_polars(what: str) -> Any:
@@ -120,78 +174,122 @@ def import_polars(what: str) -> Any:
     return polars
 
 
-def collect_files(
-    source: Any, paths: list[Path], format: str, dialect: Dialect, roles: Roles
-) -> tuple[polars.DataFrame, Columns, Locate]:
-    """Read the columns that have a role from all the files, under the names of their roles.
+class Tables(NamedTuple):
+    """Files of tables, of which nothing is read yet but their columns."""
 
-    Returns what was read, and a function that says of which file a row is, and which row there.
-    """
-    import_polars(format)
-    import polars
+    source: Source
+    heads: list[Head | None]  # of CSV files
+    parts: list[polars.LazyFrame]
+    columns: Columns
 
-    parts, columns = scan_files(paths, format, dialect, roles)
-    try:
-        frame = polars.concat(parts, how="vertical_relaxed").collect()
-    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
-        raise explain(source, paths, parts, dialect, error) from error
-    if dialect.separator is not None:
-        if frame["cut"].any():
-            check_rows(paths, dialect)
-        frame = clean_csv(str(source), frame, dialect)
-    return frame, columns, partial(locate_row, paths, parts)
+    def collect(self) -> polars.DataFrame:
+        """Read the columns that have a role, under the names of their roles."""
+        import polars
+
+        with self._explained():
+            frame = polars.concat(self.parts, how="vertical_relaxed").collect()
+        if self.heads[0] is not None:
+            if frame["cut"].any():
+                self._check_records()
+            frame = clean_csv(self.source, frame)
+        return frame
+
+    def batches(self, num_row: int) -> Iterator[tuple[int, polars.DataFrame]]:
+        """Read the same in batches of rows, and the number of the first one of each."""
+        import polars
+
+        frame, row, cut = polars.concat(self.parts, how="vertical_relaxed"), 0, False
+        with self._explained():
+            for batch in frame.collect_batches(
+                chunk_size=num_row, maintain_order=True, lazy=True, engine="streaming"
+            ):
+                num_row = len(batch)
+                if self.heads[0] is not None:
+                    cut = cut or bool(batch["cut"].any())
+                    batch = clean_csv(self.source, batch)
+                yield row, batch
+                row += num_row
+        if cut:
+            self._check_records()
+
+    def locate(self, row: int) -> tuple[str, int]:
+        """Return the file of a row of all the files, and the row's number there."""
+        import polars
+
+        for file, part in zip(self.source.files, self.parts, strict=True):
+            num_row = part.select(polars.len()).collect().item()
+            if row < num_row:
+                return str(file.path), row
+            row -= num_row
+        return str(self.source.files[-1].path), row
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raise the error of the one file that cannot be read, or else that of all."""
+        from polars.exceptions import PanicException, PolarsError
+
+        try:
+            yield
+        except (PolarsError, PanicException, OSError) as error:
+            self._check_records()
+            for file, part in zip(self.source.files, self.parts, strict=True):
+                with polars_errors(file.path):
+                    for _ in part.collect_batches(lazy=True, engine="streaming"):
+                        pass
+            raise DataError(f"{self.source.name}: cannot be read: {first_line(error)}") from error
+
+    def _check_records(self) -> None:
+        """Raise the error of the first record of a CSV that is wrong, or bytes that are no text."""
+        for file, head in zip(self.source.files, self.heads, strict=True):
+            if head is not None:
+                check_records(file, head)
+                for _ in read_lines(file):
+                    pass
 
 
-def locate_row(paths: list[Path], parts: list[polars.LazyFrame], row: int) -> tuple[str, int]:
-    """Return the file of a row of several files, and the row's number there."""
-    import polars
-
-    for path, part in zip(paths, parts, strict=True):
-        num_row = part.select(polars.len()).collect().item()
-        if row < num_row:
-            return str(path), row
-        row -= num_row
-    return str(paths[-1]), row
-
-
-def scan_files(
-    paths: list[Path], format: str, dialect: Dialect, roles: Roles
-) -> tuple[list[polars.LazyFrame], Columns]:
-    """Open all the files, and choose the same columns of each; nothing is read yet.
+def scan_files(source: Source) -> Tables:
+    """Open tables, and choose the same columns of each; nothing is read yet.
 
     A CSV gets a column beside those of the roles: whether the last field of a row is empty.
     """
+    import_polars(source.format)
     import polars
 
-    parts: list[polars.LazyFrame] = []
-    known: list[Columns] = []
-    for path in paths:
-        is_text = dialect.separator is not None
-        _check_start(path, is_text=is_text and path.suffix.lower() != ".zst")
-        with polars_errors(path, dialect, format):
-            scan = _scan(path, format, dialect)
+    tables = Tables(source, [], [], Columns("", "", None, False, False))
+    first: tuple[Opened, Columns] | None = None
+    roles = source.reading.roles
+    for file in source.files:
+        _check_start(file, is_text=source.dialect.separator is not None)
+        head = read_head(file, source.dialect) if source.format in SEPARATORS else None
+        with polars_errors(file, source.format):
+            if head is None:
+                scan, checked = _scan(file.plain, source.format), True
+            else:
+                scan, checked = scan_records(file, head, source.temporary)
             schema = scan.collect_schema()
-        known.append(choose_columns(str(path), schema, roles, [*schema] if is_text else None))
-        columns = known[0]
-        # What was chosen in the first file is what is wanted of the others.
-        roles = Roles(columns.itemset or None, columns.item, columns.weight)
-        if known[-1].lists != columns.lists:
+        written = None if head is None else head.written
+        columns = choose_columns(str(file.path), schema, roles, written)
+        if first is None:
+            # What was chosen in the first file is what is wanted of the others.
+            first, roles = (file, columns), columns.as_roles()
+            tables = tables._replace(columns=columns)
+        elif columns.lists != first[1].lists:
             raise DataError(
-                f"{path}: column {columns.item!r} is {schema[columns.item]}, other than in "
-                f"{paths[0]}; lists and values cannot be read together"
+                f"{file.path}: column {columns.item!r} is {schema[columns.item]}, other than in "
+                f"{first[0].path}; lists and values cannot be read together"
             )
-        if format == "ndjson":
-            _check_types(path, schema, columns)
+        if source.format == "ndjson":
+            _check_types(file, schema, columns)
         part = select(scan, columns)
-        if dialect.separator is not None:
-            last = list(schema)[-1]
+        if head is not None:
+            cut = polars.lit(False) if checked else polars.col(head.names[-1]).is_null()
             part = scan.select(
-                **{role: polars.col(name) for role, name in columns.roles().items()},
-                cut=polars.col(last).is_null(),
+                **{role: polars.col(name) for role, name in columns.roles().items()}, cut=cut
             )
-        parts.append(part)
-        _check_same_types(paths[0], parts[0], path, part, columns)
-    return parts, known[0]
+        tables.heads.append(head)
+        tables.parts.append(part)
+        _check_same_types(first[0].path, tables.parts[0], file.path, part, columns)
+    return tables
 
 
 def select(scan: polars.LazyFrame, columns: Columns) -> polars.LazyFrame:
@@ -209,20 +307,9 @@ def select(scan: polars.LazyFrame, columns: Columns) -> polars.LazyFrame:
     )
 
 
-def _scan(path: Path, format: str, dialect: Dialect) -> polars.LazyFrame:
+def _scan(path: Path, format: str) -> polars.LazyFrame:
     import polars
 
-    if dialect.separator is not None:
-        # All are read as strings: a guess from the first rows may not fit the rest.
-        return polars.scan_csv(
-            path,
-            separator=dialect.separator,
-            quote_char=dialect.quote,
-            has_header=dialect.header,
-            with_column_names=None if dialect.header else _numbered,
-            infer_schema=False,
-            glob=False,
-        )
     if format == "parquet":
         return polars.scan_parquet(path, glob=False, hive_partitioning=False)
     if format == "ndjson":
@@ -231,68 +318,47 @@ def _scan(path: Path, format: str, dialect: Dialect) -> polars.LazyFrame:
     return polars.scan_ipc(path, glob=False)
 
 
-def _numbered(names: list[str]) -> list[str]:
-    return [str(number) for number in range(1, len(names) + 1)]
-
-
-def clean_csv(name: str, frame: polars.DataFrame, dialect: Dialect) -> polars.DataFrame:
-    """Make nulls of empty fields, quoted or not, and refuse what is no text."""
+def clean_csv(source: Source, frame: polars.DataFrame) -> polars.DataFrame:
+    """Make nulls of empty fields, quoted or not, and of null words; refuse what is no text."""
     import polars
 
     frame = frame.drop("cut")
     if any(frame.select(polars.all().str.contains("\0", literal=True).any()).row(0)):
-        raise DataError(f"{name}: zero bytes in a field; the file is damaged")
-    return frame.with_columns(polars.all().replace(["", *dialect.nulls], None))
-
-
-def explain(
-    source: Any,
-    paths: list[Path],
-    parts: list[polars.LazyFrame],
-    dialect: Dialect,
-    error: BaseException,
-) -> DataError:
-    """Raise the error of the one file that cannot be read, or return that of all."""
-    for path, part in zip(paths, parts, strict=True):
-        with polars_errors(path, dialect):
-            for _ in part.collect_batches(lazy=True, engine="streaming"):
-                pass
-    return DataError(f"{source}: cannot be read: {first_line(error)}")
+        raise DataError(f"{source.name}: zero bytes in a field; the file is damaged")
+    return frame.with_columns(polars.all().replace(["", *source.dialect.nulls], None))
 
 
 @contextmanager
-def polars_errors(
-    path: Path | str, dialect: Dialect | None = None, format: str | None = None
-) -> Iterator[None]:
+def polars_errors(what: Opened | Path | str, format: str | None = None) -> Iterator[None]:
     """Turn the errors of polars, which may be of many lines, into a DataError of one."""
     from polars.exceptions import PanicException, PolarsError
 
     try:
         yield
     except (PolarsError, PanicException, OSError) as error:
-        if isinstance(path, Path) and dialect is not None and dialect.separator is not None:
-            _find_bad_line(path, dialect)
-        if isinstance(path, Path) and format == "ndjson":
-            _find_bad_json(path)
-        raise DataError(f"{path}: cannot be read: {first_line(error)}") from error
+        if isinstance(what, Opened):
+            if format == "ndjson":
+                _find_bad_json(what)
+            what = what.path
+        raise DataError(f"{what}: cannot be read: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _check_start(path: Path, is_text: bool) -> None:
+def _check_start(file: Opened, is_text: bool) -> None:
     """Find what cannot be read at all; polars takes binary and UTF-16 for a header."""
     if is_text:
-        next(_lines(path))
+        next(read_lines(file))
         return
     try:
-        with path.open("rb") as file:
-            start = file.read(1)
+        with file.plain.open("rb") as opened:
+            start = opened.read(1)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{file.path}: cannot be read: {error.strerror or error}") from error
     if not start:
-        raise DataError(f"{path}: the file is empty")
+        raise DataError(f"{file.path}: the file is empty")
 
 
 def _check_same_types(
@@ -316,7 +382,7 @@ def _check_same_types(
             )
 
 
-def _check_types(path: Path, schema: polars.Schema, columns: Columns) -> None:
+def _check_types(file: Opened, schema: polars.Schema, columns: Columns) -> None:
     """Refuse JSON whose values are of several types: polars would make strings of them all."""
     import polars
 
@@ -330,8 +396,8 @@ def _check_types(path: Path, schema: polars.Schema, columns: Columns) -> None:
             continue
         if role == "weight":  # which is an error of its own, with its row
             continue
-        lines = polars.scan_lines(glob.escape(str(path)), row_index_name="row")
-        with polars_errors(path, None, "ndjson"):
+        lines = polars.scan_lines(glob.escape(str(file.plain)), row_index_name="row")
+        with polars_errors(file, "ndjson"):
             others = lines.filter(~polars.col("line").str.contains(right)).collect()
         for row, line in others.iter_rows():
             value = json.loads(line).get(name) if line.strip() else None
@@ -339,76 +405,18 @@ def _check_types(path: Path, schema: polars.Schema, columns: Columns) -> None:
             for value in values:
                 if value is not None and not isinstance(value, str):
                     raise DataError(
-                        f"{path}, line {row + 1}: {role} column {name!r} holds "
+                        f"{file.path}, line {row + 1}: {role} column {name!r} holds "
                         f"{json.dumps(value)}, and strings elsewhere; write all of them alike"
                     )
 
 
-def check_rows(paths: list[Path], dialect: Dialect) -> None:
-    """Refuse rows that are cut short: polars fills what they lack with nulls."""
-    import polars
-
-    for path in paths:
-        lines = polars.scan_lines(glob.escape(str(path)))
-        width = len(_scan(path, "csv", dialect).collect_schema())
-        fields = polars.col("line").str.count_matches(dialect.separator or "", literal=True) + 1
-        # A line break in a quoted field makes a line of fewer fields as well.
-        short = (fields < width) & (polars.col("line").str.strip_chars() != "")
-        if lines.select(short.any()).collect().item():
-            _find_bad_line(path, dialect)
-
-
-def _find_bad_line(path: Path, dialect: Dialect) -> None:
-    """Raise a DataError with the line that polars, which names none, stumbled over."""
-    rows = csv.reader(
-        plain_lines(path),
-        delimiter=dialect.separator or ",",
-        quotechar=dialect.quote,
-        quoting=csv.QUOTE_NONE if dialect.quote is None else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
-    number = 1
-    try:
-        width = len(next(rows))
-        for row in rows:
-            number = rows.line_num  # of the last line, as a quoted field may go over many
-            if row and len(row) != width:
-                raise DataError(
-                    f"{path}, line {number}: {len(row)} field{'s' if len(row) > 1 else ''}, "
-                    f"where the first line names {width} columns"
-                )
-    except csv.Error as error:
-        raise DataError(f"{path}, after line {number}: {error}") from error
-
-
-def _find_bad_json(path: Path) -> None:
+def _find_bad_json(file: Opened) -> None:
     """Raise a DataError with the line that is no JSON."""
-    for number, line in enumerate(plain_lines(path), 1):
+    for number, line in enumerate(read_lines(file), 1):
         try:
             if line.strip() and not isinstance(json.loads(line), dict):
-                raise DataError(f"{path}, line {number}: is no object of JSON: {line.strip()[:40]}")
+                raise DataError(
+                    f"{file.path}, line {number}: is no object of JSON: {line.strip()[:40]}"
+                )
         except ValueError as error:
-            raise DataError(f"{path}, line {number}: is no JSON: {error}") from error
-
-
-def plain_lines(path: Path) -> Iterator[str]:
-    """Yield decoded lines, whatever the file is compressed with."""
-    if path.suffix.lower() != ".zst":
-        yield from _lines(path)
-        return
-    import polars
-    from polars.exceptions import PolarsError
-
-    try:
-        yield from polars.scan_lines(glob.escape(str(path))).collect()["line"]
-    except PolarsError as error:
-        raise DataError(f"{path}: cannot be read: {first_line(error)}") from error
-
-
-def first_lines(path: Path, number: int) -> list[str]:
-    """Return the first lines of a file, whatever it is compressed with."""
-    if path.suffix.lower() != ".zst":
-        return list(islice(_lines(path), number))
-    polars = import_polars(f"{path}, which is compressed with zstd,")
-    with polars_errors(path):
-        return [*polars.scan_lines(glob.escape(str(path))).head(number).collect()["line"]]
+            raise DataError(f"{file.path}, line {number}: is no JSON: {error}") from error

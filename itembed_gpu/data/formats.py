@@ -30,13 +30,8 @@ _FORMAT_OF_SUFFIX = {
     ".ipc": "arrow",
     ".feather": "arrow",
 }
-_COMPRESSIONS_OF = {
-    "text": (".gz", ".xz"),
-    "csv": (".gz", ".zst"),
-    "tsv": (".gz", ".zst"),
-    "ndjson": (".gz", ".zst"),
-}
 COMPRESSIONS = (".gz", ".xz", ".zst", ".bz2", ".zip")
+_COMPRESSED = ("text", "csv", "tsv", "ndjson")
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 FORMAT_CHOICE = ", ".join(FORMATS)
 # Which of the options of writing say something of a format; of others, all do.
@@ -88,6 +83,10 @@ class Columns:
         """Return the names of the columns, by their roles."""
         named = {"itemset": self.itemset, "item": self.item, "weight": self.weight}
         return {role: name for role, name in named.items() if name}
+
+    def as_roles(self) -> Roles:
+        """Ask another table for the same columns."""
+        return Roles(self.itemset or None, self.item, self.weight)
 
     def __str__(self) -> str:
         text = f"item column {self.item!r}"
@@ -216,8 +215,7 @@ def known_format(path: Path, format: str | None) -> str | None:
         format = _FORMAT_OF_SUFFIX.get(suffix)
     elif format not in FORMATS:
         raise InputError(f"format is {format!r}; give one of {FORMAT_CHOICE}")
-    base = base_format(format or "text")
-    if compression and compression not in _COMPRESSIONS_OF.get(base, ()):
+    if compression and base_format(format or "text") not in _COMPRESSED:
         raise InputError(f"{path}: {format} cannot be read from {compression}; decompress it first")
     return format
 
@@ -233,7 +231,7 @@ def known_dialect(format: str, asked: Mapping[str, Any]) -> Dialect:
             raise InputError(
                 f"{name} is {given[name]!r}, but {_NAMES[format]} has no {name} to choose"
             )
-    nulls, encoding = _known_nulls(given), _known_encoding(given)
+    nulls, encoding = _known_nulls(given), known_encoding(given)
     separator: str | None = given.get("separator", SEPARATORS.get(format))
     if separator == "":
         raise InputError("separator is empty; give at least one character")
@@ -265,7 +263,7 @@ def _known_nulls(given: Mapping[str, Any]) -> tuple[str, ...]:
     return nulls
 
 
-def _known_encoding(given: Mapping[str, Any]) -> str:
+def known_encoding(given: Mapping[str, Any]) -> str:
     encoding = given.get("encoding", "utf-8")
     try:
         name = codecs.lookup(encoding).name

@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from ..errors import DataError, InputError
 from .field_formats import FIELD_FORMATS
-from .files import find_files, plain_lines
+from .files import find_files
 from .itemsets import PackedItemsets
 from .lines import Lines, read_weight
+from .opening import Opened, come_in, read_lines, temporary_files
 from .packing import pack_itemsets
+from .reading import Asked, take_sample, text_lines
 from .recognition import recognise
-from .sources import take_sample
 
 LABELLED = tuple(name for name, known in FIELD_FORMATS.items() if known.labelled)
 _PREFIX = "__label__"
@@ -111,9 +112,11 @@ def read_labelled(source: str | os.PathLike[str], *, format: str | None = None) 
     if format is not None and format not in LABELLED:
         raise InputError(f"format is {format!r}; give one of {', '.join(LABELLED)}")
     paths, _ = find_files(source, format or "text")
-    if format is None:
-        format = _recognise(paths[0])
-    features, labels = _pack(paths, _PARSERS[format])
+    with temporary_files() as temporary:
+        files = [come_in(path, temporary) for path in paths]
+        if format is None:
+            format = _recognise(files[0])
+        features, labels = _pack(files, _PARSERS[format])
     if not labels.num_item or not features.num_item:
         what = "label" if not labels.num_item else "feature"
         raise DataError(f"{source}: no line has a {what}; is it of {FIELD_FORMATS[format].title}?")
@@ -121,27 +124,27 @@ def read_labelled(source: str | os.PathLike[str], *, format: str | None = None) 
     return LabelledItemsets(features, labels, f"{source}; {about}")
 
 
-def _recognise(path: Path) -> str:
-    sample = take_sample(path, None)
+def _recognise(file: Opened) -> str:
+    sample = take_sample(file, None, Asked())
     found = recognise(sample) if sample.lines else None
     if found is None or found.format not in LABELLED:
-        next(plain_lines(path), None)  # what is missing or damaged says so
+        next(read_lines(file), None)  # what is missing or damaged says so
         raise InputError(
-            f"{path}: is it an example a line, with labels and features? Give the format: "
+            f"{file.path}: is it an example a line, with labels and features? Give the format: "
             f"{', '.join(LABELLED)}"
         )
     return found.format
 
 
 def _pack(
-    paths: list[Path], parse: Callable[[Path], Iterator[Example]]
+    files: list[Opened], parse: Callable[[Path, Iterator[str]], Iterator[Example]]
 ) -> tuple[PackedItemsets, PackedItemsets]:
     labels: list[list[str]] = []
     weighted = parse is _libsvm
 
     def features() -> Iterator[Any]:
-        for path in paths:
-            for some_labels, some_features, weights in parse(path):
+        for file in files:
+            for some_labels, some_features, weights in parse(file.path, text_lines(file, "utf-8")):
                 labels.append(some_labels)
                 yield (some_features, weights) if weighted else some_features
 
@@ -150,17 +153,17 @@ def _pack(
     return packed, pack_itemsets(labels, min_length=0)
 
 
-def _fasttext(path: Path) -> Iterator[Example]:
-    for line in plain_lines(path):
+def _fasttext(path: Path, lines: Iterator[str]) -> Iterator[Example]:
+    for line in lines:
         words = line.split()
         labels = [word.removeprefix(_PREFIX) for word in words if word.startswith(_PREFIX)]
         yield labels, [word for word in words if not word.startswith(_PREFIX)], None
 
 
-def _libsvm(path: Path) -> Iterator[Example]:
+def _libsvm(path: Path, lines: Iterator[str]) -> Iterator[Example]:
     expected: int | None = None
     rows = 0
-    for number, line in enumerate(plain_lines(path), 1):
+    for number, line in enumerate(lines, 1):
         text, comment, _ = line.partition("#")
         if comment and not text.strip():
             continue
@@ -189,7 +192,7 @@ def _libsvm(path: Path) -> Iterator[Example]:
         )
 
 
-_PARSERS: dict[str, Callable[[Path], Iterator[Example]]] = {
+_PARSERS: dict[str, Callable[[Path, Iterator[str]], Iterator[Example]]] = {
     "fasttext": _fasttext,
     "libsvm": _libsvm,
 }

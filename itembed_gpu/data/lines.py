@@ -11,7 +11,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -379,3 +379,11 @@ class Lines:
     def _follow(self) -> Iterator[list[float]]:
         while self._latest is not None:
             yield self._latest
+
+
+def without_nulls(parsed: Iterator[Any], nulls: Sequence[str], weighted: bool) -> Iterator[Any]:
+    """Have None in the place of words that say that something is missing."""
+    for found in parsed:
+        items, *weights = found if weighted else (found,)
+        items = [None if item in nulls else item for item in items]
+        yield (items, *weights) if weighted else items

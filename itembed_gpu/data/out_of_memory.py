@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,15 +34,8 @@ from ..disk.itemsets import KIND, is_packed, write_array, write_files
 from ..errors import DataError
 from ..sets import count_codes
 from .columns import label_values, new_categories, run_starts
-from .files import (
-    check_rows,
-    clean_csv,
-    explain,
-    import_polars,
-    locate_row,
-    scan_files,
-)
-from .formats import COMPRESSIONS, Columns, Dialect, Roles
+from .files import Source, Tables, open_files, scan_files
+from .formats import COMPRESSIONS, SEPARATORS, Roles
 from .itemsets import Dropped, PackedItemsets, offsets_dtype
 from .loops import number_long_hashes, renumber_more, scatter_rows
 from .packing import Cutter, Limits, Numbering, choose_labels, drop_duplicates, make_limits
@@ -51,13 +44,11 @@ from .readers import (
     check_items,
     explode_lists,
     make_result,
-    not_empty,
-    read_files,
     read_integers,
     read_itemsets,
+    read_source,
     read_weights,
 )
-from .sources import Source, open_files
 from .spill_files import Column, Groups, Runs, WorkFolder, reorder
 
 if TYPE_CHECKING:
@@ -131,33 +122,39 @@ def pack_files(
         memory = max(_free_memory() // 2, _LEAST_MEMORY)
     memory = checks.integer("memory", memory, _LEAST_MEMORY)
     if is_packed(source):
-        asked = dict(format=format, **writing, **dataclasses.asdict(roles), **limits._asdict())
-        packed = read_itemsets(source, **asked)
+        packed = read_itemsets(
+            source, format=format, **writing, **dataclasses.asdict(roles), **limits._asdict()
+        )
         packed.save(path)
         return packed
-    files = open_files(source, format, writing, roles)
-    if _fits(files.paths, files.format, memory):
-        packed = not_empty(read_files(files, limits))
-        packed.save(path)
-        return packed
+    with open_files(source, format, writing, roles) as files:
+        if _fits(files, memory):
+            packed = read_source(files, limits)
+            if packed.num_item == 0:
+                raise DataError(f"{packed.source}: there is no itemset to use: {packed.account}")
+            packed.save(path)
+            return packed
+        return _pack_by_disk(files, path, limits, memory)
+
+
+def _pack_by_disk(source: Source, path: Path, limits: Limits, memory: int) -> ReadItemsets:
+    """Pack files that do not fit in memory."""
     with disk_errors(path), WorkFolder(path) as work:
-        if files.is_table:
-            import_polars(files.format)
-            scanned = scan_files(files.paths, files.format, files.dialect, files.roles)
-            table = _Table(source, files.paths, files.dialect, *scanned)
-            num_partition = _count_partitions(files.paths, files.format, memory)
-            reading = _read_table(table, work, limits, memory, num_partition)
-            name = f"{source} ({table.columns})"
+        if source.is_table:
+            tables = scan_files(source)
+            num_partition = _count_partitions(source, memory)
+            reading = _read_table(tables, work, limits, memory, num_partition)
+            name = source.tell(tables.columns)
         else:
-            reading = _read_lines(files, work, limits, memory)
-            name = str(source)
+            reading = _read_lines(source, work, limits, memory)
+            name = source.tell()
         _write(name, path, reading, limits, memory, work)
-    return make_result(PackedItemsets.load(path), files.tell(name), reading.rows_without_itemset)
+    return make_result(PackedItemsets.load(path), name, reading.rows_without_itemset)
 
 
-def _fits(paths: list[Path], format: str, memory: int) -> bool:
+def _fits(source: Source, memory: int) -> bool:
     """Whether files are so small that they can be read at once."""
-    return _estimate(paths, format) <= memory
+    return _estimate(source) <= memory
 
 
 def _free_memory() -> int:
@@ -181,19 +178,19 @@ def _free_memory() -> int:
     return free
 
 
-def _estimate(paths: list[Path], format: str) -> int:
+def _estimate(source: Source) -> int:
     """Guess the memory that it takes to read files at once."""
     total = 0
-    for path in paths:
+    for _, path in source.files:
         compressed = path.suffix.lower() in COMPRESSIONS
-        growth = _GROWTH[format] * (_COMPRESSED_GROWTH if compressed else 1)
+        growth = _GROWTH[source.format] * (_COMPRESSED_GROWTH if compressed else 1)
         total += path.stat().st_size * growth if path.exists() else 0
     return total
 
 
-def _count_partitions(paths: list[Path], format: str, memory: int) -> int:
+def _count_partitions(source: Source, memory: int) -> int:
     """Choose a power of two: partitions of which each fits in memory several times."""
-    wanted = 4 * _estimate(paths, format) // memory
+    wanted = 4 * _estimate(source) // memory
     return min(max(8, 1 << wanted.bit_length()), _MOST_PARTITIONS)
 
 
@@ -210,37 +207,6 @@ class _Reading:
     order: Int64Array | None  # codes as they first come; None where their numbers say it
     dropped: Dropped  # the account so far
     rows_without_itemset: int = 0  # which were left out
-
-
-class _Table(NamedTuple):
-    """Files that were opened."""
-
-    source: Path
-    paths: list[Path]
-    dialect: Dialect
-    parts: list[polars.LazyFrame]
-    columns: Columns
-
-    def batches(self, num_row: int) -> Iterator[tuple[int, polars.DataFrame]]:
-        """Read batches of rows, and the number of the first one of each."""
-        import polars
-        from polars.exceptions import PanicException, PolarsError
-
-        frame, row, cut = polars.concat(self.parts, how="vertical_relaxed"), 0, False
-        try:
-            for batch in frame.collect_batches(
-                chunk_size=num_row, maintain_order=True, lazy=True, engine="streaming"
-            ):
-                num_row = len(batch)
-                if self.dialect.separator is not None:
-                    cut = cut or bool(batch["cut"].any())
-                    batch = clean_csv(str(self.source), batch, self.dialect)
-                yield row, batch
-                row += num_row
-        except (PolarsError, PanicException) as error:
-            raise explain(self.source, self.paths, self.parts, self.dialect, error) from error
-        if cut:
-            check_rows(self.paths, self.dialect)
 
 
 class _Numbers:
@@ -315,41 +281,41 @@ class _Numbers:
 
 
 def _read_table(
-    table: _Table, work: WorkFolder, limits: Limits, memory: int, num_partition: int
+    tables: Tables, work: WorkFolder, limits: Limits, memory: int, num_partition: int
 ) -> _Reading:
     """Read tables, and bring the rows of each itemset together."""
-    numbers, columns = _Numbers(), table.columns
+    numbers, columns = _Numbers(), tables.columns
     weighted = columns.weight is not None
     groups = Groups(work, weighted or limits.duplicates == "sum")
     num_row = min(_MOST_BATCH, max(1 << 12, memory // (8 * _ROW_BYTES)))
     rows_without_itemset = 0
     tally = _Counts(groups, limits)
     if columns.lists:
-        for row, batch in table.batches(num_row):
-            items, lengths, weights = explode_lists(str(table.source), batch, columns, row)
+        for row, batch in tables.batches(num_row):
+            items, lengths, weights = explode_lists(tables.source.name, batch, columns, row)
             firsts = np.arange(row, row + len(batch))
             tally.add(firsts, lengths, numbers.number(items), weights, False)
     else:
         runs = Runs(work, num_partition, weighted)
-        for row, batch in table.batches(num_row):
-            rows_without_itemset += _spill_rows(runs, numbers, table, row, batch)
+        for row, batch in tables.batches(num_row):
+            rows_without_itemset += _spill_rows(runs, numbers, tables, row, batch)
         for partition in range(0 if runs.empty else num_partition):
             _group(runs, partition, tally)
         runs.close()
     values = numbers.values()
     labels: list[Any] = []
     if values is not None:
-        if table.dialect.separator is not None:
+        if tables.source.format in SEPARATORS:
             values = read_integers(values, limits)
         labels = label_values(values)
     return tally.finish(labels, rows_without_itemset, in_order=columns.lists)
 
 
 def _spill_rows(
-    runs: Runs, numbers: _Numbers, table: _Table, row: int, batch: polars.DataFrame
+    runs: Runs, numbers: _Numbers, tables: Tables, row: int, batch: polars.DataFrame
 ) -> int:
     """Spill the rows of a batch, by runs, and return how many are of no itemset."""
-    columns, name = table.columns, str(table.source)
+    columns, name = tables.columns, tables.source.name
     check_items(name, columns, batch["item"].dtype)
     codes = numbers.number(batch["item"])
     keys = batch["itemset"]
@@ -369,7 +335,7 @@ def _spill_rows(
             columns.weight,
             rows,
             used & (codes >= 0),
-            partial(locate_row, table.paths, table.parts),
+            tables.locate,
         )
     if not known.all():
         keys, starts, lengths = keys.filter(known), starts[known], lengths[known]
@@ -392,17 +358,17 @@ def _group(runs: Runs, partition: int, tally: _Counts) -> None:
     tally.add(rows["first"][firsts], sizes, codes, weights, True)
 
 
-def _read_lines(files: Source, work: WorkFolder, limits: Limits, memory: int) -> _Reading:
+def _read_lines(source: Source, work: WorkFolder, limits: Limits, memory: int) -> _Reading:
     """Read lines, each of which is an itemset."""
     index = Numbering()
-    groups = Groups(work, files.weighted or limits.duplicates == "sum")
+    groups = Groups(work, source.weighted or limits.duplicates == "sum")
     tally, row = _Counts(groups, limits), 0
-    lines = files.itemsets()
+    lines = source.itemsets()
     num_line = min(_MOST_BATCH // 8, max(1 << 8, memory >> 13))
     while batch := list(islice(lines, num_line)):
         weights = None
-        if files.weighted:
-            weights = np.fromiter(chain.from_iterable(row[1] for row in batch), np.float32)
+        if source.weighted:
+            weights = np.fromiter(chain.from_iterable(line[1] for line in batch), np.float32)
             batch = [items for items, _ in batch]
         codes = index.number(chain.from_iterable(batch))
         lengths = np.fromiter(map(len, batch), np.int64, len(batch))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,11 @@ from ..disk.itemsets import is_packed
 from ..errors import DataError, InputError
 from .columns import encode, group_rows, number, number_itemsets
 from .files import (
-    Locate,
-    collect_files,
+    Source,
     import_polars,
+    open_files,
     polars_errors,
+    scan_files,
     select,
 )
 from .formats import (
@@ -38,9 +39,9 @@ from .formats import (
     refuse_columns,
 )
 from .itemsets import PackedItemsets
+from .lines import Lines
 from .matrices import pack_matrix
 from .packing import Limits, make_limits, pack_codes, pack_itemsets
-from .sources import Source, open_files
 
 if TYPE_CHECKING:
     import polars
@@ -182,15 +183,11 @@ def read_itemsets(
         _refuse_writing({"format": format, **writing}, f"{source} holds packed itemsets")
         result = _load_packed(Path(source), limits)
     elif isinstance(source, str | os.PathLike):
-        result = read_files(open_files(source, format, writing, roles), limits)
+        with open_files(source, format, writing, roles) as files:
+            result = read_source(files, limits)
     else:
         _refuse_writing({"format": format, **writing}, "there is no file to read")
         result = _read_object(source, roles, limits)
-    return not_empty(result)
-
-
-def not_empty(result: ReadItemsets) -> ReadItemsets:
-    """Refuse what holds nothing to train on."""
     if result.num_item == 0:
         raise DataError(f"{result.source}: there is no itemset to use: {result.account}")
     return result
@@ -204,20 +201,18 @@ def make_result(packed: PackedItemsets, source: str, rows_without_itemset: int =
 # Sources
 
 
-def read_files(files: Source, limits: Limits) -> ReadItemsets:
-    """Read and pack the itemsets of files that were opened."""
-    if files.is_table:
-        frame, columns, locate = collect_files(
-            files.name, files.paths, files.format, files.dialect, files.roles
-        )
-        if files.format in SEPARATORS:
-            frame = frame.with_columns(item=read_integers(frame["item"], limits))
-        result = _pack_frame(files.name, frame, columns, limits, locate=locate)
-    else:
-        lines = files.lines()
+def read_source(source: Source, limits: Limits) -> ReadItemsets:
+    """Read files that are open, all at once."""
+    if not source.is_table:
+        lines = Lines(source.itemsets(), source.weighted)
         packed = pack_itemsets(lines, weights=lines.weights, **limits._asdict())
-        result = make_result(packed, files.name)
-    return dataclasses.replace(result, source=files.tell(result.source))
+        return make_result(packed, source.tell())
+    tables = scan_files(source)
+    frame = tables.collect()
+    if source.format in SEPARATORS:
+        frame = frame.with_columns(item=read_integers(frame["item"], limits))
+    result = _pack_frame(source.name, frame, tables.columns, limits, locate=tables.locate)
+    return dataclasses.replace(result, source=source.tell(tables.columns))
 
 
 def _refuse_writing(asked: dict[str, Any], why: str) -> None:
@@ -341,11 +336,12 @@ def read_itemset_ids(
     None for text and for tables of lists, whose itemsets have no names. Errors are those of
     `read_itemsets`.
     """
-    files = open_files(source, format, writing, Roles(itemset, item, None))
-    if not files.is_table:
-        return files.ids()
-    frame, columns, _ = collect_files(source, files.paths, files.format, files.dialect, files.roles)
-    return None if columns.lists else list(map(str, number(frame["itemset"])[0]))
+    with open_files(source, format, writing, Roles(itemset, item, None)) as files:
+        if not files.is_table:
+            return files.itemset_ids()
+        tables = scan_files(files)
+        frame = tables.collect()
+    return None if tables.columns.lists else list(map(str, number(frame["itemset"])[0]))
 
 
 def read_integers(items: polars.Series, limits: Limits) -> polars.Series:
@@ -375,7 +371,7 @@ def _pack_frame(
     columns: Columns,
     limits: Limits,
     identifiers: bool = False,
-    locate: Locate | None = None,
+    locate: Callable[[int], tuple[str, int]] | None = None,
 ) -> ReadItemsets:
     """Pack the rows of each itemset, in the order of its first row.
 
@@ -453,7 +449,7 @@ def read_weights(
     column_name: str,
     rows: npt.NDArray[np.int64] | None,
     used: npt.NDArray[np.bool_],
-    locate: Locate | None = None,
+    locate: Callable[[int], tuple[str, int]] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Read weights, which came from these rows; only used ones have to be good."""
     import polars

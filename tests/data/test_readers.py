@@ -386,18 +386,17 @@ class TestBadFiles:
         with pytest.raises(InputError, match=r"'json'.*text, csv, tsv, parquet"):
             read_itemsets(tmp_path / "a.txt", format="json")
 
-    @pytest.mark.parametrize("name", ["a.csv.xz", "a.txt.zst", "a.parquet.gz", "a.csv.zip"])
+    @pytest.mark.parametrize("name", ["a.parquet.gz", "a.arrow.zip"])
     def test_a_compression_that_is_not_read(self, tmp_path, name):
         with pytest.raises(InputError, match="decompress it first"):
             read_itemsets(tmp_path / name)
 
 
-def test_carriage_returns_alone_are_refused(tmp_path):
-    for name, content in (("a.txt", b"a b\rb c\r"), ("a.csv", b"basket,item\r1,a\r1,b\r")):
-        path = tmp_path / name
-        path.write_bytes(content)
-        with pytest.raises(DataError, match="carriage return"):
-            read_itemsets(path)
+def test_carriage_returns_alone(tmp_path):
+    with pytest.raises(DataError, match="carriage return"):
+        read_itemsets(write_text(tmp_path / "a.txt", b"a b\rb c\r"))
+    path = write_text(tmp_path / "a.csv", b"basket,item\r1,a\r1,b\r")
+    assert unpack(read_itemsets(path)) == [["a", "b"]]
 
 
 BASKETS = [[3, 1, 2], [1, 3], [5, 1], [2, 2, 1, 9], [3]]
