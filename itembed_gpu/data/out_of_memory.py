@@ -34,6 +34,7 @@ from ..disk.itemsets import KIND, is_packed, write_array, write_files
 from ..errors import DataError
 from ..sets import count_codes
 from .columns import label_values, new_categories, run_starts
+from .doubts import warn_of_doubts
 from .files import Source, Tables, open_files, scan_files
 from .formats import COMPRESSIONS, SEPARATORS, Roles
 from .itemsets import Dropped, PackedItemsets, offsets_dtype
@@ -133,8 +134,10 @@ def pack_files(
             if packed.num_item == 0:
                 raise DataError(f"{packed.source}: there is no itemset to use: {packed.account}")
             packed.save(path)
-            return packed
-        return _pack_by_disk(files, path, limits, memory)
+        else:
+            packed = _pack_by_disk(files, path, limits, memory)
+    warn_of_doubts(packed.source, packed, stacklevel=4)
+    return packed
 
 
 def _pack_by_disk(source: Source, path: Path, limits: Limits, memory: int) -> ReadItemsets:

@@ -23,6 +23,7 @@ from ..checks import Int64Array, spelled_out
 from ..disk.itemsets import is_packed
 from ..errors import DataError, InputError
 from .columns import encode, group_rows, number, number_itemsets
+from .doubts import warn_of_doubts
 from .files import (
     Source,
     import_polars,
@@ -190,6 +191,7 @@ def read_itemsets(
         result = _read_object(source, roles, limits)
     if result.num_item == 0:
         raise DataError(f"{result.source}: there is no itemset to use: {result.account}")
+    warn_of_doubts(result.source, result, stacklevel=4)
     return result
 
 

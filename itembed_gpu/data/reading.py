@@ -185,7 +185,8 @@ def _is_doubt(path: Path, found: Finding, format: str | None) -> bool:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, UserWarning, stacklevel=6)
+    # Of the code that calls the reader, from within a context.
+    warnings.warn(text, UserWarning, stacklevel=9)
 
 
 def take_sample(file: Opened, known: str | None, asked: Asked) -> Sample:

@@ -228,7 +228,7 @@ class TestTable:
         assert read_itemsets(write_text(tmp_path / "a.csv", "b,i\n" + rows)).labels == labels
 
     def test_a_late_string_makes_all_strings(self, tmp_path):
-        rows = "".join(f"1,{code}\n" for code in range(10_000))
+        rows = "".join(f"{code % 100},{code // 2}\n" for code in range(10_000))
         path = write_text(tmp_path / "a.csv", f"b,i\n{rows}1,x\n")
         assert set(map(type, read_itemsets(path).labels)) == {str}
 
