@@ -39,6 +39,7 @@ _NAMES = {
     "training.tasks": "CompoundTask ListedTask SupervisedTask Task UnsupervisedTask itemset_task",
     "training.loop": "EpochRecord History TrainState train",
     "ranking.vectors": "norm normalize softmax",
+    "data.writers": "write_itemsets",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from .data.out_of_memory import pack_files as pack_files
     from .data.packing import pack_itemsets as pack_itemsets, prune_itemsets as prune_itemsets
     from .data.readers import ReadItemsets as ReadItemsets, read_itemsets as read_itemsets
+    from .data.writers import write_itemsets as write_itemsets
     from .errors import (
         DataError as DataError,
         DeviceError as DeviceError,

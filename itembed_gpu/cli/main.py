@@ -36,6 +36,7 @@ from .options import (
     checkpoint_options,
     hiding_seed_option,
     json_option,
+    limit_options,
     machine_options,
     number_option,
     protocol_options,
@@ -114,6 +115,7 @@ main.add_command(predict)
 @click.option("--example", is_flag=True, help="Train on the data that come with this package.")
 @reading_options
 @weight_option
+@limit_options
 @training_options
 @watching_options
 @checkpoint_options

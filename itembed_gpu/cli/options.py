@@ -251,6 +251,36 @@ reading_options = added(
     click.option("--encoding", metavar="NAME", help="Encoding of text [utf-8]."),
 )
 
+# The names of another module, which need not be imported for --help.
+_DUPLICATES = ("keep", "drop", "sum")
+
+limit_options = added(
+    click.option(
+        "--max-items",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Keep the N most frequent items [all].",
+    ),
+    click.option(
+        "--max-length",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Keep so many items of a longer itemset, drawn at random [all].",
+    ),
+    click.option(
+        "--duplicates",
+        type=click.Choice(_DUPLICATES),
+        help="What becomes of an item that its itemset has already: one item more, left out, "
+        f"or its weight added to that of the first [{_DUPLICATES[0]}].",
+    ),
+)
+
+
+def only_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 weight_option = click.option("--weight", metavar="COLUMN", help="Column of weights [none].")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 number_option = click.option(

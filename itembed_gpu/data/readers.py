@@ -110,6 +110,52 @@ def read_itemsets(
     counted in ``rows_without_itemset``: together, such rows would make one itemset of
     strangers. A weight that is missing is an error.
 
+    Of these formats, those marked * are recognised by their first lines, whatever the suffix is,
+    and ``source`` of what is returned says so; where lines leave a doubt, an error names the
+    options that answer it.
+
+    ==================== =====================================================================
+    format               what is read, and what specifies it
+    ==================== =====================================================================
+    ``"text"``           items between spaces, or a `separator`; a line is an itemset
+    ``"fimi"`` *         numbers between spaces; http://fimi.uantwerpen.be/data/
+    ``"spmf"`` *         transactions, by the names that ``@ITEM`` lines give; sequences (``-1
+                         -2``); transactions with utilities, which are weights;
+                         https://www.philippe-fournier-viger.com/spmf/
+    ``"basket"``         items between commas, ``item=weight``;
+                         https://orange3.readthedocs.io/projects/orange-data-mining-library/en/latest/reference/data.io.html
+    ``"arules"``         rows of a CSV without a header, with as many fields as items;
+                         https://mhahsler.github.io/arules/reference/read.transactions.html
+    ``"arules-single"``  an itemset and an item a line, between spaces or tabs; the same
+    ``"wide"`` *         a CSV of columns such as ``Item 1, Item 2``, filled up with empty fields;
+                         https://mhahsler.github.io/arules/reference/read.transactions.html
+    ``"onehot"`` *       a CSV of a column an item that holds 0 or 1, but for the column `itemset`;
+                         https://rasbt.github.io/mlxtend/user_guide/preprocessing/TransactionEncoder/
+    ``"list-cells"`` *   a CSV whose column `item` holds lists as Python or JSON writes them;
+                         https://docs.python.org/3/reference/expressions.html#list-displays
+    ``"lightgcn"`` *     the number of the itemset, and its items;
+                         https://github.com/kuandeng/LightGCN#dataset
+    ``"recbole"`` *      tabs between columns, whose header names types; the lists of an only
+                         column ``token_seq`` are itemsets;
+                         https://recbole.io/docs/user_guide/data/atomic_files.html
+    ``"movielens"`` *    user, item, rating and time, between ``::`` or tabs;
+                         https://files.grouplens.org/datasets/movielens/ml-1m-README.txt
+    ``"yoochoose"`` *    session, time, item and more, between commas;
+                         https://recsys.acm.org/recsys15/challenge/
+    ``"snap-checkins"``* user, time, latitude, longitude and place, between tabs;
+                         https://snap.stanford.edu/data/loc-gowalla.html
+    ``"lastfm-360k"`` *  user, id, artist and plays, between tabs;
+                         http://ocelma.net/MusicRecommendationDataset/lastfm-360K.html
+    ``"csv"``, ``"tsv"`` tables, whose first row names the columns; https://www.rfc-editor.org/rfc/rfc4180
+    ``"ndjson"`` *       an object of JSON a line; https://github.com/ndjson/ndjson-spec
+    ``"parquet"``        https://parquet.apache.org/docs/file-format/
+    ``"arrow"``          https://arrow.apache.org/docs/format/Columnar.html
+    ``"fasttext"`` *     labels and words: refused here, and read by `read_labelled`;
+                         https://fasttext.cc/docs/en/supervised-tutorial.html
+    ``"libsvm"`` *       labels and features: likewise;
+                         http://manikvarma.org/downloads/XC/XMLRepository.html
+    ==================== =====================================================================
+
     Parameters
     ----------
     source: path-like, data frame, matrix or iterable
@@ -118,10 +164,11 @@ def read_itemsets(
         pattern such as ``"sales/2024-*.parquet"``; a `polars.DataFrame` or
         `LazyFrame`; a `pandas.DataFrame`; a `pyarrow.Table`; a matrix of
         `scipy.sparse`; or an iterable of itemsets, as for `pack_itemsets`.
-    format: {"text", "csv", "tsv", "parquet", "ndjson", "arrow"}, optional
+    format: str, optional
         By default as the suffix says: .txt, .csv, .tsv, .parquet or .pq, .ndjson or
-        .jsonl, .arrow, .ipc or .feather. Text can be compressed as .gz or .xz, and a
-        CSV or NDJSON as .gz or .zst.
+        .jsonl, .arrow, .ipc or .feather, .basket; and as the first lines say where they leave no
+        doubt, see below. A format that is given is believed. Text, CSV and NDJSON can be
+        compressed.
     itemset, item: str or int, optional
         Names of the columns that say which itemset, and which item, or their positions:
         1 is the first column. By default
@@ -165,6 +212,13 @@ def read_itemsets(
         not go with the format.
     MissingExtraError
         If there is a table to read, and polars is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If a file looks like another format than the one it is read as, or what was read looks
+        like no itemsets: one label alone, labels that are everywhere or nearly all occur once,
+        itemsets of one item.
 
     Examples
     --------

@@ -89,14 +89,16 @@ def choose_reading(files: list[Opened], known: str | None, asked: Asked) -> Read
             f"{path}: suffix {path.suffix!r} does not tell the format; give it: {FORMAT_CHOICE}"
         )
     if name in FIELD_FORMATS:
-        return _of_field(files, name, found, asked)
+        return _of_field(files, name, known, found, asked)
     if name == "text":
         refuse_columns(asked.roles)
     told = "" if found is None else f"read as {name}: {found.text}"
     return Reading(name, None, known_dialect(name, asked.writing), asked.roles, told)
 
 
-def _of_field(files: list[Opened], name: str, found: Finding | None, asked: Asked) -> Reading:
+def _of_field(
+    files: list[Opened], name: str, suffix: str | None, found: Finding | None, asked: Asked
+) -> Reading:
     """Say how files of one of the field's formats are read."""
     known, path = FIELD_FORMATS[name], files[0].path
     if known.labelled:
@@ -113,6 +115,8 @@ def _of_field(files: list[Opened], name: str, found: Finding | None, asked: Aske
             raise InputError(f"{key} is {given[key]!r}, but {known.title} has no {key} to choose")
     if name in _OR_TABS and "\t" in "".join(islice(text_lines(files[0], asked.encoding), 1)):
         usual |= {"separator": "\t"}
+    if suffix == "tsv" and known.parser is not None:
+        usual = {"separator": "\t"} | usual
     parser, roles = known.parser, asked.roles
     if known.columns:
         itemset, item = known.columns

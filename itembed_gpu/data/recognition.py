@@ -437,4 +437,4 @@ def _headless(sample: Sample) -> Finding | None:
     return None
 
 
-_IN_TABLES: tuple[Detector, ...] = (_wide, _onehot, lists, _ragged, _one_column, _headless)
+_IN_TABLES: tuple[Detector, ...] = (_onehot, _wide, lists, _ragged, _one_column, _headless)
