@@ -50,14 +50,14 @@ FIELD_FORMATS = {
     "arules": FieldFormat(
         "arules' basket",
         "a CSV without a header, whose rows have as many fields as items",
-        "https://mhahsler.github.io/arules/reference/read.transactions.html",
+        "https://search.r-project.org/CRAN/refmans/arules/html/read.html",
         "csv",
         "arules",
     ),
     "arules-single": FieldFormat(
         "arules' single",
         "an itemset and one of its items a line, between spaces",
-        "https://mhahsler.github.io/arules/reference/read.transactions.html",
+        "https://search.r-project.org/CRAN/refmans/arules/html/read.html",
         "csv",
         writing=_SINGLE,
         columns=(1, 2),
@@ -65,7 +65,7 @@ FIELD_FORMATS = {
     "wide": FieldFormat(
         "a wide table",
         "a CSV with a column for the first item of a row, one for the second, and so on",
-        "https://mhahsler.github.io/arules/reference/read.transactions.html",
+        "https://search.r-project.org/CRAN/refmans/arules/html/read.html",
         "csv",
         "wide",
     ),

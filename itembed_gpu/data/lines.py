@@ -16,12 +16,11 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import DataError, InputError
 from .formats import Dialect, Roles
 
-_LARGEST = float(np.finfo(np.float32).max)
+# From here on, a number is no float32: half a step above the largest one.
+_TOO_LARGE = 2.0**128 - 2.0**103
 Itemset = list[Any]
 WeightedItemset = tuple[Itemset, list[float]]
 
@@ -151,7 +150,7 @@ def read_weight(path: Path, number: int, text: str) -> float:
         weight = float(text)
     except ValueError:
         weight = math.nan
-    if not abs(weight) <= _LARGEST:
+    if not abs(weight) < _TOO_LARGE:
         raise DataError(
             f"{path}, line {number}: {text.strip()!r} is a weight, and no finite number"
         )

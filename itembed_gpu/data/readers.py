@@ -125,10 +125,10 @@ def read_itemsets(
     ``"basket"``         items between commas, ``item=weight``;
                          https://orange3.readthedocs.io/projects/orange-data-mining-library/en/latest/reference/data.io.html
     ``"arules"``         rows of a CSV without a header, with as many fields as items;
-                         https://mhahsler.github.io/arules/reference/read.transactions.html
+                         https://search.r-project.org/CRAN/refmans/arules/html/read.html
     ``"arules-single"``  an itemset and an item a line, between spaces or tabs; the same
     ``"wide"`` *         a CSV of columns such as ``Item 1, Item 2``, filled up with empty fields;
-                         https://mhahsler.github.io/arules/reference/read.transactions.html
+                         https://search.r-project.org/CRAN/refmans/arules/html/read.html
     ``"onehot"`` *       a CSV of a column an item that holds 0 or 1, but for the column `itemset`;
                          https://rasbt.github.io/mlxtend/user_guide/preprocessing/TransactionEncoder/
     ``"list-cells"`` *   a CSV whose column `item` holds lists as Python or JSON writes them;
