@@ -25,6 +25,7 @@ from .formats import (
     known_dialect,
     known_format,
 )
+from .identifiers import is_float
 from .opening import (
     STANDARD_INPUT,
     Opened,
@@ -218,6 +219,7 @@ def scan_files(source: Source, roles: Roles) -> Tables:
             schema = scan.collect_schema()
         written = None if head is None else head.written
         columns = choose_columns(str(file.path), schema, roles, written)
+        columns = columns.noting(is_float(schema[columns.item]))
         if first is None:
             # What was chosen in the first file is what is wanted of the others.
             first, roles = (file, columns), columns.as_roles()
