@@ -25,6 +25,7 @@ from .formats import (
     choose_columns,
     known_format,
 )
+from .identifiers import is_float
 from .lines import PARSERS, WEIGHTED, lightgcn_ids, without_nulls
 from .opening import (
     STANDARD_INPUT,
@@ -88,11 +89,9 @@ class Source(NamedTuple):
         lines = (text_lines(file, self.dialect.encoding) for file in self.files)
         return lightgcn_ids(chain.from_iterable(lines))
 
-    def tell(self, columns: Columns | None = None) -> str:
-        """Say in one line what is read, and how."""
-        told = self.reading.told
-        name = self.name if columns is None else f"{self.name} ({columns})"
-        return f"{name}; {told}" if told else name
+    def tell(self, line: str) -> str:
+        """Add to a line for people what is to be told of how files are read."""
+        return f"{line}; {self.reading.told}" if self.reading.told else line
 
 
 @contextmanager
@@ -189,8 +188,6 @@ class Tables(NamedTuple):
         with self._explained():
             frame = polars.concat(self.parts, how="vertical_relaxed").collect()
         if self.heads[0] is not None:
-            if frame["cut"].any():
-                self._check_records()
             frame = clean_csv(self.source, frame)
         return frame
 
@@ -198,19 +195,16 @@ class Tables(NamedTuple):
         """Read the same in batches of rows, and the number of the first one of each."""
         import polars
 
-        frame, row, cut = polars.concat(self.parts, how="vertical_relaxed"), 0, False
+        frame, row = polars.concat(self.parts, how="vertical_relaxed"), 0
         with self._explained():
             for batch in frame.collect_batches(
                 chunk_size=num_row, maintain_order=True, lazy=True, engine="streaming"
             ):
                 num_row = len(batch)
                 if self.heads[0] is not None:
-                    cut = cut or bool(batch["cut"].any())
                     batch = clean_csv(self.source, batch)
                 yield row, batch
                 row += num_row
-        if cut:
-            self._check_records()
 
     def locate(self, row: int) -> tuple[str, int]:
         """Return the file of a row of all the files, and the row's number there."""
@@ -248,12 +242,8 @@ class Tables(NamedTuple):
 
 
 def scan_files(source: Source) -> Tables:
-    """Open tables, and choose the same columns of each; nothing is read yet.
-
-    A CSV gets a column beside those of the roles: whether the last field of a row is empty.
-    """
+    """Open tables, and choose the same columns of each."""
     import_polars(source.format)
-    import polars
 
     tables = Tables(source, [], [], Columns("", "", None, False, False))
     first: tuple[Opened, Columns] | None = None
@@ -263,12 +253,13 @@ def scan_files(source: Source) -> Tables:
         head = read_head(file, source.dialect) if source.format in SEPARATORS else None
         with polars_errors(file, source.format):
             if head is None:
-                scan, checked = _scan(file.plain, source.format), True
+                scan = _scan(file.plain, source.format)
             else:
-                scan, checked = scan_records(file, head, source.temporary)
+                scan = scan_records(file, head, source.temporary)
             schema = scan.collect_schema()
         written = None if head is None else head.written
         columns = choose_columns(str(file.path), schema, roles, written)
+        columns = columns.noting(is_float(schema[columns.item]))
         if first is None:
             # What was chosen in the first file is what is wanted of the others.
             first, roles = (file, columns), columns.as_roles()
@@ -281,11 +272,6 @@ def scan_files(source: Source) -> Tables:
         if source.format == "ndjson":
             _check_types(file, schema, columns)
         part = select(scan, columns)
-        if head is not None:
-            cut = polars.lit(False) if checked else polars.col(head.names[-1]).is_null()
-            part = scan.select(
-                **{role: polars.col(name) for role, name in columns.roles().items()}, cut=cut
-            )
         tables.heads.append(head)
         tables.parts.append(part)
         _check_same_types(first[0].path, tables.parts[0], file.path, part, columns)
@@ -322,7 +308,6 @@ def clean_csv(source: Source, frame: polars.DataFrame) -> polars.DataFrame:
     """Make nulls of empty fields, quoted or not, and of null words; refuse what is no text."""
     import polars
 
-    frame = frame.drop("cut")
     if any(frame.select(polars.all().str.contains("\0", literal=True).any()).row(0)):
         raise DataError(f"{source.name}: zero bytes in a field; the file is damaged")
     return frame.with_columns(polars.all().replace(["", *source.dialect.nulls], None))

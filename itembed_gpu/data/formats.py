@@ -78,11 +78,16 @@ class Columns:
     weight: str | None
     chosen: bool  # not all were named
     lists: bool  # a row is an itemset
+    whole: bool = False  # items are floats, and read as integers
 
     def roles(self) -> dict[str, str]:
         """Return the names of the columns, by their roles."""
         named = {"itemset": self.itemset, "item": self.item, "weight": self.weight}
         return {role: name for role, name in named.items() if name}
+
+    def noting(self, were_floats: bool) -> Columns:
+        """Note that items were floats, and are read as integers."""
+        return dataclasses.replace(self, whole=True) if were_floats else self
 
     def as_roles(self) -> Roles:
         """Ask another table for the same columns."""
@@ -94,6 +99,8 @@ class Columns:
             text = f"itemset column {self.itemset!r}, {text}"
         if self.weight is not None:
             text += f", weight column {self.weight!r}"
+        if self.whole:
+            text += ", whole floats read as integers"
         return text + (": the first ones, as not all were named" if self.chosen else "")
 
 

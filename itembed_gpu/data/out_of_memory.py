@@ -37,15 +37,17 @@ from .columns import label_values, new_categories, run_starts
 from .doubts import warn_of_doubts
 from .files import Source, Tables, open_files, scan_files
 from .formats import COMPRESSIONS, SEPARATORS, Roles
+from .identifiers import check_exact, were_floats
 from .itemsets import Dropped, PackedItemsets, offsets_dtype
 from .loops import number_long_hashes, renumber_more, scatter_rows
 from .packing import Cutter, Limits, Numbering, choose_labels, drop_duplicates, make_limits
 from .readers import (
     ReadItemsets,
-    check_items,
+    check_itemsets,
     explode_lists,
     make_result,
     read_integers,
+    read_items,
     read_itemsets,
     read_source,
     read_weights,
@@ -147,11 +149,10 @@ def _pack_by_disk(source: Source, path: Path, limits: Limits, memory: int) -> Re
             tables = scan_files(source)
             num_partition = _count_partitions(source, memory)
             reading = _read_table(tables, work, limits, memory, num_partition)
-            name = source.tell(tables.columns)
         else:
             reading = _read_lines(source, work, limits, memory)
-            name = source.tell()
-        _write(name, path, reading, limits, memory, work)
+        _write(path, reading, limits, memory, work)
+    name = source.tell(reading.name)
     return make_result(PackedItemsets.load(path), name, reading.rows_without_itemset)
 
 
@@ -210,6 +211,7 @@ class _Reading:
     order: Int64Array | None  # codes as they first come; None where their numbers say it
     dropped: Dropped  # the account so far
     rows_without_itemset: int = 0  # which were left out
+    name: str = ""  # of what was read
 
 
 class _Numbers:
@@ -309,9 +311,11 @@ def _read_table(
     labels: list[Any] = []
     if values is not None:
         if tables.source.format in SEPARATORS:
-            values = read_integers(values, limits)
+            written, values = values, read_integers(values, limits)
+            columns = columns.noting(were_floats(written, values))
         labels = label_values(values)
-    return tally.finish(labels, rows_without_itemset, in_order=columns.lists)
+    reading = tally.finish(labels, rows_without_itemset, in_order=columns.lists)
+    return dataclasses.replace(reading, name=f"{tables.source.name} ({columns})")
 
 
 def _spill_rows(
@@ -319,9 +323,11 @@ def _spill_rows(
 ) -> int:
     """Spill the rows of a batch, by runs, and return how many are of no itemset."""
     columns, name = tables.columns, tables.source.name
-    check_items(name, columns, batch["item"].dtype)
-    codes = numbers.number(batch["item"])
+    if tables.source.format in SEPARATORS:
+        check_exact(f"{name}: item column {columns.item!r}", batch["item"])
+    codes = numbers.number(read_items(name, columns, batch["item"]))
     keys = batch["itemset"]
+    check_itemsets(name, columns, keys)
     if keys.dtype.is_float():
         keys = keys.fill_nan(None)
     starts = run_starts(keys)
@@ -378,7 +384,8 @@ def _read_lines(source: Source, work: WorkFolder, limits: Limits, memory: int) -
         firsts = np.arange(row, row + len(batch))
         tally.add(firsts, lengths, codes, weights, False)
         row += len(batch)
-    return tally.finish(list(index), 0, in_order=True)
+    reading = tally.finish(list(index), 0, in_order=True)
+    return dataclasses.replace(reading, name=source.name)
 
 
 class _Counts:
@@ -445,9 +452,7 @@ class _Counts:
 # Writing
 
 
-def _write(
-    name: str, path: Path, reading: _Reading, limits: Limits, memory: int, work: WorkFolder
-) -> None:
+def _write(path: Path, reading: _Reading, limits: Limits, memory: int, work: WorkFolder) -> None:
     """Choose labels, apply the limits to all itemsets, and save them."""
     labels, counts, order = reading.labels, reading.counts, reading.order
     if order is not None:
@@ -471,7 +476,7 @@ def _write(
     reading.groups.close()
     dropped = reading.dropped.plus(catalog.dropped).plus(cutter.dropped)
     if indices.size == 0:
-        raise DataError(f"{name}: there is no itemset to use: {dropped}")
+        raise DataError(f"{reading.name}: there is no itemset to use: {dropped}")
     files: dict[str, Callable[[Path], Any]] = {
         "indices": partial(_save_column, indices),
         "offsets": partial(_save_offsets, offsets, indices.size),

@@ -23,31 +23,39 @@ WIDTH, TEXT_AFTER_QUOTE, ZERO_BYTE = 1, 2, 3
 
 
 @njit(cache=True, nogil=True)
-def look_through(data, separator, quote, inside):
+def look_through(data, separator, quote, width, inside, fields):
     """Find what a reader that takes every quote for one of a pair would read otherwise.
 
     That is a quote that neither begins nor ends a field; and outside of quotes, a carriage return
-    alone, or an empty line. Whole blocks only, in two steps that compilers turn into a few
-    instructions for many bytes.
+    alone, an empty line, or a record of another width. Whole blocks only, in steps that compilers
+    turn into a few instructions for many bytes.
 
     Parameters
     ----------
     data : uint8, 2 + num_byte
         The two bytes before the first, and a multiple of `BLOCK`.
     separator, quote : uint8
+    width : int
+        Number of fields of a record.
     inside : bool
         Whether the first byte is in quotes.
+    fields : int
+        Separators before it, of the same record.
 
     Returns
     -------
     odd : bool
         Whether there is any.
-    inside : bool
-        Whether what comes next is in quotes.
+    inside, fields
+        The same for what comes next.
     """
-    one, feed, back = np.uint8(1), np.uint8(LINE_FEED), np.uint8(RETURN)
+    one, three = np.uint8(1), np.uint8(3)
+    feed, back = np.uint8(LINE_FEED), np.uint8(RETURN)
     odd_there, quote_there = np.empty(BLOCK, np.uint8), np.empty(BLOCK, np.uint8)
+    # Of each byte: 1 if it ends a field, and 3 if it ends a record.
+    end_there, ends = np.empty(BLOCK, np.uint8), np.empty(BLOCK, np.uint8)
     odd_words, quote_words = odd_there.view(np.uint64), quote_there.view(np.uint64)
+    end_words = end_there.view(np.uint64)
     all_bytes = np.uint64(0x0101010101010101)
     odd, within = np.uint64(0), np.uint64(inside)
     for start in range(0, len(data) - 2, BLOCK):
@@ -56,8 +64,9 @@ def look_through(data, separator, quote, inside):
         for n in range(BLOCK):
             byte, last = here[n], one_back[n]
             is_quote, is_feed = np.uint8(byte == quote), np.uint8(byte == feed)
+            is_separator = np.uint8(byte == separator)
             was_feed, was_back = np.uint8(last == feed), np.uint8(last == back)
-            may_follow = is_feed | is_quote | np.uint8(byte == separator) | np.uint8(byte == back)
+            may_follow = is_feed | is_quote | is_separator | np.uint8(byte == back)
             may_precede = was_feed | np.uint8(last == separator)
             was_quote = np.uint8(last == quote)
             bad_end = was_quote & (may_follow ^ one)
@@ -65,16 +74,27 @@ def look_through(data, separator, quote, inside):
             empty = is_feed & (was_feed | (was_back & np.uint8(two_back[n] == feed)))
             odd_there[n] = bad_end | bad_start | empty | (was_back & (is_feed ^ one))
             quote_there[n] = is_quote
+            end_there[n] = is_separator | (is_feed * three)
         for n in range(BLOCK // 8):
             # Of eight bytes: whether an odd number of quotes lies before and at each.
             pairs = quote_words[n]
             pairs ^= pairs << np.uint64(8)
             pairs ^= pairs << np.uint64(16)
             pairs ^= pairs << np.uint64(32)
-            before = pairs ^ quote_words[n] ^ (all_bytes * within)
-            odd |= odd_words[n] & (before ^ all_bytes)
+            outside = (pairs ^ quote_words[n] ^ (all_bytes * within)) ^ all_bytes
+            odd |= odd_words[n] & outside
+            end_words[n] &= outside * np.uint64(3)
             within ^= pairs >> np.uint64(56)
-    return odd != 0, within != 0
+        num_end = 0
+        for n in range(BLOCK):
+            ends[num_end] = end_there[n]
+            num_end += end_there[n] & one
+        for n in range(num_end):
+            fields += 1
+            if ends[n] == three:
+                odd |= np.uint64(fields != width)
+                fields = 0
+    return odd != 0, within != 0, fields
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ Tables are read with polars, which is imported only when there is one to read.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import Int64Array, spelled_out
+from ..checks import Int64Array, show, spelled_out
 from ..disk.itemsets import is_packed
 from ..errors import DataError, InputError
 from .columns import encode, group_rows, number, number_itemsets
@@ -39,6 +40,7 @@ from .formats import (
     choose_columns,
     refuse_columns,
 )
+from .identifiers import check_exact, is_float, were_floats, whole_numbers, whole_strings
 from .itemsets import PackedItemsets
 from .lines import Lines
 from .matrices import pack_matrix
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 
 # As `weight`: what a sparse matrix holds.
 VALUES = "values"
+# Items that are looked at before all are.
+_SAMPLE = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -262,13 +266,16 @@ def read_source(source: Source, limits: Limits) -> ReadItemsets:
     if not source.is_table:
         lines = Lines(source.itemsets(), source.weighted)
         packed = pack_itemsets(lines, weights=lines.weights, **limits._asdict())
-        return make_result(packed, source.tell())
+        return make_result(packed, source.tell(source.name))
     tables = scan_files(source)
-    frame = tables.collect()
+    frame, columns = tables.collect(), tables.columns
     if source.format in SEPARATORS:
-        frame = frame.with_columns(item=read_integers(frame["item"], limits))
-    result = _pack_frame(source.name, frame, tables.columns, limits, locate=tables.locate)
-    return dataclasses.replace(result, source=source.tell(tables.columns))
+        check_exact(f"{source.name}: item column {columns.item!r}", frame["item"])
+        items = read_integers(frame["item"], limits)
+        columns = columns.noting(were_floats(frame["item"], items))
+        frame = frame.with_columns(item=items)
+    result = _pack_frame(source.name, frame, columns, limits, locate=tables.locate)
+    return dataclasses.replace(result, source=source.tell(result.source))
 
 
 def _refuse_writing(asked: dict[str, Any], why: str) -> None:
@@ -397,11 +404,17 @@ def read_itemset_ids(
             return files.itemset_ids()
         tables = scan_files(files)
         frame = tables.collect()
-    return None if tables.columns.lists else list(map(str, number(frame["itemset"])[0]))
+    if tables.columns.lists:
+        return None
+    return [str(_as_integer(key)) for key in number(frame["itemset"])[0]]
+
+
+def _as_integer(key: Any) -> Any:
+    return int(key) if isinstance(key, float) and key.is_integer() else key
 
 
 def read_integers(items: polars.Series, limits: Limits) -> polars.Series:
-    """Make integers of the items of a CSV, if all are written as integers are.
+    """Make integers of the items of a CSV, if all are written as integers are, or as ``7.0``.
 
     Known labels decide which they are.
     """
@@ -409,6 +422,9 @@ def read_integers(items: polars.Series, limits: Limits) -> polars.Series:
 
     if any(isinstance(label, str) for label in limits.labels):
         return items
+    whole = whole_strings(items)
+    if whole is not None:
+        return whole
     numbers = items.cast(polars.Int64, strict=False)
     others = numbers.cast(polars.String).ne_missing(items)
     if not others.any():
@@ -433,13 +449,15 @@ def _pack_frame(
 
     Items of bytes are UUIDs if `identifiers` says so.
     """
+    columns = columns.noting(is_float(frame["item"].dtype))
     if columns.lists:  # each row is an itemset
         values, row_lengths, weights = explode_lists(name, frame, columns)
         labels, items = number(values)
         packed = pack_codes(labels, items, row_lengths, limits, weights)
         return make_result(packed, f"{name} ({columns})")
     if not identifiers:
-        check_items(name, columns, frame["item"].dtype)
+        frame = frame.with_columns(item=read_items(name, columns, frame["item"]))
+    check_itemsets(name, columns, frame["itemset"])
     with ThreadPoolExecutor(1) as pool:  # beside the itemsets
         coded = pool.submit(encode, frame["item"])
         rows, lengths = group_rows(number_itemsets(frame["itemset"]))
@@ -464,12 +482,14 @@ def explode_lists(
     """
     import polars
 
-    if isinstance(frame["item"].dtype, polars.Struct):
-        raise DataError(f"{name}: item column {columns.item!r} is a struct; name a list or a value")
     frame = frame.with_columns(polars.col(polars.Array).arr.to_list())
-    check_items(name, columns, frame["item"].dtype.inner)  # type: ignore[attr-defined]
+    if not isinstance(frame["item"].dtype, polars.List):
+        raise DataError(
+            f"{name}: item column {columns.item!r} is {frame['item'].dtype}; name a list or a value"
+        )
     lengths = frame["item"].list.len().fill_null(0).cast(polars.Int64)
     items = frame["item"].explode(empty_as_null=False, keep_nulls=False)
+    items = read_items(name, columns, items)
     weights = None
     if columns.weight is not None:
         if not isinstance(frame["weight"].dtype, polars.List):
@@ -491,12 +511,33 @@ def explode_lists(
     return items, lengths.to_numpy().copy(), weights
 
 
-def check_items(name: str, columns: Columns, dtype: polars.DataType) -> None:
-    """Refuse items that would not be found again, as numbers that are rounded."""
-    if dtype.is_float() or dtype.is_nested() or str(dtype) in ("Boolean", "Binary"):
-        raise DataError(
-            f"{name}: item column {columns.item!r} is {dtype}; cast it to integers or strings"
-        )
+def read_items(name: str, columns: Columns, items: polars.Series) -> polars.Series:
+    """Refuse items that would not be found again, and make integers of whole floats."""
+    what, dtype = f"{name}: item column {columns.item!r}", items.dtype
+    if str(dtype) in ("Binary", "String"):
+        some = items.head(_SAMPLE).drop_nulls().to_list()
+        if some and all(map(_is_list, some)):
+            raise DataError(
+                f"{what} is {dtype} and holds lists written as JSON, such as {show(some[0])}; make "
+                f"lists of them first: [json.loads(x) for x in frame[{columns.item!r}]]"
+            )
+    if dtype.is_nested() or str(dtype) in ("Boolean", "Binary"):
+        raise DataError(f"{what} is {dtype}; cast it to integers or strings")
+    return whole_numbers(what, items)
+
+
+def _is_list(text: str | bytes) -> bool:
+    if text[:1] not in ("[", b"["):
+        return False
+    try:
+        return isinstance(json.loads(text), list)
+    except ValueError:
+        return False
+
+
+def check_itemsets(name: str, columns: Columns, itemsets: polars.Series) -> None:
+    """Refuse identifiers that were rounded."""
+    check_exact(f"{name}: itemset column {columns.itemset!r}", itemsets)
 
 
 def read_weights(

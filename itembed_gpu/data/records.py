@@ -111,18 +111,18 @@ def _physical_lines(file: Opened) -> Iterator[str]:
     return chain.from_iterable(io.StringIO(line, newline="") for line in read_lines(file))
 
 
-def scan_records(file: Opened, head: Head, files: TemporaryFiles) -> tuple[polars.LazyFrame, bool]:
+def scan_records(file: Opened, head: Head, files: TemporaryFiles) -> polars.LazyFrame:
     """Have polars read the records of a file, by the names of their columns, as strings.
 
-    Returns whether it is known that all records are as wide as the header, besides.
+    They are all as wide as the header.
     """
     import polars
 
     # A guess of types from the first rows may not fit the rest.
     schema: dict[str, Any] = dict.fromkeys(head.names, polars.String)
     separator, quote = head.dialect.separator or ",", head.dialect.quote
-    if head.simple and reads_alike(file.plain, separator, quote):
-        scan = polars.scan_csv(
+    if head.simple and reads_alike(file.plain, separator, quote, len(head.names)):
+        return polars.scan_csv(
             file.plain,
             separator=separator,
             quote_char=quote,
@@ -131,7 +131,6 @@ def scan_records(file: Opened, head: Head, files: TemporaryFiles) -> tuple[polar
             schema=schema,
             glob=False,
         )
-        return scan, False
     copy = files.new()
     between = _bytes_between(file)
     kept = new_kept(head)
@@ -153,24 +152,33 @@ def scan_records(file: Opened, head: Head, files: TemporaryFiles) -> tuple[polar
     ).select(head.names)
     if kept[quoting.RETURNS]:  # which polars takes away at the end of any field
         scan = scan.with_columns(polars.all().str.replace_all(back, "\r", literal=True))
-    return scan, True
+    return scan
 
 
-def reads_alike(path: Path, separator: str, quote: str | None) -> bool:
-    """Whether a reader that pairs quotes reads a file as Python's csv module does."""
+def reads_alike(path: Path, separator: str, quote: str | None, width: int) -> bool:
+    """Whether a reader that pairs quotes reads a file as Python's csv module does.
+
+    All records are of this width, then.
+    """
     codes = np.uint8(ord(separator)), np.uint8(ord(quote) if quote else _NO_QUOTE)
     buffer = np.full(2 + _PIECE, quoting.LINE_FEED, np.uint8)
-    inside = False
+    inside, fields = False, 0
     with path.open("rb", buffering=0) as file:
         file.seek(len(_MARK) if file.read(len(_MARK)) == _MARK else 0)
-        while size := _fill(file, buffer[2:]):
+        while True:
+            size = _fill(file, buffer[2:])
+            ended = size < _PIECE
+            if ended and buffer[1 + size] != quoting.LINE_FEED:
+                buffer[2 + size] = quoting.LINE_FEED
+                size += 1
             whole = -(-size // quoting.BLOCK) * quoting.BLOCK
-            buffer[2 + size : 2 + whole] = codes[0]
-            odd, inside = quoting.look_through(buffer[: 2 + whole], *codes, inside)
-            if odd:
-                return False
+            buffer[2 + size : 2 + whole] = ord("x")
+            odd, inside, fields = quoting.look_through(
+                buffer[: 2 + whole], *codes, width, inside, fields
+            )
+            if ended or odd:
+                return not odd and not inside
             buffer[:2] = buffer[size : size + 2]
-    return not inside
 
 
 def _fill(file: Any, buffer: Any) -> int:
