@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import DataError
 from .options import LABELLING, json_option, labelling_options
 
 if TYPE_CHECKING:
@@ -83,6 +84,11 @@ def train_labels(
     if not quiet:
         click.echo(f"Read {read.source}", err=True)
     trained, held = (read, None) if share is None else read.split(1 - share)
+    if held is not None and not (held.labels.num_item and trained.labels.num_item):
+        raise DataError(
+            f"--evaluate {share} holds out {len(held)} of {len(read)} examples; give a share that "
+            "holds out some with labels, and leaves some"
+        )
     model.fit(trained.features, trained.labels)
     model.save(output, metadata={"source": read.source, "version": __version__})
     report = _report(read, trained, model) | {"output": str(output)}

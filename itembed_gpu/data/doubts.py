@@ -11,13 +11,23 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..checks import Int32Array, Int64Array
-from .itemsets import PackedItemsets
+from ..errors import DataError
+from .itemsets import Dropped, PackedItemsets
 
 # What is so small may look like anything.
 _FEW_ITEMSETS, _FEW_LABELS, _SMALL_CATALOG = 50, 100, 20
 # Itemsets that are looked at, and the share of them that is nearly all.
 _SAMPLE = 10_000
 _NEARLY_ALL = 0.95
+
+
+def nothing_to_use(source: str, dropped: Dropped, account: str) -> DataError:
+    """Return the error of itemsets of which nothing is left."""
+    read, short = dropped.itemsets_read, dropped.short_itemsets
+    question = ""
+    if read == short > 1 and short >= dropped.short_items > 0:
+        question = "; no itemset has two items: are the itemset and the item column the right ones?"
+    return DataError(f"{source}: there is no itemset to use: {account}{question}")
 
 
 def warn_of_doubts(source: str, packed: PackedItemsets, stacklevel: int = 3) -> None:

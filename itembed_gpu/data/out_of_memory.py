@@ -31,10 +31,9 @@ from .. import checks
 from ..checks import Float32Array, Int32Array, Int64Array, spelled_out
 from ..disk.files import disk_errors
 from ..disk.itemsets import KIND, is_packed, write_array, write_files
-from ..errors import DataError
 from ..sets import count_codes
 from .columns import label_values, new_categories, run_starts
-from .doubts import warn_of_doubts
+from .doubts import nothing_to_use, warn_of_doubts
 from .files import Source, Tables, open_files, scan_files
 from .formats import COMPRESSIONS, SEPARATORS, Roles
 from .identifiers import check_exact, were_floats
@@ -134,7 +133,7 @@ def pack_files(
         if _fits(files, memory):
             packed = read_source(files, limits)
             if packed.num_item == 0:
-                raise DataError(f"{packed.source}: there is no itemset to use: {packed.account}")
+                raise nothing_to_use(packed.source, packed.dropped, packed.account)
             packed.save(path)
         else:
             packed = _pack_by_disk(files, path, limits, memory)
@@ -476,7 +475,7 @@ def _write(path: Path, reading: _Reading, limits: Limits, memory: int, work: Wor
     reading.groups.close()
     dropped = reading.dropped.plus(catalog.dropped).plus(cutter.dropped)
     if indices.size == 0:
-        raise DataError(f"{reading.name}: there is no itemset to use: {dropped}")
+        raise nothing_to_use(reading.name, dropped, str(dropped))
     files: dict[str, Callable[[Path], Any]] = {
         "indices": partial(_save_column, indices),
         "offsets": partial(_save_offsets, offsets, indices.size),

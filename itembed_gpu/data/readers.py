@@ -24,7 +24,7 @@ from ..checks import Int64Array, show, spelled_out
 from ..disk.itemsets import is_packed
 from ..errors import DataError, InputError
 from .columns import encode, group_rows, number, number_itemsets
-from .doubts import warn_of_doubts
+from .doubts import nothing_to_use, warn_of_doubts
 from .files import (
     Source,
     import_polars,
@@ -248,7 +248,7 @@ def read_itemsets(
         _refuse_writing({"format": format, **writing}, "there is no file to read")
         result = _read_object(source, roles, limits)
     if result.num_item == 0:
-        raise DataError(f"{result.source}: there is no itemset to use: {result.account}")
+        raise nothing_to_use(result.source, result.dropped, result.account)
     warn_of_doubts(result.source, result, stacklevel=4)
     return result
 

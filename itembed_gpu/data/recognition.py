@@ -187,7 +187,10 @@ def recbole(sample: Sample) -> Finding | None:
     # Read where the lists of the only column of lists are the itemsets.
     lists = [name for name in names if name.endswith(":token_seq")]
     if len(lists) == 1 and sample.item is None:
-        return Finding(CERTAIN, "recbole", f"the lists of {lists[0]!r} are the itemsets", lists[0])
+        others = [name for name in names if is_item_name(name) and name != lists[0]]
+        without = f", without {others[0]!r}" if others else ""
+        text = f"the lists of {lists[0]!r} are the itemsets{without}"
+        return Finding(CERTAIN, "recbole", text, lists[0])
     return Finding(CERTAIN, "recbole", "the header names types")
 
 

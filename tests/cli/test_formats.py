@@ -54,6 +54,14 @@ def test_a_doubt_is_a_line_and_no_error(tmp_path):
     assert "every item is 'NA'" in result.stderr
 
 
+def test_itemsets_of_one_item_are_asked_about(tmp_path):
+    path = tmp_path / "orders.csv"
+    path.write_text("order_id,user_id\n" + "".join(f"{n},{n % 9}\n" for n in range(60)))
+    for command in ("train", "pack"):
+        result = run(command, path, "-o", tmp_path / "out")
+        assert_fails(result, 1, "no itemset has two items: are the itemset and the item column")
+
+
 def test_limits_of_training(tmp_path):
     path = tmp_path / "shop.txt"
     path.write_text("tea cup pot tea\nsaw nail\n" * 20 + "tea cup pot saw nail\n")
@@ -63,7 +71,7 @@ def test_limits_of_training(tmp_path):
     dropped = json.loads(result.stdout)["dropped"]
     assert dropped["duplicate_items"] == 20
     assert dropped["rare_labels"] == 1
-    assert dropped["long_itemsets"] == 21 - 20
+    assert dropped["long_itemsets"] == 21
     assert_fails(run("train", "--example", "--max-items", 5), 2, "--example has its own data")
 
 
@@ -105,7 +113,9 @@ def test_what_cannot_be_learnt_is_told_first(examples, tmp_path):
     assert_fails(run("train-labels", tmp_path / "none", "-o", out, *TEACHES), 1, "No such file")
     assert_fails(run("train-labels", examples, "-o", examples, *TEACHES), 1, examples)
     assert_fails(run("train-labels", examples, "-o", out, "--epochs", -1), 2, "epochs")
-    assert_fails(run("train-labels", examples, "-o", out, "--evaluate", 0.001, *TEACHES), 1, "0 of")
+    assert_fails(
+        run("train-labels", examples, "-o", out, "--evaluate", 0.001, *TEACHES), 1, "0 of 40"
+    )
     assert_fails(run("predict", out, "tea"), 1, out)
     assert_fails(run("predict", out), 2, "give FEATUREs, or a --file")
     assert not out.exists()
