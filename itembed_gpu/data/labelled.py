@@ -16,7 +16,7 @@ from ..errors import DataError, InputError
 from .field_formats import FIELD_FORMATS
 from .files import find_files
 from .itemsets import PackedItemsets
-from .lines import Lines, read_weight
+from .lines import WeightedLines, read_weight
 from .opening import Opened, come_in, read_lines, temporary_files
 from .packing import pack_itemsets
 from .reading import Asked, take_sample, text_lines
@@ -140,16 +140,18 @@ def _pack(
     files: list[Opened], parse: Callable[[Path, Iterator[str]], Iterator[Example]]
 ) -> tuple[PackedItemsets, PackedItemsets]:
     labels: list[list[str]] = []
-    weighted = parse is _libsvm
 
     def features() -> Iterator[Any]:
         for file in files:
             for some_labels, some_features, weights in parse(file.path, text_lines(file, "utf-8")):
                 labels.append(some_labels)
-                yield (some_features, weights) if weighted else some_features
+                yield some_features if weights is None else (some_features, weights)
 
-    lines = Lines(features(), weighted)
-    packed = pack_itemsets(lines, weights=lines.weights, min_length=0)
+    if parse is _libsvm:
+        lines = WeightedLines(features())
+        packed = pack_itemsets(lines, weights=lines.weights(), min_length=0)
+    else:
+        packed = pack_itemsets(features(), min_length=0)
     return packed, pack_itemsets(labels, min_length=0)
 
 

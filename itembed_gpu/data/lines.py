@@ -350,32 +350,23 @@ PARSERS: dict[str, Parser] = {
 WEIGHTED = ("spmf-utilities", "basket-values")
 
 
-class Lines:
+class WeightedLines:
     """Itemsets of lines, and beside them their weights, each read once.
 
     `weights` yields those of the itemset that was read last, as `pack_itemsets` asks for them.
     """
 
-    def __init__(self, parsed: Iterable[Any], weighted: bool) -> None:
+    def __init__(self, parsed: Iterable[WeightedItemset]) -> None:
         self._parsed = parsed
-        self._weighted = weighted
         self._latest: list[float] | None = []
 
     def __iter__(self) -> Iterator[Itemset]:
-        if not self._weighted:
-            yield from self._parsed
-            return
         for items, weights in self._parsed:
             self._latest = weights
             yield items
         self._latest = None
 
-    @property
-    def weights(self) -> Iterator[list[float]] | None:
-        """The weights of each itemset, or None if there are none."""
-        return self._follow() if self._weighted else None
-
-    def _follow(self) -> Iterator[list[float]]:
+    def weights(self) -> Iterator[list[float]]:
         while self._latest is not None:
             yield self._latest
 

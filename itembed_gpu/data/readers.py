@@ -42,7 +42,7 @@ from .formats import (
 )
 from .identifiers import check_exact, is_float, were_floats, whole_numbers, whole_strings
 from .itemsets import PackedItemsets
-from .lines import Lines
+from .lines import WeightedLines
 from .matrices import pack_matrix
 from .packing import Limits, make_limits, pack_codes, pack_itemsets
 
@@ -264,8 +264,11 @@ def make_result(packed: PackedItemsets, source: str, rows_without_itemset: int =
 def read_source(source: Source, limits: Limits) -> ReadItemsets:
     """Read files that are open, all at once."""
     if not source.is_table:
-        lines = Lines(source.itemsets(), source.weighted)
-        packed = pack_itemsets(lines, weights=lines.weights, **limits._asdict())
+        itemsets: Any = source.itemsets()
+        if source.weighted:
+            itemsets = WeightedLines(itemsets)
+        weights = itemsets.weights() if source.weighted else None
+        packed = pack_itemsets(itemsets, weights=weights, **limits._asdict())
         return make_result(packed, source.tell(source.name))
     tables = scan_files(source)
     frame, columns = tables.collect(), tables.columns

@@ -118,6 +118,8 @@ def _of_field(
     if suffix == "tsv" and known.parser is not None:
         usual = {"separator": "\t"} | usual
     parser, roles = known.parser, asked.roles
+    if name == "recbole":
+        roles = _with_types(roles, next(text_lines(files[0], asked.encoding), ""))
     if known.columns:
         itemset, item = known.columns
         roles = Roles(roles.itemset or itemset, roles.item or item, roles.weight)
@@ -132,6 +134,16 @@ def _of_field(
         parser = _with_weights(parser, files, asked.encoding)
     told = f"read as {known.title}: {known.about if found is None else found.text}"
     return Reading(known.base, parser, dialect, roles, told)
+
+
+def _with_types(roles: Roles, header: str) -> Roles:
+    """Call columns as a header of RecBole does, with their types, where these were left out."""
+    names = {name.partition(":")[0]: name for name in header.rstrip("\r\n").split("\t")}
+    itemset, item, weight = (
+        names.get(role, role) if isinstance(role, str) else role
+        for role in dataclasses.astuple(roles)
+    )
+    return Roles(itemset, item, weight)
 
 
 def _check_roles(path: Path, name: str, roles: Roles) -> None:

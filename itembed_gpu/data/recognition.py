@@ -184,11 +184,12 @@ def recbole(sample: Sample) -> Finding | None:
     names = sample.lines[0].split("\t")
     if not all(re.fullmatch(r"[^:]+:(token|float)(_seq)?", name) for name in names):
         return None
-    # Read where the lists of the only column of lists are the itemsets.
     lists = [name for name in names if name.endswith(":token_seq")]
-    if len(lists) == 1 and sample.item is None:
+    if sample.item is not None:
+        lists = [name for name in lists if sample.item in (name, name.partition(":")[0])]
+    if len(lists) == 1:
         others = [name for name in names if is_item_name(name) and name != lists[0]]
-        without = f", without {others[0]!r}" if others else ""
+        without = f", without {others[0]!r}" if others and sample.item is None else ""
         text = f"the lists of {lists[0]!r} are the itemsets{without}"
         return Finding(CERTAIN, "recbole", text, lists[0])
     return Finding(CERTAIN, "recbole", "the header names types")

@@ -411,6 +411,18 @@ def test_a_header_that_is_given_is_believed(tmp_path):
     assert itemsets_of(read_itemsets(path, header=False)) == [[2020], [2, 3]]
 
 
+def test_types_of_recbole_may_be_left_out(tmp_path):
+    path = write(tmp_path, "ml.inter", CERTAIN["recbole"][1])
+    packed = read_itemsets(path, itemset="user_id", item="item_id", weight="rating")
+    assert itemsets_of(packed) == BASKETS
+    assert set(packed.weights) == {4}
+    path = write(tmp_path, "seq.inter", CERTAIN["recbole sequences"][1])
+    packed = read_itemsets(path, item="item_id_list")
+    assert itemsets_of(packed) == [[*map(str, basket)] for basket in BASKETS]
+    with pytest.raises(InputError, match="there is no column 'price'"):
+        read_itemsets(path, item="price")
+
+
 def test_files_of_several_looks_are_not_read_together(tmp_path):
     write(tmp_path, "a.txt", CERTAIN["lightgcn"][1])
     write(tmp_path, "b.txt", "tea cup\nsaw nail\n" * 20)
