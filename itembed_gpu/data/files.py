@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 from ..errors import DataError, InputError, MissingExtraError
 from .formats import (
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
     import polars
 
 
+# What Hive writes for a missing value.
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
 class Source(NamedTuple):
     """Files that were opened, and how they are written."""
 
@@ -79,20 +84,25 @@ def open_files(
 
 
 def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str]:
-    """List the files of a path, a folder or a pattern, and their one format."""
+    """List the files of a path, a folder or a pattern, and their one format.
+
+    Of a folder, those of its partitions as well (``day=1``), in the order of their names; names
+    that begin with a point or an underscore, and sums of bytes, are what Spark writes beside.
+    """
     path = Path(source)
     if path.is_dir():
-        paths = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        paths = list(_files_of(path))
     elif not path.exists() and glob.has_magic(str(path)):
-        paths = sorted(map(Path, glob.glob(str(path))))
+        matches = sorted(map(Path, glob.glob(str(path))))
+        paths = [file for match in matches for file in _files_of(match)]
     else:
         return [path], known_format(path, format)
     if not paths:
         raise DataError(f"{path}: there is no file; name a file, a folder or a pattern of files")
     formats = {known_format(p, format): p for p in paths}
-    names = {p.name for p in paths}
+    names = {(p.parent, p.name) for p in paths}
     for p in paths:
-        if p.suffix.lower() in COMPRESSIONS and p.stem in names:
+        if p.suffix.lower() in COMPRESSIONS and (p.parent, p.stem) in names:
             raise InputError(
                 f"{path}: holds {p.stem} and {p.name}, which look like the same rows; read one of "
                 "them, by a pattern"
@@ -104,6 +114,24 @@ def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list
             "format, by a pattern such as '*.parquet'"
         )
     return paths, next(iter(formats))
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    """Yield a file, or the files of a folder and of its partitions, in the order of names."""
+    if not path.is_dir():
+        yield path
+        return
+    for entry in sorted(path.iterdir()):
+        hidden = entry.name.startswith((".", "_")) or entry.suffix == ".crc"
+        if not hidden and (entry.is_file() or (entry.is_dir() and "=" in entry.name)):
+            yield from _files_of(entry)
+
+
+def _partitions(path: Path) -> dict[str, str | None]:
+    """Return what the names of folders say of all rows of a file, as Hive has it: ``day=1``."""
+    found = (re.fullmatch("([^=]+)=(.*)", part) for part in path.parent.parts)
+    values = {unquote(one[1]): unquote(one[2]) for one in found if one is not None}
+    return {name: None if value == _NO_PARTITION else value for name, value in values.items()}
 
 
 def text_itemsets(file: Opened, dialect: Dialect) -> Iterator[list[str | None]]:
@@ -206,6 +234,7 @@ def scan_files(source: Source, roles: Roles) -> Tables:
     """Open tables, and choose the same columns of each."""
     import_polars(source.format)
 
+    numbers = _numeric_partitions(source.files)
     tables = Tables(source, [], [], Columns("", "", None, False, False))
     first: tuple[Opened, Columns] | None = None
     for file in source.files:
@@ -216,8 +245,13 @@ def scan_files(source: Source, roles: Roles) -> Tables:
                 scan = _scan(file.plain, source.format)
             else:
                 scan = scan_records(file, head, source.temporary)
+            num_own = len(scan.collect_schema())
+            scan = _with_partitions(scan, file.path, numbers)
             schema = scan.collect_schema()
-        written = None if head is None else head.written
+            num_partition = len(schema) - num_own
+        # Partitions are not taken unless they are asked for, as what has no name.
+        own = list(schema)[: len(schema) - num_partition] if head is None else head.written
+        written = [*own, *[""] * num_partition] if num_partition or head is not None else None
         columns = choose_columns(str(file.path), schema, roles, written)
         columns = columns.noting(is_float(schema[columns.item]))
         if first is None:
@@ -250,6 +284,33 @@ def select(scan: polars.LazyFrame, columns: Columns) -> polars.LazyFrame:
         polars.col(role).cast(polars.String)
         for role in ("itemset", "item")
         if schema.get(role) in (polars.Enum, polars.Categorical)
+    )
+
+
+def _numeric_partitions(files: list[Opened]) -> set[str]:
+    """Names of partitions whose values are all written as integers are, in all the files."""
+    found: dict[str, bool] = {}
+    for file in files:
+        for name, value in _partitions(file.path).items():
+            whole = value is None or re.fullmatch(r"0|-?[1-9]\d{0,17}", value) is not None
+            found[name] = found.get(name, True) and whole
+    return {name for name, whole in found.items() if whole}
+
+
+def _with_partitions(scan: polars.LazyFrame, path: Path, numbers: set[str]) -> polars.LazyFrame:
+    """Give a table a column for each partition that its folders name, unless it has one."""
+    import polars
+
+    values = _partitions(path)
+    if not values:
+        return scan
+    known = scan.collect_schema()
+    return scan.with_columns(
+        polars.lit(value, polars.String)
+        .cast(polars.Int64 if name in numbers else polars.String)
+        .alias(name)
+        for name, value in values.items()
+        if name not in known
     )
 
 
