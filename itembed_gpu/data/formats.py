@@ -137,10 +137,10 @@ def choose_columns(
     # What has no name is an index, as a rule: it is not taken unless it is asked for.
     titles = dict(zip(names, written, strict=True))
     free = [one for one in names if one not in named and titles[one] != ""]
-    lists = [one for one in free if schema[one].is_nested()]
+    lists = [one for one in free if _holds_lists(schema[one])]
     if item is None and lists and itemset is None:
         item = lists[0]
-    if item is not None and schema[item].is_nested():
+    if item is not None and _holds_lists(schema[item]):
         if itemset is not None:
             raise InputError(
                 f"{name}: item column {item!r} holds lists, of which each is an itemset; leave "
@@ -152,6 +152,10 @@ def choose_columns(
         question = "" if written is names else " (is the separator right?)"
         raise DataError(f"{name}: an itemset and an item column are needed; {found}{question}")
     return Columns(str(chosen[0]), str(chosen[1]), weight, chosen != [itemset, item], False)
+
+
+def _holds_lists(dtype: polars.DataType) -> bool:
+    return dtype.is_nested() and str(dtype).startswith(("List", "Array"))
 
 
 def _find_column(

@@ -214,12 +214,13 @@ def read_source(source: Source, roles: Roles, limits: Limits) -> ReadItemsets:
         return make_result(pack_itemsets(itemsets, **limits._asdict()), source.name)
     tables = scan_files(source, roles)
     frame, columns = tables.collect(), tables.columns
-    if source.format in SEPARATORS:
-        check_exact(f"{source.name}: item column {columns.item!r}", frame["item"])
-        items = read_integers(frame["item"], limits)
-        columns = columns.noting(were_floats(frame["item"], items))
-        frame = frame.with_columns(item=items)
-    return _pack_frame(source.name, frame, columns, limits, locate=tables.locate)
+    with polars_errors(source.name):
+        if source.format in SEPARATORS:
+            check_exact(f"{source.name}: item column {columns.item!r}", frame["item"])
+            items = read_integers(frame["item"], limits)
+            columns = columns.noting(were_floats(frame["item"], items))
+            frame = frame.with_columns(item=items)
+        return _pack_frame(source.name, frame, columns, limits, locate=tables.locate)
 
 
 def _refuse_writing(asked: dict[str, Any], why: str) -> None:
