@@ -5,7 +5,9 @@ Text is read line by line. Whatever is wrong with a file is said in one line.
 
 from __future__ import annotations
 
+import dataclasses
 import glob
+import importlib
 import json
 import os
 import re
@@ -14,8 +16,9 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
-from ..errors import DataError, InputError, MissingExtraError
+from ..errors import DataError, InputError, ItembedError, MissingExtraError
 from .formats import (
     COMPRESSIONS,
     SEPARATORS,
@@ -42,6 +45,12 @@ from .records import Head, check_records, one_separator, read_head, scan_records
 
 if TYPE_CHECKING:
     import polars
+
+
+# Digits of decimals that Arrow has, and polars has not.
+_WIDE_DECIMALS = range(39, 77)
+# What Hive writes for a missing value.
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 class Source(NamedTuple):
@@ -120,20 +129,25 @@ def open_files(
 
 
 def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str | None]:
-    """List the files of a path, a folder or a pattern, and their one format, if they tell it."""
+    """List the files of a path, a folder or a pattern, and their one format, if they tell it.
+
+    Of a folder, those of its partitions as well (``day=1``), in the order of their names; names
+    that begin with a point or an underscore, and sums of bytes, are what Spark writes beside.
+    """
     path = Path(source)
     if path.is_dir():
-        paths = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        paths = list(_files_of(path))
     elif not path.exists() and glob.has_magic(str(path)):
-        paths = sorted(map(Path, glob.glob(str(path))))
+        matches = sorted(map(Path, glob.glob(str(path))))
+        paths = [file for match in matches for file in _files_of(match)]
     else:
         return [path], known_format(path, format)
     if not paths:
         raise DataError(f"{path}: there is no file; name a file, a folder or a pattern of files")
     formats = {known_format(p, format): p for p in paths}
-    names = {p.name for p in paths}
+    names = {(p.parent, p.name) for p in paths}
     for p in paths:
-        if p.suffix.lower() in COMPRESSIONS and p.stem in names:
+        if p.suffix.lower() in COMPRESSIONS and (p.parent, p.stem) in names:
             raise InputError(
                 f"{path}: holds {p.stem} and {p.name}, which look like the same rows; read one of "
                 "them, by a pattern"
@@ -145,6 +159,24 @@ def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list
             "format, by a pattern such as '*.parquet'"
         )
     return paths, next(iter(formats))
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    """Yield a file, or the files of a folder and of its partitions, in the order of names."""
+    if not path.is_dir():
+        yield path
+        return
+    for entry in sorted(path.iterdir()):
+        hidden = entry.name.startswith((".", "_")) or entry.suffix == ".crc"
+        if not hidden and (entry.is_file() or (entry.is_dir() and "=" in entry.name)):
+            yield from _files_of(entry)
+
+
+def _partitions(path: Path) -> dict[str, str | None]:
+    """Return what the names of folders say of all rows of a file, as Hive has it: ``day=1``."""
+    found = (re.fullmatch("([^=]+)=(.*)", part) for part in path.parent.parts)
+    values = {unquote(one[1]): unquote(one[2]) for one in found if one is not None}
+    return {name: None if value == _NO_PARTITION else value for name, value in values.items()}
 
 
 def text_itemsets(file: Opened, dialect: Dialect) -> Iterator[list[str | None]]:
@@ -220,17 +252,16 @@ class Tables(NamedTuple):
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Raise the error of the one file that cannot be read, or else that of all."""
-        from polars.exceptions import PanicException, PolarsError
-
         try:
-            yield
-        except (PolarsError, PanicException, OSError) as error:
+            with polars_errors(self.source.name):
+                yield
+        except DataError:
             self._check_records()
             for file, part in zip(self.source.files, self.parts, strict=True):
-                with polars_errors(file.path):
+                with polars_errors(file):
                     for _ in part.collect_batches(lazy=True, engine="streaming"):
                         pass
-            raise DataError(f"{self.source.name}: cannot be read: {first_line(error)}") from error
+            raise
 
     def _check_records(self) -> None:
         """Raise the error of the first record of a CSV that is wrong, or bytes that are no text."""
@@ -241,41 +272,68 @@ class Tables(NamedTuple):
                     pass
 
 
+class _Table(NamedTuple):
+    """One file, and which of its columns has which role."""
+
+    file: Opened
+    head: Head | None
+    scan: polars.LazyFrame
+    schema: polars.Schema
+    columns: Columns
+
+
 def scan_files(source: Source) -> Tables:
     """Open tables, and choose the same columns of each."""
     import_polars(source.format)
 
-    tables = Tables(source, [], [], Columns("", "", None, False, False))
-    first: tuple[Opened, Columns] | None = None
+    numbers = _numeric_partitions(source.files)
+    opened: list[_Table] = []
+    parts: list[polars.LazyFrame] = []
     roles = source.reading.roles
     for file in source.files:
-        _check_start(file, is_text=source.dialect.separator is not None)
-        head = read_head(file, source.dialect) if source.format in SEPARATORS else None
-        with polars_errors(file, source.format):
-            if head is None:
-                scan = _scan(file.plain, source.format)
-            else:
-                scan = scan_records(file, head, source.temporary)
-            schema = scan.collect_schema()
-        written = None if head is None else head.written
-        columns = choose_columns(str(file.path), schema, roles, written)
-        columns = columns.noting(is_float(schema[columns.item]))
-        if first is None:
-            # What was chosen in the first file is what is wanted of the others.
-            first, roles = (file, columns), columns.as_roles()
-            tables = tables._replace(columns=columns)
-        elif columns.lists != first[1].lists:
+        table = _open_table(source, file, roles, numbers)
+        opened.append(table)
+        first, columns = opened[0], table.columns
+        # What was chosen in the first file is what is wanted of the others.
+        roles = first.columns.as_roles()
+        if columns.lists != first.columns.lists:
             raise DataError(
-                f"{file.path}: column {columns.item!r} is {schema[columns.item]}, other than in "
-                f"{first[0].path}; lists and values cannot be read together"
+                f"{file.path}: column {columns.item!r} is {table.schema[columns.item]}, other than "
+                f"in {first.file.path}; lists and values cannot be read together"
             )
         if source.format == "ndjson":
-            _check_types(file, schema, columns)
-        part = select(scan, columns)
-        tables.heads.append(head)
-        tables.parts.append(part)
-        _check_same_types(first[0].path, tables.parts[0], file.path, part, columns)
-    return tables
+            _check_types(file, table.schema, columns)
+        parts.append(select(table.scan, columns))
+        _check_same_types(first.file.path, parts[0], file.path, parts[-1], columns)
+    return Tables(source, [table.head for table in opened], parts, opened[0].columns)
+
+
+def _open_table(source: Source, file: Opened, roles: Roles, numbers: set[str]) -> _Table:
+    """Open a table, and choose its columns."""
+    _check_start(file, is_text=source.dialect.separator is not None)
+    head = read_head(file, source.dialect) if source.format in SEPARATORS else None
+    with polars_errors(file, source.format):
+        if head is None:
+            scan = _scan(file, source.format, roles)
+        else:
+            scan = scan_records(file, head, source.temporary)
+        own = list(scan.collect_schema())
+        scan = _with_partitions(scan, file.path, numbers)
+        schema = scan.collect_schema()
+    # Partitions are not taken unless they are asked for, as what has no name.
+    partitions = [""] * (len(schema) - len(own))
+    written = None if head is None and not partitions else [*own, *partitions]
+    if head is not None:
+        written = [*head.written, *partitions]
+    columns = choose_columns(str(file.path), schema, roles, written)
+    columns = columns.noting(is_float(schema[columns.item]))
+    for name in columns.roles().values():
+        if getattr(schema[name], "precision", None) in _WIDE_DECIMALS:
+            raise DataError(
+                f"{file.path}: column {name!r} is {schema[name]}, which polars does not read; cast "
+                "it to integers or strings"
+            )
+    return _Table(file, head, scan, schema, columns)
 
 
 def select(scan: polars.LazyFrame, columns: Columns) -> polars.LazyFrame:
@@ -293,15 +351,89 @@ def select(scan: polars.LazyFrame, columns: Columns) -> polars.LazyFrame:
     )
 
 
-def _scan(path: Path, format: str) -> polars.LazyFrame:
+def _numeric_partitions(files: list[Opened]) -> set[str]:
+    """Names of partitions whose values are all written as integers are, in all the files."""
+    found: dict[str, bool] = {}
+    for file in files:
+        for name, value in _partitions(file.path).items():
+            whole = value is None or re.fullmatch(r"0|-?[1-9]\d{0,17}", value) is not None
+            found[name] = found.get(name, True) and whole
+    return {name for name, whole in found.items() if whole}
+
+
+def _with_partitions(scan: polars.LazyFrame, path: Path, numbers: set[str]) -> polars.LazyFrame:
+    """Give a table a column for each partition that its folders name, unless it has one."""
     import polars
 
-    if format == "parquet":
-        return polars.scan_parquet(path, glob=False, hive_partitioning=False)
+    values = _partitions(path)
+    if not values:
+        return scan
+    known = scan.collect_schema()
+    return scan.with_columns(
+        polars.lit(value, polars.String)
+        .cast(polars.Int64 if name in numbers else polars.String)
+        .alias(name)
+        for name, value in values.items()
+        if name not in known
+    )
+
+
+def _scan(file: Opened, format: str, roles: Roles) -> polars.LazyFrame:
+    """Have polars read a table that is no CSV."""
+    import polars
+    from polars.exceptions import PanicException, PolarsError
+
+    path = file.plain
     if format == "ndjson":
         # It has no way to say that a name is no pattern.
         return polars.scan_ndjson(glob.escape(str(path)), infer_schema_length=None)
-    return polars.scan_ipc(path, glob=False)
+    try:
+        if format == "parquet":
+            scan = polars.scan_parquet(path, glob=False, hive_partitioning=False)
+        else:
+            scan = polars.scan_ipc(path, glob=False)
+        scan.collect_schema()
+    except (PolarsError, PanicException):
+        # One column of a type that it has not is enough.
+        others = _known_columns(file, format, roles)
+        if others is None:
+            raise
+        return others
+    return scan
+
+
+def _known_columns(file: Opened, format: str, roles: Roles) -> polars.LazyFrame | None:
+    """Read the columns of a table that polars knows the types of, if it does not know all."""
+    import polars
+
+    path = str(file.plain)
+    try:
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+        ipc: Any = importlib.import_module("pyarrow.ipc")
+        types: Any = importlib.import_module("pyarrow.types")
+        schema = parquet.read_schema(path) if format == "parquet" else ipc.open_file(path).schema
+    except (ImportError, OSError, ValueError):  # not to be had, or nothing that it reads
+        return None
+    foreign = ("run_end_encoded", "list_view", "large_list_view", "interval", "union")
+    kinds = {
+        field.name: field.type
+        for field in schema
+        if any(getattr(types, f"is_{kind}")(field.type) for kind in foreign)
+    }
+    if not kinds:
+        return None
+    for name in dataclasses.astuple(roles):
+        if name in kinds:
+            raise DataError(
+                f"{file.path}: column {name!r} is {kinds[name]}, which polars does not read; cast "
+                "it to strings, integers or lists"
+            )
+    names = [name for name in schema.names if name not in kinds]
+    if format == "parquet":
+        table = parquet.read_table(path, columns=names)
+    else:
+        table = ipc.open_file(path).read_all().select(names)
+    return polars.DataFrame(table).lazy()
 
 
 def clean_csv(source: Source, frame: polars.DataFrame) -> polars.DataFrame:
@@ -314,18 +446,21 @@ def clean_csv(source: Source, frame: polars.DataFrame) -> polars.DataFrame:
 
 
 @contextmanager
-def polars_errors(what: Opened | Path | str, format: str | None = None) -> Iterator[None]:
-    """Turn the errors of polars, which may be of many lines, into a DataError of one."""
-    from polars.exceptions import PanicException, PolarsError
+def polars_errors(what: Opened | str, format: str | None = None) -> Iterator[None]:
+    """Turn the errors of polars and pyarrow, of many lines at times, into a DataError of one."""
+    from polars.exceptions import PanicException
 
     try:
         yield
-    except (PolarsError, PanicException, OSError) as error:
+    except (ItembedError, MemoryError, ImportError):
+        raise
+    except (Exception, PanicException) as error:
+        name = what
         if isinstance(what, Opened):
             if format == "ndjson":
                 _find_bad_json(what)
-            what = what.path
-        raise DataError(f"{what}: cannot be read: {first_line(error)}") from error
+            name = str(what.path)
+        raise DataError(f"{name}: cannot be read: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -141,10 +141,10 @@ def choose_columns(
     # What has no name is an index, as a rule: it is not taken unless it is asked for.
     titles = dict(zip(names, written, strict=True))
     free = [one for one in names if one not in named and titles[one] != ""]
-    lists = [one for one in free if schema[one].is_nested()]
+    lists = [one for one in free if _holds_lists(schema[one])]
     if item is None and lists and itemset is None:
         item = _choose_list(name, free, lists, found)
-    if item is not None and schema[item].is_nested():
+    if item is not None and _holds_lists(schema[item]):
         if itemset is not None:
             raise InputError(
                 f"{name}: item column {item!r} holds lists, of which each is an itemset; leave "
@@ -158,6 +158,10 @@ def choose_columns(
     if item is None:
         _doubt(name, str(chosen[1]), names, found)
     return Columns(str(chosen[0]), str(chosen[1]), weight, chosen != [itemset, item], False)
+
+
+def _holds_lists(dtype: polars.DataType) -> bool:
+    return dtype.is_nested() and str(dtype).startswith(("List", "Array"))
 
 
 def _choose_list(name: str, free: list[str], lists: list[str], found: str) -> str:

@@ -272,12 +272,13 @@ def read_source(source: Source, limits: Limits) -> ReadItemsets:
         return make_result(packed, source.tell(source.name))
     tables = scan_files(source)
     frame, columns = tables.collect(), tables.columns
-    if source.format in SEPARATORS:
-        check_exact(f"{source.name}: item column {columns.item!r}", frame["item"])
-        items = read_integers(frame["item"], limits)
-        columns = columns.noting(were_floats(frame["item"], items))
-        frame = frame.with_columns(item=items)
-    result = _pack_frame(source.name, frame, columns, limits, locate=tables.locate)
+    with polars_errors(source.name):
+        if source.format in SEPARATORS:
+            check_exact(f"{source.name}: item column {columns.item!r}", frame["item"])
+            items = read_integers(frame["item"], limits)
+            columns = columns.noting(were_floats(frame["item"], items))
+            frame = frame.with_columns(item=items)
+        result = _pack_frame(source.name, frame, columns, limits, locate=tables.locate)
     return dataclasses.replace(result, source=source.tell(result.source))
 
 
