@@ -215,7 +215,9 @@ def _given(context: Any, parameter: Any, values: tuple[str, ...]) -> tuple[str, 
 
 reading_options = added(
     click.option(
-        "--format", type=click.Choice(FORMATS), help="Format of FILE [as its suffix says]."
+        "--format",
+        type=click.Choice(FORMATS),
+        help="Format of FILE [as its suffix and its first lines say].",
     ),
     click.option(
         "--itemset",

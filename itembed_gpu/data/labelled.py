@@ -17,7 +17,7 @@ from .field_formats import FIELD_FORMATS
 from .files import find_files
 from .itemsets import PackedItemsets
 from .lines import WeightedLines, read_weight
-from .opening import Opened, come_in, read_lines, temporary_files
+from .opening import STANDARD_INPUT, Opened, come_in, read_lines, temporary_files
 from .packing import pack_itemsets
 from .reading import Asked, take_sample, text_lines
 from .recognition import recognise
@@ -117,11 +117,12 @@ def read_labelled(source: str | os.PathLike[str], *, format: str | None = None) 
         if format is None:
             format = _recognise(files[0])
         features, labels = _pack(files, _PARSERS[format])
+    name = files[0].path if paths == [STANDARD_INPUT] else source
     if not labels.num_item or not features.num_item:
         what = "label" if not labels.num_item else "feature"
-        raise DataError(f"{source}: no line has a {what}; is it of {FIELD_FORMATS[format].title}?")
+        raise DataError(f"{name}: no line has a {what}; is it of {FIELD_FORMATS[format].title}?")
     about = f"read as {FIELD_FORMATS[format].title}: {FIELD_FORMATS[format].about}"
-    return LabelledItemsets(features, labels, f"{source}; {about}")
+    return LabelledItemsets(features, labels, f"{name}; {about}")
 
 
 def _recognise(file: Opened) -> str:

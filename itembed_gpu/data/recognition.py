@@ -234,17 +234,16 @@ def _libsvm(sample: Sample) -> Finding | None:
 
 def _lightgcn(sample: Sample) -> Finding | None:
     rows = [line.split() for line in sample.lines]
-    if len(rows) < _FEW or not all(word.isdecimal() for row in rows for word in row):
+    if len(rows) < _FEW or not all(row[0].isdecimal() for row in rows):
         return None
-    numbers = [[int(word) for word in row] for row in rows]
-    firsts = [row[0] for row in numbers]
-    steps = {after - before for before, after in pairwise(firsts)}
+    steps = {int(after[0]) - int(before[0]) for before, after in pairwise(rows)}
     if min(steps) < 1 or max(map(len, rows)) < 2:
         return None
-    # A basket that is sorted begins with its least item, and a user's number is no item.
-    larger = sum(row[0] > min(row[1:], default=row[0]) for row in numbers)
-    counted = steps == {1} and len(rows) >= _MANY and larger > 0
-    if counted or (len(rows) >= 2 * _MANY and 4 * larger >= len(rows)):
+    if all(word.isdecimal() for row in rows for word in row):
+        certain = _are_users([[*map(int, row)] for row in rows], steps)
+    else:  # words, and numbers before them
+        certain = len(rows) >= (_MANY if steps == {1} else 2 * _MANY)
+    if certain:
         return Finding(CERTAIN, "lightgcn", "the first number of each line is the itemset")
     return Finding(
         ASK if sample.format is None else MAYBE,
@@ -252,6 +251,22 @@ def _lightgcn(sample: Sample) -> Finding | None:
         "the first numbers of the lines grow from line to line; if they are the itemsets and no "
         f"items, give {give('lightgcn')}, else {give('text')}",
     )
+
+
+def _are_users(rows: list[list[int]], steps: set[int]) -> bool:
+    """Whether first numbers, which grow, are no items.
+
+    A basket that is sorted begins with its least item, and baskets that are not sorted do not begin
+    with numbers that grow. Lines that are made (1 2 3, 2 3 4) go by a pattern.
+    """
+    larger = sum(row[0] > min(row[1:], default=row[0]) for row in rows)
+    if steps == {1} and len(rows) >= _MANY:
+        patterns = {tuple(number - row[0] for number in row[1:]) for row in rows}
+        return larger > 0 or 2 * len(patterns) > len(rows)
+    unsorted = sum(row[1:] != sorted(row[1:]) for row in rows)
+    dense = rows[-1][0] - rows[0][0] < 2 * len(rows)
+    told = larger + unsorted if dense else larger
+    return len(rows) >= 2 * _MANY and 4 * told >= len(rows)
 
 
 def _pairs(sample: Sample) -> Finding | None:

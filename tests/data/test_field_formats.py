@@ -92,6 +92,22 @@ CERTAIN = {
         str,
         "read as LightGCN",
     ),
+    "lightgcn of words": (
+        "train.txt",
+        lines(f"{user + 1} " + " ".join(f"item{i}" for i in b) for user, b in enumerate(BASKETS)),
+        "item{}".format,
+        "read as LightGCN",
+    ),
+    "lightgcn of numbers that are larger": (
+        "test.txt",
+        lines(
+            f"{user} " + words(i + 1000 for i in b)
+            for user, b in enumerate(BASKETS[:5] + BASKETS)
+            if user >= 5
+        ),
+        lambda code: str(code + 1000),
+        "read as LightGCN",
+    ),
     "recbole": (
         "ml.inter",
         "user_id:token\titem_id:token\trating:float\n" + lines(f"{u}\t{i}\t4" for u, i in PAIRS),
