@@ -108,7 +108,8 @@ def _of_field(
             f"format={name!r}); format='text' (--format text) makes items of both"
         )
     if found is None and name in _WITH_COLUMN:
-        found = _WITH_COLUMN[name](take_sample(files[0], known.base, asked))
+        sample = take_sample(files[0], known.base, asked)
+        found = _WITH_COLUMN[name](sample) if sample.lines else None
     usual, given = dict(known.writing), asked.given
     for key in ("separator", "header"):
         if key in given and (name, key) in _FIXED:

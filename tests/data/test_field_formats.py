@@ -8,11 +8,13 @@ import warnings
 
 import polars
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from itembed_gpu import DataError, InputError, pack_files, read_itemsets
 from itembed_gpu.data import out_of_memory as spilling
 from itembed_gpu.data.field_formats import FIELD_FORMATS
 from itembed_gpu.data.readers import read_itemset_ids
+from itembed_gpu.errors import ItembedError
 
 _RANDOM = random.Random(7)
 # Distinct, of two items at least, and each item is there.
@@ -530,3 +532,28 @@ def test_nothing_is_told_of_what_needs_no_telling(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "read as" not in read_itemsets(path).source
+
+
+PIECES = st.sampled_from(
+    ["1", "2", "0", "-1", "-2", "tea", " ", ",", "\t", ":", "::", "=", "[", "]", "{", "}", '"', "'",
+     "\n", "\n", "@ITEM=", "__label__", "Item 1", "2014-04-07T10:51:09.277Z", "#", ";", "é", "\r\n",
+     ":token", ":token_seq", "nan", "null"]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".json", ".dat", ".ndjson"])
+@settings(max_examples=40, deadline=None)
+@given(pieces=st.lists(PIECES, max_size=40), format=st.sampled_from([None, *FIELD_FORMATS]))
+def test_whatever_a_file_holds_is_read_or_refused(tmp_path_factory, suffix, pieces, format):
+    path = tmp_path_factory.mktemp("fuzz") / f"a{suffix}"
+    path.write_text("".join(pieces) * 7, encoding="utf-8", newline="")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            packed = read_itemsets(path, format=format)
+        except ItembedError as error:
+            told = str(error)
+        else:
+            told = packed.source
+    assert len(told.splitlines()) == 1
+    assert str(path) in told or "has no" in told
