@@ -150,9 +150,9 @@ def _pack_by_disk(source: Source, path: Path, limits: Limits, memory: int) -> Re
             reading = _read_table(tables, work, limits, memory, num_partition)
         else:
             reading = _read_lines(source, work, limits, memory)
+        reading = dataclasses.replace(reading, name=source.tell(reading.name))
         _write(path, reading, limits, memory, work)
-    name = source.tell(reading.name)
-    return make_result(PackedItemsets.load(path), name, reading.rows_without_itemset)
+    return make_result(PackedItemsets.load(path), reading.name, reading.rows_without_itemset)
 
 
 def _fits(source: Source, memory: int) -> bool:
