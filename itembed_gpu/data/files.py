@@ -179,7 +179,8 @@ class Tables(NamedTuple):
         import polars
 
         with self._explained():
-            frame = polars.concat(self.parts, how="vertical_relaxed").collect()
+            scan = polars.concat(self.parts, how="vertical_relaxed")
+            frame = scan.collect(engine="in-memory")  # which keeps the order of rows
         if self.heads[0] is not None:
             frame = clean_csv(self.source, frame)
         return frame
@@ -397,11 +398,9 @@ def _known_columns(file: Opened, format: str, roles: Roles) -> polars.LazyFrame 
 
 
 def clean_csv(source: Source, frame: polars.DataFrame) -> polars.DataFrame:
-    """Make nulls of empty fields, quoted or not, and of null words; refuse what is no text."""
+    """Make nulls of empty fields, quoted or not, and of null words."""
     import polars
 
-    if any(frame.select(polars.all().str.contains("\0", literal=True).any()).row(0)):
-        raise DataError(f"{source.name}: zero bytes in a field; the file is damaged")
     return frame.with_columns(polars.all().replace(["", *source.dialect.nulls], None))
 
 
