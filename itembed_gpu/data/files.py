@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
@@ -141,11 +142,13 @@ def _partitions(path: Path) -> dict[str, str | None]:
 def text_itemsets(file: Opened, dialect: Dialect) -> Iterator[list[str | None]]:
     """Split the lines of a text; an item of None is one that is missing."""
     separator, nulls = dialect.separator, dialect.nulls
-    for number, line in enumerate(read_lines(file, dialect.encoding), 1):
-        if number == 1 and "\r" in line.rstrip("\r\n"):
-            raise DataError(
-                f"{file.path}: lines end with a carriage return alone; convert the line ends"
-            )
+    lines = read_lines(file, dialect.encoding)
+    first = next(lines)
+    if "\r" in first.rstrip("\r\n"):
+        raise DataError(
+            f"{file.path}: lines end with a carriage return alone; convert the line ends"
+        )
+    for line in chain([first], lines):
         items: list[str | None]
         if separator is None:
             items = [*line.split()]

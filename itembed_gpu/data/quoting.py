@@ -27,8 +27,8 @@ def look_through(data, separator, quote, width, inside, fields):
     """Find what a reader that takes every quote for one of a pair would read otherwise.
 
     That is a quote that neither begins nor ends a field, and a zero byte; and outside of quotes, a
-    carriage return alone, an empty line, or a record of another width. Whole blocks only, in steps that compilers
-    turn into a few instructions for many bytes.
+    carriage return alone, an empty line, or a record of another width. Whole blocks only, in steps
+    that compilers turn into a few instructions for many bytes.
 
     Parameters
     ----------
