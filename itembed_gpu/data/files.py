@@ -35,7 +35,6 @@ from .opening import (
     Opened,
     TemporaryFiles,
     as_plain,
-    check_line_end,
     come_in,
     read_lines,
     temporary_files,
@@ -182,9 +181,7 @@ def _partitions(path: Path) -> dict[str, str | None]:
 def text_itemsets(file: Opened, dialect: Dialect) -> Iterator[list[str | None]]:
     """Split the lines of a text; an item of None is one that is missing."""
     separator, nulls = dialect.separator, dialect.nulls
-    for number, line in enumerate(read_lines(file, dialect.encoding), 1):
-        if number == 1:
-            check_line_end(file, line)
+    for line in text_lines(file, dialect.encoding):
         items: list[str | None]
         if separator is None:
             items = [*line.split()]
@@ -218,7 +215,8 @@ class Tables(NamedTuple):
         import polars
 
         with self._explained():
-            frame = polars.concat(self.parts, how="vertical_relaxed").collect()
+            scan = polars.concat(self.parts, how="vertical_relaxed")
+            frame = scan.collect(engine="in-memory")  # which keeps the order of rows
         if self.heads[0] is not None:
             frame = clean_csv(self.source, frame)
         return frame
@@ -437,11 +435,9 @@ def _known_columns(file: Opened, format: str, roles: Roles) -> polars.LazyFrame 
 
 
 def clean_csv(source: Source, frame: polars.DataFrame) -> polars.DataFrame:
-    """Make nulls of empty fields, quoted or not, and of null words; refuse what is no text."""
+    """Make nulls of empty fields, quoted or not, and of null words."""
     import polars
 
-    if any(frame.select(polars.all().str.contains("\0", literal=True).any()).row(0)):
-        raise DataError(f"{source.name}: zero bytes in a field; the file is damaged")
     return frame.with_columns(polars.all().replace(["", *source.dialect.nulls], None))
 
 

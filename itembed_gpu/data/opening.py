@@ -157,31 +157,23 @@ def read_lines(file: Opened, encoding: str = "utf-8") -> Iterator[str]:
             lines = iter(stack.enter_context(_open(file.plain)))
         else:
             lines = _lines_of(read_chunks(file, encoding))
-        for number, line in enumerate(lines, 1):
-            if b"\0" in line:
-                raise DataError(
-                    f"{file.path}, line {number}: a zero byte; is it binary, damaged or UTF-16? "
-                    f"Text is read as UTF-8, if no other encoding is given{_hint(file.plain)}"
-                )
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{file.path}, line {number}: byte {error.start + 1} "
-                    f"(0x{error.object[error.start]:02x}) is not UTF-8; save the file as UTF-8, or "
-                    f"give its encoding{_hint(file.plain)}"
-                ) from error
-            yield text
+        try:
+            for number, line in enumerate(lines, 1):
+                if b"\0" in line:
+                    raise DataError(
+                        f"{file.path}, line {number}: a zero byte; is it binary, damaged or "
+                        f"UTF-16? Text is read as UTF-8, if no other encoding is given"
+                        f"{_hint(file.plain)}"
+                    )
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{file.path}, line {number}: byte {error.start + 1} "
+                f"(0x{error.object[error.start]:02x}) is not UTF-8; save the file as UTF-8, or "
+                f"give its encoding{_hint(file.plain)}"
+            ) from error
     if number == 0:
         raise DataError(f"{file.path}: the file is empty")
-
-
-def check_line_end(file: Opened, line: str) -> None:
-    """Refuse text whose lines end with a carriage return alone: it would be one line."""
-    if "\r" in line.rstrip("\r\n"):
-        raise DataError(
-            f"{file.path}: lines end with a carriage return alone; convert the line ends"
-        )
 
 
 def _lines_of(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -26,9 +26,9 @@ WIDTH, TEXT_AFTER_QUOTE, ZERO_BYTE = 1, 2, 3
 def look_through(data, separator, quote, width, inside, fields):
     """Find what a reader that takes every quote for one of a pair would read otherwise.
 
-    That is a quote that neither begins nor ends a field; and outside of quotes, a carriage return
-    alone, an empty line, or a record of another width. Whole blocks only, in steps that compilers
-    turn into a few instructions for many bytes.
+    That is a quote that neither begins nor ends a field, and a zero byte; and outside of quotes, a
+    carriage return alone, an empty line, or a record of another width. Whole blocks only, in steps
+    that compilers turn into a few instructions for many bytes.
 
     Parameters
     ----------
@@ -49,8 +49,9 @@ def look_through(data, separator, quote, width, inside, fields):
     inside, fields
         The same for what comes next.
     """
-    one, three = np.uint8(1), np.uint8(3)
+    zero, one, three = np.uint8(0), np.uint8(1), np.uint8(3)
     feed, back = np.uint8(LINE_FEED), np.uint8(RETURN)
+    # Of each byte: 1 if it is odd outside of quotes, and 2 if it is odd anywhere.
     odd_there, quote_there = np.empty(BLOCK, np.uint8), np.empty(BLOCK, np.uint8)
     # Of each byte: 1 if it ends a field, and 3 if it ends a record.
     end_there, ends = np.empty(BLOCK, np.uint8), np.empty(BLOCK, np.uint8)
@@ -73,6 +74,7 @@ def look_through(data, separator, quote, width, inside, fields):
             bad_start = (was_quote ^ one) & is_quote & (may_precede ^ one)
             empty = is_feed & (was_feed | (was_back & np.uint8(two_back[n] == feed)))
             odd_there[n] = bad_end | bad_start | empty | (was_back & (is_feed ^ one))
+            odd_there[n] |= np.uint8(byte == zero) << one
             quote_there[n] = is_quote
             end_there[n] = is_separator | (is_feed * three)
         for n in range(BLOCK // 8):
@@ -82,7 +84,7 @@ def look_through(data, separator, quote, width, inside, fields):
             pairs ^= pairs << np.uint64(16)
             pairs ^= pairs << np.uint64(32)
             outside = (pairs ^ quote_words[n] ^ (all_bytes * within)) ^ all_bytes
-            odd |= odd_words[n] & outside
+            odd |= (odd_words[n] & outside) | (odd_words[n] >> np.uint64(1) & all_bytes)
             end_words[n] &= outside * np.uint64(3)
             within ^= pairs >> np.uint64(56)
         num_end = 0

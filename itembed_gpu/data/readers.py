@@ -429,16 +429,18 @@ def read_integers(items: polars.Series, limits: Limits) -> polars.Series:
     whole = whole_strings(items)
     if whole is not None:
         return whole
-    numbers = items.cast(polars.Int64, strict=False)
-    others = numbers.cast(polars.String).ne_missing(items)
-    if not others.any():
-        return numbers
-    if limits.labels:
-        raise InputError(
-            f"labels holds {limits.labels[0]!r}, but {items.filter(others)[0]!r} is an item, which "
-            "makes all of them strings; pass strings"
-        )
-    return items
+    # The first few tell it, as a rule.
+    for some in (items.head(_SAMPLE), items):
+        numbers = some.cast(polars.Int64, strict=False)
+        others = some.filter(numbers.cast(polars.String).ne_missing(some))
+        if len(others) and limits.labels:
+            raise InputError(
+                f"labels holds {limits.labels[0]!r}, but {others[0]!r} is an item, which makes all "
+                "of them strings; pass strings"
+            )
+        if len(others):
+            return items
+    return numbers
 
 
 def _pack_frame(

@@ -20,7 +20,7 @@ from .formats import (
     known_encoding,
     refuse_columns,
 )
-from .opening import Opened, check_line_end, read_lines
+from .opening import Opened, read_lines
 from .recognition import (
     ASK,
     CERTAIN,
@@ -226,8 +226,11 @@ def take_sample(file: Opened, known: str | None, asked: Asked) -> Sample:
 
 
 def text_lines(file: Opened, encoding: str) -> Iterator[str]:
-    """Yield the lines of a text."""
-    for number, line in enumerate(read_lines(file, encoding)):
-        if number == 0:
-            check_line_end(file, line)
-        yield line
+    """Iterate over the lines of a text."""
+    lines = read_lines(file, encoding)
+    first = next(lines)
+    if "\r" in first.rstrip("\r\n"):
+        raise DataError(
+            f"{file.path}: lines end with a carriage return alone; convert the line ends"
+        )
+    return chain([first], lines)

@@ -325,7 +325,7 @@ BAD_FILES = {
     "utf16.csv": ("b,i\n1,2".encode("utf-16"), "UTF-16"),
     "zeros.txt": (b"a b\n" + bytes(99), "line 2"),
     "zeros.csv": (b"b,i\n1,2\n" + bytes(99), "line 3: a zero byte"),
-    "zero.csv": (b"b,i\n1,2\n1,a\0b\n", "zero bytes"),
+    "zero.csv": (b"b,i\n1,2\n1,a\0b\n", "line 3: a zero byte"),
     "cut.txt.gz": (gzip.compress(LONG.replace(b",", b" "))[:-9], "cut short after line [1-9]"),
     "cut.txt.xz": (lzma.compress(LONG.replace(b",", b" "))[:-9], "cut short after line [1-9]"),
     "cut.csv.gz": (gzip.compress(LONG)[:-9], "cut short after line [1-9]"),
