@@ -12,6 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -56,12 +57,14 @@ class Sample(NamedTuple):
         return len(lines) >= _FEW and all(map(compiled.fullmatch, lines))
 
     def rows(self) -> list[list[str]]:
-        """Split the lines as a CSV; the last one may be cut."""
+        """Split the lines as a CSV, as far as its quotes are right."""
         separator = self.separator or ("\t" if self.format == "tsv" else ",")
-        try:
-            return [row for row in csv.reader(self.lines, delimiter=separator) if row]
-        except (csv.Error, TypeError):
-            return []
+        rows: list[list[str]] = []
+        with suppress(csv.Error, TypeError):  # a separator of several characters
+            for row in csv.reader(self.lines, delimiter=separator, strict=True):
+                if row:
+                    rows.append(row)
+        return rows
 
 
 Detector = Callable[[Sample], Finding | None]
@@ -75,6 +78,8 @@ def give(name: str) -> str:
 def recognise(sample: Sample) -> Finding | None:
     """Return the first thing that is found in a sample, if any is."""
     if sample.format in ("csv", "tsv"):
+        if sample.lines[0].lower().startswith("sep="):  # Excel's, which is read as a table
+            return None
         detectors = (_OF_TABLES if sample.asked else _ANYWHERE) + _IN_TABLES
     elif sample.format == "ndjson":
         detectors = (_json,)

@@ -429,6 +429,21 @@ def test_a_header_that_is_given_is_believed(tmp_path):
     assert itemsets_of(read_itemsets(path, header=False)) == [[2020], [2, 3]]
 
 
+@pytest.mark.parametrize(
+    ("content", "itemsets"),
+    [
+        ("sep=;\norder;item\n1;2\n1;3\n", [[2, 3]]),
+        ('order,note,item\n1,"a, b",2\n1,"x\n, y",3\n', [["a, b", "x\n, y"]]),
+        ('order,item\n1,5" pipe\n1,saw\n', [['5" pipe', "saw"]]),
+        ("order,item,kept\n1,0,1\n1,1,1\n", [[0, 1]]),
+    ],
+)
+def test_tables_stay_tables(tmp_path, content, itemsets):
+    packed = read_itemsets(write(tmp_path, "a.csv", content))
+    assert itemsets_of(packed) == itemsets
+    assert "read as" not in packed.source
+
+
 def test_types_of_recbole_may_be_left_out(tmp_path):
     path = write(tmp_path, "ml.inter", CERTAIN["recbole"][1])
     packed = read_itemsets(path, itemset="user_id", item="item_id", weight="rating")
