@@ -23,6 +23,7 @@ _NAMES = {
     "data.example": "load_example",
     "models.item2vec": "Item2Vec",
     "data.itemsets": "Dropped PackedItemsets",
+    "data.labelled": "LabelledItemsets read_labelled",
     "data.packing": "pack_itemsets prune_itemsets",
     "training.lowlevel": (
         "do_step do_supervised_batch do_supervised_steps do_unsupervised_batch "
@@ -39,6 +40,7 @@ _NAMES = {
     "training.loop": "EpochRecord History TrainState train",
     "ranking.vectors": "norm normalize softmax",
     "models.verify": "Verified verify",
+    "data.writers": "write_itemsets",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
@@ -54,9 +56,14 @@ if TYPE_CHECKING:
     )
     from .data.example import load_example as load_example
     from .data.itemsets import Dropped as Dropped, PackedItemsets as PackedItemsets
+    from .data.labelled import (
+        LabelledItemsets as LabelledItemsets,
+        read_labelled as read_labelled,
+    )
     from .data.out_of_memory import pack_files as pack_files
     from .data.packing import pack_itemsets as pack_itemsets, prune_itemsets as prune_itemsets
     from .data.readers import ReadItemsets as ReadItemsets, read_itemsets as read_itemsets
+    from .data.writers import write_itemsets as write_itemsets
     from .errors import (
         DataError as DataError,
         DeviceError as DeviceError,

@@ -10,10 +10,14 @@ from typing import Any
 
 import click
 
-from .options import added, json_option, reading_options, weight_option
-
-# The names of another module, which need not be imported for --help.
-_DUPLICATES = ("keep", "drop", "sum")
+from .options import (
+    added,
+    json_option,
+    limit_options,
+    only_given,
+    reading_options,
+    weight_option,
+)
 
 
 def _read_size(context: Any, parameter: Any, value: str | None) -> int | None:
@@ -26,32 +30,21 @@ def _read_size(context: Any, parameter: Any, value: str | None) -> int | None:
     return int(float(found[1]) * 1024.0 ** " KMGT".index(found[2].upper() or " "))
 
 
-_POSITIVE = click.IntRange(min=1)
-
 # What of the itemsets is packed, as `read_itemsets` calls it.
 _limit_options = added(
     click.option(
-        "--min-count", type=_POSITIVE, default=1, help="Drop items that occur less often [1]."
+        "--min-count",
+        type=click.IntRange(min=1),
+        default=1,
+        help="Drop items that occur less often [1].",
     ),
-    click.option("--max-items", type=_POSITIVE, help="Keep the most frequent items [all]."),
     click.option(
         "--min-length",
         type=click.IntRange(min=0),
         default=2,
         help="Drop itemsets of fewer items [2].",
     ),
-    click.option(
-        "--max-length",
-        type=_POSITIVE,
-        help="Keep so many items of a longer itemset, drawn at random [all].",
-    ),
-    click.option(
-        "--duplicates",
-        type=click.Choice(_DUPLICATES),
-        default=_DUPLICATES[0],
-        help="What becomes of an item that its itemset has already: one item more, left out, "
-        "or its weight added to that of the first [keep].",
-    ),
+    limit_options,
     click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of --max-length [0]."),
 )
 
@@ -94,7 +87,7 @@ def pack(file: str, output: Path, as_json: bool, **options: Any) -> None:
     from ..data.out_of_memory import pack_files
 
     began = perf_counter()
-    packed = pack_files(file, output, **options)
+    packed = pack_files(file, output, **only_given(options))
     seconds = perf_counter() - began
     if as_json:
         report = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import math
 import sys
 from collections.abc import Iterator
@@ -237,6 +238,11 @@ def usage_errors() -> Iterator[None]:
         yield
     except InputError as error:
         raise click.UsageError(str(error)) from error
+
+
+def quiet_library() -> None:
+    """Keep the library's log off the screen: what it says stands in the reports."""
+    logging.getLogger("itembed_gpu").addHandler(logging.NullHandler())
 
 
 def check_device(device: str | None, threads: int | None) -> str:

@@ -11,7 +11,6 @@ Whatever takes long to import is imported by the command that needs it, so that
 from __future__ import annotations
 
 import dataclasses
-import logging
 import sys
 import warnings
 from pathlib import Path
@@ -29,12 +28,14 @@ except ImportError:
 from . import evaluation as asking
 from .data import pack, verify
 from .export import export
+from .labels import predict, train_labels
 from .options import (
     ASKING,
     asking_options,
     checkpoint_options,
     hiding_seed_option,
     json_option,
+    limit_options,
     machine_options,
     number_option,
     protocol_options,
@@ -98,6 +99,8 @@ def main() -> None:
 main.add_command(pack)
 main.add_command(verify)
 main.add_command(export)
+main.add_command(train_labels)
+main.add_command(predict)
 
 
 @main.command()
@@ -112,6 +115,7 @@ main.add_command(export)
 @click.option("--example", is_flag=True, help="Train on the data that come with this package.")
 @reading_options
 @weight_option
+@limit_options
 @training_options
 @watching_options
 @checkpoint_options
@@ -125,7 +129,8 @@ def train(
 
     FILE is text with one itemset a line; a long table (CSV, Parquet, NDJSON, Arrow) with
     one row for each item of an itemset; a folder or a pattern of such files; or a folder
-    that `itembed-gpu pack` wrote. [Defaults] are in brackets.
+    that `itembed-gpu pack` wrote. Formats of the field, such as those of LightGCN or MovieLens,
+    are recognised by their first lines, or asked for. [Defaults] are in brackets.
 
     \b
     Examples:
@@ -139,7 +144,7 @@ def train(
     the signal that a batch system sends (SIGTERM), and --resume goes on from there.
     """
     # The library logs an interruption; here the last line says it, and what was saved.
-    _quiet_library()
+    asking.quiet_library()
     model, report, table = carry_out(plan(file, output, quiet, options))
     click.echo(to_json(report) if as_json else training_as_text(report, table))
     if model.history_.interrupted:
@@ -182,7 +187,7 @@ def evaluate(
     """
     if (protocol == "given") != (truth is not None):
         raise click.UsageError("--protocol given and --truth FILE2 go together: give both")
-    _quiet_library()
+    asking.quiet_library()
     model = asking.load_model(folder, options.pop("device"), options.pop("threads"))
     given = {known.name: options.pop(name) for name, known in ASKING.items()}
     model.set_params(**{name: value for name, value in given.items() if value is not None})
@@ -300,11 +305,6 @@ def info(as_json: bool) -> None:
     for backend in available_backends():
         state = "found" if backend.available else "missing"
         click.echo(f"{backend.name:12} {state}: {backend.detail}")
-
-
-def _quiet_library() -> None:
-    """Keep the library's log off the screen: what it says stands in the reports."""
-    logging.getLogger("itembed_gpu").addHandler(logging.NullHandler())
 
 
 if __name__ == "__main__":

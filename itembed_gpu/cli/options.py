@@ -13,7 +13,13 @@ from typing import Any
 import click
 
 from ..data.formats import FORMATS
-from ..models.options import EVALUATION, Item2VecOptions, ModelOptions
+from ..models.options import (
+    CLASSIFIER_DEFAULTS,
+    EVALUATION,
+    ClassifierOptions,
+    Item2VecOptions,
+    ModelOptions,
+)
 from ..objective.options import (
     COMMAND_LINE,
     DEPRECATED,
@@ -52,6 +58,14 @@ class ReadingOptions:
 TRAINING = options_at(COMMAND_LINE, ModelOptions, ReadingOptions, Options)
 MACHINE = [name for name, known in TRAINING.items() if about(known).machine]
 ASKING = options_at(EVALUATION, Item2VecOptions)
+# How to train a classifier, by the names that `SupervisedClassifier` has for it.
+LABELLING = {
+    name: (name_at(known, ESTIMATOR), known)
+    for name, known in (
+        options_at(COMMAND_LINE, ModelOptions, Options) | options_at(ESTIMATOR, ClassifierOptions)
+    ).items()
+    if ESTIMATOR in about(known).entrances
+}
 
 # How to train where no option says otherwise: as estimators do, but for these.
 DEFAULTS = {name: TRAINING[name].default for name in TRAINING if name not in MACHINE} | {"dim": 64}
@@ -174,6 +188,14 @@ training_options = added(
         for old, name in DEPRECATED.items()
     ),
 )
+labelling_options = added(
+    *(
+        _from_schema(
+            name, known, f"[{_shown(CLASSIFIER_DEFAULTS.get(parameter, known.default), known)}]"
+        )
+        for name, (parameter, known) in LABELLING.items()
+    )
+)
 asking_options = added(
     *(
         _from_schema(name, known, f"[the model's: {_shown(known.default, known)}]")
@@ -186,14 +208,80 @@ asking_options = added(
 
 _PATH: Any = click.Path(readable=False, path_type=Path)
 
+
+def _given(context: Any, parameter: Any, values: tuple[str, ...]) -> tuple[str, ...] | None:
+    return values or None
+
+
 reading_options = added(
     click.option(
-        "--format", type=click.Choice(FORMATS), help="Format of FILE [as its suffix says]."
+        "--format",
+        type=click.Choice(FORMATS),
+        help="Format of FILE [as its suffix and its first lines say].",
     ),
-    click.option("--itemset", metavar="COLUMN", help="Column that says which itemset [the first]."),
-    click.option("--item", metavar="COLUMN", help="Column that says which item [the next]."),
+    click.option(
+        "--itemset",
+        metavar="COLUMN",
+        help="Column that says which itemset, by name or number [the first].",
+    ),
+    click.option(
+        "--item",
+        metavar="COLUMN",
+        help="Column that says which item, by name or number [the next].",
+    ),
     click.option("--separator", help="Between items [whitespace], or between fields [comma]."),
+    click.option(
+        "--header/--no-header",
+        default=None,
+        help="Whether the first row of a CSV names the columns; if not, they are called 1, 2 and "
+        "so on [yes].",
+    ),
+    click.option(
+        "--quote",
+        metavar="CHAR",
+        help="What fields of a CSV are quoted with; none: quotes are text like any other "
+        "[double quotes].",
+    ),
+    click.option(
+        "--null",
+        "nulls",
+        metavar="WORD",
+        multiple=True,
+        callback=_given,
+        help="Word that says that something is missing; may be given again [none].",
+    ),
+    click.option("--encoding", metavar="NAME", help="Encoding of text [utf-8]."),
 )
+
+# The names of another module, which need not be imported for --help.
+_DUPLICATES = ("keep", "drop", "sum")
+
+limit_options = added(
+    click.option(
+        "--max-items",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Keep the N most frequent items [all].",
+    ),
+    click.option(
+        "--max-length",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Keep so many items of a longer itemset, drawn at random [all].",
+    ),
+    click.option(
+        "--duplicates",
+        type=click.Choice(_DUPLICATES),
+        help="What becomes of an item that its itemset has already: one item more, left out, "
+        f"or its weight added to that of the first [{_DUPLICATES[0]}].",
+    ),
+)
+
+
+def only_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
 
 weight_option = click.option("--weight", metavar="COLUMN", help="Column of weights [none].")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

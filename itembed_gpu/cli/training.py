@@ -20,7 +20,7 @@ from .. import __version__
 from ..errors import DataError, InputError, ItembedError, MissingExtraError
 from ..objective.options import Options
 from .evaluation import check_device, held_out_report, hold_out, neighbours, usage_errors
-from .options import CUTOFFS, SHARE, parameters, settings_of, task_options
+from .options import CUTOFFS, SHARE, only_given, parameters, settings_of, task_options
 
 if TYPE_CHECKING:
     from ..data.itemsets import PackedItemsets
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 _EXAMPLE_NEIGHBOURS = 4
 _PICTURES = ("learning_curve.png", "map.png")
-_READING = ("format", "itemset", "item", "separator", "weight")
+_READING = (
+    "format", "itemset", "item", "weight", "separator", "header", "quote", "nulls", "encoding",
+    "max_items", "max_length", "duplicates",
+)  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -187,7 +190,8 @@ def _read(run: Run) -> ReadItemsets:
         return read_example(**limits)
     from ..data.readers import read_itemsets
 
-    return read_itemsets(run.file, **run.reading, **limits)
+    seed = run.settings["seed"] or 0  # of what --max-length draws
+    return read_itemsets(run.file, **only_given(run.reading), **limits, seed=seed)
 
 
 def _report(packed: ReadItemsets, part: PackedItemsets, model: Item2Vec) -> dict[str, Any]:

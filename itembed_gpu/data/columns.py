@@ -8,7 +8,7 @@ Rows that are not adjacent are brought together by counting, in two passes, and 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,14 @@ _DENSE = 8
 # Strings that are compared at once.
 _PIECE = 1 << 20
 
-Codes = tuple[npt.NDArray[Any], int]
+
+class Codes(NamedTuple):
+    """Equal integers for equal values of a column."""
+
+    codes: npt.NDArray[Any]  # -1 where there is no value
+    num_code: int  # a bound above them
+    # Where they are numbers of values as they first come: the first row of each.
+    first_rows: Int64Array | None = None
 
 
 def number(
@@ -43,7 +50,9 @@ def number(
         index = Numbering()
         numbers = index.number(values if rows is None else [values[row] for row in rows])
         return list(index), numbers
-    codes, num_code = coded
+    codes, num_code, known_rows = coded
+    if rows is None and known_rows is not None:
+        return label_values(column.gather(known_rows)), codes
     # Codes are gathered much faster than strings are.
     numbers, first_rows = renumber(codes if rows is None else codes[rows], num_code)
     return label_values(column.gather(first_rows if rows is None else rows[first_rows])), numbers
@@ -70,9 +79,19 @@ def number_itemsets(column: polars.Series) -> Int32Array:
     """
     starts = run_starts(column)
     if 2 * len(starts) > len(column):
-        return number(column)[1]
-    _, numbers = number(column.gather(starts))
+        return _numbers(column)
+    numbers = _numbers(column.gather(starts))
     return np.repeat(numbers, np.diff(starts, append=len(column)))
+
+
+def _numbers(column: polars.Series) -> Int32Array:
+    coded = encode(column)
+    if coded is None:
+        return number(column)[1]
+    if coded.first_rows is not None:
+        return coded.codes
+    numbers: Int32Array = renumber(coded.codes, coded.num_code)[0]
+    return numbers
 
 
 def run_starts(column: polars.Series) -> Int64Array:
@@ -95,10 +114,7 @@ def new_categories() -> polars.Categorical:
 
 
 def encode(column: polars.Series) -> Codes | None:
-    """Equal integers for equal values, -1 where there is none; and a bound above them.
-
-    None for Python objects, which have no codes.
-    """
+    """Give equal values equal codes; None for Python objects, which have none."""
     import polars
 
     if column.dtype == polars.Object:
@@ -110,7 +126,7 @@ def encode(column: polars.Series) -> Codes | None:
         if column.null_count():
             physical = physical.cast(polars.Int64).fill_null(-1)
         numbers: npt.NDArray[Any] = physical.to_numpy()
-        return numbers, int(numbers.max(initial=0)) + 1
+        return Codes(numbers, int(numbers.max(initial=0)) + 1)
     if column.dtype == polars.String:
         found = _string_codes(column)
         return found or encode(column.cast(new_categories()))
@@ -119,11 +135,11 @@ def encode(column: polars.Series) -> Codes | None:
         values = column.to_numpy()
         low, high = int(values.min()), int(values.max())
         if high - low < _DENSE * len(values) and high < 1 << 62:
-            return values.astype(np.int64) - low, high - low + 1
+            return Codes(values.astype(np.int64) - low, high - low + 1)
     distinct = column.drop_nulls().unique()
     places = polars.int_range(len(distinct), dtype=polars.Int64, eager=True)
     coded = column.replace_strict(distinct, places, default=-1, return_dtype=polars.Int64)
-    return coded.to_numpy(), len(distinct)
+    return Codes(coded.to_numpy(), len(distinct))
 
 
 def _string_codes(column: polars.Series) -> Codes | None:
@@ -141,9 +157,10 @@ def _string_codes(column: polars.Series) -> Codes | None:
     with ThreadPoolExecutor() as pool:
         if not all(pool.map(is_same, range(0, len(column), _PIECE))):
             return None
-    if column.null_count():
+    if column.null_count():  # which had a number of its own
         numbers[column.is_null().to_numpy()] = -1
-    return numbers, len(first_rows)
+        return Codes(numbers, len(first_rows))
+    return Codes(numbers, len(first_rows), first_rows)
 
 
 def group_rows(itemsets: Int32Array) -> tuple[Int64Array | None, Int64Array]:

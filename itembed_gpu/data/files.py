@@ -1,48 +1,152 @@
-"""Finds and opens the files that itemsets are read from, and says what is wrong with them.
+"""Finds the files that itemsets are read from, and has polars read those that are tables.
 
-Text is read line by line; tables with polars, which is imported only when there is one to read.
+Text is read line by line. Whatever is wrong with a file is said in one line.
 """
 
 from __future__ import annotations
 
-import csv
+import dataclasses
 import glob
-import gzip
+import importlib
 import json
-import lzma
 import os
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
-from ..errors import DataError, InputError, MissingExtraError
-from .formats import COMPRESSIONS, Columns, Roles, choose_columns, known_format, known_separator
+from ..errors import DataError, InputError, ItembedError, MissingExtraError
+from .formats import (
+    COMPRESSIONS,
+    SEPARATORS,
+    Columns,
+    Dialect,
+    Roles,
+    choose_columns,
+    known_format,
+)
+from .identifiers import is_float
+from .lines import PARSERS, WEIGHTED, lightgcn_ids, without_nulls
+from .opening import (
+    STANDARD_INPUT,
+    Opened,
+    TemporaryFiles,
+    as_plain,
+    come_in,
+    read_lines,
+    temporary_files,
+)
+from .reading import NO_ROLES, Asked, Reading, choose_reading, text_lines
+from .records import Head, check_records, one_separator, read_head, scan_records
 
 if TYPE_CHECKING:
     import polars
 
-Locate = Callable[[int], tuple[str, int]]
+
+# Digits of decimals that Arrow has, and polars has not.
+_WIDE_DECIMALS = range(39, 77)
+# What Hive writes for a missing value.
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
-def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str]:
-    """List the files of a path, a folder or a pattern, and their one format."""
+class Source(NamedTuple):
+    """Files that were opened, and how they are read."""
+
+    name: str
+    files: list[Opened]
+    reading: Reading
+    temporary: TemporaryFiles
+
+    @property
+    def format(self) -> str:
+        """The plain format that they are read as."""
+        return self.reading.format
+
+    @property
+    def dialect(self) -> Dialect:
+        return self.reading.dialect
+
+    @property
+    def is_table(self) -> bool:
+        """Whether polars reads them; else each line, or each row, is an itemset."""
+        return self.reading.parser is None and self.format != "text"
+
+    @property
+    def weighted(self) -> bool:
+        """Whether lines have weights."""
+        return self.reading.parser in WEIGHTED
+
+    def itemsets(self) -> Iterator[Any]:
+        """Parse the lines of all files: items, or items and weights where they are weighted."""
+        return chain.from_iterable(map(self._parse, self.files))
+
+    def _parse(self, file: Opened) -> Iterator[Any]:
+        parser, dialect, roles = self.reading.parser, self.dialect, self.reading.roles
+        if parser is None:
+            return text_itemsets(file, dialect)
+        parsed = PARSERS[parser](file.path, text_lines(file, dialect.encoding), roles, dialect)
+        return without_nulls(parsed, dialect.nulls, self.weighted) if dialect.nulls else parsed
+
+    def itemset_ids(self) -> list[str] | None:
+        """What the itemsets of lines are called, where the lines say it."""
+        if self.reading.parser != "lightgcn":
+            return None
+        lines = (text_lines(file, self.dialect.encoding) for file in self.files)
+        return lightgcn_ids(chain.from_iterable(lines))
+
+    def tell(self, line: str) -> str:
+        """Add to a line for people what is to be told of how files are read."""
+        return f"{line}; {self.reading.told}" if self.reading.told else line
+
+
+@contextmanager
+def open_files(
+    source: str | os.PathLike[str],
+    format: str | None,
+    writing: Mapping[str, Any],
+    roles: Roles = NO_ROLES,
+) -> Iterator[Source]:
+    """Find and open the files of a path, a folder or a pattern, and choose how they are read.
+
+    `writing` is what is asked for of a `Dialect`. Tables are plain files of UTF-8 then, with
+    separators of one character.
+    """
+    paths, known = find_files(source, format)
+    with temporary_files() as temporary:
+        files = [come_in(path, temporary) for path in paths]
+        reading = choose_reading(files, known, Asked(format, writing, roles))
+        dialect = reading.dialect
+        if reading.parser is None and reading.format in (*SEPARATORS, "ndjson"):
+            files = [as_plain(file, dialect.encoding, temporary) for file in files]
+        if reading.parser is None and reading.format in SEPARATORS:
+            files, dialect = one_separator(files, dialect, temporary)
+        name = str(files[0].path if paths == [STANDARD_INPUT] else source)
+        yield Source(name, files, reading._replace(dialect=dialect), temporary)
+
+
+def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str | None]:
+    """List the files of a path, a folder or a pattern, and their one format, if they tell it.
+
+    Of a folder, those of its partitions as well (``day=1``), in the order of their names; names
+    that begin with a point or an underscore, and sums of bytes, are what Spark writes beside.
+    """
     path = Path(source)
     if path.is_dir():
-        paths = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        paths = list(_files_of(path))
     elif not path.exists() and glob.has_magic(str(path)):
-        paths = sorted(map(Path, glob.glob(str(path))))
+        matches = sorted(map(Path, glob.glob(str(path))))
+        paths = [file for match in matches for file in _files_of(match)]
     else:
         return [path], known_format(path, format)
     if not paths:
         raise DataError(f"{path}: there is no file; name a file, a folder or a pattern of files")
     formats = {known_format(p, format): p for p in paths}
-    names = {p.name for p in paths}
+    names = {(p.parent, p.name) for p in paths}
     for p in paths:
-        if p.suffix.lower() in COMPRESSIONS and p.stem in names:
+        if p.suffix.lower() in COMPRESSIONS and (p.parent, p.stem) in names:
             raise InputError(
                 f"{path}: holds {p.stem} and {p.name}, which look like the same rows; read one of "
                 "them, by a pattern"
@@ -56,56 +160,36 @@ def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list
     return paths, next(iter(formats))
 
 
-def text_itemsets(path: Path, separator: str | None) -> Iterator[list[str | None]]:
+def _files_of(path: Path) -> Iterator[Path]:
+    """Yield a file, or the files of a folder and of its partitions, in the order of names."""
+    if not path.is_dir():
+        yield path
+        return
+    for entry in sorted(path.iterdir()):
+        hidden = entry.name.startswith((".", "_")) or entry.suffix == ".crc"
+        if not hidden and (entry.is_file() or (entry.is_dir() and "=" in entry.name)):
+            yield from _files_of(entry)
+
+
+def _partitions(path: Path) -> dict[str, str | None]:
+    """Return what the names of folders say of all rows of a file, as Hive has it: ``day=1``."""
+    found = (re.fullmatch("([^=]+)=(.*)", part) for part in path.parent.parts)
+    values = {unquote(one[1]): unquote(one[2]) for one in found if one is not None}
+    return {name: None if value == _NO_PARTITION else value for name, value in values.items()}
+
+
+def text_itemsets(file: Opened, dialect: Dialect) -> Iterator[list[str | None]]:
     """Split the lines of a text; an item of None is one that is missing."""
-    if separator == "":
-        raise InputError("separator is empty; give at least one character")
-    for line in _lines(path):
+    separator, nulls = dialect.separator, dialect.nulls
+    for line in text_lines(file, dialect.encoding):
+        items: list[str | None]
         if separator is None:
-            yield [*line.split()]
+            items = [*line.split()]
         elif line.strip():
-            yield [part.strip() or None for part in line.split(separator)]
+            items = [part.strip() or None for part in line.split(separator)]
         else:
-            yield []
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Yield decoded lines; whatever is wrong with the file becomes a DataError."""
-    number = 0
-    try:
-        with _open(path) as file:
-            for number, line in enumerate(file, 1):
-                if b"\0" in line:
-                    raise DataError(
-                        f"{path}, line {number}: a zero byte; is it binary, damaged or UTF-16? "
-                        "Text has to be UTF-8"
-                    )
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                if number == 1 and "\r" in text.rstrip("\r\n"):
-                    raise DataError(
-                        f"{path}: lines end with a carriage return alone; convert the line ends"
-                    )
-                yield text
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}, line {number}: byte {error.start + 1} (0x{error.object[error.start]:02x}) "
-            "is not UTF-8; save the file as UTF-8"
-        ) from error
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: damaged or cut short after line {number}: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if number == 0:
-        raise DataError(f"{path}: the file is empty")
-
-
-def _open(path: Path) -> AbstractContextManager[Iterable[bytes]]:
-    suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return gzip.open(path)
-    if suffix == ".xz":
-        return lzma.open(path)
-    return path.open("rb")
+            items = []
+        yield [None if item in nulls else item for item in items] if nulls else items
 
 
 def import_polars(what: str) -> Any:
@@ -118,78 +202,136 @@ def import_polars(what: str) -> Any:
     return polars
 
 
-def collect_files(
-    source: Any, paths: list[Path], format: str, separator: str | None, roles: Roles
-) -> tuple[polars.DataFrame, Columns, Locate]:
-    """Read the columns that have a role from all the files, under the names of their roles.
+class Tables(NamedTuple):
+    """Files of tables, of which nothing is read yet but their columns."""
 
-    Returns what was read, and a function that says of which file a row is, and which row there.
-    """
-    separator = known_separator(format, separator)
-    import_polars(format)
-    import polars
+    source: Source
+    heads: list[Head | None]  # of CSV files
+    parts: list[polars.LazyFrame]
+    columns: Columns
 
-    parts, columns = scan_files(paths, format, separator, roles)
-    try:
-        frame = polars.concat(parts, how="vertical_relaxed").collect()
-    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
-        raise explain(source, paths, parts, separator, error) from error
-    if separator is not None:
-        if frame["cut"].any():
-            check_rows(paths, separator)
-        frame = clean_csv(str(source), frame)
-    return frame, columns, partial(locate_row, paths, parts)
+    def collect(self) -> polars.DataFrame:
+        """Read the columns that have a role, under the names of their roles."""
+        import polars
+
+        with self._explained():
+            scan = polars.concat(self.parts, how="vertical_relaxed")
+            frame = scan.collect(engine="in-memory")  # which keeps the order of rows
+        if self.heads[0] is not None:
+            frame = clean_csv(self.source, frame)
+        return frame
+
+    def batches(self, num_row: int) -> Iterator[tuple[int, polars.DataFrame]]:
+        """Read the same in batches of rows, and the number of the first one of each."""
+        import polars
+
+        frame, row = polars.concat(self.parts, how="vertical_relaxed"), 0
+        with self._explained():
+            for batch in frame.collect_batches(
+                chunk_size=num_row, maintain_order=True, lazy=True, engine="streaming"
+            ):
+                num_row = len(batch)
+                if self.heads[0] is not None:
+                    batch = clean_csv(self.source, batch)
+                yield row, batch
+                row += num_row
+
+    def locate(self, row: int) -> tuple[str, int]:
+        """Return the file of a row of all the files, and the row's number there."""
+        import polars
+
+        for file, part in zip(self.source.files, self.parts, strict=True):
+            num_row = part.select(polars.len()).collect().item()
+            if row < num_row:
+                return str(file.path), row
+            row -= num_row
+        return str(self.source.files[-1].path), row
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raise the error of the one file that cannot be read, or else that of all."""
+        try:
+            with polars_errors(self.source.name):
+                yield
+        except DataError:
+            self._check_records()
+            for file, part in zip(self.source.files, self.parts, strict=True):
+                with polars_errors(file):
+                    for _ in part.collect_batches(lazy=True, engine="streaming"):
+                        pass
+            raise
+
+    def _check_records(self) -> None:
+        """Raise the error of the first record of a CSV that is wrong, or bytes that are no text."""
+        for file, head in zip(self.source.files, self.heads, strict=True):
+            if head is not None:
+                check_records(file, head)
+                for _ in read_lines(file):
+                    pass
 
 
-def locate_row(paths: list[Path], parts: list[polars.LazyFrame], row: int) -> tuple[str, int]:
-    """Return the file of a row of several files, and the row's number there."""
-    import polars
+class _Table(NamedTuple):
+    """One file, and which of its columns has which role."""
 
-    for path, part in zip(paths, parts, strict=True):
-        num_row = part.select(polars.len()).collect().item()
-        if row < num_row:
-            return str(path), row
-        row -= num_row
-    return str(paths[-1]), row
+    file: Opened
+    head: Head | None
+    scan: polars.LazyFrame
+    schema: polars.Schema
+    columns: Columns
 
 
-def scan_files(
-    paths: list[Path], format: str, separator: str | None, roles: Roles
-) -> tuple[list[polars.LazyFrame], Columns]:
-    """Open all the files, and choose the same columns of each; nothing is read yet.
+def scan_files(source: Source) -> Tables:
+    """Open tables, and choose the same columns of each."""
+    import_polars(source.format)
 
-    A CSV gets a column beside those of the roles: whether the last field of a row is empty.
-    """
-    import polars
-
+    numbers = _numeric_partitions(source.files)
+    opened: list[_Table] = []
     parts: list[polars.LazyFrame] = []
-    known: list[Columns] = []
-    for path in paths:
-        _check_start(path, is_text=separator is not None and path.suffix.lower() != ".zst")
-        with polars_errors(path, separator, format):
-            scan = _scan(path, format, separator)
-            schema = scan.collect_schema()
-        known.append(choose_columns(str(path), schema, roles))
-        columns = known[0]
+    roles = source.reading.roles
+    for file in source.files:
+        table = _open_table(source, file, roles, numbers)
+        opened.append(table)
+        first, columns = opened[0], table.columns
         # What was chosen in the first file is what is wanted of the others.
-        roles = Roles(columns.itemset or None, columns.item, columns.weight)
-        if known[-1].lists != columns.lists:
+        roles = first.columns.as_roles()
+        if columns.lists != first.columns.lists:
             raise DataError(
-                f"{path}: column {columns.item!r} is {schema[columns.item]}, other than in "
-                f"{paths[0]}; lists and values cannot be read together"
+                f"{file.path}: column {columns.item!r} is {table.schema[columns.item]}, other than "
+                f"in {first.file.path}; lists and values cannot be read together"
             )
-        if format == "ndjson":
-            _check_types(path, schema, columns)
-        part = select(scan, columns)
-        if separator is not None:
-            last = list(schema)[-1]
-            part = scan.select(
-                **{role: polars.col(name) for role, name in columns.roles().items()},
-                cut=polars.col(last).is_null(),
+        if source.format == "ndjson":
+            _check_types(file, table.schema, columns)
+        parts.append(select(table.scan, columns))
+        _check_same_types(first.file.path, parts[0], file.path, parts[-1], columns)
+    return Tables(source, [table.head for table in opened], parts, opened[0].columns)
+
+
+def _open_table(source: Source, file: Opened, roles: Roles, numbers: set[str]) -> _Table:
+    """Open a table, and choose its columns."""
+    _check_start(file, is_text=source.dialect.separator is not None)
+    head = read_head(file, source.dialect) if source.format in SEPARATORS else None
+    with polars_errors(file, source.format):
+        if head is None:
+            scan = _scan(file, source.format, roles)
+        else:
+            scan = scan_records(file, head, source.temporary)
+        own = list(scan.collect_schema())
+        scan = _with_partitions(scan, file.path, numbers)
+        schema = scan.collect_schema()
+    # Partitions are not taken unless they are asked for, as what has no name.
+    partitions = [""] * (len(schema) - len(own))
+    written = None if head is None and not partitions else [*own, *partitions]
+    if head is not None:
+        written = [*head.written, *partitions]
+    columns = choose_columns(str(file.path), schema, roles, written)
+    columns = columns.noting(is_float(schema[columns.item]))
+    for name in columns.roles().values():
+        if getattr(schema[name], "precision", None) in _WIDE_DECIMALS:
+            raise DataError(
+                f"{file.path}: column {name!r} is {schema[name]}, which polars does not read; cast "
+                "it to integers or strings"
             )
-        parts.append(part)
-        _check_same_types(paths[0], parts[0], path, part, columns)
-    return parts, known[0]
+    return _Table(file, head, scan, schema, columns)
 
 
 def select(scan: polars.LazyFrame, columns: Columns) -> polars.LazyFrame:
@@ -207,78 +349,132 @@ def select(scan: polars.LazyFrame, columns: Columns) -> polars.LazyFrame:
     )
 
 
-def _scan(path: Path, format: str, separator: str | None) -> polars.LazyFrame:
+def _numeric_partitions(files: list[Opened]) -> set[str]:
+    """Names of partitions whose values are all written as integers are, in all the files."""
+    found: dict[str, bool] = {}
+    for file in files:
+        for name, value in _partitions(file.path).items():
+            whole = value is None or re.fullmatch(r"0|-?[1-9]\d{0,17}", value) is not None
+            found[name] = found.get(name, True) and whole
+    return {name for name, whole in found.items() if whole}
+
+
+def _with_partitions(scan: polars.LazyFrame, path: Path, numbers: set[str]) -> polars.LazyFrame:
+    """Give a table a column for each partition that its folders name, unless it has one."""
     import polars
 
-    if separator is not None:
-        # All are read as strings: a guess from the first rows may not fit the rest.
-        return polars.scan_csv(path, separator=separator, infer_schema=False, glob=False)
-    if format == "parquet":
-        return polars.scan_parquet(path, glob=False, hive_partitioning=False)
+    values = _partitions(path)
+    if not values:
+        return scan
+    known = scan.collect_schema()
+    return scan.with_columns(
+        polars.lit(value, polars.String)
+        .cast(polars.Int64 if name in numbers else polars.String)
+        .alias(name)
+        for name, value in values.items()
+        if name not in known
+    )
+
+
+def _scan(file: Opened, format: str, roles: Roles) -> polars.LazyFrame:
+    """Have polars read a table that is no CSV."""
+    import polars
+    from polars.exceptions import PanicException, PolarsError
+
+    path = file.plain
     if format == "ndjson":
         # It has no way to say that a name is no pattern.
         return polars.scan_ndjson(glob.escape(str(path)), infer_schema_length=None)
-    return polars.scan_ipc(path, glob=False)
+    try:
+        if format == "parquet":
+            scan = polars.scan_parquet(path, glob=False, hive_partitioning=False)
+        else:
+            scan = polars.scan_ipc(path, glob=False)
+        scan.collect_schema()
+    except (PolarsError, PanicException):
+        # One column of a type that it has not is enough.
+        others = _known_columns(file, format, roles)
+        if others is None:
+            raise
+        return others
+    return scan
 
 
-def clean_csv(name: str, frame: polars.DataFrame) -> polars.DataFrame:
-    """Make nulls of empty fields, quoted or not, and refuse what is no text."""
+def _known_columns(file: Opened, format: str, roles: Roles) -> polars.LazyFrame | None:
+    """Read the columns of a table that polars knows the types of, if it does not know all."""
     import polars
 
-    frame = frame.drop("cut")
-    if any(frame.select(polars.all().str.contains("\0", literal=True).any()).row(0)):
-        raise DataError(f"{name}: zero bytes in a field; the file is damaged")
-    return frame.with_columns(polars.all().replace("", None))
+    path = str(file.plain)
+    try:
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+        ipc: Any = importlib.import_module("pyarrow.ipc")
+        types: Any = importlib.import_module("pyarrow.types")
+        schema = parquet.read_schema(path) if format == "parquet" else ipc.open_file(path).schema
+    except (ImportError, OSError, ValueError):  # not to be had, or nothing that it reads
+        return None
+    foreign = ("run_end_encoded", "list_view", "large_list_view", "interval", "union")
+    kinds = {
+        field.name: field.type
+        for field in schema
+        if any(getattr(types, f"is_{kind}")(field.type) for kind in foreign)
+    }
+    if not kinds:
+        return None
+    for name in dataclasses.astuple(roles):
+        if name in kinds:
+            raise DataError(
+                f"{file.path}: column {name!r} is {kinds[name]}, which polars does not read; cast "
+                "it to strings, integers or lists"
+            )
+    names = [name for name in schema.names if name not in kinds]
+    if format == "parquet":
+        table = parquet.read_table(path, columns=names)
+    else:
+        table = ipc.open_file(path).read_all().select(names)
+    return polars.DataFrame(table).lazy()
 
 
-def explain(
-    source: Any,
-    paths: list[Path],
-    parts: list[polars.LazyFrame],
-    separator: str | None,
-    error: BaseException,
-) -> DataError:
-    """Raise the error of the one file that cannot be read, or return that of all."""
-    for path, part in zip(paths, parts, strict=True):
-        with polars_errors(path, separator):
-            for _ in part.collect_batches(lazy=True, engine="streaming"):
-                pass
-    return DataError(f"{source}: cannot be read: {first_line(error)}")
+def clean_csv(source: Source, frame: polars.DataFrame) -> polars.DataFrame:
+    """Make nulls of empty fields, quoted or not, and of null words."""
+    import polars
+
+    return frame.with_columns(polars.all().replace(["", *source.dialect.nulls], None))
 
 
 @contextmanager
-def polars_errors(
-    path: Path | str, separator: str | None = None, format: str | None = None
-) -> Iterator[None]:
-    """Turn the errors of polars, which may be of many lines, into a DataError of one."""
-    from polars.exceptions import PanicException, PolarsError
+def polars_errors(what: Opened | str, format: str | None = None) -> Iterator[None]:
+    """Turn the errors of polars and pyarrow, of many lines at times, into a DataError of one."""
+    from polars.exceptions import PanicException
 
     try:
         yield
-    except (PolarsError, PanicException, OSError) as error:
-        if isinstance(path, Path) and separator is not None:
-            _find_bad_line(path, separator)
-        if isinstance(path, Path) and format == "ndjson":
-            _find_bad_json(path)
-        raise DataError(f"{path}: cannot be read: {first_line(error)}") from error
+    except (ItembedError, MemoryError, ImportError):
+        raise
+    except (Exception, PanicException) as error:
+        name = what
+        if isinstance(what, Opened):
+            if format == "ndjson":
+                _find_bad_json(what)
+            name = str(what.path)
+        raise DataError(f"{name}: cannot be read: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _check_start(path: Path, is_text: bool) -> None:
+def _check_start(file: Opened, is_text: bool) -> None:
     """Find what cannot be read at all; polars takes binary and UTF-16 for a header."""
     if is_text:
-        next(_lines(path))
+        next(read_lines(file))
         return
     try:
-        with path.open("rb") as file:
-            start = file.read(1)
+        with file.plain.open("rb") as opened:
+            start = opened.read(1)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise DataError(f"{file.path}: cannot be read: {error.strerror or error}") from error
     if not start:
-        raise DataError(f"{path}: the file is empty")
+        raise DataError(f"{file.path}: the file is empty")
 
 
 def _check_same_types(
@@ -302,7 +498,7 @@ def _check_same_types(
             )
 
 
-def _check_types(path: Path, schema: polars.Schema, columns: Columns) -> None:
+def _check_types(file: Opened, schema: polars.Schema, columns: Columns) -> None:
     """Refuse JSON whose values are of several types: polars would make strings of them all."""
     import polars
 
@@ -316,8 +512,8 @@ def _check_types(path: Path, schema: polars.Schema, columns: Columns) -> None:
             continue
         if role == "weight":  # which is an error of its own, with its row
             continue
-        lines = polars.scan_lines(glob.escape(str(path)), row_index_name="row")
-        with polars_errors(path, None, "ndjson"):
+        lines = polars.scan_lines(glob.escape(str(file.plain)), row_index_name="row")
+        with polars_errors(file, "ndjson"):
             others = lines.filter(~polars.col("line").str.contains(right)).collect()
         for row, line in others.iter_rows():
             value = json.loads(line).get(name) if line.strip() else None
@@ -325,61 +521,18 @@ def _check_types(path: Path, schema: polars.Schema, columns: Columns) -> None:
             for value in values:
                 if value is not None and not isinstance(value, str):
                     raise DataError(
-                        f"{path}, line {row + 1}: {role} column {name!r} holds "
+                        f"{file.path}, line {row + 1}: {role} column {name!r} holds "
                         f"{json.dumps(value)}, and strings elsewhere; write all of them alike"
                     )
 
 
-def check_rows(paths: list[Path], separator: str) -> None:
-    """Refuse rows that are cut short: polars fills what they lack with nulls."""
-    import polars
-
-    for path in paths:
-        lines = polars.scan_lines(glob.escape(str(path)))
-        width = len(_scan(path, "csv", separator).collect_schema())
-        fields = polars.col("line").str.count_matches(separator, literal=True) + 1
-        # A line break in a quoted field makes a line of fewer fields as well.
-        short = (fields < width) & (polars.col("line").str.strip_chars() != "")
-        if lines.select(short.any()).collect().item():
-            _find_bad_line(path, separator)
-
-
-def _find_bad_line(path: Path, separator: str) -> None:
-    """Raise a DataError with the line that polars, which names none, stumbled over."""
-    rows = csv.reader(_plain_lines(path), delimiter=separator, strict=True)
-    number = 1
-    try:
-        width = len(next(rows))
-        for row in rows:
-            number = rows.line_num  # of the last line, as a quoted field may go over many
-            if row and len(row) != width:
-                raise DataError(
-                    f"{path}, line {number}: {len(row)} field{'s' if len(row) > 1 else ''}, "
-                    f"where the first line names {width} columns"
-                )
-    except csv.Error as error:
-        raise DataError(f"{path}, after line {number}: {error}") from error
-
-
-def _find_bad_json(path: Path) -> None:
+def _find_bad_json(file: Opened) -> None:
     """Raise a DataError with the line that is no JSON."""
-    for number, line in enumerate(_plain_lines(path), 1):
+    for number, line in enumerate(read_lines(file), 1):
         try:
             if line.strip() and not isinstance(json.loads(line), dict):
-                raise DataError(f"{path}, line {number}: is no object of JSON: {line.strip()[:40]}")
+                raise DataError(
+                    f"{file.path}, line {number}: is no object of JSON: {line.strip()[:40]}"
+                )
         except ValueError as error:
-            raise DataError(f"{path}, line {number}: is no JSON: {error}") from error
-
-
-def _plain_lines(path: Path) -> Iterator[str]:
-    """Yield decoded lines, whatever the file is compressed with."""
-    if path.suffix.lower() != ".zst":
-        yield from _lines(path)
-        return
-    import polars
-    from polars.exceptions import PolarsError
-
-    try:
-        yield from polars.scan_lines(glob.escape(str(path))).collect()["line"]
-    except PolarsError as error:
-        raise DataError(f"{path}: cannot be read: {first_line(error)}") from error
+            raise DataError(f"{file.path}, line {number}: is no JSON: {error}") from error

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,27 +35,22 @@ from ..disk.labels import encode_labels
 from ..errors import DataError
 from ..sets import count_codes
 from .columns import label_values, new_categories, run_starts
-from .files import (
-    check_rows,
-    clean_csv,
-    explain,
-    find_files,
-    import_polars,
-    locate_row,
-    scan_files,
-    text_itemsets,
-)
-from .formats import COMPRESSIONS, Columns, Roles, known_separator, refuse_columns
+from .doubts import nothing_to_use, warn_of_doubts
+from .files import Source, Tables, open_files, scan_files
+from .formats import COMPRESSIONS, SEPARATORS, Roles
+from .identifiers import check_exact, were_floats
 from .itemsets import Dropped, PackedItemsets, offsets_dtype
 from .loops import number_long_hashes, renumber_more, scatter_rows
 from .packing import Cutter, Limits, Numbering, choose_labels, drop_duplicates, make_limits
 from .readers import (
     ReadItemsets,
-    check_items,
+    check_itemsets,
     explode_lists,
     make_result,
     read_integers,
+    read_items,
     read_itemsets,
+    read_source,
     read_weights,
 )
 from .spill_files import Column, Groups, Runs, WorkFolder, reorder
@@ -82,7 +77,6 @@ def pack_files(
     *,
     memory: int | None = None,
     format: str | None = None,
-    separator: str | None = None,
     **options: Any,
 ) -> ReadItemsets:
     """Pack the itemsets of files into a folder, in bounded memory.
@@ -101,7 +95,7 @@ def pack_files(
     memory: int, optional
         Bytes of memory to use for data, beside the catalog of labels and what Python and the
         libraries take (some 300 MB). By default half of what is free.
-    format, itemset, item, weight, separator: optional
+    format, itemset, item, weight, separator, header, quote, nulls, encoding: optional
         As for `read_itemsets`.
     min_count, min_length, max_items, max_length, duplicates, labels, seed: optional
         As for `pack_itemsets`.
@@ -123,45 +117,52 @@ def pack_files(
     >>> packed = pack_files("sales/*.csv", "sales.itemsets", memory=1 << 30)
     """
     roles = Roles(*(options.pop(name, None) for name in ("itemset", "item", "weight")))
+    names = ("separator", "header", "quote", "nulls", "encoding")
+    writing = {name: options.pop(name, None) for name in names}
     limits = make_limits(**options)
     source, path = Path(source), Path(path)
     KIND.next_generation(path)  # before a read that may be long
     if memory is None:
         memory = max(_free_memory() // 2, _LEAST_MEMORY)
     memory = checks.integer("memory", memory, _LEAST_MEMORY)
-    files = None if is_packed(source) else find_files(source, format)
-    if files is None or _fits(*files, memory):
+    if is_packed(source):
         packed = read_itemsets(
-            source,
-            format=format,
-            separator=separator,
-            **dataclasses.asdict(roles),
-            **limits._asdict(),
+            source, format=format, **writing, **dataclasses.asdict(roles), **limits._asdict()
         )
         packed.save(path)
         return packed
-    paths, format = files
-    with disk_errors(path), WorkFolder(path) as work:
-        if format == "text":
-            reading = _read_text(paths, roles, separator, work, limits, memory)
-            name = str(source)
+    with open_files(source, format, writing, roles) as files:
+        if _fits(files, memory):
+            packed = read_source(files, limits)
+            if packed.num_item == 0:
+                raise nothing_to_use(packed.source, packed.dropped, packed.account)
+            packed.save(path)
         else:
-            separator = known_separator(format, separator)
-            import_polars(format)
-            table = _Table(source, paths, separator, *scan_files(paths, format, separator, roles))
-            num_partition = _count_partitions(paths, format, memory)
-            reading = _read_table(table, work, limits, memory, num_partition)
-            name = f"{source} ({table.columns})"
-        dropped = _write(name, path, reading, limits, memory, work)
+            packed = _pack_by_disk(files, path, limits, memory)
+    warn_of_doubts(packed.source, packed, stacklevel=4)
+    return packed
+
+
+def _pack_by_disk(source: Source, path: Path, limits: Limits, memory: int) -> ReadItemsets:
+    """Pack files that do not fit in memory."""
+    with disk_errors(path), WorkFolder(path) as work:
+        if source.is_table:
+            tables = scan_files(source)
+            num_partition = _count_partitions(source, memory)
+            reading = _read_table(tables, work, limits, memory, num_partition)
+        else:
+            reading = _read_lines(source, work, limits, memory)
+        reading = dataclasses.replace(reading, name=source.tell(reading.name))
+        dropped = _write(path, reading, limits, memory, work)
     written = PackedItemsets.load(path)
     if written.dropped != dropped:
         raise DataError(f"{path}: was packed by another process as well; pack to another folder")
-    return make_result(written, name, reading.rows_without_itemset)
+    return make_result(written, reading.name, reading.rows_without_itemset)
 
 
-def _fits(paths: list[Path], format: str, memory: int) -> bool:
+def _fits(source: Source, memory: int) -> bool:
     """Whether files are so small that they can be read at once."""
-    return _estimate(paths, format) <= memory
+    return _estimate(source) <= memory
 
 
 def _free_memory() -> int:
@@ -185,19 +186,19 @@ def _free_memory() -> int:
     return free
 
 
-def _estimate(paths: list[Path], format: str) -> int:
+def _estimate(source: Source) -> int:
     """Guess the memory that it takes to read files at once."""
     total = 0
-    for path in paths:
+    for _, path in source.files:
         compressed = path.suffix.lower() in COMPRESSIONS
-        growth = _GROWTH[format] * (_COMPRESSED_GROWTH if compressed else 1)
+        growth = _GROWTH[source.format] * (_COMPRESSED_GROWTH if compressed else 1)
         total += path.stat().st_size * growth if path.exists() else 0
     return total
 
 
-def _count_partitions(paths: list[Path], format: str, memory: int) -> int:
+def _count_partitions(source: Source, memory: int) -> int:
     """Choose a power of two: partitions of which each fits in memory several times."""
-    wanted = 4 * _estimate(paths, format) // memory
+    wanted = 4 * _estimate(source) // memory
     return min(max(8, 1 << wanted.bit_length()), _MOST_PARTITIONS)
 
 
@@ -214,37 +215,7 @@ class _Reading:
     order: Int64Array | None  # codes as they first come; None where their numbers say it
     dropped: Dropped  # the account so far
     rows_without_itemset: int = 0  # which were left out
-
-
-class _Table(NamedTuple):
-    """Files that were opened."""
-
-    source: Path
-    paths: list[Path]
-    separator: str | None
-    parts: list[polars.LazyFrame]
-    columns: Columns
-
-    def batches(self, num_row: int) -> Iterator[tuple[int, polars.DataFrame]]:
-        """Read batches of rows, and the number of the first one of each."""
-        import polars
-        from polars.exceptions import PanicException, PolarsError
-
-        frame, row, cut = polars.concat(self.parts, how="vertical_relaxed"), 0, False
-        try:
-            for batch in frame.collect_batches(
-                chunk_size=num_row, maintain_order=True, lazy=True, engine="streaming"
-            ):
-                num_row = len(batch)
-                if self.separator is not None:
-                    cut = cut or bool(batch["cut"].any())
-                    batch = clean_csv(str(self.source), batch)
-                yield row, batch
-                row += num_row
-        except (PolarsError, PanicException) as error:
-            raise explain(self.source, self.paths, self.parts, self.separator, error) from error
-        if cut and self.separator is not None:
-            check_rows(self.paths, self.separator)
+    name: str = ""  # of what was read
 
 
 class _Numbers:
@@ -319,44 +290,48 @@ class _Numbers:
 
 
 def _read_table(
-    table: _Table, work: WorkFolder, limits: Limits, memory: int, num_partition: int
+    tables: Tables, work: WorkFolder, limits: Limits, memory: int, num_partition: int
 ) -> _Reading:
     """Read tables, and bring the rows of each itemset together."""
-    numbers, columns = _Numbers(), table.columns
+    numbers, columns = _Numbers(), tables.columns
     weighted = columns.weight is not None
     groups = Groups(work, weighted or limits.duplicates == "sum")
     num_row = min(_MOST_BATCH, max(1 << 12, memory // (8 * _ROW_BYTES)))
     rows_without_itemset = 0
     tally = _Counts(groups, limits)
     if columns.lists:
-        for row, batch in table.batches(num_row):
-            items, lengths, weights = explode_lists(str(table.source), batch, columns, row)
+        for row, batch in tables.batches(num_row):
+            items, lengths, weights = explode_lists(tables.source.name, batch, columns, row)
             firsts = np.arange(row, row + len(batch))
             tally.add(firsts, lengths, numbers.number(items), weights, False)
     else:
         runs = Runs(work, num_partition, weighted)
-        for row, batch in table.batches(num_row):
-            rows_without_itemset += _spill_rows(runs, numbers, table, row, batch)
+        for row, batch in tables.batches(num_row):
+            rows_without_itemset += _spill_rows(runs, numbers, tables, row, batch)
         for partition in range(0 if runs.empty else num_partition):
             _group(runs, partition, tally)
         runs.close()
     values = numbers.values()
     labels: list[Any] = []
     if values is not None:
-        if table.separator is not None:
-            values = read_integers(values, limits)
+        if tables.source.format in SEPARATORS:
+            written, values = values, read_integers(values, limits)
+            columns = columns.noting(were_floats(written, values))
         labels = label_values(values)
-    return tally.finish(labels, rows_without_itemset, in_order=columns.lists)
+    reading = tally.finish(labels, rows_without_itemset, in_order=columns.lists)
+    return dataclasses.replace(reading, name=f"{tables.source.name} ({columns})")
 
 
 def _spill_rows(
-    runs: Runs, numbers: _Numbers, table: _Table, row: int, batch: polars.DataFrame
+    runs: Runs, numbers: _Numbers, tables: Tables, row: int, batch: polars.DataFrame
 ) -> int:
     """Spill the rows of a batch, by runs, and return how many are of no itemset."""
-    columns, name = table.columns, str(table.source)
-    check_items(name, columns, batch["item"].dtype)
-    codes = numbers.number(batch["item"])
+    columns, name = tables.columns, tables.source.name
+    if tables.source.format in SEPARATORS:
+        check_exact(f"{name}: item column {columns.item!r}", batch["item"])
+    codes = numbers.number(read_items(name, columns, batch["item"]))
     keys = batch["itemset"]
+    check_itemsets(name, columns, keys)
     if keys.dtype.is_float():
         keys = keys.fill_nan(None)
     starts = run_starts(keys)
@@ -373,7 +348,7 @@ def _spill_rows(
             columns.weight,
             rows,
             used & (codes >= 0),
-            partial(locate_row, table.paths, table.parts),
+            tables.locate,
         )
     if not known.all():
         keys, starts, lengths = keys.filter(known), starts[known], lengths[known]
@@ -396,27 +371,25 @@ def _group(runs: Runs, partition: int, tally: _Counts) -> None:
     tally.add(rows["first"][firsts], sizes, codes, weights, True)
 
 
-def _read_text(
-    paths: list[Path],
-    roles: Roles,
-    separator: str | None,
-    work: WorkFolder,
-    limits: Limits,
-    memory: int,
-) -> _Reading:
-    """Read text, of which each line is an itemset."""
-    refuse_columns(roles)
+def _read_lines(source: Source, work: WorkFolder, limits: Limits, memory: int) -> _Reading:
+    """Read lines, each of which is an itemset."""
     index = Numbering()
-    tally, row = _Counts(Groups(work, limits.duplicates == "sum"), limits), 0
-    lines = chain.from_iterable(text_itemsets(path, separator) for path in paths)
+    groups = Groups(work, source.weighted or limits.duplicates == "sum")
+    tally, row = _Counts(groups, limits), 0
+    lines = source.itemsets()
     num_line = min(_MOST_BATCH // 8, max(1 << 8, memory >> 13))
     while batch := list(islice(lines, num_line)):
+        weights = None
+        if source.weighted:
+            weights = np.fromiter(chain.from_iterable(line[1] for line in batch), np.float32)
+            batch = [items for items, _ in batch]
         codes = index.number(chain.from_iterable(batch))
         lengths = np.fromiter(map(len, batch), np.int64, len(batch))
         firsts = np.arange(row, row + len(batch))
-        tally.add(firsts, lengths, codes, None, False)
+        tally.add(firsts, lengths, codes, weights, False)
         row += len(batch)
-    return tally.finish(list(index), 0, in_order=True)
+    reading = tally.finish(list(index), 0, in_order=True)
+    return dataclasses.replace(reading, name=source.name)
 
 
 class _Counts:
@@ -483,9 +456,7 @@ class _Counts:
 # Writing
 
 
-def _write(
-    name: str, path: Path, reading: _Reading, limits: Limits, memory: int, work: WorkFolder
-) -> Dropped:
+def _write(path: Path, reading: _Reading, limits: Limits, memory: int, work: WorkFolder) -> Dropped:
     """Choose labels, apply the limits to all itemsets, save them, and return the account."""
     labels, counts, order = reading.labels, reading.counts, reading.order
     if order is not None:
@@ -510,7 +481,7 @@ def _write(
     reading.groups.close()
     dropped = reading.dropped.plus(catalog.dropped).plus(cutter.dropped)
     if indices.size == 0:
-        raise DataError(f"{name}: there is no itemset to use: {dropped}")
+        raise nothing_to_use(reading.name, dropped, str(dropped))
     files: dict[str, Callable[[Path], Any]] = {
         "indices": partial(_save_column, indices),
         "offsets": partial(_save_offsets, offsets, indices.size),

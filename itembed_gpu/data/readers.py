@@ -9,9 +9,10 @@ Tables are read with polars, which is imported only when there is one to read.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,21 +20,29 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import Int64Array, spelled_out
+from ..checks import Int64Array, show, spelled_out
 from ..disk.itemsets import is_packed
 from ..errors import DataError, InputError
 from .columns import encode, group_rows, number, number_itemsets
+from .doubts import nothing_to_use, warn_of_doubts
 from .files import (
-    Locate,
-    collect_files,
-    find_files,
+    Source,
     import_polars,
+    open_files,
     polars_errors,
+    scan_files,
     select,
-    text_itemsets,
 )
-from .formats import SEPARATORS, Columns, Roles, choose_columns, refuse_columns
+from .formats import (
+    SEPARATORS,
+    Columns,
+    Roles,
+    choose_columns,
+    refuse_columns,
+)
+from .identifiers import check_exact, is_float, were_floats, whole_numbers, whole_strings
 from .itemsets import PackedItemsets
+from .lines import WeightedLines
 from .matrices import pack_matrix
 from .packing import Limits, make_limits, pack_codes, pack_itemsets
 
@@ -43,6 +52,8 @@ if TYPE_CHECKING:
 
 # As `weight`: what a sparse matrix holds.
 VALUES = "values"
+# Items that are looked at before all are.
+_SAMPLE = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -74,10 +85,14 @@ def read_itemsets(
     source: Any,
     *,
     format: str | None = None,
-    itemset: str | None = None,
-    item: str | None = None,
-    weight: str | None = None,
+    itemset: str | int | None = None,
+    item: str | int | None = None,
+    weight: str | int | None = None,
     separator: str | None = None,
+    header: bool | None = None,
+    quote: str | None = None,
+    nulls: str | Sequence[str] | None = None,
+    encoding: str | None = None,
     **limiting: Any,
 ) -> ReadItemsets:
     """Read and pack itemsets from a file, a folder, a data frame or a sparse matrix.
@@ -99,6 +114,52 @@ def read_itemsets(
     counted in ``rows_without_itemset``: together, such rows would make one itemset of
     strangers. A weight that is missing is an error.
 
+    Of these formats, those marked * are recognised by their first lines, whatever the suffix is,
+    and ``source`` of what is returned says so; where lines leave a doubt, an error names the
+    options that answer it.
+
+    ==================== =====================================================================
+    format               what is read, and what specifies it
+    ==================== =====================================================================
+    ``"text"``           items between spaces, or a `separator`; a line is an itemset
+    ``"fimi"`` *         numbers between spaces; http://fimi.uantwerpen.be/data/
+    ``"spmf"`` *         transactions, by the names that ``@ITEM`` lines give; sequences (``-1
+                         -2``); transactions with utilities, which are weights;
+                         https://www.philippe-fournier-viger.com/spmf/
+    ``"basket"``         items between commas, ``item=weight``;
+                         https://orange3.readthedocs.io/projects/orange-data-mining-library/en/latest/reference/data.io.html
+    ``"arules"``         rows of a CSV without a header, with as many fields as items;
+                         https://search.r-project.org/CRAN/refmans/arules/html/read.html
+    ``"arules-single"``  an itemset and an item a line, between spaces or tabs; the same
+    ``"wide"`` *         a CSV of columns such as ``Item 1, Item 2``, filled up with empty fields;
+                         https://search.r-project.org/CRAN/refmans/arules/html/read.html
+    ``"onehot"`` *       a CSV of a column an item that holds 0 or 1, but for the column `itemset`;
+                         https://rasbt.github.io/mlxtend/user_guide/preprocessing/TransactionEncoder/
+    ``"list-cells"`` *   a CSV whose column `item` holds lists as Python or JSON writes them;
+                         https://docs.python.org/3/reference/expressions.html#list-displays
+    ``"lightgcn"`` *     the number of the itemset, and its items;
+                         https://github.com/kuandeng/LightGCN#dataset
+    ``"recbole"`` *      tabs between columns, whose header names types; the lists of an only
+                         column ``token_seq`` are itemsets;
+                         https://recbole.io/docs/user_guide/data/atomic_files.html
+    ``"movielens"`` *    user, item, rating and time, between ``::`` or tabs;
+                         https://files.grouplens.org/datasets/movielens/ml-1m-README.txt
+    ``"yoochoose"`` *    session, time, item and more, between commas;
+                         https://recsys.acm.org/recsys15/challenge/
+    ``"snap-checkins"``* user, time, latitude, longitude and place, between tabs;
+                         https://snap.stanford.edu/data/loc-gowalla.html
+    ``"lastfm-360k"`` *  user, id, artist and plays, between tabs;
+                         http://ocelma.net/MusicRecommendationDataset/lastfm-360K.html
+    ``"csv"``, ``"tsv"`` tables, whose first row names the columns; https://www.rfc-editor.org/rfc/rfc4180
+    ``"ndjson"`` *       an object of JSON a line; https://github.com/ndjson/ndjson-spec
+    ``"parquet"``        https://parquet.apache.org/docs/file-format/
+    ``"arrow"``          https://arrow.apache.org/docs/format/Columnar.html
+    ``"fasttext"`` *     labels and words: refused here, and read by `read_labelled`;
+                         https://fasttext.cc/docs/en/supervised-tutorial.html
+    ``"libsvm"`` *       labels and features: likewise;
+                         http://manikvarma.org/downloads/XC/XMLRepository.html
+    ==================== =====================================================================
+
     Parameters
     ----------
     source: path-like, data frame, matrix or iterable
@@ -107,22 +168,36 @@ def read_itemsets(
         pattern such as ``"sales/2024-*.parquet"``; a `polars.DataFrame` or
         `LazyFrame`; a `pandas.DataFrame`; a `pyarrow.Table`; a matrix of
         `scipy.sparse`; or an iterable of itemsets, as for `pack_itemsets`.
-    format: {"text", "csv", "tsv", "parquet", "ndjson", "arrow"}, optional
+    format: str, optional
         By default as the suffix says: .txt, .csv, .tsv, .parquet or .pq, .ndjson or
-        .jsonl, .arrow, .ipc or .feather. Text can be compressed as .gz or .xz, and a
-        CSV or NDJSON as .gz or .zst.
-    itemset, item: str, optional
-        Names of the columns that say which itemset, and which item. By default
+        .jsonl, .arrow, .ipc or .feather, .basket; and as the first lines say where they leave no
+        doubt, see below. A format that is given is believed. Text, CSV and NDJSON can be
+        compressed.
+    itemset, item: str or int, optional
+        Names of the columns that say which itemset, and which item, or their positions:
+        1 is the first column. By default
         the first columns without another role; ``source`` of what is returned
         says which were taken. Where the column of items (or the first one, if none is
         named) holds lists, each row is an itemset, and `itemset` is not needed.
-    weight: str, optional
-        Name of the column of weights; of a sparse matrix, ``"values"`` takes those
+    weight: str or int, optional
+        Name or position of the column of weights; of a sparse matrix, ``"values"`` takes those
         that it holds. By default there are none.
     separator: str, optional
         What stands between two items of a text, which are then stripped of
         whitespace (by default, whitespace does), or between two fields of a CSV
-        (by default a comma, in a .tsv a tab).
+        (by default a comma, in a .tsv a tab). One of several characters, such as
+        ``"::"``, goes with no quotes.
+    header: bool, optional
+        Whether the first row of a CSV names the columns (by default, it does). Without it, they
+        are called ``"1"``, ``"2"`` and so on.
+    quote: str, optional
+        What fields of a CSV may be quoted with, by default ``'"'``. ``""`` says that quotes
+        are text like any other: for inch marks, for instance.
+    nulls: str or sequence of str, optional
+        Words of a CSV or a text that say that something is missing, such as ``["NA", "NULL"]``;
+        an empty field always does.
+    encoding: str, optional
+        Encoding of a CSV, a text or NDJSON, by its name in Python; by default UTF-8.
     min_count, min_length, max_items, max_length, duplicates, labels, seed: optional
         As for `pack_itemsets`.
 
@@ -142,6 +217,13 @@ def read_itemsets(
     MissingExtraError
         If there is a table to read, and polars is not installed.
 
+    Warns
+    -----
+    UserWarning
+        If a file looks like another format than the one it is read as, or what was read looks
+        like no itemsets: one label alone, labels that are everywhere or nearly all occur once,
+        itemsets of one item.
+
     Examples
     --------
     >>> packed = read_itemsets("sales.csv", itemset="invoice", item="code")
@@ -151,26 +233,23 @@ def read_itemsets(
     # Checked before a read that may be long.
     limits = make_limits(**limiting)
     roles = Roles(itemset, item, weight)
+    writing = {
+        "separator": separator, "header": header, "quote": quote, "nulls": nulls,
+        "encoding": encoding,
+    }  # fmt: skip
     if isinstance(source, str | os.PathLike) and is_packed(Path(source)):
-        result = _load_packed(Path(source), format, separator, roles, limits)
+        refuse_columns(roles, f"{source}: holds packed itemsets, which have")
+        _refuse_writing({"format": format, **writing}, f"{source} holds packed itemsets")
+        result = _load_packed(Path(source), limits)
     elif isinstance(source, str | os.PathLike):
-        paths, format = find_files(source, format)
-        if format == "text":
-            refuse_columns(roles)
-            itemsets = chain.from_iterable(text_itemsets(path, separator) for path in paths)
-            result = make_result(pack_itemsets(itemsets, **limits._asdict()), str(source))
-        else:
-            frame, columns, locate = collect_files(source, paths, format, separator, roles)
-            if format in SEPARATORS:
-                frame = frame.with_columns(item=read_integers(frame["item"], limits))
-            result = _pack_frame(str(source), frame, columns, limits, locate=locate)
+        with open_files(source, format, writing, roles) as files:
+            result = read_source(files, limits)
     else:
-        for name, value in (("format", format), ("separator", separator)):
-            if value is not None:
-                raise InputError(f"{name} is {value!r}, but there is no file to read")
+        _refuse_writing({"format": format, **writing}, "there is no file to read")
         result = _read_object(source, roles, limits)
     if result.num_item == 0:
-        raise DataError(f"{result.source}: there is no itemset to use: {result.account}")
+        raise nothing_to_use(result.source, result.dropped, result.account)
+    warn_of_doubts(result.source, result, stacklevel=4)
     return result
 
 
@@ -182,12 +261,36 @@ def make_result(packed: PackedItemsets, source: str, rows_without_itemset: int =
 # Sources
 
 
-def _load_packed(
-    path: Path, format: str | None, separator: str | None, roles: Roles, limits: Limits
-) -> ReadItemsets:
+def read_source(source: Source, limits: Limits) -> ReadItemsets:
+    """Read files that are open, all at once."""
+    if not source.is_table:
+        itemsets: Any = source.itemsets()
+        if source.weighted:
+            itemsets = WeightedLines(itemsets)
+        weights = itemsets.weights() if source.weighted else None
+        packed = pack_itemsets(itemsets, weights=weights, **limits._asdict())
+        return make_result(packed, source.tell(source.name))
+    tables = scan_files(source)
+    frame, columns = tables.collect(), tables.columns
+    with polars_errors(source.name):
+        if source.format in SEPARATORS:
+            check_exact(f"{source.name}: item column {columns.item!r}", frame["item"])
+            items = read_integers(frame["item"], limits)
+            columns = columns.noting(were_floats(frame["item"], items))
+            frame = frame.with_columns(item=items)
+        result = _pack_frame(source.name, frame, columns, limits, locate=tables.locate)
+    return dataclasses.replace(result, source=source.tell(result.source))
+
+
+def _refuse_writing(asked: dict[str, Any], why: str) -> None:
+    """Refuse what says how a file is written, where there is none."""
+    for name, value in asked.items():
+        if value is not None:
+            raise InputError(f"{name} is {value!r}, but {why}")
+
+
+def _load_packed(path: Path, limits: Limits) -> ReadItemsets:
     """Open packed itemsets; only what the limits leave out is a reason to copy them."""
-    if (format, separator, roles) != (None, None, Roles(None, None, None)):
-        raise InputError(f"{path}: holds packed itemsets, which have no format and no columns")
     packed = PackedItemsets.load(path)
     least = int(np.diff(packed.offsets).min(initial=limits.min_length))
     as_it_is = packed.counts.min(initial=limits.min_count) >= limits.min_count
@@ -291,25 +394,31 @@ def read_itemset_ids(
     source: str | os.PathLike[str],
     *,
     format: str | None = None,
-    itemset: str | None = None,
-    item: str | None = None,
-    separator: str | None = None,
+    itemset: str | int | None = None,
+    item: str | int | None = None,
+    **writing: Any,
 ) -> list[str] | None:
     """Return what the itemsets of a long table are called, in the order in which they are read.
 
     None for text and for tables of lists, whose itemsets have no names. Errors are those of
     `read_itemsets`.
     """
-    paths, format = find_files(source, format)
-    if format == "text":
+    with open_files(source, format, writing, Roles(itemset, item, None)) as files:
+        if not files.is_table:
+            return files.itemset_ids()
+        tables = scan_files(files)
+        frame = tables.collect()
+    if tables.columns.lists:
         return None
-    roles = Roles(itemset, item, None)
-    frame, columns, _ = collect_files(source, paths, format, separator, roles)
-    return None if columns.lists else list(map(str, number(frame["itemset"])[0]))
+    return [str(_as_integer(key)) for key in number(frame["itemset"])[0]]
+
+
+def _as_integer(key: Any) -> Any:
+    return int(key) if isinstance(key, float) and key.is_integer() else key
 
 
 def read_integers(items: polars.Series, limits: Limits) -> polars.Series:
-    """Make integers of the items of a CSV, if all are written as integers are.
+    """Make integers of the items of a CSV, if all are written as integers are, or as ``7.0``.
 
     Known labels decide which they are.
     """
@@ -317,16 +426,21 @@ def read_integers(items: polars.Series, limits: Limits) -> polars.Series:
 
     if any(isinstance(label, str) for label in limits.labels):
         return items
-    numbers = items.cast(polars.Int64, strict=False)
-    others = numbers.cast(polars.String).ne_missing(items)
-    if not others.any():
-        return numbers
-    if limits.labels:
-        raise InputError(
-            f"labels holds {limits.labels[0]!r}, but {items.filter(others)[0]!r} is an item, which "
-            "makes all of them strings; pass strings"
-        )
-    return items
+    whole = whole_strings(items)
+    if whole is not None:
+        return whole
+    # The first few tell it, as a rule.
+    for some in (items.head(_SAMPLE), items):
+        numbers = some.cast(polars.Int64, strict=False)
+        others = some.filter(numbers.cast(polars.String).ne_missing(some))
+        if len(others) and limits.labels:
+            raise InputError(
+                f"labels holds {limits.labels[0]!r}, but {others[0]!r} is an item, which makes all "
+                "of them strings; pass strings"
+            )
+        if len(others):
+            return items
+    return numbers
 
 
 def _pack_frame(
@@ -335,19 +449,21 @@ def _pack_frame(
     columns: Columns,
     limits: Limits,
     identifiers: bool = False,
-    locate: Locate | None = None,
+    locate: Callable[[int], tuple[str, int]] | None = None,
 ) -> ReadItemsets:
     """Pack the rows of each itemset, in the order of its first row.
 
     Items of bytes are UUIDs if `identifiers` says so.
     """
+    columns = columns.noting(is_float(frame["item"].dtype))
     if columns.lists:  # each row is an itemset
         values, row_lengths, weights = explode_lists(name, frame, columns)
         labels, items = number(values)
         packed = pack_codes(labels, items, row_lengths, limits, weights)
         return make_result(packed, f"{name} ({columns})")
     if not identifiers:
-        check_items(name, columns, frame["item"].dtype)
+        frame = frame.with_columns(item=read_items(name, columns, frame["item"]))
+    check_itemsets(name, columns, frame["itemset"])
     with ThreadPoolExecutor(1) as pool:  # beside the itemsets
         coded = pool.submit(encode, frame["item"])
         rows, lengths = group_rows(number_itemsets(frame["itemset"]))
@@ -372,12 +488,14 @@ def explode_lists(
     """
     import polars
 
-    if isinstance(frame["item"].dtype, polars.Struct):
-        raise DataError(f"{name}: item column {columns.item!r} is a struct; name a list or a value")
     frame = frame.with_columns(polars.col(polars.Array).arr.to_list())
-    check_items(name, columns, frame["item"].dtype.inner)  # type: ignore[attr-defined]
+    if not isinstance(frame["item"].dtype, polars.List):
+        raise DataError(
+            f"{name}: item column {columns.item!r} is {frame['item'].dtype}; name a list or a value"
+        )
     lengths = frame["item"].list.len().fill_null(0).cast(polars.Int64)
     items = frame["item"].explode(empty_as_null=False, keep_nulls=False)
+    items = read_items(name, columns, items)
     weights = None
     if columns.weight is not None:
         if not isinstance(frame["weight"].dtype, polars.List):
@@ -399,12 +517,33 @@ def explode_lists(
     return items, lengths.to_numpy().copy(), weights
 
 
-def check_items(name: str, columns: Columns, dtype: polars.DataType) -> None:
-    """Refuse items that would not be found again, as numbers that are rounded."""
-    if dtype.is_float() or dtype.is_nested() or str(dtype) in ("Boolean", "Binary"):
-        raise DataError(
-            f"{name}: item column {columns.item!r} is {dtype}; cast it to integers or strings"
-        )
+def read_items(name: str, columns: Columns, items: polars.Series) -> polars.Series:
+    """Refuse items that would not be found again, and make integers of whole floats."""
+    what, dtype = f"{name}: item column {columns.item!r}", items.dtype
+    if str(dtype) in ("Binary", "String"):
+        some = items.head(_SAMPLE).drop_nulls().to_list()
+        if some and all(map(_is_list, some)):
+            raise DataError(
+                f"{what} is {dtype} and holds lists written as JSON, such as {show(some[0])}; make "
+                f"lists of them first: [json.loads(x) for x in frame[{columns.item!r}]]"
+            )
+    if dtype.is_nested() or str(dtype) in ("Boolean", "Binary"):
+        raise DataError(f"{what} is {dtype}; cast it to integers or strings")
+    return whole_numbers(what, items)
+
+
+def _is_list(text: str | bytes) -> bool:
+    if text[:1] not in ("[", b"["):
+        return False
+    try:
+        return isinstance(json.loads(text), list)
+    except ValueError:
+        return False
+
+
+def check_itemsets(name: str, columns: Columns, itemsets: polars.Series) -> None:
+    """Refuse identifiers that were rounded."""
+    check_exact(f"{name}: itemset column {columns.itemset!r}", itemsets)
 
 
 def read_weights(
@@ -413,7 +552,7 @@ def read_weights(
     column_name: str,
     rows: npt.NDArray[np.int64] | None,
     used: npt.NDArray[np.bool_],
-    locate: Locate | None = None,
+    locate: Callable[[int], tuple[str, int]] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Read weights, which came from these rows; only used ones have to be good."""
     import polars

@@ -35,6 +35,7 @@ from .known import (
     with_new_labels,
 )
 from .options import (
+    CLASSIFIER_DEFAULTS,
     DOCS,
     L2_OF_LABELS,
     MIN_L2,
@@ -57,15 +58,7 @@ OF_LABELS = {
     ModelOptions,
     Options,
     ClassifierOptions,
-    defaults={
-        "epochs": 25,
-        "negative": 10,
-        "alpha": 0.5,
-        "device": "auto",
-        "pooling": "mean",
-        "reject_positive": True,
-        "max_step": 2.0,
-    },
+    defaults=CLASSIFIER_DEFAULTS,
     docs=DOCS | OF_LABELS,
     positional=POSITIONAL,
 )

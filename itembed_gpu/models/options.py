@@ -33,6 +33,16 @@ POSITIONAL = (
 # How strongly rows are pulled to 0: at least, and of one more label than another. Chosen with
 # `max_step` on parts of the training data of Cooking and Bibtex, and on made data.
 MIN_L2, L2_OF_LABELS = 3e-4, 0.03
+# Those of `SupervisedClassifier`, where they are others than the schema's.
+CLASSIFIER_DEFAULTS: dict[str, Any] = {
+    "epochs": 25,
+    "negative": 10,
+    "alpha": 0.5,
+    "device": "auto",
+    "pooling": "mean",
+    "reject_positive": True,
+    "max_step": 2.0,
+}
 
 # What is otherwise than for a task.
 DOCS = {

@@ -309,7 +309,8 @@ class TestTrainFails:
             ("missing.txt", None, "No such file"),
             ("missing.csv", None, "No such file"),
             ("empty.txt", b"", "empty"),
-            ("a.json", b"{}", "suffix"),
+            ("a.json", b"{}", "one document of JSON"),
+            ("a.xyz", b"tea, cup\n", "suffix"),
             ("latin.txt", b"a caf\xe9\n", "line 1: byte 6"),
             ("binary.csv", bytes(range(256)), "line 1"),
             ("cut.txt.gz", bytes.fromhex("1f8b0800000000000003"), "cut short"),
@@ -950,7 +951,7 @@ class TestData:
     )
     def test_pack_in_so_much_memory(self, table, tmp_path, monkeypatch, size, memory):
         given = []
-        monkeypatch.setattr(spilling, "_fits", lambda *arguments: given.append(arguments[2]))
+        monkeypatch.setattr(spilling, "_fits", lambda *arguments: given.append(arguments[-1]))
         columns = ["--itemset", "basket", "--item", "code"]
         result = run("pack", table, "-o", tmp_path / "data", *columns, "--memory", size)
         assert result.exit_code == 0, result.output

@@ -228,7 +228,7 @@ class TestTable:
         assert read_itemsets(write_text(tmp_path / "a.csv", "b,i\n" + rows)).labels == labels
 
     def test_a_late_string_makes_all_strings(self, tmp_path):
-        rows = "".join(f"1,{code}\n" for code in range(10_000))
+        rows = "".join(f"{code % 100},{code // 2}\n" for code in range(10_000))
         path = write_text(tmp_path / "a.csv", f"b,i\n{rows}1,x\n")
         assert set(map(type, read_itemsets(path).labels)) == {str}
 
@@ -277,7 +277,7 @@ class TestTable:
         with pytest.raises(DataError, match=r"its columns are 'basket;product'.*separator"):
             read_itemsets(write_text(tmp_path / "a.csv", "basket;product\n1;2\n"))
 
-    @pytest.mark.parametrize("separator", ["", ";;", "é"])
+    @pytest.mark.parametrize("separator", ["", "\n", "é"])
     def test_a_separator_of_csv_is_one_character(self, sales, separator):
         with pytest.raises(InputError, match="separator"):
             read_itemsets(sales, separator=separator)
@@ -325,9 +325,9 @@ BAD_FILES = {
     "utf16.csv": ("b,i\n1,2".encode("utf-16"), "UTF-16"),
     "zeros.txt": (b"a b\n" + bytes(99), "line 2"),
     "zeros.csv": (b"b,i\n1,2\n" + bytes(99), "line 3: a zero byte"),
-    "zero.csv": (b"b,i\n1,2\n1,a\0b\n", "zero bytes"),
-    "cut.txt.gz": (gzip.compress(LONG)[:-9], "cut short after line [1-9]"),
-    "cut.txt.xz": (lzma.compress(LONG)[:-9], "cut short after line [1-9]"),
+    "zero.csv": (b"b,i\n1,2\n1,a\0b\n", "line 3: a zero byte"),
+    "cut.txt.gz": (gzip.compress(LONG.replace(b",", b" "))[:-9], "cut short after line [1-9]"),
+    "cut.txt.xz": (lzma.compress(LONG.replace(b",", b" "))[:-9], "cut short after line [1-9]"),
     "cut.csv.gz": (gzip.compress(LONG)[:-9], "cut short after line [1-9]"),
     "checksum.csv.gz": (gzip.compress(LONG)[:-6] + b"abcdef", "damaged"),
     "cut.parquet": (parquet_bytes()[:-9], "PAR1"),
@@ -386,18 +386,17 @@ class TestBadFiles:
         with pytest.raises(InputError, match=r"'json'.*text, csv, tsv, parquet"):
             read_itemsets(tmp_path / "a.txt", format="json")
 
-    @pytest.mark.parametrize("name", ["a.csv.xz", "a.txt.zst", "a.parquet.gz", "a.csv.zip"])
+    @pytest.mark.parametrize("name", ["a.parquet.gz", "a.arrow.zip"])
     def test_a_compression_that_is_not_read(self, tmp_path, name):
         with pytest.raises(InputError, match="decompress it first"):
             read_itemsets(tmp_path / name)
 
 
-def test_carriage_returns_alone_are_refused(tmp_path):
-    for name, content in (("a.txt", b"a b\rb c\r"), ("a.csv", b"basket,item\r1,a\r1,b\r")):
-        path = tmp_path / name
-        path.write_bytes(content)
-        with pytest.raises(DataError, match="carriage return"):
-            read_itemsets(path)
+def test_carriage_returns_alone(tmp_path):
+    with pytest.raises(DataError, match="carriage return"):
+        read_itemsets(write_text(tmp_path / "a.txt", b"a b\rb c\r"))
+    path = write_text(tmp_path / "a.csv", b"basket,item\r1,a\r1,b\r")
+    assert unpack(read_itemsets(path)) == [["a", "b"]]
 
 
 BASKETS = [[3, 1, 2], [1, 3], [5, 1], [2, 2, 1, 9], [3]]

@@ -1,0 +1,216 @@
+"""The command line for examples with labels: ``train-labels`` and ``predict``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import DataError
+from .options import LABELLING, json_option, labelling_options
+
+if TYPE_CHECKING:
+    from ..data.labelled import LabelledItemsets
+    from ..models.classifier import SupervisedClassifier
+
+# The names of another module, which need not be imported for --help.
+_LABELLED = ("fasttext", "libsvm")
+_PATH: Any = click.Path(readable=False, path_type=Path)
+# The precision at which ranks is measured.
+_RANKS = (1, 3, 5)
+
+format_option = click.option(
+    "--format", type=click.Choice(_LABELLED), help="Format of FILE [as its lines say]."
+)
+
+
+@click.command("train-labels")
+@click.argument("file", type=_PATH)
+@click.option("-o", "--output", metavar="DIR", required=True, type=_PATH, help="Folder to save in.")
+@format_option
+@labelling_options
+@click.option(
+    "--evaluate",
+    "share",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Hold out this share of the examples, the last ones, and measure the precision of the "
+    "labels that are predicted for them. They are not trained on [none].",
+)
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def train_labels(
+    file: Path,
+    output: Path,
+    format: str | None,
+    share: float | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Learn the labels of the examples of FILE, and save the classifier in DIR.
+
+    FILE has an example a line: words and __label__x (fastText), or labels and feature:value
+    (libsvm, and the extreme classification repository).
+
+    \b
+    Examples:
+      itembed-gpu train-labels questions.txt -o model --evaluate 0.2
+      itembed-gpu train-labels bibtex.svm -o model --epochs 50
+      itembed-gpu predict model how to bake bread
+    """
+    from .. import __version__
+    from ..data.labelled import read_labelled
+    from ..disk.embeddings import KIND
+    from ..models.classifier import SupervisedClassifier
+    from .evaluation import check_device, quiet_library, usage_errors
+
+    quiet_library()
+    KIND.next_generation(output)  # before a training that may be long
+    given = {
+        parameter: options[name]
+        for name, (parameter, _) in LABELLING.items()
+        if options.get(name) is not None
+    }
+    with usage_errors():
+        model = SupervisedClassifier(**given, progress=not quiet)
+        for name in given:
+            model._value(name)
+    if "device" in given:
+        check_device(given["device"], given.get("workers"))
+    read = read_labelled(file, format=format)
+    if not quiet:
+        click.echo(f"Read {read.source}", err=True)
+    trained, held = (read, None) if share is None else read.split(1 - share)
+    if held is not None and not (held.labels.num_item and trained.labels.num_item):
+        raise DataError(
+            f"--evaluate {share} holds out {len(held)} of {len(read)} examples; give a share that "
+            "holds out some with labels, and leaves some"
+        )
+    model.fit(trained.features, trained.labels)
+    model.save(output, metadata={"source": read.source, "version": __version__})
+    report = _report(read, trained, model) | {"output": str(output)}
+    if held is not None:
+        report["evaluation"] = _measure(model, held)
+    click.echo(json.dumps(report, indent=2) if as_json else _as_text(report))
+
+
+def _report(
+    read: LabelledItemsets, trained: LabelledItemsets, model: SupervisedClassifier
+) -> dict[str, Any]:
+    history = model.history_
+    return {
+        "source": read.source,
+        "examples": len(read),
+        "features": len(model.feature_weights_),
+        "labels": len(model.labels_),
+        "trained_on": len(trained),
+        "without_features_or_labels": model.dropped_labels_.masked_itemsets
+        - trained.labels.dropped.masked_itemsets,
+        "epochs": len(history.epochs),
+        "loss": history.loss,
+        "seed": model.seed_,
+    }
+
+
+def _measure(model: SupervisedClassifier, held: LabelledItemsets) -> dict[str, Any]:
+    """Measure precision, beside that of the labels that are the most frequent ones everywhere."""
+    # Of what has no features, the most frequent labels are predicted.
+    nothing: list[list[str]] = [[] for _ in range(len(held))]
+    measured: dict[str, Any] = {"held_out": len(held)}
+    for name, features in (("most_frequent_labels", nothing), ("classifier", held.features)):
+        measured[name] = {
+            f"precision@{k}": round(model.score(features, held.labels, k), 4) for k in _RANKS
+        }
+    return measured | {"unknown_features": model.unknown_.items}
+
+
+def _as_text(report: dict[str, Any]) -> str:
+    lines = [
+        f"from      {report['source']}",
+        f"trained   {report['trained_on']:,} of {report['examples']:,} examples, "
+        f"{report['features']:,} features, {report['labels']:,} labels, {report['epochs']} epochs, "
+        f"loss {report['loss']:.4f}",
+    ]
+    if lost := report["without_features_or_labels"]:
+        lines.append(f"left out  {lost:,} of them, without a feature or without a label")
+    lines.append(f"saved to  {report['output']}")
+    if measured := report.get("evaluation"):
+        lines += [f"held out  {measured['held_out']:,} examples, the last ones", ""]
+        lines.append(f"{'':22}" + "".join(f"{f'P@{k}':>8}" for k in _RANKS))
+        for name in ("classifier", "most_frequent_labels"):
+            numbers = "".join(f"{value:8.4f}" for value in measured[name].values())
+            lines.append(f"{name.replace('_', ' '):22}{numbers}")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=_PATH)
+@click.argument("features", metavar="FEATURE...", nargs=-1)
+@click.option(
+    "--file", type=_PATH, help="Predict for each line of this file: features between spaces."
+)
+@click.option("-n", "number", type=click.IntRange(min=1), default=5, help="How many labels [5].")
+@json_option
+def predict(
+    folder: Path, features: tuple[str, ...], file: Path | None, number: int, as_json: bool
+) -> None:
+    """Print the most likely labels of an example that has these FEATUREs.
+
+    DIR is a folder that `itembed-gpu train-labels` saved. Before each label stands its
+    probability. With --file, each line is an example, and its labels come on one line.
+
+    \b
+    Examples:
+      itembed-gpu predict model how to bake bread
+      itembed-gpu predict model --file questions.txt -n 1
+    """
+    from ..models.classifier import SupervisedClassifier
+    from .evaluation import quiet_library
+
+    quiet_library()
+    if (file is None) == (not features):
+        raise click.UsageError("give FEATUREs, or a --file of examples")
+    model = SupervisedClassifier.load(folder)
+    examples = [_words(model, features)] if file is None else _lines(file)
+    labels, scores = model.predict_scores(examples, number, probabilities=True)
+    found = [
+        [
+            {"label": label, "probability": round(float(score), 4)}
+            for label, score in zip(some, their, strict=True)
+            if label is not None
+        ]
+        for some, their in zip(labels, scores, strict=True)
+    ]
+    unknown = model.unknown_
+    if unknown.items:
+        click.echo(
+            f"Left out: {unknown.items:,} of {unknown.items_read:,} features, which are unknown",
+            err=True,
+        )
+    if as_json:
+        click.echo(json.dumps(found[0] if file is None else found, indent=2, default=str))
+    elif file is None:
+        click.echo("\n".join(f"{one['probability']:.4f}\t{one['label']}" for one in found[0]))
+    else:
+        click.echo("\n".join("\t".join(str(one["label"]) for one in some) for some in found))
+
+
+def _words(model: SupervisedClassifier, given: tuple[str, ...]) -> list[Any]:
+    """Return features that are written like this; a sentence in quotes is its words."""
+    known = {str(label): label for label in model.feature_embeddings_.labels}
+    words = [part for word in given for part in ([word] if word in known else word.split())]
+    return [known.get(word, word) for word in words]
+
+
+def _lines(path: Path) -> list[list[str]]:
+    from ..data.opening import come_in, temporary_files
+    from ..data.reading import text_lines
+
+    with temporary_files() as temporary:
+        return [
+            [word for word in line.split() if not word.startswith("__label__")]
+            for line in text_lines(come_in(path, temporary), "utf-8")
+        ]

@@ -1,0 +1,46 @@
+"""What columns are called that hold items, itemsets, or neither."""
+
+from __future__ import annotations
+
+import re
+
+_ITEMS = (
+    r"(item|product|article|movie|film|artist|track|song|book|place|poi|location|venue)s?"
+    r"([ _]?(id|ids|code|number|no|uri))?|asin|sku|stock[ _]?code|item[ _]?id[ _]?list"
+)
+_ITEMSETS = (
+    r"(session|order|basket|invoice|transaction|trans|user|customer|reviewer|playlist|receipt)s?"
+    r"([ _]?(id|code|number|no))?"
+)
+_OTHERS = rf"|index|unnamed: \d+|.*(date|time|timestamp|_dt)|day|{_ITEMSETS}"
+
+
+def is_item_name(name: str) -> bool:
+    """Whether a column of this name holds items."""
+    return re.fullmatch(_ITEMS, name.strip().partition(":")[0].lower()) is not None
+
+
+def is_itemset_name(name: str) -> bool:
+    """Whether a column of this name says which itemset."""
+    return re.fullmatch(_ITEMSETS, name.strip().partition(":")[0].lower()) is not None
+
+
+def is_no_item_name(name: str) -> bool:
+    """Whether a column of this name holds no items, but numbers of rows, moments or users."""
+    return re.fullmatch(_OTHERS, name.strip().lower()) is not None
+
+
+def suggest_columns(names: list[str]) -> tuple[str, str] | None:
+    """Return the columns that are called like an itemset and an item, if there are both."""
+    items = [name for name in names if is_item_name(name)]
+    itemsets = [name for name in names if is_itemset_name(name)]
+    return (itemsets[0], items[0]) if items and itemsets else None
+
+
+def suggestion(names: list[str]) -> str:
+    """Say which columns are called like those of itemsets and items, if there are both."""
+    columns = suggest_columns(names)
+    if columns is None:
+        return ""
+    itemset, item = columns
+    return f", such as itemset={itemset!r}, item={item!r} (--itemset {itemset} --item {item})"
