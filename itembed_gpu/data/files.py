@@ -81,7 +81,8 @@ def open_files(
     with temporary_files() as temporary:
         files = [come_in(path, temporary) for path in paths]
         if format in SEPARATORS or format == "ndjson":
-            files = [as_plain(file, dialect.encoding, temporary) for file in files]
+            marked = format != "ndjson"  # a byte order mark may be left there
+            files = [as_plain(file, dialect.encoding, temporary, marked) for file in files]
         if format in SEPARATORS:
             files, dialect = one_separator(files, dialect, temporary)
         name = str(files[0].path if paths == [STANDARD_INPUT] else source)
@@ -404,7 +405,8 @@ def clean_csv(source: Source, frame: polars.DataFrame) -> polars.DataFrame:
     """Make nulls of empty fields, quoted or not, and of null words."""
     import polars
 
-    return frame.with_columns(polars.all().replace(["", *source.dialect.nulls], None))
+    nulls = ["", *source.dialect.nulls]
+    return frame.with_columns(polars.col(polars.String).replace(nulls, None))
 
 
 @contextmanager

@@ -190,6 +190,11 @@ def known_format(path: Path, format: str | None) -> str:
     if format is None:
         suffix = path.with_suffix("").suffix.lower() if compression else suffix
         format = _FORMAT_OF_SUFFIX.get(suffix)
+        if format is None and path == Path("-"):
+            raise InputError(
+                f"standard input: there is no suffix that tells the format; give it: "
+                f"{_FORMAT_CHOICE}"
+            )
         if format is None:
             raise InputError(
                 f"{path}: suffix {suffix!r} does not tell the format; give it: {_FORMAT_CHOICE}"

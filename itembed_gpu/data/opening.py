@@ -100,14 +100,21 @@ def _is_pipe(path: Path) -> bool:
     return False
 
 
-def as_plain(file: Opened, encoding: str, files: TemporaryFiles) -> Opened:
-    """Write out a file that is compressed or not UTF-8 as one that is neither."""
+def as_plain(file: Opened, encoding: str, files: TemporaryFiles, marked: bool) -> Opened:
+    """Write out a file that is compressed or not UTF-8 as one that is neither.
+
+    A byte order mark stays if it may be `marked`.
+    """
+    chunks = read_chunks(file, encoding)
     if encoding == "utf-8" and file.plain.suffix.lower() not in COMPRESSIONS:
-        return file
+        if marked or not next(chunks, b"").startswith(codecs.BOM_UTF8):
+            return file
+        chunks = read_chunks(file, encoding)
     plain = files.new()
     with plain.open("wb") as target:
-        for chunk in read_chunks(file, encoding):
-            target.write(chunk)
+        first = next(chunks, b"")
+        target.write(first if marked else first.removeprefix(codecs.BOM_UTF8))
+        target.writelines(chunks)
     return Opened(file.path, plain)
 
 
