@@ -580,7 +580,7 @@ class TestColumnsOfFiles:
         polars.DataFrame({"o": [1], "i": [2.0**24]}, {"o": int, "i": polars.Float32}).write_parquet(
             tmp_path / "b.parquet"
         )
-        with pytest.raises(DataError, match="is Float32 and holds 16777216.0; cast"):
+        with pytest.raises(DataError, match=r"is Float32 and holds 16777216.0; cast"):
             read(tmp_path / "b.parquet")
 
 
