@@ -498,9 +498,10 @@ def _find_bad_json(file: Opened) -> None:
     """Raise a DataError with the line that is no JSON."""
     for number, line in enumerate(read_lines(file), 1):
         try:
-            if line.strip() and not isinstance(json.loads(line), dict):
-                raise DataError(
-                    f"{file.path}, line {number}: is no object of JSON: {line.strip()[:40]}"
-                )
+            is_object = not line.strip() or isinstance(json.loads(line), dict)
         except ValueError as error:
             raise DataError(f"{file.path}, line {number}: is no JSON: {error}") from error
+        if not is_object:
+            raise DataError(
+                f"{file.path}, line {number}: is no object of JSON: {line.strip()[:40]}"
+            )

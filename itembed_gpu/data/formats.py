@@ -217,6 +217,9 @@ def known_dialect(format: str, asked: Mapping[str, Any]) -> Dialect:
             raise InputError(
                 f"{name} is {given[name]!r}, but {_NAMES[format]} has no {name} to choose"
             )
+    for name, kind in (("separator", str), ("quote", str), ("header", bool)):
+        if not isinstance(given.get(name, kind()), kind):
+            raise InputError(f"{name} is {given[name]!r}; give a {kind.__name__}")
     nulls, encoding = _known_nulls(given), _known_encoding(given)
     separator: str | None = given.get("separator", SEPARATORS.get(format))
     if separator == "":
@@ -242,11 +245,11 @@ def known_dialect(format: str, asked: Mapping[str, Any]) -> Dialect:
 
 def _known_nulls(given: Mapping[str, Any]) -> tuple[str, ...]:
     nulls = given.get("nulls", ())
-    nulls = (nulls,) if isinstance(nulls, str) else tuple(nulls)
-    for word in nulls:
+    words = (nulls,) if isinstance(nulls, str) or not hasattr(nulls, "__iter__") else tuple(nulls)
+    for word in words:
         if not isinstance(word, str):
             raise InputError(f"nulls holds {word!r}; give the words that say so in the file")
-    return nulls
+    return words
 
 
 def _known_encoding(given: Mapping[str, Any]) -> str:

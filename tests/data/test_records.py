@@ -178,6 +178,11 @@ class TestOptions:
         assert read(made("o\ti\n1\ta,b\n"), separator="\\t").labels == ["a,b"]
 
     @pytest.mark.parametrize("name", ["header", "quote", "nulls", "encoding", "separator"])
+    def test_other_types(self, made, name):
+        with pytest.raises(InputError, match=f"{name} (is|holds) 5; give"):
+            read_itemsets(made("o,i\n1,2\n"), **{name: 5})
+
+    @pytest.mark.parametrize("name", ["header", "quote", "nulls", "encoding", "separator"])
     def test_what_a_source_has_not(self, tmp_path, name):
         value = {"header": False, "nulls": ["NA"]}.get(name, ",")
         for source in (tmp_path / "a.parquet", [["a"]]):
