@@ -136,8 +136,8 @@ def read_itemsets(
         .jsonl, .arrow, .ipc or .feather. Text, CSV and NDJSON can be compressed, as .gz, .bz2,
         .xz, .zst or .zip; tables are decompressed to a temporary file.
     itemset, item: str or int, optional
-        Names of the columns that say which itemset, and which item, or their positions:
-        1 is the first column. By default
+        Names of the columns that say which itemset, and which item, or their positions: 1, or
+        ``"1"`` where no column is called so, is the first column. By default
         the first columns without another role; ``source`` of what is returned
         says which were taken. Where the column of items (or the first one, if none is
         named) holds lists, each row is an itemset, and `itemset` is not needed.

@@ -59,8 +59,7 @@ def one_separator(
     byte = bytes([_BETWEEN[-1]])
     copies = []
     for file in files:
-        copy = temporary.new()
-        with copy.open("wb") as target:
+        with temporary.write() as (copy, target):
             for number, line in enumerate(read_lines(file), 1):
                 if chr(byte[0]) in line:
                     raise DataError(
@@ -134,10 +133,9 @@ def scan_records(file: Opened, head: Head, files: TemporaryFiles) -> polars.Lazy
             schema=schema,
             glob=False,
         )
-    copy = files.new()
     between = _bytes_between(file)
     kept = new_kept(head)
-    with copy.open("wb") as target:
+    with files.write() as (copy, target):
         # A mark of its own, as polars takes one away.
         target.write(_MARK)
         for piece in transcribe(file, head, kept, between):

@@ -124,6 +124,16 @@ class TestPipes:
             read_itemsets("-")
 
 
+@pytest.mark.parametrize("name", ["a.csv.gz", "odd.csv", "several.csv"])
+def test_no_room_for_temporary_files(tmp_path, monkeypatch, name):
+    content = {"a.csv.gz": gzip.compress(TEXTS["csv"].encode()), "odd.csv": b'o,i\n\n1,"a"\n'}
+    (tmp_path / name).write_bytes(content.get(name, b"o::i\n1::a\n"))
+    separator = "::" if name == "several.csv" else None
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(DataError, match="a temporary file cannot be written: No such.*TMPDIR"):
+        read_itemsets(tmp_path / name, separator=separator)
+
+
 class TestEncodings:
     @pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "big5", "utf-8-sig"])
     @pytest.mark.parametrize("format", TEXTS)
