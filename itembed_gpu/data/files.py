@@ -28,6 +28,7 @@ from .formats import (
     choose_columns,
     known_dialect,
     known_format,
+    suffix_format,
 )
 from .identifiers import is_float
 from .opening import (
@@ -92,15 +93,15 @@ def open_files(
 def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str]:
     """List the files of a path, a folder or a pattern, and their one format.
 
-    Of a folder, those of its partitions as well (``day=1``), in the order of their names; names
-    that begin with a point or an underscore, and sums of bytes, are what Spark writes beside.
+    Of a folder, those of its partitions as well (``day=1``), in the order of their names, and not
+    what Spark writes beside.
     """
     path = Path(source)
     if path.is_dir():
         paths = list(_files_of(path))
     elif not path.exists() and glob.has_magic(str(path)):
         matches = sorted(map(Path, glob.glob(str(path))))
-        paths = [file for match in matches for file in _files_of(match)]
+        paths = [x for match in matches if not _is_beside(match) for x in _files_of(match)]
     else:
         return [path], known_format(path, format)
     if not paths:
@@ -128,9 +129,14 @@ def _files_of(path: Path) -> Iterator[Path]:
         yield path
         return
     for entry in sorted(path.iterdir()):
-        hidden = entry.name.startswith((".", "_")) or entry.suffix == ".crc"
-        if not hidden and (entry.is_file() or (entry.is_dir() and "=" in entry.name)):
+        is_wanted = entry.is_file() or (entry.is_dir() and "=" in entry.name)
+        if is_wanted and not entry.name.startswith(".") and not _is_beside(entry):
             yield from _files_of(entry)
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether Spark wrote a file beside the data: _SUCCESS, _committed_1, sums of bytes."""
+    return path.suffix == ".crc" or (path.name.startswith("_") and not suffix_format(path))
 
 
 def _partitions(path: Path) -> dict[str, str | None]:

@@ -183,19 +183,26 @@ def refuse_columns(roles: Roles, what: str = "text has") -> None:
             raise InputError(f"column {name!r} is asked for, but {what} no columns")
 
 
+def suffix_format(path: Path) -> str | None:
+    """Return the format that the suffix of a file tells, if it does."""
+    suffix = path.suffix.lower()
+    suffix = path.with_suffix("").suffix.lower() if suffix in COMPRESSIONS else suffix
+    return _FORMAT_OF_SUFFIX.get(suffix)
+
+
 def known_format(path: Path, format: str | None) -> str:
     """Return the format of a file: the one that is given, or the one that its suffix tells."""
     suffix = path.suffix.lower()
     compression = suffix if suffix in COMPRESSIONS else ""
     if format is None:
-        suffix = path.with_suffix("").suffix.lower() if compression else suffix
-        format = _FORMAT_OF_SUFFIX.get(suffix)
+        format = suffix_format(path)
         if format is None and path == Path("-"):
             raise InputError(
                 f"standard input: there is no suffix that tells the format; give it: "
                 f"{_FORMAT_CHOICE}"
             )
         if format is None:
+            suffix = path.with_suffix("").suffix if compression else suffix
             raise InputError(
                 f"{path}: suffix {suffix!r} does not tell the format; give it: {_FORMAT_CHOICE}"
             )
