@@ -60,6 +60,7 @@ def one_separator(
     copies = []
     for file in files:
         with temporary.write() as (copy, target):
+            target.write(_MARK)  # for the one that is taken away
             for number, line in enumerate(read_lines(file), 1):
                 if chr(byte[0]) in line:
                     raise DataError(

@@ -108,6 +108,8 @@ class TestRecords:
     def test_a_mark_that_is_text(self, read, made):
         packed = read(made("\ufeffo,i\n\ufeff1,a\n1,b\n"))
         assert itemsets_of(packed) == [["a"], ["b"]]
+        packed = read(made("\ufeff\ufeff::a\n"), separator="::", header=False, item=1, itemset=2)
+        assert packed.labels == ["\ufeff"]
 
     def test_pieces_may_end_anywhere(self, made, monkeypatch):
         monkeypatch.setattr(records, "_PIECE", quoting.BLOCK)
