@@ -16,6 +16,7 @@ from benchmarks import (
     chunks,
     cpu,
     cpu_against,
+    csv_fuzz,
     datasets,
     gpu,
     in_flight,
@@ -853,3 +854,9 @@ def test_speeds_are_of_items_with_zipf_popularity():
     shares = np.sort(np.bincount(items, minlength=1_000))[::-1] / len(items)
     expected = 1 / (np.arange(1_000) + 10)
     assert shares[:50] == pytest.approx(expected[:50] / expected.sum(), rel=0.12)
+
+
+def test_made_csv_files_are_read_as_python_reads_them():
+    counts = csv_fuzz.measure(60, 7)
+    assert {outcome for outcome, _ in counts} == {"the same", "refused by both"}
+    assert {reader for _, reader in counts} == {"read_itemsets", "pack_files"}
