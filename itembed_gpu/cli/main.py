@@ -128,9 +128,10 @@ def train(
     """Learn embeddings of the items of FILE, and save them in DIR.
 
     FILE is text with one itemset a line; a long table (CSV, Parquet, NDJSON, Arrow) with
-    one row for each item of an itemset; a folder or a pattern of such files; or a folder
-    that `itembed-gpu pack` wrote. Formats of the field, such as those of LightGCN or MovieLens,
-    are recognised by their first lines, or asked for. [Defaults] are in brackets.
+    one row for each item of an itemset; a folder or a pattern of such files; - for the standard
+    input; or a folder that `itembed-gpu pack` wrote. Formats of the field, such as those of
+    LightGCN or MovieLens, are recognised by their first lines, or asked for. [Defaults] are in
+    brackets.
 
     \b
     Examples:

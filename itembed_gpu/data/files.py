@@ -27,6 +27,7 @@ from .formats import (
     Roles,
     choose_columns,
     known_format,
+    suffix_format,
 )
 from .identifiers import is_float
 from .lines import PARSERS, WEIGHTED, lightgcn_ids, without_nulls
@@ -120,7 +121,8 @@ def open_files(
         reading = choose_reading(files, known, Asked(format, writing, roles))
         dialect = reading.dialect
         if reading.parser is None and reading.format in (*SEPARATORS, "ndjson"):
-            files = [as_plain(file, dialect.encoding, temporary) for file in files]
+            marked = reading.format != "ndjson"  # a byte order mark may be left there
+            files = [as_plain(file, dialect.encoding, temporary, marked) for file in files]
         if reading.parser is None and reading.format in SEPARATORS:
             files, dialect = one_separator(files, dialect, temporary)
         name = str(files[0].path if paths == [STANDARD_INPUT] else source)
@@ -130,15 +132,15 @@ def open_files(
 def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str | None]:
     """List the files of a path, a folder or a pattern, and their one format, if they tell it.
 
-    Of a folder, those of its partitions as well (``day=1``), in the order of their names; names
-    that begin with a point or an underscore, and sums of bytes, are what Spark writes beside.
+    Of a folder, those of its partitions as well (``day=1``), in the order of their names, and not
+    what Spark writes beside.
     """
     path = Path(source)
     if path.is_dir():
         paths = list(_files_of(path))
     elif not path.exists() and glob.has_magic(str(path)):
         matches = sorted(map(Path, glob.glob(str(path))))
-        paths = [file for match in matches for file in _files_of(match)]
+        paths = [x for match in matches if not _is_beside(match) for x in _files_of(match)]
     else:
         return [path], known_format(path, format)
     if not paths:
@@ -166,9 +168,14 @@ def _files_of(path: Path) -> Iterator[Path]:
         yield path
         return
     for entry in sorted(path.iterdir()):
-        hidden = entry.name.startswith((".", "_")) or entry.suffix == ".crc"
-        if not hidden and (entry.is_file() or (entry.is_dir() and "=" in entry.name)):
+        is_wanted = entry.is_file() or (entry.is_dir() and "=" in entry.name)
+        if is_wanted and not entry.name.startswith(".") and not _is_beside(entry):
             yield from _files_of(entry)
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether Spark wrote a file beside the data: _SUCCESS, _committed_1, sums of bytes."""
+    return path.suffix == ".crc" or (path.name.startswith("_") and not suffix_format(path))
 
 
 def _partitions(path: Path) -> dict[str, str | None]:
@@ -438,7 +445,8 @@ def clean_csv(source: Source, frame: polars.DataFrame) -> polars.DataFrame:
     """Make nulls of empty fields, quoted or not, and of null words."""
     import polars
 
-    return frame.with_columns(polars.all().replace(["", *source.dialect.nulls], None))
+    nulls = ["", *source.dialect.nulls]
+    return frame.with_columns(polars.col(polars.String).replace(nulls, None))
 
 
 @contextmanager
@@ -530,9 +538,10 @@ def _find_bad_json(file: Opened) -> None:
     """Raise a DataError with the line that is no JSON."""
     for number, line in enumerate(read_lines(file), 1):
         try:
-            if line.strip() and not isinstance(json.loads(line), dict):
-                raise DataError(
-                    f"{file.path}, line {number}: is no object of JSON: {line.strip()[:40]}"
-                )
+            is_object = not line.strip() or isinstance(json.loads(line), dict)
         except ValueError as error:
             raise DataError(f"{file.path}, line {number}: is no JSON: {error}") from error
+        if not is_object:
+            raise DataError(
+                f"{file.path}, line {number}: is no object of JSON: {line.strip()[:40]}"
+            )

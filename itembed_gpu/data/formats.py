@@ -214,6 +214,13 @@ def refuse_columns(roles: Roles, what: str = "text has") -> None:
             raise InputError(f"column {name!r} is asked for, but {what} no columns")
 
 
+def suffix_format(path: Path) -> str | None:
+    """Return the format that the suffix of a file tells, if it does."""
+    suffix = path.suffix.lower()
+    suffix = path.with_suffix("").suffix.lower() if suffix in COMPRESSIONS else suffix
+    return _FORMAT_OF_SUFFIX.get(suffix)
+
+
 def known_format(path: Path, format: str | None) -> str | None:
     """Return the format of a file: the one that is given, or the one that its suffix tells.
 
@@ -222,8 +229,7 @@ def known_format(path: Path, format: str | None) -> str | None:
     suffix = path.suffix.lower()
     compression = suffix if suffix in COMPRESSIONS else ""
     if format is None:
-        suffix = path.with_suffix("").suffix.lower() if compression else suffix
-        format = _FORMAT_OF_SUFFIX.get(suffix)
+        format = suffix_format(path)
     elif format not in FORMATS:
         raise InputError(f"format is {format!r}; give one of {FORMAT_CHOICE}")
     if compression and base_format(format or "text") not in _COMPRESSED:
@@ -242,6 +248,9 @@ def known_dialect(format: str, asked: Mapping[str, Any]) -> Dialect:
             raise InputError(
                 f"{name} is {given[name]!r}, but {_NAMES[format]} has no {name} to choose"
             )
+    for name, kind in (("separator", str), ("quote", str), ("header", bool)):
+        if not isinstance(given.get(name, kind()), kind):
+            raise InputError(f"{name} is {given[name]!r}; give a {kind.__name__}")
     nulls, encoding = _known_nulls(given), known_encoding(given)
     separator: str | None = given.get("separator", SEPARATORS.get(format))
     if separator == "":
@@ -267,11 +276,11 @@ def known_dialect(format: str, asked: Mapping[str, Any]) -> Dialect:
 
 def _known_nulls(given: Mapping[str, Any]) -> tuple[str, ...]:
     nulls = given.get("nulls", ())
-    nulls = (nulls,) if isinstance(nulls, str) else tuple(nulls)
-    for word in nulls:
+    words = (nulls,) if isinstance(nulls, str) or not hasattr(nulls, "__iter__") else tuple(nulls)
+    for word in words:
         if not isinstance(word, str):
             raise InputError(f"nulls holds {word!r}; give the words that say so in the file")
-    return nulls
+    return words
 
 
 def known_encoding(given: Mapping[str, Any]) -> str:

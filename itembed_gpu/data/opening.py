@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from ..errors import DataError, InputError, MissingExtraError
 from .formats import COMPRESSIONS
@@ -62,9 +62,29 @@ class TemporaryFiles:
     def new(self) -> Path:
         """Return the path of a file that is not there yet."""
         if self._folder is None:
-            self._folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="itembed-")))
+            with _written():
+                folder = self._stack.enter_context(TemporaryDirectory(prefix="itembed-"))
+            self._folder = Path(folder)
         self._count += 1
         return self._folder / str(self._count)
+
+    @contextmanager
+    def write(self) -> Iterator[tuple[Path, IO[bytes]]]:
+        """Open a new file to write into."""
+        path = self.new()
+        with _written(), path.open("wb") as target:
+            yield path, target
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"a temporary file cannot be written: {error.strerror or error}; set TMPDIR to a "
+            "folder with room"
+        ) from error
 
 
 @contextmanager
@@ -80,10 +100,9 @@ def come_in(path: Path, files: TemporaryFiles) -> Opened:
     if not is_input and not _is_pipe(path):
         return Opened(path, path)
     name = Path("standard input") if is_input else path
-    plain = files.new()
     with _told(name, lambda: ""), ExitStack() as stack:
         source = sys.stdin.buffer if is_input else stack.enter_context(path.open("rb"))
-        target = stack.enter_context(plain.open("wb"))
+        plain, target = stack.enter_context(files.write())
         shutil.copyfileobj(source, target, _CHUNK)
     with plain.open("rb") as file:
         start = file.read(8)
@@ -100,14 +119,20 @@ def _is_pipe(path: Path) -> bool:
     return False
 
 
-def as_plain(file: Opened, encoding: str, files: TemporaryFiles) -> Opened:
-    """Write out a file that is compressed or not UTF-8 as one that is neither."""
+def as_plain(file: Opened, encoding: str, files: TemporaryFiles, marked: bool) -> Opened:
+    """Write out a file that is compressed or not UTF-8 as one that is neither.
+
+    A byte order mark stays if it may be `marked`.
+    """
+    chunks = read_chunks(file, encoding)
     if encoding == "utf-8" and file.plain.suffix.lower() not in COMPRESSIONS:
-        return file
-    plain = files.new()
-    with plain.open("wb") as target:
-        for chunk in read_chunks(file, encoding):
-            target.write(chunk)
+        if marked or not next(chunks, b"").startswith(codecs.BOM_UTF8):
+            return file
+        chunks = read_chunks(file, encoding)
+    with files.write() as (plain, target):
+        first = next(chunks, b"")
+        target.write(first if marked else first.removeprefix(codecs.BOM_UTF8))
+        target.writelines(chunks)
     return Opened(file.path, plain)
 
 

@@ -100,13 +100,20 @@ def read_itemsets(
     Itemsets come in the order of their first rows (or lines), and the items of
     each in the order of their rows; labels by count, then as they first come. The
     same itemsets are packed alike, whatever they are read from. Text and CSV are
-    UTF-8, with or without a byte order mark.
+    UTF-8, with or without a byte order mark, unless there is another `encoding`.
 
     In text, items are strings. In a CSV, whose first row names the columns,
     items are integers if all are written as integers are (one ``007`` makes all
-    of them strings), else strings. Elsewhere they keep their type: integers,
-    strings, categories (as strings), dates, times, or Python objects such as
-    UUIDs. In a sparse matrix, rows are itemsets and the numbers of columns are items.
+    of them strings), or as whole floats (``17850.0``), else strings. Elsewhere they keep their
+    type: integers, strings, categories (as strings), dates, times, or Python objects such as
+    UUIDs; floats become integers if all are whole, and are refused if not, or if they are too
+    large to be told apart. In a sparse matrix, rows are itemsets and the numbers of columns are
+    items.
+
+    A CSV is read as Python's `csv` module reads it, also where a quote is part of a text, or it
+    is refused: where text follows a quote that closes a field, where a row has more or fewer
+    fields than the first, or where a field stays open. Empty lines are no rows. A first line
+    ``sep=;``, as Excel writes it, says the separator.
 
     A missing item (null, or an empty field of text or CSV) is no item: it is
     dropped, and counted in ``dropped.none_items``; so is a zero that a sparse matrix
@@ -163,7 +170,9 @@ def read_itemsets(
     Parameters
     ----------
     source: path-like, data frame, matrix or iterable
-        A file; a folder, of which all files are read in the order of their names; a
+        A file, a pipe, or ``"-"``, the standard input; a folder, of which all files are read
+        in the order of their names, and so are the partitions of Spark and Hive
+        (``day=1/part-0.parquet``, where ``"day"`` is a column that can be named); a
         folder that `PackedItemsets.save` wrote, which is mapped and not copied; a
         pattern such as ``"sales/2024-*.parquet"``; a `polars.DataFrame` or
         `LazyFrame`; a `pandas.DataFrame`; a `pyarrow.Table`; a matrix of
@@ -172,10 +181,10 @@ def read_itemsets(
         By default as the suffix says: .txt, .csv, .tsv, .parquet or .pq, .ndjson or
         .jsonl, .arrow, .ipc or .feather, .basket; and as the first lines say where they leave no
         doubt, see below. A format that is given is believed. Text, CSV and NDJSON can be
-        compressed.
+        compressed, as .gz, .bz2, .xz, .zst or .zip; tables are decompressed to a temporary file.
     itemset, item: str or int, optional
-        Names of the columns that say which itemset, and which item, or their positions:
-        1 is the first column. By default
+        Names of the columns that say which itemset, and which item, or their positions: 1, or
+        ``"1"`` where no column is called so, is the first column. By default
         the first columns without another role; ``source`` of what is returned
         says which were taken. Where the column of items (or the first one, if none is
         named) holds lists, each row is an itemset, and `itemset` is not needed.
@@ -209,8 +218,8 @@ def read_itemsets(
     Raises
     ------
     DataError
-        If a file is missing, unreadable, damaged, not of its format or not
-        UTF-8, or if no itemset of it can be used.
+        If a file is missing, unreadable, damaged, not of its format or not of its
+        encoding, or if no itemset of it can be used.
     InputError
         If the format is not known, there is no such column, or an argument does
         not go with the format.
@@ -424,8 +433,8 @@ def read_integers(items: polars.Series, limits: Limits) -> polars.Series:
     """
     import polars
 
-    if any(isinstance(label, str) for label in limits.labels):
-        return items
+    if items.dtype != polars.String or any(isinstance(label, str) for label in limits.labels):
+        return items  # of a partition, or as they are known
     whole = whole_strings(items)
     if whole is not None:
         return whole

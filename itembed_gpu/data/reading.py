@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ..errors import DataError, InputError
 from .field_formats import FIELD_FORMATS
 from .formats import (
+    COMPRESSIONS,
     FORMAT_CHOICE,
     Dialect,
     Roles,
@@ -84,16 +85,23 @@ def choose_reading(files: list[Opened], known: str | None, asked: Asked) -> Read
         found = _recognise_all(files, known, asked)
     name = known if found is None or found.format is None else found.format
     if name is None:
-        path = files[0].path
-        raise InputError(
-            f"{path}: suffix {path.suffix!r} does not tell the format; give it: {FORMAT_CHOICE}"
-        )
+        raise _unknown(files[0])
     if name in FIELD_FORMATS:
         return _of_field(files, name, known, found, asked)
     if name == "text":
         refuse_columns(asked.roles)
     told = "" if found is None else f"read as {name}: {found.text}"
     return Reading(name, None, known_dialect(name, asked.writing), asked.roles, told)
+
+
+def _unknown(file: Opened) -> InputError:
+    path = file.path
+    if path.suffix.lower() in COMPRESSIONS:
+        path = path.with_suffix("")
+    why = "there is no suffix that tells the format"
+    if path.suffix:
+        why = f"suffix {path.suffix!r} does not tell the format"
+    return InputError(f"{file.path}: {why}, and its first lines do not; give it: {FORMAT_CHOICE}")
 
 
 def _of_field(

@@ -78,7 +78,9 @@ def give(name: str) -> str:
 def recognise(sample: Sample) -> Finding | None:
     """Return the first thing that is found in a sample, if any is."""
     if sample.format in ("csv", "tsv"):
-        if sample.lines[0].lower().startswith("sep="):  # Excel's, which is read as a table
+        if (
+            sample.lines[0].strip('"').lower().startswith("sep=")
+        ):  # Excel's, which is read as a table
             return None
         detectors = (_OF_TABLES if sample.asked else _ANYWHERE) + _IN_TABLES
     elif sample.format == "ndjson":

@@ -34,6 +34,7 @@ _MARK = b"\xef\xbb\xbf"
 _BETWEEN: tuple[int, ...] = (*range(28, 32), *range(1, 9), *range(14, 28))
 # A byte of no text, where there is no quote.
 _NO_QUOTE = 255
+_ABOUT_QUOTES = 'if quotes are text there, such as inch marks, give quote="" (--quote none)'
 # How Excel says what the separator is.
 _EXCEL = re.compile(rb'"?sep=([\x20-\x7e\t])"?\r?\n')
 
@@ -58,8 +59,8 @@ def one_separator(
     byte = bytes([_BETWEEN[-1]])
     copies = []
     for file in files:
-        copy = temporary.new()
-        with copy.open("wb") as target:
+        with temporary.write() as (copy, target):
+            target.write(_MARK)  # for the one that is taken away
             for number, line in enumerate(read_lines(file), 1):
                 if chr(byte[0]) in line:
                     raise DataError(
@@ -85,7 +86,9 @@ def read_head(file: Opened, dialect: Dialect) -> Head:
     try:
         record = next((row for row in rows if row), None)
     except csv.Error as error:
-        raise DataError(f"{file.path}, line {skipped + 1}: {error}") from error
+        raise DataError(
+            f"{file.path}, line {skipped + 1}: {error}, in the first row; {_ABOUT_QUOTES}"
+        ) from error
     if record is None:
         raise DataError(f"{file.path}: there are no columns, but empty lines")
     simple = rows.line_num == 1 and not skipped and not marked
@@ -131,10 +134,9 @@ def scan_records(file: Opened, head: Head, files: TemporaryFiles) -> polars.Lazy
             schema=schema,
             glob=False,
         )
-    copy = files.new()
     between = _bytes_between(file)
     kept = new_kept(head)
-    with copy.open("wb") as target:
+    with files.write() as (copy, target):
         # A mark of its own, as polars takes one away.
         target.write(_MARK)
         for piece in transcribe(file, head, kept, between):
@@ -247,9 +249,6 @@ def _check_end(file: Opened, kept: Any) -> None:
             f"{file.path}, after line {kept[quoting.OPENED] - 1}: unexpected end of data, in the "
             f"quotes that line {kept[quoting.OPENED]} opens; {_ABOUT_QUOTES}"
         )
-
-
-_ABOUT_QUOTES = 'if quotes are text there, such as inch marks, give quote="" (--quote none)'
 
 
 def _explain(file: Opened, head: Head, kept: Any) -> str:

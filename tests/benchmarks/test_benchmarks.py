@@ -17,6 +17,7 @@ from benchmarks import (
     chunks,
     cpu,
     cpu_against,
+    csv_fuzz,
     datasets,
     gpu,
     in_flight,
@@ -869,3 +870,12 @@ def test_damage(tmp_path):
     report = (tmp_path / "damage.md").read_text(encoding="utf-8")
     assert report.count("✓") == 11 + 6 + 3
     assert "✗" not in report
+
+
+# --- csv_fuzz.py ------------------------------------------------------------
+
+
+def test_made_csv_files_are_read_as_python_reads_them():
+    counts = csv_fuzz.measure(60, 7)
+    assert {outcome for outcome, _ in counts} == {"the same", "refused by both"}
+    assert {reader for _, reader in counts} == {"read_itemsets", "pack_files"}

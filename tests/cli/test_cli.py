@@ -951,7 +951,7 @@ class TestData:
     )
     def test_pack_in_so_much_memory(self, table, tmp_path, monkeypatch, size, memory):
         given = []
-        monkeypatch.setattr(spilling, "_fits", lambda *arguments: given.append(arguments[-1]))
+        monkeypatch.setattr(spilling, "_fits", lambda *arguments: given.append(arguments[1]))
         columns = ["--itemset", "basket", "--item", "code"]
         result = run("pack", table, "-o", tmp_path / "data", *columns, "--memory", size)
         assert result.exit_code == 0, result.output

@@ -502,6 +502,88 @@ def test_known_labels_say_what_the_items_of_a_csv_are(tmp_path):
         read_itemsets(path, labels=[8])
 
 
+class TestColumnsOfFiles:
+    """Columns of types that polars has not, or that hold something else than they seem to."""
+
+    @staticmethod
+    def write(path, **columns):
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import feather, parquet
+
+        table = pyarrow.table({"o": [1, 1, 2, 2], "i": list("abac"), **columns})
+        (parquet.write_table if path.suffix == ".parquet" else feather.write_feather)(table, path)
+        return path
+
+    def test_what_nobody_asked_for_does_not_stop_reading(self, tmp_path, capfd):
+        pyarrow = pytest.importorskip("pyarrow")
+        runs = pyarrow.RunEndEncodedArray.from_arrays([2, 4], ["x", "y"])
+        path = self.write(tmp_path / "a.arrow", runs=runs)
+        assert unpack(read_itemsets(path)) == [["a", "b"], ["a", "c"]]
+        with pytest.raises(DataError, match=r"column 'runs' is run_end_encoded<.*; cast it"):
+            read_itemsets(path, itemset="o", item="runs")
+        capfd.readouterr()  # what polars says before it gives up
+
+    @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+    def test_structures_are_no_items(self, tmp_path, suffix):
+        pyarrow = pytest.importorskip("pyarrow")
+        pairs = pyarrow.array([[("a", 1)]] * 4, pyarrow.map_(pyarrow.string(), pyarrow.int64()))
+        path = self.write(tmp_path / f"a{suffix}", s=[{"a": 1}] * 4, m=pairs)
+        assert unpack(read_itemsets(path)) == [["a", "b"], ["a", "c"]]
+        for name, kind in (("s", "Struct"), ("m", "Map")):
+            with pytest.raises(DataError, match=f"item column '{name}' is {kind}.*; cast it"):
+                read_itemsets(path, itemset="o", item=name)
+
+    def test_decimals_that_are_too_wide(self, tmp_path):
+        from decimal import Decimal
+
+        pyarrow = pytest.importorskip("pyarrow")
+        wide = pyarrow.array([Decimal(1)] * 4, pyarrow.decimal256(40, 0))
+        path = self.write(tmp_path / "a.parquet", wide=wide)
+        assert read_itemsets(path).num_item == 4
+        with pytest.raises(DataError, match=r"column 'wide' is Decimal\(precision=40.*; cast it"):
+            read_itemsets(path, itemset="o", item="wide")
+
+    @pytest.mark.parametrize("kind", [bytes, str])
+    def test_lists_written_as_json_are_named(self, tmp_path, kind):
+        lists = [b'["a", "b"]', None, b"[1]", b"[]"]
+        if kind is str:
+            lists = [value and value.decode() for value in lists]
+        path = self.write(tmp_path / "a.parquet", lists=lists)
+        with pytest.raises(DataError, match=r"'lists' is .* and holds lists written as JSON, such"):
+            read_itemsets(path, itemset="o", item="lists")
+
+    def test_one_column_is_too_few_and_no_separator_is_in_doubt(self, tmp_path):
+        polars.DataFrame({"a": [1]}).write_parquet(tmp_path / "a.parquet")
+        with pytest.raises(DataError, match=r"its columns are 'a'$"):
+            read_itemsets(tmp_path / "a.parquet")
+
+    @pytest.mark.parametrize("pack", [False, True])
+    def test_whole_floats_are_integers(self, tmp_path, monkeypatch, pack):
+        def read(path):
+            monkeypatch.setattr("itembed_gpu.data.out_of_memory._fits", lambda *_: False)
+            return pack_files(path, tmp_path / "packed") if pack else read_itemsets(path)
+
+        path = tmp_path / "a.parquet"
+        polars.DataFrame({"o": [1.0, 1.0, 2.0], "i": [7.0, None, np.nan]}).write_parquet(path)
+        packed = read(path)
+        assert (packed.labels, packed.dropped.none_items) == ([7], 2)
+        assert "item column 'i', whole floats read as integers" in packed.source
+        path = write_text(tmp_path / "a.ndjson", '{"o":1,"i":[1,2.0]}\n{"o":1,"i":[3]}\n')
+        assert read(path).labels == [1, 2, 3]
+        for rows in (
+            '{"o":1,"i":9007199254740993}\n{"o":1,"i":1.5}\n',
+            '{"o":9007199254740993,"i":1}\n{"o":2.0,"i":2}\n',
+            '{"o":1,"i":[1.5]}\n{"o":1,"i":[9007199254740993]}\n',
+        ):
+            with pytest.raises(DataError, match=r"is Float64 and holds 9007199254740992.0; cast"):
+                read(write_text(tmp_path / "a.ndjson", rows))
+        polars.DataFrame({"o": [1], "i": [2.0**24]}, {"o": int, "i": polars.Float32}).write_parquet(
+            tmp_path / "b.parquet"
+        )
+        with pytest.raises(DataError, match=r"is Float32 and holds 16777216.0; cast"):
+            read(tmp_path / "b.parquet")
+
+
 class TestFrames:
     def test_types_of_labels(self):
         from datetime import date, datetime
