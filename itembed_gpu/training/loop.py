@@ -91,7 +91,7 @@ class History:
             parts += [f"loss {first:.4g} to {last:.4g}" if count > 1 else f"loss {last:.4g}"]
             parts += [f"{self.num_pair:,} pairs", f"{self.seconds:.3g} s"]
         parts += [name for name in ("stopped", "interrupted") if getattr(self, name)]
-        return f"<History: {', '.join(parts)}>"
+        return f"History({', '.join(parts)})"
 
     @property
     def loss(self) -> float:

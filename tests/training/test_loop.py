@@ -418,7 +418,7 @@ def test_an_interrupt_in_a_users_task_is_soft_too():
     assert history.interrupted
     assert len(task.rates) == 7
     assert len(history.epochs) == 2
-    assert repr(history).endswith("s, interrupted>")
+    assert repr(history).endswith("s, interrupted)")
 
 
 def test_an_interrupt_can_be_raised_once_all_is_in_order(caplog):
@@ -442,12 +442,12 @@ def test_an_interrupt_can_be_raised_once_all_is_in_order(caplog):
 
 
 def test_a_history_is_told_in_a_line():
-    assert repr(History()) == "<History: 0 epochs>"
+    assert repr(History()) == "History(0 epochs)"
     one = EpochRecord(0, 4.15888, 1200, 0.25, 0.1)
-    assert repr(History([one])) == "<History: 1 epoch, loss 4.159, 1,200 pairs, 0.25 s>"
+    assert repr(History([one])) == "History(1 epoch, loss 4.159, 1,200 pairs, 0.25 s)"
     two = EpochRecord(1, 2.0, 1200, 0.5, 0.1)
     assert repr(History([one, two], stopped=True)) == (
-        "<History: 2 epochs, loss 4.159 to 2, 2,400 pairs, 0.75 s, stopped>"
+        "History(2 epochs, loss 4.159 to 2, 2,400 pairs, 0.75 s, stopped)"
     )
 
 
