@@ -23,26 +23,14 @@ from ..checks import Int64Array, spelled_out
 from ..disk.itemsets import is_packed
 from ..errors import DataError, InputError
 from .columns import encode, group_rows, number, number_itemsets
-from .files import (
-    Locate,
-    collect_files,
-    find_files,
-    import_polars,
-    polars_errors,
-    select,
-    text_itemsets,
-)
-from .formats import SEPARATORS, Columns, Roles, choose_columns, refuse_columns
+from .files import Locate, collect_files, find_files, text_itemsets
+from .formats import SEPARATORS, Columns, Roles, refuse_columns
 from .itemsets import PackedItemsets
-from .matrices import pack_matrix
+from .objects import Table, open_object
 from .packing import Limits, make_limits, pack_codes, pack_itemsets
 
 if TYPE_CHECKING:
     import polars
-
-
-# As `weight`: what a sparse matrix holds.
-VALUES = "values"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -168,7 +156,13 @@ def read_itemsets(
         for name, value in (("format", format), ("separator", separator)):
             if value is not None:
                 raise InputError(f"{name} is {value!r}, but there is no file to read")
-        result = _read_object(source, roles, limits)
+        found = open_object(source, roles, limits)
+        if isinstance(found, Table):
+            result = _pack_frame(
+                found.name, found.frame, found.columns, limits, identifiers=found.identifiers
+            )
+        else:
+            result = make_result(*found)
     if result.num_item == 0:
         raise DataError(f"{result.source}: there is no itemset to use: {result.account}")
     return result
@@ -202,86 +196,6 @@ def _load_packed(
         packed.weights,
     )
     return make_result(again, str(path))
-
-
-def _read_object(source: Any, roles: Roles, limits: Limits) -> ReadItemsets:
-    """Read what lies in memory; which kind it is, its module tells without being imported."""
-    kind = type(source)
-    package = kind.__module__.partition(".")[0]
-    name = f"a {package}.{kind.__name__}"
-    if package == "scipy":
-        return _read_matrix(source, roles, limits)
-    if package in ("polars", "pandas", "pyarrow"):
-        polars = import_polars(name)
-        identifiers: set[str] = set()
-        if package == "pandas":
-            source, identifiers = _from_pandas(name, source, roles)
-        elif package == "pyarrow":
-            fields = getattr(source, "schema", ())
-            identifiers = {field.name for field in fields if "arrow.uuid" in str(field.type)}
-            source = polars.from_arrow(source)
-        if isinstance(source, polars.DataFrame | polars.LazyFrame):
-            scan = source.lazy()
-            with polars_errors(name):
-                columns = choose_columns(name, scan.collect_schema(), roles)
-                frame = select(scan, columns).collect()
-                return _pack_frame(
-                    name, frame, columns, limits, identifiers=columns.item in identifiers
-                )
-    if dataclasses.astuple(roles) != (None, None, None):
-        raise InputError(f"columns are asked for, but source is a {kind.__name__}, which has none")
-    packed = pack_itemsets(source, **limits._asdict())
-    return make_result(packed, f"a {kind.__name__}")
-
-
-def _from_pandas(name: str, frame: Any, roles: Roles) -> tuple[Any, set[str]]:
-    """Turn the columns that matter into a polars frame, and say which of them are of UUIDs.
-
-    Others may be of any kind.
-    """
-    import polars
-
-    wanted = [name for name in dataclasses.astuple(roles) if name in frame.columns]
-    columns, identifiers = [], set()
-    for key in wanted if len(wanted) > 1 else list(frame.columns):
-        column = frame[key]
-        try:
-            series = polars.Series(str(key), polars.from_pandas(column))
-        except (ImportError, TypeError, ValueError):  # no pyarrow, or objects that it cannot take
-            series = _from_objects(name, key, column, str(key) in wanted)
-        if series.dtype == polars.Binary and isinstance(column.dropna().iloc[0], UUID):
-            identifiers.add(str(key))
-        columns.append(series)
-    return polars.DataFrame(columns), identifiers
-
-
-def _from_objects(name: str, key: Any, column: Any, wanted: bool) -> Any:
-    """Turn a pandas column of Python objects into one of strings, or of objects of one type."""
-    import polars
-
-    values = [None if gone else value for value, gone in zip(column, column.isna(), strict=True)]
-    first: dict[type, int] = {}
-    for row, value in enumerate(values):
-        if value is not None:
-            first.setdefault(str if isinstance(value, str) else type(value), row)
-    if wanted and len(first) > 1:
-        (one, row), (other, later) = list(first.items())[:2]
-        raise DataError(
-            f"{name}: column {str(key)!r} holds {values[row]!r}, of {one.__name__}, in row "
-            f"{row + 1} and {values[later]!r}, of {other.__name__}, in row {later + 1}; cast one"
-        )
-    dtype = polars.String if [*first] == [str] else polars.Object
-    return polars.Series(str(key), values, dtype=dtype)
-
-
-def _read_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
-    if roles.itemset is not None or roles.item is not None or roles.weight not in (None, VALUES):
-        raise InputError(
-            "columns are asked for, but source is a sparse matrix, which has none; of it, weight "
-            f"can be {VALUES!r}"
-        )
-    packed = pack_matrix(matrix, limits, weighted=roles.weight is not None)
-    return make_result(packed, f"a sparse matrix of {matrix.shape[0]:,} x {matrix.shape[1]:,}")
 
 
 # Tables
