@@ -23,7 +23,8 @@ _NAMES = {
     "data.example": "load_example",
     "models.item2vec": "Item2Vec",
     "data.itemsets": "Dropped PackedItemsets",
-    "data.packing": "pack_itemsets prune_itemsets",
+    "data.lists": "pack_itemsets",
+    "data.packing": "prune_itemsets",
     "training.lowlevel": (
         "do_step do_supervised_batch do_supervised_steps do_unsupervised_batch "
         "do_unsupervised_steps expit"
@@ -51,8 +52,9 @@ if TYPE_CHECKING:
     )
     from .data.example import load_example as load_example
     from .data.itemsets import Dropped as Dropped, PackedItemsets as PackedItemsets
+    from .data.lists import pack_itemsets as pack_itemsets
     from .data.out_of_memory import pack_files as pack_files
-    from .data.packing import pack_itemsets as pack_itemsets, prune_itemsets as prune_itemsets
+    from .data.packing import prune_itemsets as prune_itemsets
     from .data.readers import ReadItemsets as ReadItemsets, read_itemsets as read_itemsets
     from .errors import (
         DataError as DataError,

@@ -10,8 +10,9 @@ from ..errors import DataError, InputError
 from .files import import_polars, polars_errors, select
 from .formats import Columns, Roles, choose_columns
 from .itemsets import PackedItemsets
+from .lists import pack_itemsets
 from .matrices import pack_matrix
-from .packing import Limits, pack_itemsets
+from .packing import Limits
 
 if TYPE_CHECKING:
     import polars

@@ -26,8 +26,9 @@ from .columns import encode, group_rows, number, number_itemsets
 from .files import Locate, collect_files, find_files, text_itemsets
 from .formats import SEPARATORS, Columns, Roles, refuse_columns
 from .itemsets import PackedItemsets
+from .lists import pack_itemsets
 from .objects import Table, open_object
-from .packing import Limits, make_limits, pack_codes, pack_itemsets
+from .packing import Limits, make_limits, pack_codes
 
 if TYPE_CHECKING:
     import polars

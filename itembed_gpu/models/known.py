@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from ..checks import Float32Array, Int32Array, Int64Array
 from ..data.itemsets import PackedItemsets
+from ..data.lists import pack_itemsets
 from ..data.matrices import pack_matrix
-from ..data.packing import Limits, pack_codes, pack_itemsets
+from ..data.packing import Limits, pack_codes
 from ..errors import InputError
 from ..sets import count_codes, keep_items
 from .embeddings import Embeddings
