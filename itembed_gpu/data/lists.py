@@ -177,6 +177,7 @@ def as_rows(name: str, itemsets: Any) -> Any:
                 stacklevel=3,
             )
         return itemsets
+    refuse_lazy(name, itemsets)
     if is_frame(itemsets):
         raise InputError(
             f"{name} is a {type(itemsets).__name__}, of which the names of the columns would be "
@@ -204,6 +205,17 @@ def as_rows(name: str, itemsets: Any) -> Any:
 
 def _is_no_row(row: Any) -> bool:
     return type(row) is not list and not hasattr(row, "__iter__") and is_missing(row)
+
+
+def refuse_lazy(name: str, value: Any) -> None:
+    """Refuse frames and columns that other libraries have yet to compute."""
+    calls = {"__dask_graph__": "compute", "toPandas": "toPandas"}
+    for mark, call in calls.items():
+        if hasattr(type(value), mark) and not hasattr(type(value), "__arrow_c_stream__"):
+            raise InputError(
+                f"{name} is a {type(value).__name__} of {type(value).__module__.split('.')[0]}, "
+                f"which is yet to be computed; pass it with .{call}()"
+            )
 
 
 def is_frame(value: Any) -> bool:

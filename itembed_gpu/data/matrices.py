@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,15 +67,21 @@ def _is_zero_one(array: npt.NDArray[Any]) -> bool:
 
 
 def pack_matrix(
-    matrix: Any, limits: Limits, *, weighted: bool = False, by_column: bool = False
+    matrix: Any,
+    limits: Limits,
+    *,
+    weighted: bool = False,
+    by_column: bool = False,
+    names: Sequence[Any] | None = None,
 ) -> PackedItemsets:
     """Pack the rows of what `is_matrix` is true of; entries that are stored twice are two items.
 
-    Its rows are itemsets, and the numbers of its columns are labels; zeros that it stores are no
-    items. Its values are weights if it is `weighted`. With `by_column`, labels that are as frequent
-    as each other stand in the order of their columns, and not as they first come; and so do the
-    items of a row, but for those of a CSR. A sparse array of one axis is one row. Raises a
-    `DataError` if a weight is not finite, and an `InputError` if there are more than two axes.
+    Its rows are itemsets, and the numbers of its columns, or their names, are labels; zeros that it
+    stores are no items, nor is NaN. Its values are weights if it is `weighted`. With `by_column`,
+    labels that are as frequent as each other stand in the order of their columns, and not as they
+    first come; and so do the items of a row, but for those of a CSR. A sparse array of one axis is
+    one row. Raises a `DataError` if a weight is not finite, and an `InputError` if there are more
+    than two axes.
     """
     if len(matrix.shape) > 2:
         raise InputError(f"a sparse array has shape {matrix.shape}; pass one of two axes")
@@ -95,9 +102,11 @@ def pack_matrix(
         labels, codes = np.unique(codes, return_inverse=True)
         num_code = len(labels)
     dropped = Dropped(zero_items=num_zero, none_items=num_none)
+    if names is not None:
+        labels = np.array(names, object)[slice(None) if labels is None else labels]
     if by_column:
-        names = range(num_code) if labels is None else labels.tolist()
-        return pack_codes(names, codes.astype(np.int32), lengths, limits, weights, dropped)
+        given = range(num_code) if labels is None else labels.tolist()
+        return pack_codes(given, codes.astype(np.int32), lengths, limits, weights, dropped)
     return pack_columns(labels, codes, lengths, num_code, limits, weights, dropped)
 
 

@@ -1,17 +1,22 @@
-"""Opens what lies in memory: data frames, sparse matrices, and collections of labels."""
+"""Opens what lies in memory: data frames, matrices, columns, and collections of labels."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
+import numpy as np
+
+from ..checks import show
 from ..errors import DataError, InputError
-from .files import import_polars, polars_errors, select
+from .files import import_polars, select
 from .formats import Columns, Roles, choose_columns
+from .frames import Frame, PandasFrame, foreign_errors, is_column, one_hot, open_frame
 from .itemsets import PackedItemsets
-from .lists import pack_itemsets
-from .matrices import pack_matrix
+from .labels import INEXACT
+from .lists import is_frame, pack_itemsets, refuse_lazy
+from .matrices import is_matrix, pack_matrix
 from .packing import Limits
 
 if TYPE_CHECKING:
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
 
 # As `weight`: what a sparse matrix holds.
 VALUES = "values"
+
+_NO_ROLES = Roles(None, None, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,73 +39,17 @@ class Table:
 
 
 def open_object(source: Any, roles: Roles, limits: Limits) -> Table | tuple[PackedItemsets, str]:
-    """Open a data frame, or pack what is none, and say what it is.
-
-    Which kind it is, its module tells without being imported.
-    """
-    kind = type(source)
-    package = kind.__module__.partition(".")[0]
-    name = f"a {package}.{kind.__name__}"
-    if package == "scipy":
+    """Open a data frame, or pack what is none, and say what it is."""
+    if is_matrix("source", source):
         return _pack_matrix(source, roles, limits)
-    if package in ("polars", "pandas", "pyarrow"):
-        polars = import_polars(name)
-        identifiers: set[str] = set()
-        if package == "pandas":
-            source, identifiers = _from_pandas(name, source, roles)
-        elif package == "pyarrow":
-            fields = getattr(source, "schema", ())
-            identifiers = {field.name for field in fields if "arrow.uuid" in str(field.type)}
-            source = polars.from_arrow(source)
-        if isinstance(source, polars.DataFrame | polars.LazyFrame):
-            scan = source.lazy()
-            with polars_errors(name):
-                columns = choose_columns(name, scan.collect_schema(), roles)
-                frame = select(scan, columns).collect()
-            return Table(name, frame, columns, columns.item in identifiers)
-    if dataclasses.astuple(roles) != (None, None, None):
+    kind = type(source)
+    name = f"a {kind.__module__.partition('.')[0]}.{kind.__name__}"
+    refuse_lazy(name, source)
+    if is_frame(source) or is_column(source):
+        return _read_frame(open_frame(name, source), roles, limits)
+    if roles != _NO_ROLES:
         raise InputError(f"columns are asked for, but source is a {kind.__name__}, which has none")
     return pack_itemsets(source, **limits._asdict()), f"a {kind.__name__}"
-
-
-def _from_pandas(name: str, frame: Any, roles: Roles) -> tuple[Any, set[str]]:
-    """Turn the columns that matter into a polars frame, and say which of them are of UUIDs.
-
-    Others may be of any kind.
-    """
-    import polars
-
-    wanted = [name for name in dataclasses.astuple(roles) if name in frame.columns]
-    columns, identifiers = [], set()
-    for key in wanted if len(wanted) > 1 else list(frame.columns):
-        column = frame[key]
-        try:
-            series = polars.Series(str(key), polars.from_pandas(column))
-        except (ImportError, TypeError, ValueError):  # no pyarrow, or objects that it cannot take
-            series = _from_objects(name, key, column, str(key) in wanted)
-        if series.dtype == polars.Binary and isinstance(column.dropna().iloc[0], UUID):
-            identifiers.add(str(key))
-        columns.append(series)
-    return polars.DataFrame(columns), identifiers
-
-
-def _from_objects(name: str, key: Any, column: Any, wanted: bool) -> Any:
-    """Turn a pandas column of Python objects into one of strings, or of objects of one type."""
-    import polars
-
-    values = [None if gone else value for value, gone in zip(column, column.isna(), strict=True)]
-    first: dict[type, int] = {}
-    for row, value in enumerate(values):
-        if value is not None:
-            first.setdefault(str if isinstance(value, str) else type(value), row)
-    if wanted and len(first) > 1:
-        (one, row), (other, later) = list(first.items())[:2]
-        raise DataError(
-            f"{name}: column {str(key)!r} holds {values[row]!r}, of {one.__name__}, in row "
-            f"{row + 1} and {values[later]!r}, of {other.__name__}, in row {later + 1}; cast one"
-        )
-    dtype = polars.String if [*first] == [str] else polars.Object
-    return polars.Series(str(key), values, dtype=dtype)
 
 
 def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> tuple[PackedItemsets, str]:
@@ -108,4 +59,123 @@ def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> tuple[PackedItems
             f"can be {VALUES!r}"
         )
     packed = pack_matrix(matrix, limits, weighted=roles.weight is not None)
-    return packed, f"a sparse matrix of {matrix.shape[0]:,} x {matrix.shape[1]:,}"
+    what = "an array of 0 and 1" if isinstance(matrix, np.ndarray) else "a sparse matrix"
+    return packed, f"{what} of {' x '.join(f'{size:,}' for size in matrix.shape)}"
+
+
+def _read_frame(frame: Frame, roles: Roles, limits: Limits) -> Table | tuple[PackedItemsets, str]:
+    if roles == _NO_ROLES:
+        found = one_hot(frame, frame.names)
+        if found is not None:
+            packed = found.pack(limits)
+            return packed, f"{frame.name} of 0 and 1 (the names of its columns are the items)"
+    import_polars(frame.name)
+    columns = _choose(frame, roles)
+    if columns.lists and isinstance(frame, PandasFrame):
+        lists = _pack_objects(frame, columns, limits)
+        if lists is not None:
+            return lists, f"{frame.name} ({columns})"
+    table = frame.convert(list(columns.roles().values()))
+    with foreign_errors(frame.name):
+        table = select(table.lazy(), columns).collect(engine="in-memory")
+    if columns.lists and str(table["item"].dtype).startswith("Map"):
+        raise DataError(
+            f"{frame.name}: item column {columns.item!r} is {table['item'].dtype}; make lists of "
+            "the keys, which would be the items"
+        )
+    if not columns.lists:
+        _check_itemsets(frame.name, columns.itemset, table["itemset"])
+        table = table.with_columns(item=_checked_items(frame.name, columns.item, table["item"]))
+    return Table(frame.name, table, columns, columns.item in frame.identifiers)
+
+
+def _choose(frame: Frame, roles: Roles) -> Columns:
+    """Give columns their roles, and refuse a frame that does not tell them."""
+    schema = frame.schema()
+    lists = any(dtype.is_nested() for dtype in schema.values())
+    if not lists and len(frame.names) < 2 + (roles.weight is not None):
+        for name in frame.names:
+            _refuse_text(frame.name, name, frame.convert([name])[name])
+        raise DataError(
+            f"{frame.name}: a column of lists is needed, or an itemset and an item column; its "
+            f"columns are {', '.join(map(repr, frame.names))}"
+        )
+    columns = choose_columns(frame.name, schema, roles)
+    for name in columns.roles().values():
+        if frame.names.count(name) > 1:
+            raise InputError(
+                f"{frame.name}: {frame.names.count(name)} columns are called {name!r}; rename them"
+            )
+    if columns.chosen and not columns.lists and roles == _NO_ROLES:
+        first, *others = frame.names
+        if one_hot(frame, others) is not None:
+            raise DataError(
+                f"{frame.name}: all columns but {first!r} hold 0 and 1 alone; if their names are "
+                f"the items, leave it out: frame.drop(columns={first!r}) of pandas, "
+                f"frame.drop({first!r}) of polars; if not, name the columns"
+            )
+    return columns
+
+
+def _pack_objects(frame: PandasFrame, columns: Columns, limits: Limits) -> PackedItemsets | None:
+    """Pack a column of lists that are objects of Python; None if polars can read it.
+
+    It reads lists alone, and sets in the order in which they happen to lie.
+    """
+    column = frame.column(columns.item)
+    if not frame.holds_sets(columns.item):
+        try:
+            frame.convert([columns.item])
+            return None
+        except DataError:
+            pass
+    weights = None if columns.weight is None else frame.column(columns.weight).tolist()
+    with foreign_errors(f"{frame.name}: column {columns.item!r}"):
+        return pack_itemsets(column, weights=weights, **limits._asdict())
+
+
+# What a column may not hold
+
+
+def _check_itemsets(name: str, column: str, values: polars.Series) -> None:
+    """Refuse identifiers that went through floats which cannot tell them apart."""
+    if values.dtype.is_float():
+        limit = INEXACT if str(values.dtype) == "Float64" else 2.0**24
+        large = values.filter(values.abs() >= limit)
+        if len(large):
+            raise DataError(
+                f"{name}: itemset column {column!r} is {values.dtype} and holds {large[0]!r}; such "
+                "floats do not tell integers apart: have it read as integers or strings"
+            )
+
+
+def _checked_items(name: str, column: str, values: polars.Series) -> polars.Series:
+    """Refuse items that are not what they look like; whole decimals become integers."""
+    import polars
+
+    if values.dtype.is_decimal():
+        numbers = values.cast(polars.Int128, strict=False)
+        if numbers.eq_missing(values).all():
+            return numbers
+    if isinstance(values.dtype, polars.BaseExtension):
+        _refuse_text(name, column, values.ext.storage())
+        raise DataError(f"{name}: item column {column!r} is {values.dtype}; cast it to strings")
+    _refuse_text(name, column, values)
+    return values
+
+
+def _refuse_text(name: str, column: str, values: polars.Series) -> None:
+    """Refuse lists that are written as JSON."""
+    if str(values.dtype) not in ("Binary", "String") or not values.drop_nulls().len():
+        return
+    first = values.drop_nulls()[0]
+    if first[:1] in (b"[", "["):
+        try:
+            is_list = isinstance(json.loads(first), list)
+        except ValueError:
+            return
+        if is_list:
+            raise DataError(
+                f"{name}: column {column!r} is {values.dtype} and holds lists written as JSON, as "
+                f"{show(first)}; make lists of them: [json.loads(x) for x in frame[{column!r}]]"
+            )

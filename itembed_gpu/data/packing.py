@@ -125,7 +125,7 @@ def pack_codes(
 
 
 def pack_columns(
-    labels: Int64Array | None,
+    labels: npt.NDArray[Any] | None,
     columns: npt.NDArray[Any],
     lengths: Int64Array,
     num_column: int,

@@ -27,6 +27,7 @@ from .estimator import Checkpoint
 from .keywords import SupervisedClassifierParameters
 from .known import (
     ObjectArray,
+    as_labels,
     as_packed,
     find_rows,
     labels_at,
@@ -61,7 +62,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
     The vector of an example is the weighted mean of the rows of its features; labels are
     ranked by its dot product with their rows. Features and labels are itemsets in any of
     the forms that `Item2Vec` takes, the n-th of the one with the n-th of the other, and an
-    example may have any number of both. Bigrams and the like are features of your own making.
+    example may have any number of both; labels may also be one string or number for each example,
+    as scikit-learn's y. Bigrams and the like are features of your own making.
 
     Parameters
     ----------
@@ -124,8 +126,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         Parameters
         ----------
         features, labels : itemsets
-            Features and labels of each example. Examples without either are dropped, and
-            counted.
+            Features and labels of each example; a label that is no collection, such as a string, is
+            the only one of its example. Examples without either are dropped, and counted.
         weights : iterable of iterable of float, optional
             Weight of each feature.
         checkpoint, checkpoint_every, resume : optional
@@ -150,7 +152,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         dim = self._value("vector_size")
         seed = self._first_seed(checkpoint, resume)
         # Masked before they are numbered: what is only in examples left out gets no row.
-        left, right = _both(as_packed("features", features, weights), as_packed("labels", labels))
+        left, right = _both(as_packed("features", features, weights), as_labels("labels", labels))
         none = no_embeddings(dim)
         left = with_new_labels(left, none, self._value("min_count"), min_length=0)[2]
         left, right = _both(left, right)
@@ -292,7 +294,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         Parameters
         ----------
         features, labels : itemsets
-            Features and labels of each example.
+            Features and labels of each example, as for `fit`.
         k : int, optional
             How many predicted labels to look at.
 
@@ -309,7 +311,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             fitted.
         """
         rows, _ = self._ranked(features, k, None, False)
-        truth = as_packed("labels", labels)
+        truth = as_labels("labels", labels)
         if truth.num_itemset != len(rows):
             raise _unequal(len(rows), truth.num_itemset)
         if not truth.num_item:

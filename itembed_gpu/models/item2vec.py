@@ -11,6 +11,8 @@ import numpy.typing as npt
 from .. import checks
 from ..checks import Float32Array, Int64Array
 from ..data.itemsets import PackedItemsets
+from ..data.lists import as_rows, is_frame
+from ..data.matrices import is_matrix
 from ..disk.files import Tensors
 from ..errors import InputError
 from ..metrics import Evaluation, Split, evaluate_rankings, leave_last_out
@@ -573,14 +575,15 @@ class Item2Vec(Item2VecParameters):
 
     def _one_or_many(self, baskets: Any) -> tuple[bool, Any]:
         """Tell one basket from many, and return a list of baskets in either case."""
-        is_table = hasattr(baskets, "tocsr") or hasattr(baskets, "columns")
-        if isinstance(baskets, PackedItemsets) or is_table:
+        if isinstance(baskets, PackedItemsets) or is_frame(baskets):
             return True, baskets
+        if is_matrix("baskets", baskets):
+            return len(baskets.shape) > 1, baskets
         if isinstance(baskets, str | bytes) or not isinstance(baskets, Iterable):
             raise InputError(
                 f"baskets is {checks.show(baskets)}; pass a list of labels, or a list of lists"
             )
-        members = list(baskets)
+        members = list(as_rows("baskets", baskets))
         are_labels = list(map(_is_hashable, members))
         if not any(are_labels) and members:
             return True, members

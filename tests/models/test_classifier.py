@@ -155,7 +155,7 @@ def test_inverse_document_frequencies(trained):
     [
         ({}, FEW, FEW_LABELS[:-1], "features has 6 itemsets and labels 5"),
         ({}, [["x"], []], [[], ["A"]], "no example has both"),
-        ({}, FEW, [1, 2, 3, 4, 5, 6], r"labels: itemsets\[0\] is 1"),
+        ({}, FEW, 1, r"labels: itemsets is 1, which is not iterable"),
         ({}, 3, FEW_LABELS, "features: itemsets is 3"),
         ({"min_count": 99}, FEW, FEW_LABELS, "no example has both.*4 rare labels"),
         ({"feature_weighting": "tf"}, FEW, FEW_LABELS, "feature_weighting is 'tf'"),
