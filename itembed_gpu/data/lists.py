@@ -130,6 +130,13 @@ def pack_itemsets(
                 "them out, or pass lists of labels"
             )
         return _pack_arrays(itemsets, limits)
+    if isinstance(itemsets, set | frozenset):
+        warnings.warn(
+            f"itemsets is a {type(itemsets).__name__}, whose order is another one in each process, "
+            "and the result with it; pass a list",
+            UserWarning,
+            stacklevel=2,
+        )
     reader = _Reader(as_rows("itemsets", itemsets), weights)
     try:
         labels_read, codes = number_labels(reader.items())
@@ -169,13 +176,6 @@ def as_rows(name: str, itemsets: Any) -> Any:
     A row that is missing is empty. Raises an `InputError` where the rows would not be read.
     """
     if type(itemsets) in _PLAIN:
-        if type(itemsets) in _SETS:
-            warnings.warn(
-                f"{name} is a {type(itemsets).__name__}, whose order is another one in each "
-                "process, and the result with it; pass a list",
-                UserWarning,
-                stacklevel=3,
-            )
         return itemsets
     refuse_lazy(name, itemsets)
     if is_frame(itemsets):

@@ -600,7 +600,8 @@ class Item2Vec(Item2VecParameters):
                     f"baskets holds {checks.show(member)}, which is a label, and no label of the "
                     f"model is a {type(member).__name__}; to pass many baskets, make each a list"
                 )
-        return False, [members]
+        # Of a set, the items are sorted when they are packed.
+        return False, [baskets if isinstance(baskets, set | frozenset) else members]
 
     def _candidates(self, items: Any, filter_items: Any) -> Int64Array | None:
         """Return the rows that may be returned; None for all."""
