@@ -66,6 +66,10 @@ class Frame:
         """Return the letter of NumPy for what a column holds: b, i, u, f; L for lists; O else."""
         raise NotImplementedError
 
+    def holds_sets(self, name: str) -> bool:
+        """Whether a column has sets of Python among its lists."""
+        return False
+
     def convert(self, names: list[str]) -> polars.DataFrame:
         """Return some columns as a frame of polars."""
         import polars
@@ -123,9 +127,12 @@ class PolarsFrame(Frame):
         dtype = self._schema[name]
         if dtype.is_nested():
             return "L"
-        if dtype.is_numeric() and not dtype.is_decimal():
-            return "f" if dtype.is_float() else "i"
-        return "b" if str(dtype) == "Boolean" else "O"
+        if str(dtype) == "Boolean":
+            return "b"
+        # Whether numbers are all 0 or 1, only a query would tell of a lazy frame.
+        if not dtype.is_numeric() or dtype.is_decimal() or hasattr(self.frame, "explain"):
+            return "O"
+        return "f" if dtype.is_float() else "i"
 
     def first(self, name: str) -> npt.NDArray[Any]:
         return self._collect(self.frame.select(name).head(_FIRST))[name].to_numpy()
@@ -158,6 +165,8 @@ class ArrowFrame(Frame):
 
         kind = self.frame.schema.field(self.names.index(name)).type
         kind = getattr(kind, "storage_type", kind)
+        if types.is_run_end_encoded(kind):
+            kind = kind.value_type
         if types.is_nested(kind):
             return "L"
         if types.is_boolean(kind):
@@ -225,7 +234,6 @@ class PandasFrame(Frame):
         return super().matrix(names)
 
     def holds_sets(self, name: str) -> bool:
-        """Whether a column of Python objects has sets among them."""
         return any(isinstance(value, set | frozenset) for value in self.column(name))
 
     def _convert(self, name: str) -> polars.Series:
@@ -303,7 +311,7 @@ def _library(value: Any) -> str:
 
 def _column_frame(name: str, column: Any) -> Any:
     if _library(column) != "pyarrow":
-        return column.to_frame()
+        return column.to_frame("items" if column.name in (None, "") else str(column.name))
     import pyarrow
 
     with foreign_errors(name):
@@ -312,18 +320,20 @@ def _column_frame(name: str, column: Any) -> Any:
 
 def _from_stream(name: str, source: Any) -> Any:
     """Read a frame by one of the protocols that libraries share."""
+    protocols = ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")
+    known = [protocol for protocol in protocols if hasattr(source, protocol)]
+    if not known:
+        raise InputError(
+            f"{name} is a frame of a kind that is not known; pass one of pandas, polars or Arrow"
+        )
     with foreign_errors(name):
-        if hasattr(source, "__arrow_c_stream__") or hasattr(source, "__arrow_c_array__"):
-            try:
-                import pyarrow
-            except ImportError:
-                return import_polars(name).DataFrame(source)
-            return pyarrow.table(source)
-        if hasattr(source, "__dataframe__"):
-            return import_polars(name).from_dataframe(source)
-    raise InputError(
-        f"{name} is a frame of a kind that is not known; pass one of pandas, polars or Arrow"
-    )
+        try:
+            from pyarrow import interchange, table
+        except ImportError:
+            return import_polars(name).DataFrame(source)
+        if known == ["__dataframe__"]:
+            return interchange.from_dataframe(source)
+        return table(source)
 
 
 # Frames of 0 and 1

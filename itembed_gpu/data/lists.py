@@ -6,7 +6,6 @@ a chain of built-in iterators, and whatever follows is done on arrays.
 
 from __future__ import annotations
 
-import reprlib
 import warnings
 from array import array
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
@@ -330,7 +329,7 @@ class _Reader:
         """List an itemset whose length is not known, or not to be relied on."""
         name = f"itemsets[{len(self.lengths)}]"
         if self.text is None and isinstance(itemset, str | bytes):
-            self.text = f"{name}, {reprlib.repr(itemset)},"
+            self.text = f"{name}, {checks.show(itemset)},"
         return list(iterate(itemset, name))
 
     def _read_weights(self, rows: Iterator[Iterable[float]]) -> None:
@@ -379,6 +378,6 @@ class _Reader:
                     hash(item)
                 except TypeError:
                     raise InputError(
-                        f"itemsets[{i}][{j}] is {reprlib.repr(item)}, which is not hashable; "
+                        f"itemsets[{i}][{j}] is {checks.show(item)}, which is not hashable; "
                         "pass items such as strings, numbers or tuples"
                     ) from error

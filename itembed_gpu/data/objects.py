@@ -44,7 +44,7 @@ def open_object(source: Any, roles: Roles, limits: Limits) -> Table | tuple[Pack
         return _pack_matrix(source, roles, limits)
     kind = type(source)
     name = f"a {kind.__module__.partition('.')[0]}.{kind.__name__}"
-    refuse_lazy(name, source)
+    refuse_lazy("source", source)
     if is_frame(source) or is_column(source):
         return _read_frame(open_frame(name, source), roles, limits)
     if roles != _NO_ROLES:
@@ -71,21 +71,19 @@ def _read_frame(frame: Frame, roles: Roles, limits: Limits) -> Table | tuple[Pac
             return packed, f"{frame.name} of 0 and 1 (the names of its columns are the items)"
     import_polars(frame.name)
     columns = _choose(frame, roles)
-    if columns.lists and isinstance(frame, PandasFrame):
-        lists = _pack_objects(frame, columns, limits)
-        if lists is not None:
-            return lists, f"{frame.name} ({columns})"
-    table = frame.convert(list(columns.roles().values()))
+    objects = isinstance(frame, PandasFrame) and columns.lists
+    table = None
+    if not objects or not frame.holds_sets(columns.item):
+        try:
+            table = frame.convert(list(columns.roles().values()))
+        except DataError:
+            if not objects:
+                raise
+    if table is None:
+        return _pack_objects(frame, columns, limits), f"{frame.name} ({columns})"
     with foreign_errors(frame.name):
         table = select(table.lazy(), columns).collect(engine="in-memory")
-    if columns.lists and str(table["item"].dtype).startswith("Map"):
-        raise DataError(
-            f"{frame.name}: item column {columns.item!r} is {table['item'].dtype}; make lists of "
-            "the keys, which would be the items"
-        )
-    if not columns.lists:
-        _check_itemsets(frame.name, columns.itemset, table["itemset"])
-        table = table.with_columns(item=_checked_items(frame.name, columns.item, table["item"]))
+    _check_types(frame.name, columns, table)
     return Table(frame.name, table, columns, columns.item in frame.identifiers)
 
 
@@ -98,7 +96,7 @@ def _choose(frame: Frame, roles: Roles) -> Columns:
             _refuse_text(frame.name, name, frame.convert([name])[name])
         raise DataError(
             f"{frame.name}: a column of lists is needed, or an itemset and an item column; its "
-            f"columns are {', '.join(map(repr, frame.names))}"
+            f"columns are {', '.join(map(repr, frame.names)) or 'none'}"
         )
     columns = choose_columns(frame.name, schema, roles)
     for name in columns.roles().values():
@@ -117,24 +115,35 @@ def _choose(frame: Frame, roles: Roles) -> Columns:
     return columns
 
 
-def _pack_objects(frame: PandasFrame, columns: Columns, limits: Limits) -> PackedItemsets | None:
-    """Pack a column of lists that are objects of Python; None if polars can read it.
-
-    It reads lists alone, and sets in the order in which they happen to lie.
-    """
-    column = frame.column(columns.item)
-    if not frame.holds_sets(columns.item):
-        try:
-            frame.convert([columns.item])
-            return None
-        except DataError:
-            pass
+def _pack_objects(frame: Frame, columns: Columns, limits: Limits) -> PackedItemsets:
+    """Pack a column of collections that polars cannot read, or would read in no certain order."""
     weights = None if columns.weight is None else frame.column(columns.weight).tolist()
     with foreign_errors(f"{frame.name}: column {columns.item!r}"):
-        return pack_itemsets(column, weights=weights, **limits._asdict())
+        return pack_itemsets(frame.column(columns.item), weights=weights, **limits._asdict())
 
 
 # What a column may not hold
+
+
+def _check_types(name: str, columns: Columns, table: polars.DataFrame) -> None:
+    """Refuse items that are not what they look like, and itemsets that are not told apart."""
+    import polars
+
+    items = table["item"]
+    dtype = getattr(items.dtype, "inner", items.dtype) if columns.lists else items.dtype
+    if str(dtype).startswith("Map"):
+        cure = "make lists of the keys, which would be the items"
+    elif isinstance(dtype, polars.BaseExtension):
+        if not columns.lists:
+            _refuse_text(name, columns.item, items.ext.storage())
+        cure = "cast it to strings"
+    else:
+        cure = ""
+    if cure:
+        raise DataError(f"{name}: item column {columns.item!r} is {items.dtype}; {cure}")
+    if not columns.lists:
+        _refuse_text(name, columns.item, items)
+        _check_itemsets(name, columns.itemset, table["itemset"])
 
 
 def _check_itemsets(name: str, column: str, values: polars.Series) -> None:
@@ -147,21 +156,6 @@ def _check_itemsets(name: str, column: str, values: polars.Series) -> None:
                 f"{name}: itemset column {column!r} is {values.dtype} and holds {large[0]!r}; such "
                 "floats do not tell integers apart: have it read as integers or strings"
             )
-
-
-def _checked_items(name: str, column: str, values: polars.Series) -> polars.Series:
-    """Refuse items that are not what they look like; whole decimals become integers."""
-    import polars
-
-    if values.dtype.is_decimal():
-        numbers = values.cast(polars.Int128, strict=False)
-        if numbers.eq_missing(values).all():
-            return numbers
-    if isinstance(values.dtype, polars.BaseExtension):
-        _refuse_text(name, column, values.ext.storage())
-        raise DataError(f"{name}: item column {column!r} is {values.dtype}; cast it to strings")
-    _refuse_text(name, column, values)
-    return values
 
 
 def _refuse_text(name: str, column: str, values: polars.Series) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import reprlib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, overload
 
@@ -420,5 +419,5 @@ def iterate(value: Iterable[Any], name: str) -> Iterator[Any]:
         return iter(value)
     except TypeError:
         raise InputError(
-            f"{name} is {reprlib.repr(value)}, which is not iterable; pass a list or the like"
+            f"{name} is {checks.show(value)}, which is not iterable; pass a list or the like"
         ) from None
