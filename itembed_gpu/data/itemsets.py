@@ -34,9 +34,9 @@ class Dropped:
     Attributes
     ----------
     itemsets_read, items_read: int
-        What was given, ``None`` items included.
+        What was given, missing items included.
     none_items: int
-        Items that are ``None``, or missing in a column.
+        Items that are missing: ``None``, NaN, NaT, or null in a column.
     zero_items: int
         Entries of a sparse matrix that are stored, and zero.
     duplicate_items: int

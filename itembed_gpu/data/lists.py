@@ -47,9 +47,12 @@ def pack_itemsets(
     """Number the labels of itemsets by frequency, and pack the items into arrays.
 
     Any iterable of iterables will do, generators included: each is read once.
-    Of a mapping, the keys are read. ``None`` is no item, and is skipped. Items
-    that compare equal are one label (as ``1`` and ``1.0``), known by the first
-    one read. Duplicates go first; then labels are counted, and dropped by
+    Of a mapping, the keys are read; the items of a set are sorted, as their own
+    order is another one in each process. What is missing is no item, and is
+    counted: ``None``, NaN, NaT and the NA of pandas. Labels become values of
+    Python's own, where they are scalars of NumPy, Arrow or pandas, and whole
+    decimals integers. Items that compare equal are one label (as ``1`` and
+    ``1.0``), known by the first one read. Duplicates go first; then labels are counted, and dropped by
     `min_count` and `max_items`; then what remains of the itemsets is cut by
     `max_length`, and dropped by `min_length`. A label stays even if none of its
     itemsets does.
@@ -57,7 +60,10 @@ def pack_itemsets(
     Parameters
     ----------
     itemsets: iterable of iterable of hashable
-        Labels of each itemset.
+        Labels of each itemset: lists, or a column of lists of pandas, polars or Arrow, in
+        which a missing list is an empty one; or packed itemsets. Of an array of two axes
+        that holds booleans or nothing but 0 and 1, and of a sparse matrix, rows are
+        itemsets and the numbers of columns are items, as for `read_itemsets`.
     min_count: int, optional
         Least number of occurrences of a label to keep.
     min_length: int, optional
@@ -97,14 +103,17 @@ def pack_itemsets(
     Raises
     ------
     InputError
-        If something is not iterable, an item is not hashable, weights do not
-        match the itemsets or are not finite, or a limit is not an integer of
-        at least 0.
+        If something is not iterable or a data frame, an item is not hashable,
+        weights do not match the itemsets or are not finite, a limit is not an
+        integer of at least 0, an array of numbers can be read in two ways, or
+        items are floats that do not tell integers apart.
 
     Warns
     -----
     UserWarning
-        If an itemset is a string or bytes, as its characters become the items.
+        If an itemset is a string or bytes, as its characters become the items; if
+        most integers of an array are 0, as they would be if its columns were the items;
+        or if the order of sets cannot be made the same in each process.
 
     Examples
     --------

@@ -82,7 +82,7 @@ def read_itemsets(
     strings, categories (as strings), dates, times, or Python objects such as
     UUIDs. In a sparse matrix, rows are itemsets and the numbers of columns are items.
 
-    A missing item (null, or an empty field of text or CSV) is no item: it is
+    A missing item (null, NaN, or an empty field of text or CSV) is no item: it is
     dropped, and counted in ``dropped.none_items``; so is a zero that a sparse matrix
     stores, in ``dropped.zero_items``. A row whose itemset is missing is left out, and
     counted in ``rows_without_itemset``: together, such rows would make one itemset of
@@ -93,9 +93,13 @@ def read_itemsets(
     source: path-like, data frame, matrix or iterable
         A file; a folder, of which all files are read in the order of their names; a
         folder that `PackedItemsets.save` wrote, which is mapped and not copied; a
-        pattern such as ``"sales/2024-*.parquet"``; a `polars.DataFrame` or
-        `LazyFrame`; a `pandas.DataFrame`; a `pyarrow.Table`; a matrix of
-        `scipy.sparse`; or an iterable of itemsets, as for `pack_itemsets`.
+        pattern such as ``"sales/2024-*.parquet"``; a data frame of polars (also a
+        `LazyFrame`), pandas, Arrow, DuckDB, or another library that exports an Arrow
+        stream; a column of lists of one; a matrix of `scipy.sparse`; an array of two axes
+        that holds booleans, or nothing but 0 and 1; or an iterable of itemsets, as for
+        `pack_itemsets`. In a frame without named columns that holds booleans, or nothing
+        but 0 and 1 in at least three columns, rows are itemsets, and the names of the
+        columns are the items; ``source`` of what is returned says so.
     format: {"text", "csv", "tsv", "parquet", "ndjson", "arrow"}, optional
         By default as the suffix says: .txt, .csv, .tsv, .parquet or .pq, .ndjson or
         .jsonl, .arrow, .ipc or .feather. Text can be compressed as .gz or .xz, and a

@@ -73,8 +73,8 @@ class Item2Vec(Item2VecParameters):
 
     Itemsets (baskets, sessions, playlists) are any iterable of iterables of labels, as for
     `pack_itemsets`; a `PackedItemsets`, as from `pack_itemsets` and `read_itemsets`; a
-    data frame (pandas, polars) of a single column of lists; or a sparse matrix of SciPy,
-    whose rows are the itemsets.
+    data frame of a single column of lists, or a column; or a matrix whose rows are the
+    itemsets: a sparse one of SciPy, or an array or a data frame of 0 and 1.
 
     Parameters
     ----------
