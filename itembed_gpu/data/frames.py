@@ -234,7 +234,8 @@ class PandasFrame(Frame):
         return super().matrix(names)
 
     def holds_sets(self, name: str) -> bool:
-        return any(isinstance(value, set | frozenset) for value in self.column(name))
+        kinds = set(map(type, self.column(name).to_numpy()))
+        return any(issubclass(kind, set | frozenset) for kind in kinds)
 
     def _convert(self, name: str) -> polars.Series:
         import polars
