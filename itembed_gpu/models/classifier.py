@@ -208,7 +208,9 @@ class SupervisedClassifier(SupervisedClassifierParameters):
 
     # ------------------------------------------------------------- predictions
 
-    def predict(self, features: Any, n: int = 1, *, weights: Weights | None = None) -> ObjectArray:
+    def predict(
+        self, features: Any, n: int = 1, *, weights: Weights | None = None
+    ) -> npt.NDArray[Any]:
         """Return the best labels of each example.
 
         Parameters
@@ -224,7 +226,9 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         -------
         object (q,) or (q, n)
             The best label of each example; for n above 1 a row each, best first, padded
-            with None where there are no more labels.
+            with None where there are no more labels. If all labels are integers (floats,
+            booleans), the best ones are an array of that type, as scikit-learn's metrics
+            ask of classes.
 
         Raises
         ------
@@ -234,7 +238,11 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             The device cannot be had, or failed.
         """
         labels, _ = self.predict_scores(features, n, weights=weights)
-        return labels[:, 0] if n == 1 else labels
+        if n != 1:
+            return labels
+        kinds = set(map(type, self.labels_))
+        numbers = len(kinds) == 1 and kinds <= {int, float, bool}
+        return np.array(labels[:, 0].tolist()) if numbers and len(labels) else labels[:, 0]
 
     def predict_scores(
         self,

@@ -220,6 +220,9 @@ def test_scores_are_those_of_one_label_a_row():
     model = SupervisedClassifier(**{**SETTINGS, "epochs": 40})
     labels = ["apple", "banana"] * 10
     assert cross_val_score(model, PAIRS, labels, cv=2).tolist() == [1, 1]
+    for classes in (["apple", "banana"], [7, 5], [True, False]):
+        scores = cross_val_score(model, PAIRS, classes * 10, cv=2, scoring="accuracy")
+        assert scores.tolist() == [1, 1]
     wrong = ["apple", "banana"] * 5 + ["banana", "apple"] * 5
     assert cross_val_score(model, PAIRS, wrong, cv=2).tolist() == [0, 0]
 
