@@ -21,7 +21,7 @@ from ..errors import InputError
 from .itemsets import PackedItemsets, offsets_of
 from .labels import is_missing
 from .loops import renumber
-from .matrices import is_matrix, pack_matrix
+from .matrices import as_numpy, is_matrix, pack_matrix
 from .packing import Limits, iterate, make_limits, number_labels, pack_codes
 
 # Their length is what they yield, and they yield it again: no copy is needed.
@@ -131,6 +131,7 @@ def pack_itemsets(
         seed=seed,
     )
 
+    itemsets = as_numpy(itemsets)
     if isinstance(itemsets, PackedItemsets) or is_matrix("itemsets", itemsets):
         if weights is not None:
             raise InputError(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import Float32Array, Int64Array, first_not_finite
+from ..checks import Float32Array, Int64Array, first_not_finite, on_host
 from ..errors import DataError, InputError
 from .columns import group_rows
 from .itemsets import Dropped, PackedItemsets
@@ -22,6 +22,27 @@ logger = logging.getLogger("itembed_gpu")
 _FIRST = 64
 # Columns of a matrix for each entry, from which on they are looked up and not counted.
 MAX_SPARSE = 64
+
+
+def as_numpy(value: Any) -> Any:
+    """Return an array of two axes of another library as one of NumPy, and anything else as it is.
+
+    So that what holds 0 and 1 is read alike, whatever library it is of.
+    """
+    # The type is asked: to a frame, its columns may be attributes.
+    is_array = all(hasattr(type(value), name) for name in ("dtype", "shape", "__array__"))
+    if isinstance(value, np.ndarray) or not is_array or len(value.shape) != 2:
+        return value
+    return np.asarray(on_host(value))
+
+
+def is_row_of_matrix(value: Any) -> bool:
+    """Whether an array of one axis holds booleans, or so many 0 and 1 that they are no labels."""
+    if not isinstance(value, np.ndarray) or value.ndim != 1:
+        return False
+    return value.dtype.kind == "b" or (
+        value.dtype.kind in "iuf" and len(value) > 2 and _is_zero_one(value)
+    )
 
 
 def is_matrix(name: str, value: Any) -> bool:

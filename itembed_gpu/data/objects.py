@@ -16,7 +16,7 @@ from .frames import Frame, PandasFrame, foreign_errors, is_column, one_hot, open
 from .itemsets import PackedItemsets
 from .labels import INEXACT
 from .lists import is_frame, pack_itemsets, refuse_lazy
-from .matrices import is_matrix, pack_matrix
+from .matrices import as_numpy, is_matrix, pack_matrix
 from .packing import Limits
 
 if TYPE_CHECKING:
@@ -40,11 +40,12 @@ class Table:
 
 def open_object(source: Any, roles: Roles, limits: Limits) -> Table | tuple[PackedItemsets, str]:
     """Open a data frame, or pack what is none, and say what it is."""
+    refuse_lazy("source", source)
+    source = as_numpy(source)
     if is_matrix("source", source):
         return _pack_matrix(source, roles, limits)
     kind = type(source)
     name = f"a {kind.__module__.partition('.')[0]}.{kind.__name__}"
-    refuse_lazy("source", source)
     if is_frame(source) or is_column(source):
         return _read_frame(open_frame(name, source), roles, limits)
     if roles != _NO_ROLES:

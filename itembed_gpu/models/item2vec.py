@@ -12,7 +12,7 @@ from .. import checks
 from ..checks import Float32Array, Int64Array
 from ..data.itemsets import PackedItemsets
 from ..data.lists import as_rows, is_frame
-from ..data.matrices import is_matrix
+from ..data.matrices import as_numpy, is_matrix, is_row_of_matrix
 from ..disk.files import Tensors
 from ..errors import InputError
 from ..metrics import Evaluation, Split, evaluate_rankings, leave_last_out
@@ -577,8 +577,14 @@ class Item2Vec(Item2VecParameters):
         """Tell one basket from many, and return a list of baskets in either case."""
         if isinstance(baskets, PackedItemsets) or is_frame(baskets):
             return True, baskets
+        baskets = as_numpy(baskets)
         if is_matrix("baskets", baskets):
             return len(baskets.shape) > 1, baskets
+        if is_row_of_matrix(baskets):
+            raise InputError(
+                "baskets is an array of one axis that holds 0 and 1 alone; pass array[None] if it "
+                "is a row of a matrix whose columns are the items, or array.tolist() if it is not"
+            )
         if isinstance(baskets, str | bytes) or not isinstance(baskets, Iterable):
             raise InputError(
                 f"baskets is {checks.show(baskets)}; pass a list of labels, or a list of lists"

@@ -14,8 +14,8 @@ from ..checks import Float32Array, Int32Array, Int64Array
 from ..data.frames import OneHot, one_hot, open_frame
 from ..data.itemsets import PackedItemsets
 from ..data.labels import is_missing
-from ..data.lists import as_rows, is_frame, pack_itemsets
-from ..data.matrices import is_matrix, pack_matrix
+from ..data.lists import as_rows, is_frame, pack_itemsets, refuse_lazy
+from ..data.matrices import as_numpy, is_matrix, pack_matrix
 from ..data.packing import Limits, pack_codes
 from ..errors import InputError
 from ..sets import count_codes, keep_items
@@ -39,7 +39,8 @@ def as_packed(
     Weights of the items go with an iterable of iterables alone. Raises an `InputError` if they are
     none of these.
     """
-    given = _only_column(name, itemsets) if is_frame(itemsets) else itemsets
+    refuse_lazy(name, itemsets)
+    given = _only_column(name, itemsets) if is_frame(itemsets) else as_numpy(itemsets)
     by_column = isinstance(given, OneHot) or is_matrix(name, given)
     if weights is not None and (isinstance(given, PackedItemsets) or by_column):
         raise InputError(
@@ -81,8 +82,8 @@ def as_labels(name: str, labels: Any) -> PackedItemsets:
 
     A string, or an integer, is then the one label of its row, as in scikit-learn.
     """
-    if is_frame(labels):
-        labels = _only_column(name, labels)
+    refuse_lazy(name, labels)
+    labels = _only_column(name, labels) if is_frame(labels) else as_numpy(labels)
     if isinstance(labels, PackedItemsets | OneHot | str | bytes) or is_matrix(name, labels):
         return as_packed(name, labels)
     rows = as_rows(name, labels)

@@ -268,6 +268,21 @@ class TestMatrices:
         assert_same(pack_itemsets(array), expected)
         assert read_itemsets(array).source == "an array of 0 and 1 of 3 x 3"
 
+    def test_arrays_of_other_libraries(self):
+        class Tensor:
+            def __init__(self, array):
+                self.array = array
+
+            dtype = property(lambda self: self.array.dtype)
+            shape = property(lambda self: self.array.shape)
+
+            def __array__(self, dtype=None, copy=None):
+                return self.array
+
+        array = np.array([[1, 0, 1], [0, 1, 1]])
+        for read in (read_itemsets, pack_itemsets):
+            assert_same(read(Tensor(array)), pack_itemsets(array))
+
     def test_arrays_of_numbers(self):
         assert pack_itemsets(np.array([[5, 7], [7, 9]])).labels == [7, 5, 9]
         assert pack_itemsets(np.array([[1], [0], [1]])).labels == [1, 0]  # a column of labels

@@ -234,6 +234,9 @@ def test_arrays_and_frames_of_0_and_1_are_as_the_sparse_matrix():
         for asked in (matrix, form):
             assert few.recommend(asked, n=1, filter_already_liked_items=False)[0].shape == (4, 1)
         np.testing.assert_array_equal(few.transform(form), few.transform(matrix))
+    for row in (array[0], array[0].astype(bool)):
+        with pytest.raises(InputError, match=r"holds 0 and 1 alone; pass array\[None\]"):
+            few.recommend(row)
     one, many = few.recommend(matrix[[0], :].reshape(-1), n=1), few.recommend(matrix, n=1)
     assert one[0].tolist() == many[0][0].tolist() == [1]
     pandas = pytest.importorskip("pandas")
