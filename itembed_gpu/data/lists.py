@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
+from operator import methodcaller
 from typing import Any, cast
 
 import numpy as np
@@ -201,9 +202,10 @@ def as_rows(name: str, itemsets: Any) -> Any:
             raise InputError(
                 f"{name} has shape {itemsets.shape}; pass two axes, of which each row is an itemset"
             )
+        if itemsets.dtype.kind in "mM":  # of which tolist() would make numbers
+            return list(itemsets)
         if itemsets.ndim == 2:
-            # Of moments, tolist() would make numbers.
-            return map(list if itemsets.dtype.kind in "mM" else np.ndarray.tolist, itemsets)
+            return map(methodcaller("tolist"), itemsets)
     for method in ("to_pylist", "to_list", "tolist"):
         if hasattr(type(itemsets), method) and hasattr(itemsets, "__len__"):
             rows = getattr(itemsets, method)()
@@ -287,7 +289,7 @@ class _Reader:
         self.sets = array("q")  # numbers of the itemsets that are sets
         self.text: str | None = None
         self._itemsets = itemsets
-        self._rows = None if weights is None else iterate(weights, "weights")
+        self._rows = None if weights is None else iterate(as_rows("weights", weights), "weights")
         self._weights = array("f")
         # Those being read, and the number of the first of them.
         self._latest: tuple[int, Sequence[Collection[Any]]] = 0, ()

@@ -31,7 +31,8 @@ def as_numpy(value: Any) -> Any:
     """
     # The type is asked: to a frame, its columns may be attributes.
     is_array = all(hasattr(type(value), name) for name in ("dtype", "shape", "__array__"))
-    if isinstance(value, np.ndarray) or not is_array or len(value.shape) != 2:
+    plain = isinstance(value, np.ndarray) and not isinstance(value, np.matrix)
+    if plain or not is_array or len(value.shape) != 2:
         return value
     return np.asarray(on_host(value))
 
@@ -54,8 +55,10 @@ def is_matrix(name: str, value: Any) -> bool:
     """
     if hasattr(value, "tocsr"):
         return True
-    if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "biuf":
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or not value.size:
         return False
+    if value.dtype.kind not in "biuf":
+        return value.dtype.kind == "O" and value.shape[1] > 2 and _is_zero_one(value)
     if value.dtype.kind == "b" or (value.shape[1] > 1 and _is_zero_one(value)):
         if value.dtype.kind in "iu" and value.shape[1] == 2:
             raise InputError(
@@ -82,9 +85,12 @@ def is_matrix(name: str, value: Any) -> bool:
 
 
 def _is_zero_one(array: npt.NDArray[Any]) -> bool:
-    return array.size > 0 and all(
-        bool(((part == 0) | (part == 1)).all()) for part in (array[:_FIRST], array)
-    )
+    try:
+        return array.size > 0 and all(
+            bool(((part == 0) | (part == 1)).all()) for part in (array[:_FIRST], array)
+        )
+    except (TypeError, ValueError):  # of objects that cannot be compared
+        return False
 
 
 def pack_matrix(

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import integer, on_host, show, vector
 from ..data.labels import OWN, plain
+from ..data.lists import as_rows
 from ..disk.embeddings import read_folder, write_folder
 from ..disk.labels import write_word2vec
 from ..errors import DataError, InputError, UnknownLabelError
@@ -406,6 +407,7 @@ class Embeddings:
 def _listed(labels: Any) -> list[Any] | NDArray[Any]:
     if isinstance(labels, np.ndarray):
         return labels
+    labels = as_rows("labels", labels)  # of a column
     return list(labels) if isinstance(labels, (list, set)) else [labels]
 
 

@@ -268,6 +268,15 @@ class TestMatrices:
         assert_same(pack_itemsets(array), expected)
         assert read_itemsets(array).source == "an array of 0 and 1 of 3 x 3"
 
+    def test_arrays_of_other_kinds(self):
+        array = np.array([[1, 0, 1], [0, 1, 1]])
+        expected = pack_itemsets(array)
+        for form in (array.astype(object), array.view(np.matrix)):
+            assert_same(pack_itemsets(form), expected)
+        masked = np.ma.array([[5, 6], [7, 5]], mask=[[0, 1], [0, 0]])
+        assert pack_itemsets(masked).labels == [5, 7]
+        assert pack_itemsets(np.empty((2, 0)), min_length=0).num_itemset == 2
+
     def test_arrays_of_other_libraries(self):
         class Tensor:
             def __init__(self, array):

@@ -1,6 +1,7 @@
 """`SupervisedClassifier`: what it learns, predicts, keeps and refuses."""
 
 import math
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -175,7 +176,10 @@ def test_what_cannot_be_learned_is_refused(small, changes, features, labels, wor
 PAIRS = [["red", "round"], ["yellow", "long"]] * 10
 
 
-@pytest.mark.parametrize("labels", [["apple", "banana"] * 10, [7, 5] * 10])
+@pytest.mark.parametrize(
+    "labels",
+    [["apple", "banana"] * 10, [7, 5] * 10, [datetime(2024, 1, 2), datetime(2024, 2, 1)] * 10],
+)
 @pytest.mark.parametrize(
     "form",
     [

@@ -255,6 +255,9 @@ def test_baskets_of_arrow_are_values_of_python():
     for basket in (pyarrow.array(["tea"]), np.array(["tea"]), {"tea"}, polars.Series(["tea"])):
         np.testing.assert_array_equal(few.recommend(basket)[1], scores)
     assert few.recommend(sets, n=1)[0].shape == (3, 1)
+    cup = pyarrow.array(["cup"])
+    assert few.recommend(["tea"], filter_items=cup)[0].tolist() == ["saw"]
+    assert few.recommend(["tea"], items=polars.Series(["cup"]))[0].tolist() == ["cup"]
 
 
 def test_tables_of_more_columns_and_weights_without_lists_are_refused():
