@@ -51,12 +51,12 @@ def pack_itemsets(
     Of a mapping, the keys are read; the items of a set are sorted, as their own
     order is another one in each process. What is missing is no item, and is
     counted: ``None``, NaN, NaT and the NA of pandas. Labels become values of
-    Python's own, where they are scalars of NumPy, Arrow or pandas, and whole
-    decimals integers. Items that compare equal are one label (as ``1`` and
-    ``1.0``), known by the first one read. Duplicates go first; then labels are
-    counted, and dropped by `min_count` and `max_items`; then what remains of the
-    itemsets is cut by `max_length`, and dropped by `min_length`. A label stays
-    even if none of its itemsets does.
+    Python's own, where they are scalars of NumPy, Arrow or pandas; whole
+    decimals become integers, and so do floats, if all are whole. Items that
+    compare equal are one label, known by the first one read. Duplicates go first;
+    then labels are counted, and dropped by `min_count` and `max_items`; then what
+    remains of the itemsets is cut by `max_length`, and dropped by `min_length`. A
+    label stays even if none of its itemsets does.
 
     Parameters
     ----------

@@ -396,21 +396,26 @@ def number_labels(items: Iterable[Any]) -> tuple[list[Any], Int32Array]:
         return labels, codes
     merged = Numbering()
     numbers = merged.number(None if is_missing(label) else plain(label) for label in labels)
-    _refuse_rounded(merged)
     if len(merged) < len(labels):
         relabel(codes, numbers, codes)
-    return list(merged), codes
+    return _whole_labels(list(merged)), codes
 
 
-def _refuse_rounded(labels: Iterable[Any]) -> None:
-    """Refuse identifiers that went through floats which cannot tell them apart."""
+def _whole_labels(labels: list[Any]) -> list[Any]:
+    """Make integers of floats, if all of them are whole, as beside a gap they are no others.
+
+    Raises an `InputError` if they are too large to tell integers apart.
+    """
     floats = [label for label in labels if type(label) is float]
-    large = [label for label in floats if abs(label) >= INEXACT]
-    if large and all(map(float.is_integer, floats)):
+    if not floats or not all(map(float.is_integer, floats)):
+        return labels
+    largest = max(floats, key=abs)
+    if abs(largest) >= INEXACT:
         raise InputError(
-            f"itemsets hold {large[0]!r}, a float, and floats do not tell integers of 2**53 and "
+            f"itemsets hold {largest!r}, a float, and floats do not tell integers of 2**53 and "
             "more apart; pass integers or strings"
         )
+    return [int(label) if type(label) is float else label for label in labels]
 
 
 def iterate(value: Iterable[Any], name: str) -> Iterator[Any]:
