@@ -8,16 +8,15 @@ protocol (``__dataframe__``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError, InputError, ItembedError
-from .files import first_line, import_polars
+from ..errors import DataError, InputError
+from .files import import_polars
+from .foreign import foreign_errors
 from .lists import is_frame, refuse_lazy
 from .matrices import pack_matrix
 from .packing import Limits
@@ -29,20 +28,6 @@ if TYPE_CHECKING:
 
 # Rows that are looked at before all are.
 _FIRST = 64
-
-
-@contextmanager
-def foreign_errors(what: str, cure: str = "") -> Iterator[None]:
-    """Turn whatever another library raises about an object into a `DataError` of one line."""
-    try:
-        yield
-    except (ItembedError, MemoryError, ImportError):
-        raise
-    except BaseException as error:
-        # Those of polars that it did not expect are no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise DataError(f"{what} cannot be read: {first_line(error)}{cure}") from error
 
 
 class Frame:
@@ -351,6 +336,13 @@ class OneHot(NamedTuple):
         return pack_matrix(self.matrix, limits, by_column=by_column, names=self.names)
 
 
+def refuse_twice(frame: Frame, name: str) -> None:
+    """Refuse a column whose name is that of another."""
+    count = frame.names.count(name)
+    if count > 1:
+        raise InputError(f"{frame.name}: {count} columns are called {name!r}; rename them")
+
+
 def one_hot(frame: Frame, names: list[str]) -> OneHot | None:
     """Return some columns as items, if all of them hold 0 and 1 alone, as none else do.
 
@@ -362,6 +354,8 @@ def one_hot(frame: Frame, names: list[str]) -> OneHot | None:
     with foreign_errors(frame.name):
         if not all(_is_zero_one(frame.first(name)) for name in names):
             return None
+        for name in names:
+            refuse_twice(frame, name)
         matrix = frame.matrix(names)
         values = getattr(matrix, "data", matrix) if hasattr(matrix, "tocsr") else matrix
         return OneHot(matrix, names) if _is_zero_one(values) else None

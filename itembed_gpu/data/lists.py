@@ -19,6 +19,7 @@ import numpy as np
 from .. import checks
 from ..checks import Float32Array, Int32Array, Int64Array
 from ..errors import InputError
+from .foreign import foreign_errors
 from .itemsets import PackedItemsets, offsets_of
 from .labels import is_missing
 from .loops import renumber
@@ -208,7 +209,8 @@ def as_rows(name: str, itemsets: Any) -> Any:
             return map(methodcaller("tolist"), itemsets)
     for method in ("to_pylist", "to_list", "tolist"):
         if hasattr(type(itemsets), method) and hasattr(itemsets, "__len__"):
-            rows = getattr(itemsets, method)()
+            with foreign_errors(f"{name}, a {type(itemsets).__name__},"):
+                rows = getattr(itemsets, method)()
             if isinstance(rows, list):
                 return [() if _is_no_row(row) else row for row in rows]
     return itemsets

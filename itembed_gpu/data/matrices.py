@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..checks import Float32Array, Int64Array, first_not_finite, on_host
 from ..errors import DataError, InputError
 from .columns import group_rows
+from .foreign import foreign_errors
 from .itemsets import Dropped, PackedItemsets
 from .packing import Limits, pack_codes, pack_columns
 
@@ -114,7 +115,8 @@ def pack_matrix(
         raise InputError(f"a sparse array has shape {matrix.shape}; pass one of two axes")
     if len(matrix.shape) == 1:
         matrix = matrix.reshape(1, -1)
-    codes, values, lengths = _entries(matrix, by_column)
+    with foreign_errors(f"a {type(matrix).__name__}"):
+        codes, values, lengths = _entries(matrix, by_column)
     num_zero = len(values) - int(np.count_nonzero(values))
     missing = values != values
     num_none = 0 if weighted else int(np.count_nonzero(missing))

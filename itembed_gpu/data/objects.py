@@ -11,8 +11,9 @@ import numpy as np
 from ..checks import show
 from ..errors import DataError, InputError
 from .files import import_polars, select
+from .foreign import foreign_errors
 from .formats import Columns, Roles, choose_columns
-from .frames import Frame, PandasFrame, foreign_errors, is_column, one_hot, open_frame
+from .frames import Frame, PandasFrame, is_column, one_hot, open_frame, refuse_twice
 from .itemsets import PackedItemsets
 from .labels import INEXACT
 from .lists import is_frame, pack_itemsets, refuse_lazy
@@ -101,10 +102,7 @@ def _choose(frame: Frame, roles: Roles) -> Columns:
         )
     columns = choose_columns(frame.name, schema, roles)
     for name in columns.roles().values():
-        if frame.names.count(name) > 1:
-            raise InputError(
-                f"{frame.name}: {frame.names.count(name)} columns are called {name!r}; rename them"
-            )
+        refuse_twice(frame, name)
     if columns.chosen and not columns.lists and roles == _NO_ROLES:
         first, *others = frame.names
         if one_hot(frame, others) is not None:

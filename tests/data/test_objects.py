@@ -207,6 +207,9 @@ class TestColumns:
         frame = pandas.DataFrame([[1, "a", "x"]], columns=["order", "item", "item"])
         with pytest.raises(InputError, match="2 columns are called 'item'; rename them"):
             read_itemsets(frame, **NAMED)
+        twice = pandas.DataFrame(np.eye(3, dtype=int), columns=["a", "b", "a"])
+        with pytest.raises(InputError, match="2 columns are called 'a'; rename them"):
+            read_itemsets(twice)
         frame.columns = ["order", "item", "order2"]
         assert read_itemsets(frame, **NAMED).labels == ["a"]
 
