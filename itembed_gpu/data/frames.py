@@ -8,6 +8,8 @@ protocol (``__dataframe__``).
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -37,6 +39,8 @@ class Frame:
         self.name = name
         self.frame = frame
         self.names = self._names()
+        # Of columns of one name, the first: which of them is meant, nothing tells.
+        self._places = {x: place for place, x in reversed(list(enumerate(self.names)))}
         # Columns whose values are UUIDs, which polars has as bytes.
         self.identifiers: set[str] = set()
 
@@ -119,8 +123,12 @@ class PolarsFrame(Frame):
             return "O"
         return "f" if dtype.is_float() else "i"
 
+    @cached_property
+    def _head(self) -> polars.DataFrame:
+        return self._collect(self.frame.head(_FIRST))
+
     def first(self, name: str) -> npt.NDArray[Any]:
-        return self._collect(self.frame.select(name).head(_FIRST))[name].to_numpy()
+        return self._head[name].to_numpy()
 
     def matrix(self, names: list[str]) -> Any:
         return self._collect(self.frame.select(names)).to_numpy()
@@ -143,12 +151,12 @@ class ArrowFrame(Frame):
         return self.column(name).type
 
     def column(self, name: str) -> Any:
-        return self.frame.column(self.names.index(name))
+        return self.frame.column(self._places[name])
 
     def kind(self, name: str) -> str:
         from pyarrow import types
 
-        kind = self.frame.schema.field(self.names.index(name)).type
+        kind = self.frame.schema.field(self._places[name]).type
         kind = getattr(kind, "storage_type", kind)
         if types.is_run_end_encoded(kind):
             kind = kind.value_type
@@ -195,11 +203,15 @@ def _viewed_lists(chunk: Any) -> Any:
 class PandasFrame(Frame):
     """A frame of pandas."""
 
+    @cached_property
+    def _dtypes(self) -> list[Any]:
+        return list(self.frame.dtypes)
+
     def column(self, name: str) -> Any:
-        return self.frame.iloc[:, self.names.index(name)]
+        return self.frame.iloc[:, self._places[name]]
 
     def kind(self, name: str) -> str:
-        dtype = self.frame.dtypes.iloc[self.names.index(name)]
+        dtype = self._dtypes[self._places[name]]
         arrow = getattr(dtype, "pyarrow_dtype", None)
         if arrow is not None:
             from pyarrow import types
@@ -213,8 +225,8 @@ class PandasFrame(Frame):
         return "L" if hasattr(value, "__iter__") and not isinstance(value, str | bytes) else "O"
 
     def matrix(self, names: list[str]) -> Any:
-        frame = self.frame.iloc[:, [self.names.index(name) for name in names]]
-        if all(hasattr(dtype, "fill_value") and not dtype.fill_value for dtype in frame.dtypes):
+        frame = self.frame.iloc[:, [self._places[name] for name in names]]
+        if all(hasattr(x, "fill_value") and not x.fill_value for x in frame.dtypes):
             return frame.sparse.to_coo()
         return super().matrix(names)
 
@@ -235,7 +247,7 @@ class PandasFrame(Frame):
             if self.kind(name) == "L":
                 raise
             series = self._from_objects(name, column)
-        if series.dtype == polars.Binary and isinstance(column.dropna().iloc[0], UUID):
+        if series.dtype == polars.Binary and isinstance(next(iter(column.dropna()), None), UUID):
             self.identifiers.add(name)
         return series
 
@@ -336,11 +348,14 @@ class OneHot(NamedTuple):
         return pack_matrix(self.matrix, limits, by_column=by_column, names=self.names)
 
 
-def refuse_twice(frame: Frame, name: str) -> None:
-    """Refuse a column whose name is that of another."""
-    count = frame.names.count(name)
-    if count > 1:
-        raise InputError(f"{frame.name}: {count} columns are called {name!r}; rename them")
+def refuse_twice(frame: Frame, names: list[str]) -> None:
+    """Refuse columns whose name is that of another."""
+    counts = Counter(frame.names)
+    for name in names:
+        if counts[name] > 1:
+            raise InputError(
+                f"{frame.name}: {counts[name]} columns are called {name!r}; rename them"
+            )
 
 
 def one_hot(frame: Frame, names: list[str]) -> OneHot | None:
@@ -354,8 +369,7 @@ def one_hot(frame: Frame, names: list[str]) -> OneHot | None:
     with foreign_errors(frame.name):
         if not all(_is_zero_one(frame.first(name)) for name in names):
             return None
-        for name in names:
-            refuse_twice(frame, name)
+        refuse_twice(frame, names)
         matrix = frame.matrix(names)
         values = getattr(matrix, "data", matrix) if hasattr(matrix, "tocsr") else matrix
         return OneHot(matrix, names) if _is_zero_one(values) else None

@@ -78,7 +78,7 @@ def _read_frame(frame: Frame, roles: Roles, limits: Limits) -> Table | tuple[Pac
     if not objects or not frame.holds_sets(columns.item):
         try:
             table = frame.convert(list(columns.roles().values()))
-        except DataError:
+        except (DataError, ImportError):  # objects that polars, or pyarrow, is needed for
             if not objects:
                 raise
     if table is None:
@@ -101,8 +101,7 @@ def _choose(frame: Frame, roles: Roles) -> Columns:
             f"columns are {', '.join(map(repr, frame.names)) or 'none'}"
         )
     columns = choose_columns(frame.name, schema, roles)
-    for name in columns.roles().values():
-        refuse_twice(frame, name)
+    refuse_twice(frame, list(columns.roles().values()))
     if columns.chosen and not columns.lists and roles == _NO_ROLES:
         first, *others = frame.names
         if one_hot(frame, others) is not None:
