@@ -224,6 +224,12 @@ class PandasFrame(Frame):
         value = next(filter(_is_there, self.column(name)), None)
         return "L" if hasattr(value, "__iter__") and not isinstance(value, str | bytes) else "O"
 
+    def first(self, name: str) -> npt.NDArray[Any]:
+        column = self.column(name)
+        if hasattr(column.dtype, "fill_value"):
+            column = column.array.sp_values  # to slice what is sparse takes long
+        return np.asarray(column[:_FIRST])
+
     def matrix(self, names: list[str]) -> Any:
         frame = self.frame.iloc[:, [self._places[name] for name in names]]
         if all(hasattr(x, "fill_value") and not x.fill_value for x in frame.dtypes):
