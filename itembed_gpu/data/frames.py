@@ -381,6 +381,15 @@ def one_hot(frame: Frame, names: list[str]) -> OneHot | None:
         return OneHot(matrix, names) if _is_zero_one(values) else None
 
 
+def is_mostly_zero(frame: Frame) -> bool:
+    """Whether a frame of at least three columns of numbers looks like one of counts."""
+    if len(frame.names) < 3 or not {frame.kind(name) for name in frame.names} <= set("biuf"):
+        return False
+    with foreign_errors(frame.name):
+        values = np.concatenate([frame.first(name) for name in frame.names])
+    return bool(2 * np.count_nonzero(values == 0) > len(values))
+
+
 def _is_zero_one(values: npt.NDArray[Any]) -> bool:
     """Whether there is nothing else; what is missing is something else."""
     return bool(values.dtype.kind in "biuf" and ((values == 0) | (values == 1)).all())

@@ -13,7 +13,7 @@ from ..errors import DataError, InputError
 from .files import import_polars, select
 from .foreign import foreign_errors
 from .formats import Columns, Roles, choose_columns
-from .frames import Frame, PandasFrame, is_column, one_hot, open_frame, refuse_twice
+from .frames import Frame, PandasFrame, is_column, is_mostly_zero, one_hot, open_frame, refuse_twice
 from .itemsets import PackedItemsets
 from .labels import INEXACT
 from .lists import is_frame, pack_itemsets, refuse_lazy
@@ -103,6 +103,11 @@ def _choose(frame: Frame, roles: Roles) -> Columns:
     columns = choose_columns(frame.name, schema, roles)
     refuse_twice(frame, list(columns.roles().values()))
     if columns.chosen and not columns.lists and roles == _NO_ROLES:
+        if is_mostly_zero(frame):
+            raise DataError(
+                f"{frame.name}: most of its numbers are 0; if the names of its columns are the "
+                "items, pass frame > 0; if not, name the columns"
+            )
         first, *others = frame.names
         if one_hot(frame, others) is not None:
             raise DataError(

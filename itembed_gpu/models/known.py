@@ -72,7 +72,8 @@ def _only_column(name: str, table: Any) -> Any:
     if found is None:
         raise InputError(
             f"{name} is a table with {len(frame.names)} columns; pass the column that holds the "
-            "lists, or, of a table with a row for each item, group them into lists first"
+            "lists; of a table with a row for each item, group them into lists first; of one "
+            "of counts, whose columns are the items, pass table > 0"
         )
     return found
 

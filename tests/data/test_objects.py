@@ -244,6 +244,14 @@ class TestOneHot:
             read_itemsets(frame)
         assert read_itemsets(frame, itemset="order", item="tea").labels == [1, 0]
 
+    def test_counts_are_told(self):
+        counts = {"tea": [2, 1, 0], "cup": [3, 0, 0], "saw": [0, 0, 1]}
+        for frame in (pandas.DataFrame(counts), polars.DataFrame(counts)):
+            with pytest.raises(DataError, match=r"most of its numbers are 0.*pass frame > 0"):
+                read_itemsets(frame)
+            assert read_itemsets(frame > 0).labels == ["tea", "cup", "saw"]
+            assert read_itemsets(frame, itemset="tea", item="cup").labels == [0, 3]
+
     def test_two_columns_of_numbers_are_itemsets_and_items(self):
         assert read_itemsets(polars.DataFrame({"a": [1, 0], "b": [1, 1]})).labels == [1]
 
