@@ -24,7 +24,8 @@ _NAMES = {
     "models.item2vec": "Item2Vec",
     "data.itemsets": "Dropped PackedItemsets",
     "data.labelled": "LabelledItemsets read_labelled",
-    "data.packing": "pack_itemsets prune_itemsets",
+    "data.lists": "pack_itemsets",
+    "data.packing": "prune_itemsets",
     "training.lowlevel": (
         "do_step do_supervised_batch do_supervised_steps do_unsupervised_batch "
         "do_unsupervised_steps expit"
@@ -60,8 +61,9 @@ if TYPE_CHECKING:
         LabelledItemsets as LabelledItemsets,
         read_labelled as read_labelled,
     )
+    from .data.lists import pack_itemsets as pack_itemsets
     from .data.out_of_memory import pack_files as pack_files
-    from .data.packing import pack_itemsets as pack_itemsets, prune_itemsets as prune_itemsets
+    from .data.packing import prune_itemsets as prune_itemsets
     from .data.readers import ReadItemsets as ReadItemsets, read_itemsets as read_itemsets
     from .data.writers import write_itemsets as write_itemsets
     from .errors import (

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from ..checks import Int32Array, Int64Array
 from ..errors import DataError
+from .labels import plain
 from .loops import count_rows, number_hashes, renumber, scatter_rows
-from .packing import Numbering
+from .packing import number_labels
 
 if TYPE_CHECKING:
     import polars
@@ -47,9 +48,13 @@ def number(
     coded = coded or encode(column)
     if coded is None:
         values = column.to_list()
-        index = Numbering()
-        numbers = index.number(values if rows is None else [values[row] for row in rows])
-        return list(index), numbers
+        try:
+            return number_labels(values if rows is None else [values[row] for row in rows])
+        except TypeError as error:
+            raise DataError(
+                f"column {column.name!r} holds objects that are no labels: {error}; pass lists, "
+                "strings or integers"
+            ) from error
     codes, num_code, known_rows = coded
     if rows is None and known_rows is not None:
         return label_values(column.gather(known_rows)), codes
@@ -69,7 +74,8 @@ def label_values(values: polars.Series) -> list[Any]:
                 f"column {values.name!r} holds {finer.cast(polars.String)[0]}, and Python has "
                 "nothing finer than a microsecond; cast it to microseconds or to strings"
             )
-    return values.to_list()
+    labels = values.to_list()
+    return list(map(plain, labels)) if values.dtype.is_decimal() else labels
 
 
 def number_itemsets(column: polars.Series) -> Int32Array:

@@ -12,13 +12,15 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from ..errors import DataError, InputError, ItembedError, MissingExtraError
+from ..errors import DataError, InputError, MissingExtraError
+from .foreign import foreign_errors
 from .formats import (
     COMPRESSIONS,
     SEPARATORS,
@@ -258,12 +260,12 @@ class Tables(NamedTuple):
     def _explained(self) -> Iterator[None]:
         """Raise the error of the one file that cannot be read, or else that of all."""
         try:
-            with polars_errors(self.source.name):
+            with foreign_errors(f"{self.source.name}:"):
                 yield
         except DataError:
             self._check_records()
             for file, part in zip(self.source.files, self.parts, strict=True):
-                with polars_errors(file):
+                with file_errors(file):
                     for _ in part.collect_batches(lazy=True, engine="streaming"):
                         pass
             raise
@@ -317,7 +319,7 @@ def _open_table(source: Source, file: Opened, roles: Roles, numbers: set[str]) -
     """Open a table, and choose its columns."""
     _check_start(file, is_text=source.dialect.separator is not None)
     head = read_head(file, source.dialect) if source.format in SEPARATORS else None
-    with polars_errors(file, source.format):
+    with file_errors(file, source.format):
         if head is None:
             scan = _scan(file, source.format, roles)
         else:
@@ -449,26 +451,10 @@ def clean_csv(source: Source, frame: polars.DataFrame) -> polars.DataFrame:
     return frame.with_columns(polars.col(polars.String).replace(nulls, None))
 
 
-@contextmanager
-def polars_errors(what: Opened | str, format: str | None = None) -> Iterator[None]:
-    """Turn the errors of polars and pyarrow, of many lines at times, into a DataError of one."""
-    from polars.exceptions import PanicException
-
-    try:
-        yield
-    except (ItembedError, MemoryError, ImportError):
-        raise
-    except (Exception, PanicException) as error:
-        name = what
-        if isinstance(what, Opened):
-            if format == "ndjson":
-                _find_bad_json(what)
-            name = str(what.path)
-        raise DataError(f"{name}: cannot be read: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def file_errors(file: Opened, format: str | None = None) -> AbstractContextManager[None]:
+    """Turn the errors of polars and pyarrow about a file into ours."""
+    explain = partial(_find_bad_json, file) if format == "ndjson" else None
+    return foreign_errors(f"{file.path}:", explain=explain)
 
 
 def _check_start(file: Opened, is_text: bool) -> None:
@@ -521,7 +507,7 @@ def _check_types(file: Opened, schema: polars.Schema, columns: Columns) -> None:
         if role == "weight":  # which is an error of its own, with its row
             continue
         lines = polars.scan_lines(glob.escape(str(file.plain)), row_index_name="row")
-        with polars_errors(file, "ndjson"):
+        with file_errors(file, "ndjson"):
             others = lines.filter(~polars.col("line").str.contains(right)).collect()
         for row, line in others.iter_rows():
             value = json.loads(line).get(name) if line.strip() else None

@@ -21,6 +21,7 @@ from .. import checks
 from ..checks import Float32Array, Int32Array, Int64Array, OffsetsArray
 from ..errors import DataError, InputError
 from ..sets import BoolArray
+from .loops import gather_runs, renumber
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ class Dropped:
     Attributes
     ----------
     itemsets_read, items_read: int
-        What was given, ``None`` items included.
+        What was given, missing items included.
     none_items: int
-        Items that are ``None``, or missing in a column.
+        Items that are missing: ``None``, NaN, NaT, or null in a column.
     zero_items: int
         Entries of a sparse matrix that are stored, and zero.
     duplicate_items: int
@@ -97,7 +98,9 @@ class Dropped:
 class PackedItemsets:
     """Packed itemsets, what goes with them, and an account of what was dropped.
 
-    It unpacks, indexes and counts as the tuple ``labels, indices, offsets``.
+    It unpacks, indexes and counts as the tuple ``labels, indices, offsets``. An index that is an
+    array or a list of numbers or booleans chooses itemsets, as it does of a matrix with this
+    ``shape``: that is how scikit-learn splits them.
 
     Attributes
     ----------
@@ -123,6 +126,11 @@ class PackedItemsets:
     weights: Float32Array | None
     counts: Int64Array
     dropped: Dropped
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of itemsets and of labels."""
+        return self.num_itemset, self.num_label
 
     @property
     def num_itemset(self) -> int:
@@ -265,7 +273,39 @@ class PackedItemsets:
         return iter((self.labels, self.indices, self.offsets))
 
     def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+            return self._choose(key[0])  # as scikit-learn asks for rows
+        if isinstance(key, list | np.ndarray):
+            return self._choose(key)
         return (self.labels, self.indices, self.offsets)[key]
+
+    def _choose(self, key: Any) -> Self:
+        """Return some itemsets, as if they had been packed alone.
+
+        Unlike `prune`, it numbers and counts labels anew, and leaves out those of other itemsets.
+        """
+        if isinstance(key, list) and not key:
+            key = slice(0)
+        rows = np.atleast_1d(np.arange(self.num_itemset)[key])
+        self.verify()
+        lengths = np.diff(self.offsets).astype(np.int64)
+        gather = partial(gather_runs, starts=np.asarray(self.offsets), lengths=lengths, order=rows)
+        indices = gather(np.asarray(self.indices))
+        weights = None if self.weights is None else gather(np.asarray(self.weights))
+        # Labels come the most frequent first, and then as they first come.
+        codes, firsts = renumber(indices, self.num_label)
+        counts = np.bincount(codes, minlength=len(firsts))
+        order = np.argsort(-counts, kind="stable")
+        rank = np.argsort(order).astype(np.int32)
+        return dataclasses.replace(
+            self,
+            labels=[self.labels[index] for index in indices[firsts[order]].tolist()],
+            indices=rank[codes],
+            offsets=offsets_of(lengths[rows]),
+            weights=weights,
+            counts=counts[order],
+            dropped=Dropped(itemsets_read=len(rows), items_read=len(codes)),
+        )
 
     def __len__(self) -> int:
         return 3

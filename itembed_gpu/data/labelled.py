@@ -17,8 +17,8 @@ from .field_formats import FIELD_FORMATS
 from .files import find_files
 from .itemsets import PackedItemsets
 from .lines import WeightedLines, read_weight
+from .lists import pack_itemsets
 from .opening import STANDARD_INPUT, Opened, come_in, read_lines, temporary_files
-from .packing import pack_itemsets
 from .reading import Asked, take_sample, text_lines
 from .recognition import recognise
 

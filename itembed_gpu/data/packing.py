@@ -1,18 +1,10 @@
-"""Packing: from collections of labels to packed itemsets.
-
-Reading Python objects takes nearly all the time, so the one pass over them is
-a chain of built-in iterators, and whatever follows is done on arrays.
-"""
+"""Packing: from numbered items to packed itemsets, once limits are applied."""
 
 from __future__ import annotations
 
 import dataclasses
-import reprlib
-import warnings
-from array import array
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-from itertools import chain
-from typing import Any, NamedTuple, cast, overload
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -29,125 +21,10 @@ from .itemsets import (
     keep_itemsets,
     offsets_of,
 )
+from .labels import INEXACT, OWN, is_missing, plain
 from .loops import count_first, cut_itemsets, merge_duplicates, relabel, renumber
 
 _DUPLICATES = ("keep", "drop", "sum")
-
-# Their length is what they yield, and they yield it again: no copy is needed.
-_PLAIN = frozenset([list, tuple, set, frozenset, dict])
-
-# Itemsets looked at together.
-_PIECE = 1 << 10
-
-
-def pack_itemsets(
-    itemsets: Iterable[Iterable[Hashable]],
-    *,
-    min_count: int = 1,
-    min_length: int = 1,
-    weights: Iterable[Iterable[float]] | None = None,
-    max_items: int | None = None,
-    max_length: int | None = None,
-    duplicates: str = "keep",
-    labels: Iterable[Hashable] | None = None,
-    seed: int = 0,
-) -> PackedItemsets:
-    """Number the labels of itemsets by frequency, and pack the items into arrays.
-
-    Any iterable of iterables will do, generators included: each is read once.
-    Of a mapping, the keys are read. ``None`` is no item, and is skipped. Items
-    that compare equal are one label (as ``1`` and ``1.0``), known by the first
-    one read. Duplicates go first; then labels are counted, and dropped by
-    `min_count` and `max_items`; then what remains of the itemsets is cut by
-    `max_length`, and dropped by `min_length`. A label stays even if none of its
-    itemsets does.
-
-    Parameters
-    ----------
-    itemsets: iterable of iterable of hashable
-        Labels of each itemset.
-    min_count: int, optional
-        Least number of occurrences of a label to keep.
-    min_length: int, optional
-        Least number of items of an itemset to keep; 0 keeps empty itemsets.
-    weights: iterable of iterable of float, optional
-        Weight of each item, in the order of `itemsets` (for a set, in the order
-        in which it iterates). A weight goes when its item goes.
-    max_items: int, optional
-        Most labels to keep, the most frequent ones.
-    max_length: int, optional
-        Most items of an itemset to keep, drawn at random, in their order.
-    duplicates: {"keep", "drop", "sum"}, optional
-        What becomes of an item that its itemset has already: it is one item more; or
-        is left out; or is left out and its weight added to that of the first, where
-        without `weights` each has a weight of 1.
-    labels: iterable of hashable, optional
-        Labels that have a number already, such as those of older itemsets: they keep
-        it, however often they occur here, and new ones follow.
-    seed: int, optional
-        Seed of the draws for `max_length`.
-
-    Returns
-    -------
-    packed: PackedItemsets
-        It unpacks as ``labels, indices, offsets``:
-
-        labels: list of object, num_label
-            Label of each index, most frequent first, ties as first read.
-        indices: int32, num_item
-            Items of all itemsets, one itemset after the other.
-        offsets: int32, num_itemset + 1
-            Where each itemset starts in `indices`, and the last one ends; int64
-            if there are more than 2**31 - 1 items.
-
-        and has ``weights`` (float32), ``counts`` and ``dropped`` besides.
-
-    Raises
-    ------
-    InputError
-        If something is not iterable, an item is not hashable, weights do not
-        match the itemsets or are not finite, or a limit is not an integer of
-        at least 0.
-
-    Warns
-    -----
-    UserWarning
-        If an itemset is a string or bytes, as its characters become the items.
-
-    Examples
-    --------
-    >>> labels, indices, offsets = pack_itemsets([["salt"], ["oil", "salt"], ["oil", "salt"]])
-    >>> labels, indices.tolist(), offsets.tolist()
-    (['salt', 'oil'], [0, 1, 0, 1, 0], [0, 1, 3, 5])
-    """
-    limits = make_limits(
-        min_count=min_count,
-        min_length=min_length,
-        max_items=max_items,
-        max_length=max_length,
-        duplicates=duplicates,
-        labels=labels,
-        seed=seed,
-    )
-
-    reader = _Reader(itemsets, weights)
-    index = Numbering()
-    try:
-        codes = index.number(reader.items())
-    except TypeError as error:
-        reader.explain(error)
-        raise
-
-    if reader.text is not None:
-        warnings.warn(
-            f"itemsets look like strings: {reader.text} is read as a collection of characters; "
-            "if each string is an item, pass [[item, ...], ...]",
-            UserWarning,
-            stacklevel=2,
-        )
-    return pack_codes(
-        list(index), codes, np.asarray(reader.lengths, np.int64), limits, reader.weights()
-    )
 
 
 class Limits(NamedTuple):
@@ -179,7 +56,7 @@ def make_limits(
 
     Raises an `InputError` if one of them cannot be used.
     """
-    known = () if labels is None else tuple(_iterate(labels, "labels"))
+    known = () if labels is None else tuple(map(plain, iterate(labels, "labels")))
     limits = Limits(min_count, min_length, max_items, max_length, duplicates, known, seed)
     if limits.duplicates not in _DUPLICATES:
         raise InputError(
@@ -239,14 +116,15 @@ def pack_codes(
     dropped = _count_read(dropped, codes, lengths)
     weights, duplicates = drop_duplicates(codes, lengths, len(labels), limits, weights)
     counts, gone = count_codes(codes, len(labels))
-    dropped = dataclasses.replace(dropped, duplicate_items=duplicates, none_items=gone - duplicates)
+    none_items = dropped.none_items + gone - duplicates
+    dropped = dataclasses.replace(dropped, duplicate_items=duplicates, none_items=none_items)
     catalog = choose_labels(labels, counts, limits)
     cutter = Cutter(catalog.rank, limits)
     return _pack(catalog, cutter, *cutter.cut(codes, lengths, weights), dropped)
 
 
 def pack_columns(
-    labels: Int64Array | None,
+    labels: npt.NDArray[Any] | None,
     columns: npt.NDArray[Any],
     lengths: Int64Array,
     num_column: int,
@@ -275,9 +153,8 @@ def pack_columns(
 
 
 def _count_read(dropped: Dropped, codes: npt.NDArray[Any], lengths: Int64Array) -> Dropped:
-    return dataclasses.replace(
-        dropped, itemsets_read=len(lengths), items_read=len(codes) + dropped.zero_items
-    )
+    before = dropped.zero_items + dropped.none_items
+    return dataclasses.replace(dropped, itemsets_read=len(lengths), items_read=len(codes) + before)
 
 
 def _pack(
@@ -506,120 +383,46 @@ class Numbering(dict[Any, int]):
         return np.fromiter(map(self.__getitem__, items), np.int32)
 
 
-class _Reader:
-    """Reads itemsets once, noting their lengths and weights as they go by."""
+def number_labels(items: Iterable[Any]) -> tuple[list[Any], Int32Array]:
+    """Number the labels of items, as Python's own values; what is missing is -1.
 
-    def __init__(
-        self, itemsets: Iterable[Iterable[Any]], weights: Iterable[Iterable[float]] | None
-    ) -> None:
-        self.lengths = array("q")
-        self.text: str | None = None
-        self._itemsets = itemsets
-        self._rows = None if weights is None else _iterate(weights, "weights")
-        self._weights = array("f")
-        # Those being read, and the number of the first of them.
-        self._latest: tuple[int, Sequence[Collection[Any]]] = 0, ()
-
-    def items(self) -> Iterator[Any]:
-        """Iterate over the items of all itemsets."""
-        given = self._itemsets
-        if self._rows is None and type(given) in (list, tuple):
-            pieces = self._pieces(cast(Sequence[Iterable[Any]], given))
-            return chain.from_iterable(chain.from_iterable(pieces))
-        return chain.from_iterable(self._visit(_iterate(given, "itemsets")))
-
-    def _pieces(self, itemsets: Sequence[Iterable[Any]]) -> Iterator[Iterable[Collection[Any]]]:
-        # The common case, lists of lists, runs without Python code per itemset; some
-        # at a time, so that they are still in the cache when their items are read.
-        for start in range(0, len(itemsets), _PIECE):
-            piece = itemsets[start : start + _PIECE]
-            if _PLAIN.issuperset(map(type, piece)):
-                plain = cast(Sequence[Collection[Any]], piece)
-                self._latest = len(self.lengths), plain
-                self.lengths.extend(map(len, plain))
-                yield plain
-            else:
-                yield self._visit(piece)
-
-    def _visit(self, itemsets: Iterable[Iterable[Any]]) -> Iterator[Collection[Any]]:
-        # One at a time: a generator may fill the same list again for each itemset.
-        for itemset in itemsets:
-            if type(itemset) not in _PLAIN:
-                itemset = self._materialise(itemset)
-            plain = cast(Collection[Any], itemset)
-            self._latest = len(self.lengths), (plain,)
-            self.lengths.append(len(plain))
-            if self._rows is not None:
-                self._read_weights(self._rows)
-            yield plain
-        for _ in self._rows or ():
-            raise InputError(
-                f"weights goes on after the {len(self.lengths)} itemsets; "
-                "pass one collection of weights for each itemset"
-            )
-
-    def _materialise(self, itemset: Iterable[Any]) -> list[Any]:
-        """List an itemset whose length is not known, or not to be relied on."""
-        name = f"itemsets[{len(self.lengths)}]"
-        if self.text is None and isinstance(itemset, str | bytes):
-            self.text = f"{name}, {reprlib.repr(itemset)},"
-        return list(_iterate(itemset, name))
-
-    def _read_weights(self, rows: Iterator[Iterable[float]]) -> None:
-        """Read the weights of the itemset that was read last."""
-        position = len(self.lengths) - 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            raise InputError(
-                f"weights ends after {position} itemsets, and itemsets goes on; "
-                "pass one collection of weights for each itemset"
-            ) from None
-        before = len(self._weights)
-        values = _iterate(row, f"weights[{position}]")
-        try:
-            self._weights.extend(values)
-        except (TypeError, OverflowError) as error:
-            raise InputError(f"weights[{position}]: {error}; pass numbers") from error
-        if len(self._weights) - before != self.lengths[-1]:
-            raise InputError(
-                f"weights[{position}] has {len(self._weights) - before} weights, and "
-                f"itemsets[{position}] {self.lengths[-1]} items; pass one weight for each item"
-            )
-
-    def weights(self) -> Float32Array | None:
-        """Return the weights of all items, or None if none were given."""
-        if self._rows is None:
-            return None
-        weights = np.asarray(self._weights, np.float32)
-        wrong = checks.first_not_finite(weights)
-        if wrong is not None:
-            starts = offsets_of(np.asarray(self.lengths, np.int64))
-            itemset = int(np.searchsorted(starts, wrong, side="right")) - 1
-            raise InputError(
-                f"weights[{itemset}][{wrong - int(starts[itemset])}] is {weights[wrong]} "
-                "in float32; pass finite numbers"
-            )
-        return weights
-
-    def explain(self, error: TypeError) -> None:
-        """Raise an error that names the item that is not hashable, if there is one."""
-        first, itemsets = self._latest
-        for i, itemset in enumerate(itemsets, first):
-            for j, item in enumerate(itemset):
-                try:
-                    hash(item)
-                except TypeError:
-                    raise InputError(
-                        f"itemsets[{i}][{j}] is {reprlib.repr(item)}, which is not hashable; "
-                        "pass items such as strings, numbers or tuples"
-                    ) from error
+    Returns the labels as they first come, and the number of each item.
+    """
+    index = Numbering()
+    codes = index.number(items)
+    labels = list(index)
+    # Each label is looked at, and not each item.
+    if OWN.issuperset(map(type, labels)):
+        return labels, codes
+    merged = Numbering()
+    numbers = merged.number(None if is_missing(label) else plain(label) for label in labels)
+    if len(merged) < len(labels):
+        relabel(codes, numbers, codes)
+    return _whole_labels(list(merged)), codes
 
 
-def _iterate(value: Iterable[Any], name: str) -> Iterator[Any]:
+def _whole_labels(labels: list[Any]) -> list[Any]:
+    """Make integers of floats, if all of them are whole, as beside a gap they are no others.
+
+    Raises an `InputError` if they are too large to tell integers apart.
+    """
+    floats = [label for label in labels if type(label) is float]
+    if not floats or not all(map(float.is_integer, floats)):
+        return labels
+    largest = max(floats, key=abs)
+    if abs(largest) >= INEXACT:
+        raise InputError(
+            f"itemsets hold {largest!r}, a float, and floats do not tell integers of 2**53 and "
+            "more apart; pass integers or strings"
+        )
+    return [int(label) if type(label) is float else label for label in labels]
+
+
+def iterate(value: Iterable[Any], name: str) -> Iterator[Any]:
+    """Iterate over an argument of this name."""
     try:
         return iter(value)
     except TypeError:
         raise InputError(
-            f"{name} is {reprlib.repr(value)}, which is not iterable; pass a list or the like"
+            f"{name} is {checks.show(value)}, which is not iterable; pass a list or the like"
         ) from None

@@ -9,7 +9,6 @@ Tables are read with polars, which is imported only when there is one to read.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,38 +19,25 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import Int64Array, show, spelled_out
+from ..checks import Int64Array, spelled_out
 from ..disk.itemsets import is_packed
 from ..errors import DataError, InputError
 from .columns import encode, group_rows, number, number_itemsets
 from .doubts import nothing_to_use, warn_of_doubts
-from .files import (
-    Source,
-    import_polars,
-    open_files,
-    polars_errors,
-    scan_files,
-    select,
-)
-from .formats import (
-    SEPARATORS,
-    Columns,
-    Roles,
-    choose_columns,
-    refuse_columns,
-)
+from .files import Source, open_files, scan_files
+from .foreign import foreign_errors
+from .formats import SEPARATORS, Columns, Roles, refuse_columns
 from .identifiers import check_exact, is_float, were_floats, whole_numbers, whole_strings
 from .itemsets import PackedItemsets
 from .lines import WeightedLines
-from .matrices import pack_matrix
-from .packing import Limits, make_limits, pack_codes, pack_itemsets
+from .lists import pack_itemsets
+from .objects import Table, open_object, refuse_json
+from .packing import Limits, make_limits, pack_codes
 
 if TYPE_CHECKING:
     import polars
 
 
-# As `weight`: what a sparse matrix holds.
-VALUES = "values"
 # Items that are looked at before all are.
 _SAMPLE = 64
 
@@ -115,7 +101,7 @@ def read_itemsets(
     fields than the first, or where a field stays open. Empty lines are no rows. A first line
     ``sep=;``, as Excel writes it, says the separator.
 
-    A missing item (null, or an empty field of text or CSV) is no item: it is
+    A missing item (null, NaN, or an empty field of text or CSV) is no item: it is
     dropped, and counted in ``dropped.none_items``; so is a zero that a sparse matrix
     stores, in ``dropped.zero_items``. A row whose itemset is missing is left out, and
     counted in ``rows_without_itemset``: together, such rows would make one itemset of
@@ -174,9 +160,13 @@ def read_itemsets(
         in the order of their names, and so are the partitions of Spark and Hive
         (``day=1/part-0.parquet``, where ``"day"`` is a column that can be named); a
         folder that `PackedItemsets.save` wrote, which is mapped and not copied; a
-        pattern such as ``"sales/2024-*.parquet"``; a `polars.DataFrame` or
-        `LazyFrame`; a `pandas.DataFrame`; a `pyarrow.Table`; a matrix of
-        `scipy.sparse`; or an iterable of itemsets, as for `pack_itemsets`.
+        pattern such as ``"sales/2024-*.parquet"``; a data frame of polars (also a
+        `LazyFrame`), pandas, Arrow, DuckDB, or another library that exports an Arrow
+        stream; a column of lists of one; a matrix of `scipy.sparse`; an array of two axes
+        that holds booleans, or nothing but 0 and 1; or an iterable of itemsets, as for
+        `pack_itemsets`. In a frame without named columns that holds booleans, or nothing
+        but 0 and 1 in at least three columns, rows are itemsets, and the names of the
+        columns are the items; ``source`` of what is returned says so.
     format: str, optional
         By default as the suffix says: .txt, .csv, .tsv, .parquet or .pq, .ndjson or
         .jsonl, .arrow, .ipc or .feather, .basket; and as the first lines say where they leave no
@@ -255,7 +245,13 @@ def read_itemsets(
             result = read_source(files, limits)
     else:
         _refuse_writing({"format": format, **writing}, "there is no file to read")
-        result = _read_object(source, roles, limits)
+        found = open_object(source, roles, limits)
+        if isinstance(found, Table):
+            result = _pack_frame(
+                found.name, found.frame, found.columns, limits, identifiers=found.identifiers
+            )
+        else:
+            result = make_result(*found)
     if result.num_item == 0:
         raise nothing_to_use(result.source, result.dropped, result.account)
     warn_of_doubts(result.source, result, stacklevel=4)
@@ -281,7 +277,7 @@ def read_source(source: Source, limits: Limits) -> ReadItemsets:
         return make_result(packed, source.tell(source.name))
     tables = scan_files(source)
     frame, columns = tables.collect(), tables.columns
-    with polars_errors(source.name):
+    with foreign_errors(f"{source.name}:"):
         if source.format in SEPARATORS:
             check_exact(f"{source.name}: item column {columns.item!r}", frame["item"])
             items = read_integers(frame["item"], limits)
@@ -314,86 +310,6 @@ def _load_packed(path: Path, limits: Limits) -> ReadItemsets:
         packed.weights,
     )
     return make_result(again, str(path))
-
-
-def _read_object(source: Any, roles: Roles, limits: Limits) -> ReadItemsets:
-    """Read what lies in memory; which kind it is, its module tells without being imported."""
-    kind = type(source)
-    package = kind.__module__.partition(".")[0]
-    name = f"a {package}.{kind.__name__}"
-    if package == "scipy":
-        return _read_matrix(source, roles, limits)
-    if package in ("polars", "pandas", "pyarrow"):
-        polars = import_polars(name)
-        identifiers: set[str] = set()
-        if package == "pandas":
-            source, identifiers = _from_pandas(name, source, roles)
-        elif package == "pyarrow":
-            fields = getattr(source, "schema", ())
-            identifiers = {field.name for field in fields if "arrow.uuid" in str(field.type)}
-            source = polars.from_arrow(source)
-        if isinstance(source, polars.DataFrame | polars.LazyFrame):
-            scan = source.lazy()
-            with polars_errors(name):
-                columns = choose_columns(name, scan.collect_schema(), roles)
-                frame = select(scan, columns).collect()
-                return _pack_frame(
-                    name, frame, columns, limits, identifiers=columns.item in identifiers
-                )
-    if dataclasses.astuple(roles) != (None, None, None):
-        raise InputError(f"columns are asked for, but source is a {kind.__name__}, which has none")
-    packed = pack_itemsets(source, **limits._asdict())
-    return make_result(packed, f"a {kind.__name__}")
-
-
-def _from_pandas(name: str, frame: Any, roles: Roles) -> tuple[Any, set[str]]:
-    """Turn the columns that matter into a polars frame, and say which of them are of UUIDs.
-
-    Others may be of any kind.
-    """
-    import polars
-
-    wanted = [name for name in dataclasses.astuple(roles) if name in frame.columns]
-    columns, identifiers = [], set()
-    for key in wanted if len(wanted) > 1 else list(frame.columns):
-        column = frame[key]
-        try:
-            series = polars.Series(str(key), polars.from_pandas(column))
-        except (ImportError, TypeError, ValueError):  # no pyarrow, or objects that it cannot take
-            series = _from_objects(name, key, column, str(key) in wanted)
-        if series.dtype == polars.Binary and isinstance(column.dropna().iloc[0], UUID):
-            identifiers.add(str(key))
-        columns.append(series)
-    return polars.DataFrame(columns), identifiers
-
-
-def _from_objects(name: str, key: Any, column: Any, wanted: bool) -> Any:
-    """Turn a pandas column of Python objects into one of strings, or of objects of one type."""
-    import polars
-
-    values = [None if gone else value for value, gone in zip(column, column.isna(), strict=True)]
-    first: dict[type, int] = {}
-    for row, value in enumerate(values):
-        if value is not None:
-            first.setdefault(str if isinstance(value, str) else type(value), row)
-    if wanted and len(first) > 1:
-        (one, row), (other, later) = list(first.items())[:2]
-        raise DataError(
-            f"{name}: column {str(key)!r} holds {values[row]!r}, of {one.__name__}, in row "
-            f"{row + 1} and {values[later]!r}, of {other.__name__}, in row {later + 1}; cast one"
-        )
-    dtype = polars.String if [*first] == [str] else polars.Object
-    return polars.Series(str(key), values, dtype=dtype)
-
-
-def _read_matrix(matrix: Any, roles: Roles, limits: Limits) -> ReadItemsets:
-    if roles.itemset is not None or roles.item is not None or roles.weight not in (None, VALUES):
-        raise InputError(
-            "columns are asked for, but source is a sparse matrix, which has none; of it, weight "
-            f"can be {VALUES!r}"
-        )
-    packed = pack_matrix(matrix, limits, weighted=roles.weight is not None)
-    return make_result(packed, f"a sparse matrix of {matrix.shape[0]:,} x {matrix.shape[1]:,}")
 
 
 # Tables
@@ -529,25 +445,10 @@ def explode_lists(
 def read_items(name: str, columns: Columns, items: polars.Series) -> polars.Series:
     """Refuse items that would not be found again, and make integers of whole floats."""
     what, dtype = f"{name}: item column {columns.item!r}", items.dtype
-    if str(dtype) in ("Binary", "String"):
-        some = items.head(_SAMPLE).drop_nulls().to_list()
-        if some and all(map(_is_list, some)):
-            raise DataError(
-                f"{what} is {dtype} and holds lists written as JSON, such as {show(some[0])}; make "
-                f"lists of them first: [json.loads(x) for x in frame[{columns.item!r}]]"
-            )
+    refuse_json(name, columns.item, items)
     if dtype.is_nested() or str(dtype) in ("Boolean", "Binary"):
         raise DataError(f"{what} is {dtype}; cast it to integers or strings")
     return whole_numbers(what, items)
-
-
-def _is_list(text: str | bytes) -> bool:
-    if text[:1] not in ("[", b"["):
-        return False
-    try:
-        return isinstance(json.loads(text), list)
-    except ValueError:
-        return False
 
 
 def check_itemsets(name: str, columns: Columns, itemsets: polars.Series) -> None:

@@ -27,6 +27,7 @@ from .estimator import Checkpoint, float_row
 from .keywords import SupervisedClassifierParameters
 from .known import (
     ObjectArray,
+    as_labels,
     as_packed,
     find_rows,
     labels_at,
@@ -68,7 +69,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
     The vector of an example is the weighted mean of the rows of its features; labels are
     ranked by its dot product with their rows. Features and labels are itemsets in any of
     the forms that `Item2Vec` takes, the n-th of the one with the n-th of the other, and an
-    example may have any number of both. Bigrams and the like are features of your own making.
+    example may have any number of both; labels may also be one string or number for each example,
+    as scikit-learn's y. Bigrams and the like are features of your own making.
 
     Parameters
     ----------
@@ -131,8 +133,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         Parameters
         ----------
         features, labels : itemsets
-            Features and labels of each example. Examples without either are dropped, and
-            counted.
+            Features and labels of each example; a label that is no collection, such as a string, is
+            the only one of its example. Examples without either are dropped, and counted.
         weights : iterable of iterable of float, optional
             Weight of each feature.
         checkpoint, checkpoint_every, resume : optional
@@ -159,7 +161,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         dim = self._value("vector_size")
         seed = self._first_seed(checkpoint, resume)
         # Masked before they are numbered: what is only in examples left out gets no row.
-        left, right = _both(as_packed("features", features, weights), as_packed("labels", labels))
+        left, right = _both(as_packed("features", features, weights), as_labels("labels", labels))
         none = no_embeddings(dim)
         left = with_new_labels(left, none, self._value("min_count"), min_length=0)[2]
         left, right = _both(left, right)
@@ -229,7 +231,9 @@ class SupervisedClassifier(SupervisedClassifierParameters):
 
     # ------------------------------------------------------------- predictions
 
-    def predict(self, features: Any, n: int = 1, *, weights: Weights | None = None) -> ObjectArray:
+    def predict(
+        self, features: Any, n: int = 1, *, weights: Weights | None = None
+    ) -> npt.NDArray[Any]:
         """Return the best labels of each example.
 
         Parameters
@@ -245,7 +249,9 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         -------
         object (q,) or (q, n)
             The best label of each example; for n above 1 a row each, best first, padded
-            with None where there are no more labels.
+            with None where there are no more labels. If all labels are integers (floats,
+            booleans), the best ones are an array of that type, as scikit-learn's metrics
+            ask of classes.
 
         Raises
         ------
@@ -255,7 +261,11 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             The device cannot be had, or failed.
         """
         labels, _ = self.predict_scores(features, n, weights=weights)
-        return labels[:, 0] if n == 1 else labels
+        if n != 1:
+            return labels
+        kinds = set(map(type, self.labels_))
+        numbers = len(kinds) == 1 and kinds <= {int, float, bool}
+        return np.array(labels[:, 0].tolist()) if numbers and len(labels) else labels[:, 0]
 
     def predict_scores(
         self,
@@ -315,7 +325,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         Parameters
         ----------
         features, labels : itemsets
-            Features and labels of each example.
+            Features and labels of each example, as for `fit`.
         k : int, optional
             How many predicted labels to look at.
 
@@ -332,7 +342,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             fitted.
         """
         rows, _ = self._ranked(features, k, None, False)
-        truth = as_packed("labels", labels)
+        truth = as_labels("labels", labels)
         if truth.num_itemset != len(rows):
             raise _unequal(len(rows), truth.num_itemset)
         if not truth.num_item:

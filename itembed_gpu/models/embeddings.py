@@ -8,7 +8,6 @@ import os
 import re
 from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any, Self, TypeAlias, overload
 
@@ -16,6 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import integer, on_host, show, vector
+from ..data.labels import OWN, plain
+from ..data.lists import as_rows
 from ..disk.embeddings import read_folder, write_folder
 from ..disk.exports import write_npy, write_parquet
 from ..disk.labels import write_word2vec
@@ -118,7 +119,7 @@ class Embeddings:
         return iter(self._labels)
 
     def __contains__(self, label: Label) -> bool:
-        return _plain(label) in self._rows_by_label
+        return plain(label) in self._rows_by_label
 
     def __getitem__(self, label: Label | list[Any] | NDArray[Any]) -> NDArray[np.float32]:
         """The vector of a label, or the vectors of many.
@@ -161,7 +162,7 @@ class Embeddings:
             `label` cannot be hashed, so it cannot be a label.
         """
         try:
-            return self._rows_by_label[_plain(label)]
+            return self._rows_by_label[plain(label)]
         except KeyError:
             raise self._unknown(label) from None
         except TypeError:
@@ -493,7 +494,7 @@ class Embeddings:
 
     def _unknown(self, label: Label) -> UnknownLabelError:
         message = f"label: {show(label)} is not among the {len(self):,} labels"
-        label = _plain(label)
+        label = plain(label)
         if close := self.close_labels(label):
             message += f"; close to it: {', '.join(map(show, close))}"
         elif self._labels and type(label) not in self._kinds:
@@ -569,6 +570,7 @@ def _spellings(text: str) -> Iterator[Any]:
 def _listed(labels: Any) -> list[Any] | NDArray[Any]:
     if isinstance(labels, np.ndarray):
         return labels
+    labels = as_rows("labels", labels)  # of a column
     return list(labels) if isinstance(labels, (list, set)) else [labels]
 
 
@@ -582,23 +584,7 @@ def _plain_labels(labels: Iterable[Label]) -> list[Any]:
         raise InputError(f"labels: {show(labels)} is not a sequence of labels; pass a list")
     else:
         listed = list(labels)
-    if any(issubclass(kind, np.generic) for kind in set(map(type, listed))):
-        listed = [_plain(label) for label in listed]
-    return listed
-
-
-def _plain(label: Any) -> Any:
-    """The plain Python value of a NumPy scalar; of a moment, a date or a datetime."""
-    if not isinstance(label, np.generic) or isinstance(label, np.timedelta64):
-        return label
-    plain = label.item()
-    if isinstance(label, np.datetime64) and not isinstance(plain, date):  # NaT, or a number
-        plain = label.astype("datetime64[us]").item()
-        if not isinstance(plain, date) or np.datetime64(plain) != label:
-            raise InputError(
-                f"labels: {label!r} does not fit a datetime; round it, or convert it to str"
-            )
-    return plain
+    return listed if OWN.issuperset(map(type, listed)) else list(map(plain, listed))
 
 
 def _number(labels: list[Any]) -> dict[Any, int]:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from .. import checks
 from ..checks import Float32Array, Int64Array
 from ..data.itemsets import PackedItemsets
+from ..data.lists import as_rows, is_frame
+from ..data.matrices import as_numpy, is_matrix, is_row_of_matrix
 from ..disk.files import Tensors
 from ..errors import InputError
 from ..metrics import Evaluation, Split, evaluate_rankings, leave_last_out
@@ -79,8 +81,8 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
 
     Itemsets (baskets, sessions, playlists) are any iterable of iterables of labels, as for
     `pack_itemsets`; a `PackedItemsets`, as from `pack_itemsets` and `read_itemsets`; a
-    data frame (pandas, polars) of a single column of lists; or a sparse matrix of SciPy,
-    whose rows are the itemsets.
+    data frame of a single column of lists, or a column; or a matrix whose rows are the
+    itemsets: a sparse one of SciPy, or an array or a data frame of 0 and 1.
 
     Parameters
     ----------
@@ -693,14 +695,21 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
 
     def _one_or_many(self, baskets: Any) -> tuple[bool, Any]:
         """Tell one basket from many, and return a list of baskets in either case."""
-        is_table = hasattr(baskets, "tocsr") or hasattr(baskets, "columns")
-        if isinstance(baskets, PackedItemsets) or is_table:
+        if isinstance(baskets, PackedItemsets) or is_frame(baskets):
             return True, baskets
+        baskets = as_numpy(baskets)
+        if is_matrix("baskets", baskets):
+            return len(baskets.shape) > 1, baskets
+        if is_row_of_matrix(baskets):
+            raise InputError(
+                "baskets is an array of one axis that holds 0 and 1 alone; pass array[None] if it "
+                "is a row of a matrix whose columns are the items, or array.tolist() if it is not"
+            )
         if isinstance(baskets, str | bytes) or not isinstance(baskets, Iterable):
             raise InputError(
                 f"baskets is {checks.show(baskets)}; pass a list of labels, or a list of lists"
             )
-        members = list(baskets)
+        members = list(as_rows("baskets", baskets))
         are_labels = list(map(_is_hashable, members))
         if not any(are_labels) and members:
             return True, members
@@ -717,7 +726,8 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
                     f"baskets holds {checks.show(member)}, which is a label, and no label of the "
                     f"model is a {type(member).__name__}; to pass many baskets, make each a list"
                 )
-        return False, [members]
+        # Of a set, the items are sorted when they are packed.
+        return False, [baskets if isinstance(baskets, set | frozenset) else members]
 
     def _candidates(self, items: Any, filter_items: Any) -> Int64Array | None:
         """Return the rows that may be returned; None for all."""

@@ -11,9 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import Float32Array, Int32Array, Int64Array
+from ..data.frames import OneHot, one_hot, open_frame
 from ..data.itemsets import PackedItemsets
-from ..data.matrices import pack_matrix
-from ..data.packing import Limits, pack_codes, pack_itemsets
+from ..data.labels import is_missing
+from ..data.lists import as_rows, is_frame, pack_itemsets, refuse_lazy
+from ..data.matrices import as_numpy, is_matrix, pack_matrix
+from ..data.packing import Limits, pack_codes
 from ..errors import InputError
 from ..sets import count_codes, keep_items
 from .embeddings import Embeddings
@@ -30,26 +33,30 @@ def as_packed(
     """Pack itemsets that are given in any form, as an argument of this name, and keep empty ones.
 
     They are any iterable of iterables, as for `pack_itemsets`; a `PackedItemsets`; a data frame of
-    a single column, whose values are lists; or a sparse matrix of SciPy, whose rows are itemsets
-    and whose columns are the labels 0, 1, ... of the values that are not zero. These values are not
-    used otherwise. Weights of the items go with an iterable of iterables alone. Raises an
-    `InputError` if they are none of these.
+    a single column, whose values are lists, or of 0 and 1 alone, whose columns are the labels; or a
+    sparse matrix of SciPy or an array of 0 and 1, whose rows are itemsets and whose columns are
+    the labels 0, 1, ... of the values that are not zero. These values are not used otherwise.
+    Weights of the items go with an iterable of iterables alone. Raises an `InputError` if they are
+    none of these.
     """
-    is_matrix, is_table = hasattr(itemsets, "tocsr"), hasattr(itemsets, "columns")
-    if weights is not None and (isinstance(itemsets, PackedItemsets) or is_matrix):
+    refuse_lazy(name, itemsets)
+    given = _only_column(name, itemsets) if is_frame(itemsets) else as_numpy(itemsets)
+    by_column = isinstance(given, OneHot) or is_matrix(name, given)
+    if weights is not None and (isinstance(given, PackedItemsets) or by_column):
         raise InputError(
             f"weights are given beside {name} that are a {type(itemsets).__name__}; "
             "leave them out, or pass lists of labels"
         )
-    if isinstance(itemsets, PackedItemsets):
-        itemsets.verify()
-        return itemsets
-    if is_matrix:
-        return pack_matrix(itemsets, Limits(min_length=0), by_column=True)
-    if is_table:
-        itemsets = _only_column(name, itemsets)
+    if isinstance(given, PackedItemsets):
+        given.verify()
+        return given
+    limits = Limits(min_length=0)
+    if isinstance(given, OneHot):
+        return given.pack(limits, by_column=True)
+    if by_column:
+        return pack_matrix(given, limits, by_column=True)
     try:
-        return pack_itemsets(itemsets, min_length=0, weights=weights)
+        return pack_itemsets(given, min_length=0, weights=weights)
     except InputError as error:
         if name == "itemsets":  # as its messages say
             raise
@@ -57,13 +64,41 @@ def as_packed(
 
 
 def _only_column(name: str, table: Any) -> Any:
-    columns = list(table.columns)
-    if len(columns) != 1:
+    """Return the only column of a frame, or all of them if they hold 0 and 1 alone."""
+    frame = open_frame(f"{name}, a {type(table).__name__},", table)
+    if len(frame.names) == 1:
+        return frame.column(frame.names[0])
+    found = one_hot(frame, frame.names)
+    if found is None:
         raise InputError(
-            f"{name} is a table with {len(columns)} columns; pass the column that holds the lists, "
-            "or, of a table with a row for each item, group them into lists first"
+            f"{name} is a table with {len(frame.names)} columns; pass the column that holds the "
+            "lists; of a table with a row for each item, group them into lists first; of one "
+            "of counts, whose columns are the items, pass table > 0"
         )
-    return table[columns[0]]
+    return found
+
+
+def as_labels(name: str, labels: Any) -> PackedItemsets:
+    """Pack labels as `as_packed` does, but that those that are no collections stand for themselves.
+
+    A string, or an integer, is then the one label of its row, as in scikit-learn.
+    """
+    refuse_lazy(name, labels)
+    labels = _only_column(name, labels) if is_frame(labels) else as_numpy(labels)
+    if isinstance(labels, PackedItemsets | OneHot | str | bytes) or is_matrix(name, labels):
+        return as_packed(name, labels)
+    rows = as_rows(name, labels)
+    if not isinstance(rows, Iterable):
+        return as_packed(name, rows)  # which says so
+    return as_packed(name, [row if _is_collection(row) else _alone(row) for row in rows])
+
+
+def _is_collection(row: Any) -> bool:
+    return type(row) is list or (not isinstance(row, str | bytes) and hasattr(row, "__iter__"))
+
+
+def _alone(label: Any) -> list[Any]:
+    return [] if is_missing(label) else [label]
 
 
 class Unknown(NamedTuple):

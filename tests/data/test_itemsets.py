@@ -1,17 +1,25 @@
 """Packing and pruning, against `itembed` and against a literal account of what they do."""
 
+import os
 import pickle
+import subprocess
+import sys
 from collections import Counter, OrderedDict, deque
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from itertools import pairwise
 
 import itembed
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 from hypothesis import given, strategies as st
 
 from itembed_gpu.data import itemsets as module
 from itembed_gpu.data.itemsets import Dropped, PackedItemsets, offsets_dtype
-from itembed_gpu.data.packing import Limits, pack_codes, pack_itemsets, prune_itemsets
+from itembed_gpu.data.lists import pack_itemsets
+from itembed_gpu.data.packing import Limits, pack_codes, prune_itemsets
 from itembed_gpu.errors import InputError
 
 # Few enough that labels repeat; 1, 1.0 and True are one label.
@@ -27,8 +35,9 @@ def same(actual, expected):
 
 def assert_packed_as(packed, reference):
     labels, indices, offsets = packed
-    # Compared with their types, so that 1 is not taken for True.
-    assert [repr(label) for label in labels] == [repr(label) for label in reference[0]]
+    # Compared with their types, so that 1 is not taken for True; but whole floats are integers.
+    expected = [int(label) if type(label) is float else label for label in reference[0]]
+    assert list(map(repr, labels)) == list(map(repr, expected))
     assert same(indices, reference[1])
     assert same(offsets, reference[2])
 
@@ -260,6 +269,143 @@ class TestPackWeights:
             pack_itemsets([["a", "b"], [], ["a"]], weights=weights)
 
 
+NAN = float("nan")
+
+
+class TestLabels:
+    """Labels as values of Python, and what is none."""
+
+    @pytest.mark.parametrize(
+        "missing",
+        [
+            None, NAN, np.float32("nan"), np.datetime64("NaT"), np.timedelta64("NaT"), pandas.NA,
+            pandas.NaT, Decimal("NaN"), pyarrow.scalar(None), pyarrow.scalar(NAN),
+        ],
+        ids=repr,
+    )  # fmt: skip
+    def test_what_is_missing_is_no_item(self, missing):
+        packed = pack_itemsets(
+            [["a", missing], [missing], ["b", "a", missing]], weights=[[1, 2], [3], [4, 5, 6]]
+        )
+        assert unpack(packed) == [["a"], ["b", "a"]]
+        assert packed.weights.tolist() == [1, 4, 5]
+        lost = packed.dropped
+        assert (lost.items_read, lost.none_items, lost.short_itemsets) == (6, 3, 1)
+
+    def test_every_nan_of_a_padded_frame_is_none(self):
+        frame = pandas.DataFrame([["a", "b", NAN], ["a", NAN, float("nan")]], dtype=object)
+        for itemsets in (frame.to_numpy(), frame.to_numpy().tolist()):
+            packed = pack_itemsets(itemsets)
+            assert (packed.labels, packed.dropped.none_items) == (["a", "b"], 3)
+
+    @pytest.mark.parametrize(
+        ("label", "expected"),
+        [
+            (np.str_("tea"), "tea"),
+            (np.int16(3), 3),
+            (np.bool_(True), True),
+            (np.datetime64("2024-01-02"), date(2024, 1, 2)),
+            (np.datetime64("2024-01-02T03:04:05", "ns"), datetime(2024, 1, 2, 3, 4, 5)),
+            (np.timedelta64(90, "s"), timedelta(seconds=90)),
+            (np.timedelta64(2000, "ns"), timedelta(microseconds=2)),
+            (pandas.Timestamp("2024-01-02"), datetime(2024, 1, 2)),
+            (pandas.Timedelta(seconds=90), timedelta(seconds=90)),
+            (pyarrow.scalar("tea"), "tea"),
+            (pyarrow.scalar(3, pyarrow.int8()), 3),
+            (pyarrow.scalar(datetime(2024, 1, 2), pyarrow.timestamp("ns")), datetime(2024, 1, 2)),
+            (pyarrow.array(["tea"]).dictionary_encode()[0], "tea"),
+            (Decimal("3.0"), 3),
+            ((np.int64(1), pyarrow.scalar("tea")), (1, "tea")),
+        ],
+        ids=repr,
+    )
+    def test_values_are_those_of_python_and_one_label(self, label, expected):
+        for itemset in ([label, expected], [expected, label]):
+            packed = pack_itemsets([itemset])
+            assert packed.labels == [expected]
+            assert repr(packed.labels[0]) == repr(expected)  # with the types within a tuple
+            assert packed.counts.tolist() == [2]
+
+    def test_known_labels_are_values_of_python_too(self):
+        labels = pyarrow.array(["b", "z"])
+        assert pack_itemsets([["a", "b"]], labels=labels).labels == ["b", "z", "a"]
+
+    @pytest.mark.parametrize(
+        "label", [np.datetime64(1, "ns"), pandas.Timestamp(1), pandas.Timedelta(1)], ids=repr
+    )
+    def test_moments_are_not_rounded(self, label):
+        with pytest.raises(InputError, match="round it"):
+            pack_itemsets([[label]])
+
+    def test_what_python_has_nothing_for_stays(self):
+        labels = [np.timedelta64(1, "Y"), pandas.Period("2024"), Decimal("2.5"), 1.5]
+        assert pack_itemsets([labels]).labels == labels
+
+    def test_floats_that_do_not_tell_integers_apart(self):
+        with pytest.raises(InputError, match=r"9007199254740994\.0, a float.*pass integers"):
+            pack_itemsets([[1.0, 2.0**53 + 2]])
+        assert pack_itemsets([[1.5, 2.0**60]]).num_label == 2  # no identifiers
+
+    def test_floats_are_integers_if_all_are_whole(self):
+        packed = pack_itemsets([[2.0, NAN, "a"], [np.float32(3), 2]])
+        assert repr(packed.labels) == "[2, 'a', 3]"
+        assert repr(pack_itemsets([[2.0, 0.5]]).labels) == "[2.0, 0.5]"
+
+    def test_arrays_of_moments(self):
+        moments = np.array([["2024-01-02", "NaT"]], "datetime64[ns]")
+        assert pack_itemsets(moments).labels == [datetime(2024, 1, 2)]
+
+
+class TestSets:
+    def test_items_are_sorted_and_weights_go_with_them(self):
+        sets = [{"d", "b", "c"}, {"b", "a"}]
+        weights = [[ord(item) for item in itemset] for itemset in sets]
+        for itemsets in (sets, map(frozenset, sets)):
+            packed = pack_itemsets(
+                [["z", "y"], *itemsets], weights=[[122, 121], *map(list, weights)]
+            )
+            assert unpack(packed) == [["z", "y"], ["b", "c", "d"], ["a", "b"]]
+            assert packed.labels == ["b", "z", "y", "c", "d", "a"]
+            assert packed.weights.tolist() == [ord(packed.labels[i]) for i in packed.indices]
+
+    def test_what_is_missing_from_a_set(self):
+        packed = pack_itemsets([{"b", None, NAN, "a"}])
+        assert (unpack(packed), packed.dropped.none_items) == ([["a", "b"]], 2)
+
+    def test_kinds_are_sorted_apart(self):
+        assert unpack(pack_itemsets([{"b", 2, "a", 1}])) == [[1, 2, "a", "b"]]
+
+    @pytest.mark.parametrize("itemsets", [[{1j, 2j}], [{frozenset("a"), frozenset("b")}]])
+    def test_what_cannot_be_sorted_is_told(self, itemsets):
+        with pytest.warns(UserWarning, match="cannot be sorted.*pass lists") as seen:
+            assert pack_itemsets(itemsets).num_item == 2
+        assert seen[0].filename == __file__
+
+    def test_a_set_of_itemsets_is_told(self):
+        with pytest.warns(UserWarning, match="itemsets is a set, whose order"):
+            pack_itemsets({("a", "b")})
+
+    def test_results_are_the_same_in_every_process(self):
+        script = """
+import itembed_gpu
+sets = [{f"item {(i * j) % 11}" for j in range(5)} for i in range(1, 30)]
+packed = itembed_gpu.pack_itemsets(sets)
+model = itembed_gpu.Item2Vec(vector_size=4, epochs=2, seed=1, device="cpu", workers=1).fit(sets)
+print(packed.labels, packed.indices.tolist(), model.labels_, model.syn0_.tolist())
+"""
+        results = {
+            subprocess.run(
+                [sys.executable, "-c", script],
+                env={**os.environ, "PYTHONHASHSEED": seed},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for seed in "12"
+        }
+        assert len(results) == 1
+
+
 class TestPackErrors:
     @pytest.mark.parametrize(
         ("itemsets", "message"),
@@ -273,7 +419,7 @@ class TestPackErrors:
             (iter([["a"], ["b", {}]]), r"itemsets\[1\]\[1\] is {}, which is not hashable"),
             ([["a"], [("b", [])]], r"itemsets\[1\]\[0\] .* not hashable"),
             ([iter([{"c"}])], r"itemsets\[0\]\[0\] is {'c'}, which is not hashable"),
-            (np.zeros((2, 2, 2)), r"itemsets\[0\]\[0\] is array.* not hashable"),
+            (np.zeros((2, 2, 2)), r"itemsets has shape \(2, 2, 2\); pass two axes"),
         ],
     )
     def test_itemsets(self, itemsets, message):
@@ -299,6 +445,37 @@ class TestPackedItemsets:
         with pytest.raises(IndexError):
             packed[3]
         assert (packed.num_label, packed.num_item, packed.num_itemset) == (2, 3, 2)
+
+    def test_packs_again(self):
+        packed = pack_itemsets([["a", "b"], ["a"]], weights=[[1, 2], [3]])
+        again = pack_itemsets(packed, min_length=2)
+        assert (again.labels, again.weights.tolist()) == (["a", "b"], [1, 2])
+        with pytest.raises(InputError, match="weights are given beside itemsets"):
+            pack_itemsets(packed, weights=[[1, 2], [3]])
+
+    def test_arrays_choose_itemsets_as_if_packed_alone(self):
+        itemsets = [["c", "a"], ["b", "a"], [], ["c"], ["d", "b", "b"]]
+        weights = [[ord(item) for item in itemset] for itemset in itemsets]
+        packed = pack_itemsets(itemsets, min_length=0, weights=weights)
+        assert packed.shape == (5, 4)
+        mask = [True, False, True, False, True]
+        for rows in ([4, 2, 0], [0, 2, 4], [-1, 1, 1], [], [2]):
+            alone = pack_itemsets(
+                [itemsets[row] for row in rows],
+                min_length=0,
+                weights=[weights[row] for row in rows],
+            )
+            for chosen in (packed[rows], packed[np.array(rows, int), ...]):
+                assert_packed_as(chosen, alone)
+                assert same(chosen.weights, alone.weights)
+                assert same(chosen.counts, alone.counts)
+                assert chosen.dropped == alone.dropped
+        assert_packed_as(packed[mask], packed[[0, 2, 4]])
+        assert_packed_as(packed[::2, ...], packed[[0, 2, 4]])
+        assert packed[1, ...].num_itemset == 1
+        for wrong in ([5], [-6], mask[1:], [0.5]):
+            with pytest.raises(IndexError):
+                packed[wrong]
 
     def test_is_frozen_and_short_to_print(self):
         packed = pack_itemsets([["a", "b"], ["a"]], weights=[[1, 1], [1]])

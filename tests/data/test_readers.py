@@ -14,8 +14,8 @@ from hypothesis import given, strategies as st
 
 from itembed_gpu.data import columns
 from itembed_gpu.data.formats import FORMATS
+from itembed_gpu.data.lists import pack_itemsets
 from itembed_gpu.data.out_of_memory import pack_files
-from itembed_gpu.data.packing import pack_itemsets
 from itembed_gpu.data.readers import read_itemsets
 from itembed_gpu.errors import DataError, InputError, MissingExtraError
 

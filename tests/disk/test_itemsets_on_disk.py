@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from itembed_gpu.data.itemsets import PackedItemsets
-from itembed_gpu.data.packing import pack_itemsets
+from itembed_gpu.data.lists import pack_itemsets
 from itembed_gpu.data.readers import read_itemsets
 from itembed_gpu.disk.folders import BLOCK, Kind, sealed
 from itembed_gpu.disk.itemsets import KIND

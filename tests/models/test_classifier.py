@@ -1,6 +1,7 @@
 """`SupervisedClassifier`: what it learns, predicts, keeps and refuses."""
 
 import math
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -193,7 +194,7 @@ def test_inverse_document_frequencies(trained):
     [
         ({}, FEW, FEW_LABELS[:-1], "features has 6 itemsets and labels 5"),
         ({}, [["x"], []], [[], ["A"]], "no example has both"),
-        ({}, FEW, [1, 2, 3, 4, 5, 6], r"labels: itemsets\[0\] is 1"),
+        ({}, FEW, 1, r"labels: itemsets is 1, which is not iterable"),
         ({}, 3, FEW_LABELS, "features: itemsets is 3"),
         ({"min_count": 99}, FEW, FEW_LABELS, "no example has both.*4 rare labels"),
         ({"feature_weighting": "tf"}, FEW, FEW_LABELS, "feature_weighting is 'tf'"),
@@ -208,6 +209,64 @@ def test_what_cannot_be_learned_is_refused(small, changes, features, labels, wor
     with pytest.raises(InputError, match=words):
         small.set_params(**changes).fit(features, labels)
     assert small.label_embeddings_ is before
+
+
+PAIRS = [["red", "round"], ["yellow", "long"]] * 10
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["apple", "banana"] * 10, [7, 5] * 10, [datetime(2024, 1, 2), datetime(2024, 2, 1)] * 10],
+)
+@pytest.mark.parametrize(
+    "form",
+    [
+        list,
+        np.array,
+        lambda labels: np.array(labels, object),
+        lambda labels: np.array(labels)[:, None],
+        pytest.importorskip("pandas").Series,
+        lambda labels: pytest.importorskip("pandas").DataFrame({"label": labels}),
+        lambda labels: pytest.importorskip("pandas").Series(labels).astype("category"),
+        lambda labels: pytest.importorskip("pyarrow").array(labels),
+    ],
+    ids=["list", "array", "objects", "matrix", "series", "frame", "category", "arrow"],
+)
+def test_labels_can_be_one_a_row(labels, form):
+    given = form(labels)
+    model = SupervisedClassifier(**{**SETTINGS, "epochs": 3})
+    expected = model.fit(PAIRS, [[label] for label in labels]).label_embeddings_.vectors
+    again = model.fit(PAIRS, given)
+    assert again.labels_ == labels[:2]
+    np.testing.assert_array_equal(again.label_embeddings_.vectors, expected)
+    assert again.score(PAIRS, given) == again.score(PAIRS, [[label] for label in labels])
+
+
+def test_a_row_without_a_label_is_dropped_and_lists_may_stand_beside():
+    labels = ["apple", float("nan"), None, ["banana", "fruit"]] * 5
+    model = SupervisedClassifier(**{**SETTINGS, "epochs": 1}).fit(PAIRS, labels)
+    assert model.labels_ == ["apple", "banana", "fruit"]
+    assert model.dropped_labels_.masked_itemsets == 10
+
+
+def test_indicators_are_labels_by_their_columns():
+    indicators = np.array([[1, 0, 0], [0, 1, 1]] * 10)
+    model = SupervisedClassifier(**{**SETTINGS, "epochs": 1}).fit(PAIRS, indicators)
+    assert model.labels_ == [0, 1, 2]
+    assert model.label_embeddings_.counts.tolist() == [10, 10, 10]
+
+
+def test_scores_are_those_of_one_label_a_row():
+    from sklearn.model_selection import cross_val_score
+
+    model = SupervisedClassifier(**{**SETTINGS, "epochs": 40})
+    labels = ["apple", "banana"] * 10
+    assert cross_val_score(model, PAIRS, labels, cv=2).tolist() == [1, 1]
+    for classes in (["apple", "banana"], [7, 5], [True, False]):
+        scores = cross_val_score(model, PAIRS, classes * 10, cv=2, scoring="accuracy")
+        assert scores.tolist() == [1, 1]
+    wrong = ["apple", "banana"] * 5 + ["banana", "apple"] * 5
+    assert cross_val_score(model, PAIRS, wrong, cv=2).tolist() == [0, 0]
 
 
 def test_a_failed_fit_changes_nothing(small):

@@ -226,6 +226,43 @@ def test_what_a_sparse_matrix_stores_twice_is_two_items():
     np.testing.assert_array_equal(models[0].syn0_, models[1].syn0_)
 
 
+def test_arrays_and_frames_of_0_and_1_are_as_the_sparse_matrix():
+    matrix = scipy.sparse.csr_array([[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]])
+    array = matrix.toarray()
+    few = Item2Vec(**{**SETTINGS, "epochs": 1})
+    expected, names = few.fit(matrix).syn0_, few.labels_
+    for form in (array, array.astype(bool), array.astype(float)):
+        assert few.fit(form).labels_ == names == [2, 0, 1]
+        np.testing.assert_array_equal(few.syn0_, expected)
+        for asked in (matrix, form):
+            assert few.recommend(asked, n=1, filter_already_liked_items=False)[0].shape == (4, 1)
+        np.testing.assert_array_equal(few.transform(form), few.transform(matrix))
+    for row in (array[0], array[0].astype(bool)):
+        with pytest.raises(InputError, match=r"holds 0 and 1 alone; pass array\[None\]"):
+            few.recommend(row)
+    one, many = few.recommend(matrix[[0], :].reshape(-1), n=1), few.recommend(matrix, n=1)
+    assert one[0].tolist() == many[0][0].tolist() == [1]
+    pandas = pytest.importorskip("pandas")
+    for frame in (pandas.DataFrame(array, columns=list("abcd")), polars.DataFrame(array, "abcd")):
+        assert few.fit(frame).labels_ == ["c", "a", "b"]
+        np.testing.assert_array_equal(few.syn0_, expected)
+
+
+def test_baskets_of_arrow_are_values_of_python():
+    pyarrow = pytest.importorskip("pyarrow")
+    sets = pyarrow.array([["tea", "cup"], ["tea", "saw", "cup"], ["saw", "tea"]])
+    few = Item2Vec(**{**SETTINGS, "epochs": 1}).fit(sets)
+    assert few.labels_ == ["tea", "cup", "saw"]
+    labels, scores = few.recommend(["tea"])
+    assert sorted(labels) == ["cup", "saw"]
+    for basket in (pyarrow.array(["tea"]), np.array(["tea"]), {"tea"}, polars.Series(["tea"])):
+        np.testing.assert_array_equal(few.recommend(basket)[1], scores)
+    assert few.recommend(sets, n=1)[0].shape == (3, 1)
+    cup = pyarrow.array(["cup"])
+    assert few.recommend(["tea"], filter_items=cup)[0].tolist() == ["saw"]
+    assert few.recommend(["tea"], items=polars.Series(["cup"]))[0].tolist() == ["cup"]
+
+
 def test_tables_of_more_columns_and_weights_without_lists_are_refused():
     table = polars.DataFrame({"basket": [1, 1], "item": ["a", "b"]})
     with pytest.raises(InputError, match="itemsets is a table with 2 columns"):
@@ -745,6 +782,22 @@ def test_scikit_learn_can_use_it(model):
     search.fit(ITEMSETS[:600])
     assert search.best_params_ == {"epochs": 10}
     assert search.score(ITEMSETS[600:]) == search.best_estimator_.score(ITEMSETS[600:])
+
+
+def test_packed_itemsets_are_split_as_lists_are():
+    from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, train_test_split
+
+    itemsets = ITEMSETS[:200]
+    packed = pack_itemsets(itemsets)
+    few = Item2Vec(**{**SETTINGS, "epochs": 2})
+    folds = KFold(3, shuffle=True, random_state=1)
+    expected = cross_val_score(few, itemsets, cv=folds)
+    assert expected.min() > 0
+    np.testing.assert_array_equal(cross_val_score(few, packed, cv=folds), expected)
+    search = GridSearchCV(few, {"epochs": [0, 2]}, cv=folds).fit(packed)
+    assert search.cv_results_["mean_test_score"][1] == pytest.approx(expected.mean())
+    train, test = train_test_split(packed, test_size=50, random_state=1)
+    assert (train.num_itemset, test.num_itemset) == (150, 50)
 
 
 def test_scikit_learn_is_not_needed():
