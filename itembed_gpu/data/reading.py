@@ -80,6 +80,7 @@ def choose_reading(files: list[Opened], known: str | None, asked: Asked) -> Read
 
     `known` is their format, as it was asked for or as their suffix says, if it says one.
     """
+    known_dialect("text", {"separator": asked.given.get("separator")})  # before it is used
     found: Finding | None = None
     if known in _OPEN:
         found = _recognise_all(files, known, asked)

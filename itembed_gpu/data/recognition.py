@@ -88,7 +88,7 @@ def recognise(sample: Sample) -> Finding | None:
     elif sample.separator is None:
         detectors = _ANYWHERE + _IN_TEXT
     else:
-        return None
+        detectors = (_quoted,)
     for detect in detectors:
         found = detect(sample)
         if found is not None:
@@ -330,6 +330,19 @@ def _numbers(sample: Sample) -> Finding | None:
     if sample.format is None and sample.all_match(r"\s*\d+(\s+\d+)*\s*"):
         return Finding(CERTAIN, "fimi", "numbers between spaces, an itemset a line")
     return None
+
+
+def _quoted(sample: Sample) -> Finding | None:
+    """Quotes around what a separator separates, which are text to text."""
+    words = [word.strip() for line in sample.lines for word in line.split(sample.separator)]
+    if not any(word[:1] == '"' for word in words) or not any(word[-1:] == '"' for word in words):
+        return None
+    return Finding(
+        MAYBE,
+        "arules",
+        "some items begin or end with quotes, which stay part of them; for a CSV whose rows are "
+        f"itemsets, give {give('arules')}",
+    )
 
 
 _IN_TEXT: tuple[Detector, ...] = (_libsvm, _lightgcn, _pairs, _separated, _numbers)

@@ -332,6 +332,8 @@ def test_an_item_without_a_value_weighs_one(tmp_path):
 
 def test_quotes_of_arules(tmp_path):
     path = write(tmp_path, "a.csv", '"tea, green",cup\nsaw,"12"" nail"\n')
+    with pytest.warns(UserWarning, match="items begin or end with quotes.*--format arules"):
+        read_itemsets(path, format="text", separator=",")
     packed = read_itemsets(path, format="arules")
     assert itemsets_of(packed) == [["tea, green", "cup"], ["saw", '12" nail']]
 
