@@ -27,6 +27,11 @@ def random_itemsets(num_label=50, num_itemset=200, min_length=2, max_length=9, s
     return items, offsets
 
 
+def contents(folder):
+    """The bytes of the files of a saved folder, by their names without generation."""
+    return {path.name.partition("-")[0]: path.read_bytes() for path in folder.glob("*-*")}
+
+
 def random_tables(num_left=50, num_right=None, dim=DIM, seed=0):
     """Two tables of embeddings."""
     generator = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from itembed_gpu import pack_files, read_itemsets
 from itembed_gpu.data import out_of_memory as spilling
 from itembed_gpu.data.doubts import find_doubts, warn_of_doubts
 from itembed_gpu.data.example import read_example
-from itembed_gpu.data.packing import pack_itemsets
+from itembed_gpu.data.lists import pack_itemsets
 
 _RANDOM = random.Random(3)
 # Few items are frequent, and half of them occur once or twice, as in most catalogs.

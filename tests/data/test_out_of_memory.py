@@ -9,6 +9,7 @@ import numpy as np
 import polars
 import pytest
 from hypothesis import assume, given, settings, strategies as st
+from samples import contents
 
 from itembed_gpu import DataError, InputError, pack_files, read_itemsets
 from itembed_gpu.data import out_of_memory as spilling
@@ -37,11 +38,6 @@ def rows_of(num_row=20_000, num_itemset=3_000, num_item=500, seed=0):
         basket=polars.when(missing).then(None).otherwise(polars.col("basket")),
         product=polars.when(missing.reverse()).then(None).otherwise(polars.col("product")),
     )
-
-
-def contents(folder):
-    """The bytes of the files, by their names without generation."""
-    return {path.name.partition("-")[0]: path.read_bytes() for path in folder.glob("*-*")}
 
 
 def same(tmp_path, source, **options):

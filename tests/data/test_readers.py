@@ -549,7 +549,7 @@ class TestColumnsOfFiles:
         if kind is str:
             lists = [value and value.decode() for value in lists]
         path = self.write(tmp_path / "a.parquet", lists=lists)
-        with pytest.raises(DataError, match=r"'lists' is .* and holds lists written as JSON, such"):
+        with pytest.raises(DataError, match=r"'lists' is .* and holds lists written as JSON, as"):
             read_itemsets(path, itemset="o", item="lists")
 
     def test_one_column_is_too_few_and_no_separator_is_in_doubt(self, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from itembed_gpu.data.itemsets import PackedItemsets
-from itembed_gpu.data.packing import pack_itemsets
+from itembed_gpu.data.lists import pack_itemsets
 from itembed_gpu.disk import files, folders
 from itembed_gpu.disk.embeddings import KIND
 from itembed_gpu.disk.files import writing_alone
