@@ -239,7 +239,7 @@ def read_itemsets(
         "encoding": encoding,
     }  # fmt: skip
     if isinstance(source, str | os.PathLike) and is_packed(Path(source)):
-        refuse_columns(roles, f"{source}: holds packed itemsets, which have")
+        refuse_columns(roles, f"{source} holds packed itemsets, which have no format and")
         _refuse_writing({"format": format, **writing}, f"{source} holds packed itemsets")
         result = _load_packed(Path(source), limits)
     elif isinstance(source, str | os.PathLike):
