@@ -6,9 +6,9 @@
 Files are made of a few fields, good and bad: quotes that enclose fields and quotes that are text,
 separators and line ends in quotes, rows that are ragged, short, long or blank, null words, a byte
 order mark, columns that nobody reads, every separator, quote and line end. Both readers are asked
-for the same dialect, and what each gives is compared row by row, by `read_itemsets` and by
-`pack_files` in parts of a file. An error of ours is no difference if csv, strict, refuses the
-file as well, or has rows of other widths. Writes ``csv_fuzz.md`` beside this file.
+for the same dialect, and the itemsets and what is missing of them are compared, of `read_itemsets`
+and of `pack_files` in parts of a file. An error of ours is no difference if csv, strict, refuses
+the file as well, or has rows of other widths. Writes ``csv_fuzz.md`` beside this file.
 """
 
 from __future__ import annotations
@@ -200,8 +200,8 @@ def main() -> None:
     report = page(
         "CSV files, beside Python's csv module",
         f"`python -m benchmarks.csv_fuzz --files {options.files}`: made files that are read twice, "
-        f"and compared row by row. Refused is what csv, strict, refuses, and rows of other widths "
-        f"than the first. {machine()}.",
+        f"and compared itemset by itemset. Refused is what csv, strict, refuses, and rows of other "
+        f"widths than the first. {machine()}.",
         table(("outcome", "read_itemsets", "pack_files"), lines),
     )
     write_whole(options.out / "csv_fuzz.md", report)

@@ -61,6 +61,16 @@ def spilled(folder: Path) -> Callable[[], int]:
     return read
 
 
+def write_quoted(folder: Path) -> None:
+    """Write the CSV files once more, with every field in quotes."""
+    import polars
+
+    (folder / "csv_quoted").mkdir()
+    for part in sorted((folder / "csv").iterdir()):
+        scan = polars.scan_csv(part, infer_schema=False)
+        scan.sink_csv(folder / "csv_quoted" / part.name, quote_style="always")
+
+
 def frame(folder: Path) -> Any:
     import polars
 
@@ -118,6 +128,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Callable[[], int]], float | None]
     "parquet_unsorted": ("Parquet, shuffled", lambda folder: ours(folder / "shuffled"), 4e6),
     "spilled": ("the same by way of the disk, in 256 MiB", spilled, None),
     "csv": ("CSV", lambda folder: ours(folder / "csv"), None),
+    "csv_quoted": ("CSV, all in quotes", lambda folder: ours(folder / "csv_quoted"), None),
     "polars": ("polars.DataFrame", lambda folder: ours(frame(folder)), None),
     "pandas": ("pandas.DataFrame", lambda folder: ours(frame(folder).to_pandas()), None),
     "csr": ("scipy CSR, integer items", csr, 100e6),
@@ -262,6 +273,7 @@ def main() -> None:
         rows = write(folder / "parquet", catalog, options.rows, "parquet", False)
         write(folder / "shuffled", catalog, options.rows, "parquet", True)
         write(folder / "csv", catalog, options.rows, "csv", False)
+        write_quoted(folder)
         results = run_all(folder)
         phases = end_to_end(folder)
         phases |= checkpoints(folder, min(1.0, options.rows / 50_000_000))

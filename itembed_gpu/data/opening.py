@@ -255,8 +255,9 @@ def _told(path: Path, place: Callable[[], str]) -> Iterator[None]:
         yield
     except damage as error:
         raise DataError(f"{path}: damaged or cut short{place()}: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # an archive may be encrypted
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read: {reason}") from error
 
 
 @contextmanager

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -423,7 +425,9 @@ def read_itemset_ids(
 
 
 def _as_integer(key: Any) -> Any:
-    return int(key) if isinstance(key, float) and key.is_integer() else key
+    """Return a whole number as an integer, so that files of other types say the same."""
+    is_number = isinstance(key, float | Decimal) and math.isfinite(key)
+    return int(key) if is_number and key == int(key) else key
 
 
 def read_integers(items: polars.Series, limits: Limits) -> polars.Series:

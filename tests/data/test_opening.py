@@ -89,6 +89,14 @@ class TestCompression:
         with pytest.raises(InputError, match="holds 2 files, where one is read"):
             read_itemsets(tmp_path / "a.csv.zip")
 
+    def test_an_archive_that_is_encrypted(self, tmp_path):
+        data = bytearray(zipped(TEXTS["csv"]))
+        data[6] |= 1  # the flag that says so, there and in the directory
+        data[data.index(b"PK\1\2") + 8] |= 1
+        (tmp_path / "a.csv.zip").write_bytes(data)
+        with pytest.raises(DataError, match=r"a.csv.zip: cannot be read: .*encrypted"):
+            read_itemsets(tmp_path / "a.csv.zip")
+
     def test_without_pyarrow_polars_reads_zstandard(self, tmp_path, monkeypatch):
         path = tmp_path / "a.csv.zst"
         polars.DataFrame({"o": [1, 1], "i": ["tea", "cup"]}).write_csv(path, compression="zstd")
@@ -205,6 +213,13 @@ class TestFolders:
         assert sorted(read(item="town").labels) == ["São", "x=y"]
         assert read(itemset="o", item="day").labels == [10, 2]
         assert read_itemset_ids(root, itemset="day") == ["10", "2"]
+
+    @pytest.mark.parametrize("kind", [int, float, "decimal"])
+    def test_ids_of_itemsets_are_those_of_every_type(self, tmp_path, kind):
+        dtype = polars.Decimal(10, 2) if kind == "decimal" else kind
+        frame = polars.DataFrame({"o": [7, 12], "i": ["a", "b"]}).cast({"o": dtype})
+        frame.write_parquet(tmp_path / "a.parquet")
+        assert read_itemset_ids(tmp_path / "a.parquet") == ["7", "12"]
 
     def test_a_missing_partition(self, tmp_path, table):
         folder = tmp_path / "sales" / "day=__HIVE_DEFAULT_PARTITION__"
