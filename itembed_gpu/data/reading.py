@@ -121,7 +121,7 @@ def _of_field(
         found = _WITH_COLUMN[name](sample) if sample.lines else None
     usual, given = dict(known.writing), asked.given
     for key in ("separator", "header"):
-        if key in given and (name, key) in _FIXED:
+        if key in given and (name, key) in _FIXED and given[key] != usual.get(key, True):
             raise InputError(f"{key} is {given[key]!r}, but {known.title} has no {key} to choose")
     if name in _OR_TABS and "\t" in "".join(islice(text_lines(files[0], asked.encoding), 1)):
         usual |= {"separator": "\t"}
@@ -222,15 +222,17 @@ def take_sample(file: Opened, known: str | None, asked: Asked) -> Sample:
     except DataError:
         lines = []
     given, roles = asked.given, dataclasses.astuple(asked.roles)
-    separator = given.get("separator")
+    separator, quote = given.get("separator"), given.get("quote", '"')
     return Sample(
         [text for line in lines if (text := line.rstrip("\r\n")).strip()],
         known,
-        "\t" if separator == "\\t" else separator,
-        given.get("header"),
-        any(isinstance(role, str) and not role.isdigit() for role in roles),
-        asked.roles.item,
-        asked.format is not None,
+        separator="\t" if separator == "\\t" else separator,
+        header=given.get("header"),
+        quote=None if quote in ("", "none") else quote,
+        chosen=any(role is not None for role in roles),
+        named=any(isinstance(role, str) and not role.isdigit() for role in roles),
+        item=asked.roles.item,
+        asked=asked.format is not None,
     )
 
 

@@ -47,7 +47,9 @@ class Sample(NamedTuple):
     format: str | None = None
     separator: str | None = None
     header: bool | None = None
-    named: bool = False  # columns are named
+    quote: str | None = '"'
+    chosen: bool = False  # columns are asked for, by names or numbers
+    named: bool = False  # by names
     item: str | int | None = None
     asked: bool = False  # the format was given
 
@@ -60,10 +62,16 @@ class Sample(NamedTuple):
         """Split the lines as a CSV, as far as its quotes are right."""
         separator = self.separator or ("\t" if self.format == "tsv" else ",")
         rows: list[list[str]] = []
+        quoting = csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL
         with suppress(csv.Error, TypeError):  # a separator of several characters
-            for row in csv.reader(self.lines, delimiter=separator, strict=True):
-                if row:
-                    rows.append(row)
+            found = csv.reader(
+                self.lines,
+                delimiter=separator,
+                quotechar=self.quote,
+                quoting=quoting,  # type: ignore[arg-type]
+                strict=True,
+            )
+            rows.extend(filter(None, found))
         return rows
 
 
@@ -335,12 +343,12 @@ def _numbers(sample: Sample) -> Finding | None:
 def _quoted(sample: Sample) -> Finding | None:
     """Quotes around what a separator separates, which are text to text."""
     words = [word.strip() for line in sample.lines for word in line.split(sample.separator)]
-    if not any(word[:1] == '"' for word in words) or not any(word[-1:] == '"' for word in words):
+    if sum(len(word) > 1 and word[0] == '"' for word in words) < _FEW:
         return None
     return Finding(
         MAYBE,
         "arules",
-        "some items begin or end with quotes, which stay part of them; for a CSV whose rows are "
+        "items begin with quotes, which stay part of them; for a CSV whose rows are "
         f"itemsets, give {give('arules')}",
     )
 
@@ -353,7 +361,7 @@ _IN_TEXT: tuple[Detector, ...] = (_libsvm, _lightgcn, _pairs, _separated, _numbe
 
 def _wide(sample: Sample) -> Finding | None:
     rows = sample.rows()
-    run = numbered_run(rows[0]) if len(rows) > 1 and not sample.named else None
+    run = numbered_run(rows[0]) if len(rows) > 1 and not sample.chosen else None
     if run is None:
         return None
     start, stop = run
@@ -367,7 +375,7 @@ def _wide(sample: Sample) -> Finding | None:
 
 def _onehot(sample: Sample) -> Finding | None:
     rows = sample.rows()
-    if len(rows) < 3 or len(rows[0]) < 3 or sample.named or sample.header is False:
+    if len(rows) < 3 or len(rows[0]) < 3 or sample.chosen or sample.header is False:
         return None
     width = len(rows[0])
     cells = [row for row in rows[1:] if len(row) == width]
@@ -400,10 +408,13 @@ def lists(sample: Sample) -> Finding | None:
     bracketed = [column for column in range(width) if _all_lists(cells, column)]
     names = [rows[0][column] for column in bracketed]
     if sample.item is not None:
-        if sample.item in names:
-            return Finding(CERTAIN, "list-cells", f"{sample.item!r} holds lists", str(sample.item))
+        item = str(sample.item)
+        if item not in rows[0] and item.isdecimal() and 0 < int(item) <= width:
+            item = rows[0][int(item) - 1]
+        if item in names:
+            return Finding(CERTAIN, "list-cells", f"column {item!r} holds lists", item)
         return None
-    if sample.named or not names:
+    if sample.chosen or not names:
         return None
     if len(names) > 1:
         shown = ", ".join(map(repr, names))
@@ -423,8 +434,9 @@ def _all_lists(rows: list[list[str]], column: int) -> bool:
 
 
 def _ragged(sample: Sample) -> Finding | None:
-    widths = {len(row) for row in sample.rows()}
-    if len(sample.lines) < _FEW or len(widths) < 3 or sample.named:
+    rows = sample.rows()
+    widths = {len(row) for row in rows}
+    if len(rows) < _FEW or len(widths) < 3 or sample.chosen:
         return None
     return Finding(
         ASK,

@@ -332,8 +332,9 @@ def test_an_item_without_a_value_weighs_one(tmp_path):
 
 def test_quotes_of_arules(tmp_path):
     path = write(tmp_path, "a.csv", '"tea, green",cup\nsaw,"12"" nail"\n')
-    with pytest.warns(UserWarning, match="items begin or end with quotes.*--format arules"):
-        read_itemsets(path, format="text", separator=",")
+    quoted = write(tmp_path, "a.txt", '"tea, green","cup"\n' * 5)
+    with pytest.warns(UserWarning, match="items begin with quotes.*--format arules"):
+        read_itemsets(quoted, separator=",")
     packed = read_itemsets(path, format="arules")
     assert itemsets_of(packed) == [["tea, green", "cup"], ["saw", '12" nail']]
 
@@ -444,6 +445,14 @@ def test_tables_stay_tables(tmp_path, content, itemsets):
     packed = read_itemsets(write(tmp_path, "a.csv", content))
     assert itemsets_of(packed) == itemsets
     assert "read as" not in packed.source
+
+
+@pytest.mark.parametrize("item", ["bought", 2, "2"])
+def test_a_column_of_lists_may_be_named(tmp_path, item):
+    path = write(tmp_path, "a.csv", 'id,bought,liked\n1,"[3, 4]","[5]"\n2,[3],[]\n')
+    with pytest.raises(DataError, match="'bought', 'liked' hold lists: name one"):
+        read_itemsets(path)
+    assert itemsets_of(read_itemsets(path, item=item)) == [[3, 4], [3]]
 
 
 def test_types_of_recbole_may_be_left_out(tmp_path):
