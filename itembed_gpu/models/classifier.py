@@ -63,7 +63,7 @@ OF_LABELS = {
         "device": "auto",
         "pooling": "mean",
         "reject_positive": True,
-        "max_step": 2.0,
+        "max_step": 4.0,
     },
     docs=DOCS | OF_LABELS,
     positional=POSITIONAL,
