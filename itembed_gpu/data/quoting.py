@@ -7,7 +7,8 @@ quote is text. Lines end with a line feed, a carriage return, or both; empty one
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from ..compiling import kept
 
 LINE_FEED, RETURN = 10, 13
 # Bytes that are looked through at once.
@@ -22,7 +23,7 @@ NUM_KEPT = 7
 WIDTH, TEXT_AFTER_QUOTE, ZERO_BYTE = 1, 2, 3
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def look_through(data, separator, quote, width, inside, fields):
     """Find what a reader that takes every quote for one of a pair would read otherwise.
 
@@ -99,7 +100,7 @@ def look_through(data, separator, quote, width, inside, fields):
     return odd != 0, within != 0, fields
 
 
-@njit(cache=True, nogil=True)
+@kept(nogil=True)
 def transcribe(data, separator, quote, width, kept, out, new):
     """Copy the fields of more bytes without their quotes, between bytes that are in none of them.
 

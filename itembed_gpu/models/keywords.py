@@ -62,6 +62,6 @@ class SupervisedClassifierParameters(ModelParameters):
     _: KW_ONLY
     reject_positive: bool = True
     l2: float | None = None
-    max_step: float = 2.0
+    max_step: float = 4.0
     pooling: str = "mean"
     feature_weighting: str = "idf"

@@ -41,7 +41,7 @@ CLASSIFIER_DEFAULTS: dict[str, Any] = {
     "device": "auto",
     "pooling": "mean",
     "reject_positive": True,
-    "max_step": 2.0,
+    "max_step": 4.0,
 }
 
 # What is otherwise than for a task.

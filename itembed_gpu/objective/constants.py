@@ -30,7 +30,7 @@ DROPPED = -1
 # The running loss is that of every so many-th position of an epoch's order, a power of 2, or of
 # more of them where an epoch would have a sample of less than this: then its loss would jump.
 LOSS_STRIDE = 128
-LOSS_SAMPLE = 8192
+LOSS_SAMPLE = 4096
 # Slots whose pairs the CPU draws together, before any of them is trained.
 BLOCK = 64
 

@@ -259,7 +259,7 @@ class Options:
     max_step: float = option(
         0.0,
         "Bound the steps of right-hand rows, so that a high learning rate does not make training "
-        "diverge: 2, or 0 for no bound.",
+        "diverge: 4, or 0 for no bound.",
         "Bound s on the steps of the right-hand rows. One that is m of the targets of a pair has a "
         "rate, times the weights of the pair, of at most ``s / (m * |u|**2)``, where u is the left "
         "vector. As the second derivative of the loss by a logit is at most 1/4, 4 is the most "

@@ -446,7 +446,7 @@ class _PackedTask(_FusedTask):
 
     @property
     def _other_cure(self) -> str:
-        return "" if self.options.max_step else ", or with max_step=2"
+        return "" if self.options.max_step else ", or with max_step=4"
 
     def _discard(self) -> None:
         self._bound.discard()

@@ -99,7 +99,7 @@ def test_fit_is_the_training_of_a_task(model):
         left_weights=np.ones(features.num_item),
         pooling="mean",
         reject_positive=True,
-        max_step=2.0,
+        max_step=4.0,
         l2=0.03 / (labels.num_label - 1),
         num_negative=3,
         seed=3,

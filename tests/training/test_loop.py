@@ -329,7 +329,7 @@ def test_divergence_is_noticed_within_the_epoch():
 def test_a_sample_counts_as_the_pairs_that_it_stands_for():
     items, offsets = random_itemsets(num_itemset=10_000)
     task = unsupervised(items, offsets)
-    assert 16_384 < task.num_pair < 1 << 20  # not all of them are in the sample
+    assert 8192 < task.num_pair < 1 << 19  # not all of them are in the sample
     task.do_batches(np.full(len(task), 0.0))
     tally = task._read_tally()
     assert tally.num_sample == pytest.approx(task.num_pair, abs=64)
@@ -343,7 +343,7 @@ def test_a_loss_that_is_finite_and_absurd_is_divergence():
     at_random = 3 * math.log(2)
     # A pair of rows of ones has a logit of DIM: its negatives are off by hundreds.
     task.syn0[:], task.syn1[:] = 2.0, 3 * MAX_LOSS * at_random / DIM
-    with pytest.raises(DivergenceError, match=r"epoch 1 is .* knows nothing has 2\.08.*max_step=2"):
+    with pytest.raises(DivergenceError, match=r"epoch 1 is .* knows nothing has 2\.08.*max_step=4"):
         quiet(task, num_epoch=2, initial_learning_rate=1e-9)
     task.syn1[:] = MAX_LOSS * at_random / DIM / 10  # large, and still something to learn from
     assert len(quiet(task, num_epoch=2, initial_learning_rate=1e-9).epochs) == 2
@@ -353,9 +353,9 @@ def test_a_value_that_is_finite_and_absurd_is_divergence():
     task = unsupervised(optimizer="adagrad")
     task.accumulators[0][3] = 1e20  # a sum of squares, which may be so large
     quiet(task)
-    task.syn1[3, 4] = 2 * MAX_VALUE
+    task.syn0[:, 4], task.syn1[3, 4] = 0, 2 * MAX_VALUE  # which no loss tells
     with pytest.raises(DivergenceError, match="larger than 1e"):
-        quiet(task)
+        quiet(task, initial_learning_rate=0)
 
 
 def test_one_bad_number_is_noticed():
