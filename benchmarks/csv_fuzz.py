@@ -19,14 +19,15 @@ import io
 import random
 import tempfile
 from collections import Counter
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks.common.machine import machine
 from benchmarks.common.report import make_parser, page, table, write_whole
-from itembed_gpu import ItembedError, read_itemsets
-from itembed_gpu.data import out_of_memory
+from itembed_gpu import ItembedError, pack_files, read_itemsets
 
 NUM_FILE = 10_000
 # Rows of a file that is read in several parts.
@@ -149,7 +150,7 @@ def read(path: Path, made: Made, spilled: bool) -> Any:
         if spilled:
             target = path.with_suffix(".itemsets")
             options = {"memory": 1 << 20, **made.options()}
-            return found(out_of_memory.pack_files(path, target, **options))
+            return found(pack_files(path, target, **options))
         return found(read_itemsets(path, **made.options()))
     except ItembedError as error:
         return "nothing" if "no itemset to use" in str(error) else None
@@ -172,17 +173,17 @@ def compare(made: Made, path: Path, spilled: bool) -> str:
 
 def measure(num_file: int, seed: int) -> Counter[tuple[str, str]]:
     counts: Counter[tuple[str, str]] = Counter()
-    fits = out_of_memory._fits
+    # Small files are read at once, unless they are said to be too large.
+    unfit = mock.patch("itembed_gpu.data.out_of_memory._fits", return_value=False)
     with tempfile.TemporaryDirectory() as folder:
         for number in range(num_file):
             made = Made(random.Random(f"{seed} {number}"))
             spilled = number % 5 == 0
-            out_of_memory._fits = (lambda *_: False) if spilled else fits
-            outcome = compare(made, Path(folder) / "rows.csv", spilled)
+            with unfit if spilled else nullcontext():
+                outcome = compare(made, Path(folder) / "rows.csv", spilled)
             counts[outcome, "pack_files" if spilled else "read_itemsets"] += 1
             if outcome.split(",")[0].isupper():
                 print(outcome, number, made.options(), repr(made.text[:300]), flush=True)
-    out_of_memory._fits = fits
     return counts
 
 

@@ -10,6 +10,7 @@ import click
 
 from ..errors import DataError
 from .options import LABELLING, json_option, labelling_options
+from .training import check_folder, end_of_interrupted, save_model
 
 if TYPE_CHECKING:
     from ..data.labelled import LabelledItemsets
@@ -69,6 +70,7 @@ def train_labels(
 
     quiet_library()
     KIND.next_generation(output)  # before a training that may be long
+    check_folder(output)
     given = {
         parameter: options[name]
         for name, (parameter, _) in LABELLING.items()
@@ -90,11 +92,12 @@ def train_labels(
             "holds out some with labels, and leaves some"
         )
     model.fit(trained.features, trained.labels)
-    model.save(output, metadata={"source": read.source, "version": __version__})
+    save_model(model, output, {"source": read.source, "version": __version__})
     report = _report(read, trained, model) | {"output": str(output)}
     if held is not None:
         report["evaluation"] = _measure(model, held)
     click.echo(json.dumps(report, indent=2) if as_json else _as_text(report))
+    end_of_interrupted(model, output)
 
 
 def _report(

@@ -45,10 +45,7 @@ from .options import (
     weight_option,
 )
 from .text import as_json as to_json, evaluation_as_text, neighbours_as_text, training_as_text
-from .training import carry_out, plan
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+from .training import INTERRUPTED, carry_out, end_of_interrupted, plan
 
 _PATH: Any = click.Path(readable=False, path_type=Path)
 
@@ -148,10 +145,7 @@ def train(
     asking.quiet_library()
     model, report, table = carry_out(plan(file, output, quiet, options))
     click.echo(to_json(report) if as_json else training_as_text(report, table))
-    if model.history_.interrupted:
-        saved = "nothing was saved" if output is None else f"saved to {output} as far as it got"
-        click.echo(f"Interrupted: {saved}.", err=True)
-        click.get_current_context().exit(INTERRUPTED)
+    end_of_interrupted(model, output)
 
 
 @main.command()

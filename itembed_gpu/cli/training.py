@@ -25,7 +25,11 @@ from .options import CUTOFFS, SHARE, only_given, parameters, settings_of, task_o
 if TYPE_CHECKING:
     from ..data.itemsets import PackedItemsets
     from ..data.readers import ReadItemsets
+    from ..models.estimator import Estimator
     from ..models.item2vec import Item2Vec
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
 _EXAMPLE_NEIGHBOURS = 4
 _PICTURES = ("learning_curve.png", "map.png")
@@ -71,7 +75,7 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
         from ..disk.embeddings import KIND
 
         KIND.next_generation(output)
-        _check_folder(output)
+        check_folder(output)
     if given["plot"] is not None:
         _check_plot(given["plot"])
     with usage_errors():
@@ -118,7 +122,7 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     if run.output is not None:
         with _timed(seconds, "saving"):
             about = {"source": packed.source, "version": __version__}
-            _save(model, run.output, run.settings | about, run.checkpoints["checkpoint"])
+            save_model(model, run.output, run.settings | about, run.checkpoints["checkpoint"])
     report = _report(packed, part, model)
     report |= {"settings": run.settings, "device": run.backend}
     table = None
@@ -154,7 +158,7 @@ def _check_usage(
         raise click.UsageError("give -o DIR, the folder to save the embeddings in")
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     """Find out what would keep from writing to a folder, which need not be there yet."""
     existing = folder.absolute()
     while not existing.exists():
@@ -176,7 +180,7 @@ def _check_plot(folder: Path) -> None:
             raise MissingExtraError(
                 f'--plot needs {library}: pip install "itembed_gpu[plot]"'
             ) from error
-    _check_folder(folder)
+    check_folder(folder)
     for name in _PICTURES:
         if (folder / name).is_dir():
             raise DataError(f"{folder / name}: is a folder, where a picture is to be")
@@ -215,7 +219,17 @@ def _report(packed: ReadItemsets, part: PackedItemsets, model: Item2Vec) -> dict
     }
 
 
-def _save(model: Item2Vec, folder: Path, metadata: dict[str, Any], checkpoint: Path | None) -> None:
+def end_of_interrupted(model: Any, output: Path | None) -> None:
+    """Say of a training that was interrupted what is left of it, and end with the code for that."""
+    if model.history_.interrupted:
+        saved = "nothing was saved" if output is None else f"saved to {output} as far as it got"
+        click.echo(f"Interrupted: {saved}.", err=True)
+        click.get_current_context().exit(INTERRUPTED)
+
+
+def save_model(
+    model: Estimator, folder: Path, metadata: dict[str, Any], checkpoint: Path | None = None
+) -> None:
     """Save; where that fails, save what was learned elsewhere, and raise an error that says where.
 
     A folder that was there is left as it was, and else there is none.
@@ -234,7 +248,7 @@ def _save(model: Item2Vec, folder: Path, metadata: dict[str, Any], checkpoint: P
         raise DataError(f"{folder}: cannot be saved to: {reason}; {where}") from error
 
 
-def _save_elsewhere(model: Item2Vec, folder: Path, metadata: dict[str, Any]) -> Path | None:
+def _save_elsewhere(model: Estimator, folder: Path, metadata: dict[str, Any]) -> Path | None:
     """Save to a new folder beside another, or where temporary files go; return which, if any."""
     for parent in (folder.absolute().parent, Path.cwd(), Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError, MemoryError, ItembedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any, Self, cast
 
@@ -185,7 +186,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             *tables,
             left_weights=_times(shares[left.indices], left.weights),
             right_weights=right.weights,
-            **self._task_options(right.counts, seed) | self._by_labels(right.num_label),
+            **self._task_options(right.counts, seed) | self._by_labels(right.labels),
         )
         self.history_ = self._train(
             task,
@@ -200,15 +201,23 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         self.seed_ = seed
         return self
 
-    def _by_labels(self, num_label: int) -> dict[str, Any]:
+    def _by_labels(self, labels: list[Any]) -> dict[str, Any]:
         """Return those options of the task that are chosen by the number of labels.
 
         More negatives than there are other labels would be the same ones again, and make a
         mistake count several times.
         """
-        others = max(1, num_label - 1)
+        others = max(1, len(labels) - 1)
         l2 = self._value("l2")
-        return {
+        alone: dict[str, Any] = {}
+        if len(labels) == 1:
+            warnings.warn(
+                f"labels: all are {checks.show(labels[0])}, so that every prediction is",
+                UserWarning,
+                stacklevel=3,
+            )
+            alone["reject_positive"] = False  # there is no other one to draw
+        return alone | {
             "num_negative": min(self._value("negative"), others),
             "l2": max(MIN_L2, L2_OF_LABELS / others) if l2 is None else l2,
         }
@@ -222,10 +231,13 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         weights = np.log(packed.num_itemset / np.maximum(examples, 1))
         mean = weights[packed.indices].mean()
         if mean == 0:
-            raise InputError(
-                "feature_weighting is 'idf', and every feature is in every example; "
-                "pass 'none', or other features"
+            warnings.warn(
+                "features: every one is in every example that has a label, so that all weigh "
+                "alike, and nothing tells labels apart",
+                UserWarning,
+                stacklevel=3,
             )
+            return np.ones(packed.num_label, dtype=np.float32)
         shares: Float32Array = (weights / mean).astype(np.float32)
         return shares
 

@@ -198,7 +198,6 @@ def test_inverse_document_frequencies(trained):
         ({}, 3, FEW_LABELS, "features: itemsets is 3"),
         ({"min_count": 99}, FEW, FEW_LABELS, "no example has both.*4 rare labels"),
         ({"feature_weighting": "tf"}, FEW, FEW_LABELS, "feature_weighting is 'tf'"),
-        ({"feature_weighting": "idf"}, [["x"]], [["A"]], "every feature is in every example"),
         ({"pooling": "max"}, FEW, FEW_LABELS, "pooling is 'max'"),
         ({"vector_size": 0}, FEW, FEW_LABELS, "vector_size is 0"),
         ({"negative": -1}, FEW, FEW_LABELS, "negative is -1"),
@@ -209,6 +208,20 @@ def test_what_cannot_be_learned_is_refused(small, changes, features, labels, wor
     with pytest.raises(InputError, match=words):
         small.set_params(**changes).fit(features, labels)
     assert small.label_embeddings_ is before
+
+
+def test_one_label_and_features_of_all_examples_are_told():
+    """As in a part of a search, or where all other labels are missing."""
+    one = SupervisedClassifier(4, epochs=2, seed=1, device="cpu")
+    features, labels = [["x"], ["y"]] * 3, [["A"], [np.nan]] * 3
+    with (
+        pytest.warns(UserWarning, match="features: every one is in every example"),
+        pytest.warns(UserWarning, match="labels: all are 'A'"),
+    ):
+        one.fit(features, labels)
+    assert one.dropped_labels_.masked_itemsets == 3
+    np.testing.assert_array_equal(one.feature_weights_, [1])
+    assert one.predict([["x"], ["y"], []]).tolist() == ["A"] * 3
 
 
 PAIRS = [["red", "round"], ["yellow", "long"]] * 10
