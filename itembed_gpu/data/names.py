@@ -6,11 +6,11 @@ import re
 
 _ITEMS = (
     r"(item|product|article|movie|film|artist|track|song|book|place|poi|location|venue)s?"
-    r"([ _]?(id|ids|code|number|no|uri))?|asin|sku|stock[ _]?code|item[ _]?id[ _]?list"
+    r"([ _]?(id|ids|code|number|no|uri))?|asin|sku|stock[ _]?code|item[ _]?id[ _]?list|商品編號"
 )
 _ITEMSETS = (
     r"(session|order|basket|invoice|transaction|trans|user|customer|reviewer|playlist|receipt)s?"
-    r"([ _]?(id|code|number|no))?"
+    r"([ _]?(id|code|number|no))?|會員卡號"  # as Ta-Feng's data have it
 )
 _OTHERS = rf"|index|unnamed: \d+|.*(date|time|timestamp|_dt)|day|{_ITEMSETS}"
 
