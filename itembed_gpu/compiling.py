@@ -14,7 +14,7 @@ import numba
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 
-logger = logging.getLogger("itembed_gpu")
+logger = logging.getLogger("itembed_gpu.compiling")
 
 # False where NUMBA_DISABLE_JIT has the code run as Python, for debugging.
 COMPILED = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]

@@ -241,8 +241,19 @@ def usage_errors() -> Iterator[None]:
 
 
 def quiet_library() -> None:
-    """Keep the library's log off the screen: what it says stands in the reports."""
+    """Keep the library's log off the screen, as what it says stands in the reports.
+
+    All but that code cannot be kept, which makes every command slow.
+    """
     logging.getLogger("itembed_gpu").addHandler(logging.NullHandler())
+    logging.getLogger("itembed_gpu.compiling").addHandler(_Warnings(logging.WARNING))
+
+
+class _Warnings(logging.Handler):
+    """Says what is logged as warnings are said."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"Warning: {record.getMessage()}", err=True)
 
 
 def check_device(device: str | None, threads: int | None) -> str:
