@@ -50,7 +50,10 @@ def plain(label: Any) -> Any:
     if kind in OWN or kind is float:
         return label
     if kind is tuple:
-        return label if OWN.issuperset(map(type, label)) else tuple(map(plain, label))
+        try:
+            return label if OWN.issuperset(map(type, label)) else tuple(map(plain, label))
+        except RecursionError:  # too deep to be looked at, as it is to be saved
+            return label
     if kind is Decimal:
         whole = label.is_finite() and label.adjusted() < _MOST_DIGITS and label == int(label)
         return int(label) if whole else label
