@@ -2,6 +2,7 @@
 
     python -m benchmarks.data                   # 50 million rows: about 15 minutes
     python -m benchmarks.data --rows 1000000    # does it run?
+    python -m benchmarks.data --rows 3000000 --against CHECKOUT    # another version, in turns
 
 Each reading is a process of its own, on a catalog of `benchmarks.synthetic` (100,000 items, string
 labels); what counts are the ratios within one run. Memory is the most that the process had
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 import itembed_gpu
+from benchmarks import data_against
 from benchmarks.common.catalogs import uniform_tables
 from benchmarks.common.machine import machine
 from benchmarks.common.plots import picture
@@ -261,6 +263,8 @@ def plot(path: Path, results: dict[str, dict[str, float]]) -> None:
 def main() -> None:
     parser = make_parser("data", __doc__)
     parser.add_argument("--rows", type=int, default=50_000_000)
+    parser.add_argument("--against", type=Path, help="a checkout to compare with")
+    parser.add_argument("--repeat", type=int, default=9, help="rounds with --against [9]")
     parser.add_argument("--measure", choices=READERS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -274,6 +278,9 @@ def main() -> None:
         write(folder / "shuffled", catalog, options.rows, "parquet", True)
         write(folder / "csv", catalog, options.rows, "csv", False)
         write_quoted(folder)
+        if options.against:
+            data_against.measure(options.against, folder, options.out, rows, options.repeat)
+            return
         results = run_all(folder)
         phases = end_to_end(folder)
         phases |= checkpoints(folder, min(1.0, options.rows / 50_000_000))
