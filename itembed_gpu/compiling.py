@@ -12,7 +12,11 @@ from typing import Any
 
 import numba
 from numba import njit
-from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
+
+try:
+    from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
+except ImportError:  # these are names of Numba's own, which may change: see `_keep`
+    FunctionCache = IndexDataCacheFile = NullCache = object  # type: ignore[assignment,misc]
 
 logger = logging.getLogger("itembed_gpu.compiling")
 
@@ -46,13 +50,23 @@ def kept(**options: Any) -> Callable[[Any], Any]:
     def decorate(function: Any) -> Any:
         dispatcher = njit(**options)(function)
         if COMPILED:
-            try:
-                dispatcher._cache = _Cache(function)
-            except (RuntimeError, OSError) as error:  # there is no folder for it
-                dispatcher._cache = _NoCache(error)
+            _keep(dispatcher)
         return dispatcher
 
     return decorate
+
+
+def _keep(dispatcher: Any) -> None:
+    try:
+        _ = dispatcher._cache  # else one would be set that nothing asks
+        try:
+            dispatcher._cache = _Cache(dispatcher.py_func)
+        except (RuntimeError, OSError) as error:  # there is no folder for it
+            dispatcher._cache = _NoCache(error)
+    except (AttributeError, TypeError):
+        # Another Numba than is known here. Its own cache will do, where it can be had.
+        with contextlib.suppress(Exception):
+            dispatcher.enable_caching()
 
 
 class _Files(IndexDataCacheFile):
@@ -96,7 +110,7 @@ class _Cache(FunctionCache):
         try:
             # Numba would read its index again before it writes.
             self.flush()  # type: ignore[no-untyped-call]
-        except OSError as error:
+        except Exception as error:
             _tell(error)
         return None
 

@@ -3,6 +3,8 @@
 import logging
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numba
@@ -93,6 +95,25 @@ def test_a_full_disk_stops_nothing(monkeypatch, caplog, written):
     (message,) = caplog.messages
     assert "No space left on device" in message
     assert [call(), call()] == [False, True]
+
+
+@pytest.mark.parametrize("left", ["numba.core.caching", "dispatcher"])
+def test_another_numba_keeps_code_in_its_own_way(monkeypatch, left):
+    """As if names of its own were called otherwise: its public cache is taken."""
+    if left == "dispatcher":
+        monkeypatch.setattr(compiling._Cache, "__init__", lambda self, function: self._renamed)
+    else:
+        monkeypatch.setattr(compiling, "_Cache", type("_Cache", (object,), {}))
+    assert [call(), call()] == [False, True]
+
+
+def test_the_package_is_imported_without_the_names_of_numbas_cache():
+    code = (
+        "import numba.core.caching as c; del c.IndexDataCacheFile; from itembed_gpu import "
+        "compiling; assert compiling.FunctionCache is object; f = compiling.kept()(lambda x: x + 1)"
+        "; assert f(1) == 2"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_no_other_place_keeps_code():
