@@ -209,8 +209,8 @@ def _words(model: SupervisedClassifier, given: tuple[str, ...]) -> list[Any]:
 
 
 def _lines(path: Path) -> list[list[str]]:
+    from ..data.format_choice import text_lines
     from ..data.opening import come_in, temporary_files
-    from ..data.reading import text_lines
 
     with temporary_files() as temporary:
         return [

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from ..errors import DataError, InputError, MissingExtraError
+from .csv_files import Head, check_records, one_separator, read_head, scan_records
 from .foreign import foreign_errors
+from .format_choice import NO_ROLES, Asked, Reading, choose_reading, text_lines
 from .formats import (
     COMPRESSIONS,
     SEPARATORS,
@@ -32,7 +34,6 @@ from .formats import (
     suffix_format,
 )
 from .identifiers import is_float
-from .lines import PARSERS, WEIGHTED, lightgcn_ids, without_nulls
 from .opening import (
     STANDARD_INPUT,
     Opened,
@@ -42,8 +43,7 @@ from .opening import (
     read_lines,
     temporary_files,
 )
-from .reading import NO_ROLES, Asked, Reading, choose_reading, text_lines
-from .records import Head, check_records, one_separator, read_head, scan_records
+from .parsers import PARSERS, WEIGHTED, lightgcn_ids, without_nulls
 
 if TYPE_CHECKING:
     import polars

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, InputError
+from .column_names import is_item_name, is_no_item_name, suggestion
 from .field_formats import FIELD_FORMATS, base_format
-from .names import is_item_name, is_no_item_name, suggestion
 
 if TYPE_CHECKING:
     import polars
@@ -58,6 +59,16 @@ class Dialect:
     quote: str | None = '"'
     nulls: tuple[str, ...] = ()
     encoding: str = "utf-8"
+
+    def rows(self, lines: Iterable[str]) -> Any:
+        """Split lines into fields, as Python's csv module does where nothing may be wrong."""
+        return csv.reader(
+            lines,
+            delimiter=self.separator or ",",
+            quotechar=self.quote,
+            quoting=csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL,
+            strict=True,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cached_property
+from itertools import filterfalse
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -19,8 +20,8 @@ import numpy.typing as npt
 from ..errors import DataError, InputError
 from .files import import_polars
 from .foreign import foreign_errors
-from .lists import is_frame, refuse_lazy
-from .matrices import pack_matrix
+from .lists import is_frame, is_no_row, refuse_lazy
+from .matrices import is_zero_one, pack_matrix
 from .packing import Limits
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class PandasFrame(Frame):
         dtype = getattr(dtype, "subtype", dtype)  # of what is sparse
         if str(dtype) != "object":
             return str(dtype.kind) if dtype.kind in "biuf" else "O"
-        value = next(filter(_is_there, self.column(name)), None)
+        value = next(filterfalse(is_no_row, self.column(name)), None)
         return "L" if hasattr(value, "__iter__") and not isinstance(value, str | bytes) else "O"
 
     def first(self, name: str) -> npt.NDArray[Any]:
@@ -277,10 +278,6 @@ class PandasFrame(Frame):
             )
         dtype = polars.String if [*first] == [str] else polars.Object
         return polars.Series(name, values, dtype=dtype)
-
-
-def _is_there(value: Any) -> bool:
-    return value is not None and not (isinstance(value, float) and value != value)
 
 
 _FRAMES: dict[str, type[Frame]] = {
@@ -373,12 +370,12 @@ def one_hot(frame: Frame, names: list[str]) -> OneHot | None:
     if not kinds <= set("biuf") or len(names) < (2 if kinds == {"b"} else 3):
         return None
     with foreign_errors(frame.name):
-        if not all(_is_zero_one(frame.first(name)) for name in names):
+        if not all(is_zero_one(frame.first(name)) for name in names):
             return None
         refuse_twice(frame, names)
         matrix = frame.matrix(names)
         values = getattr(matrix, "data", matrix) if hasattr(matrix, "tocsr") else matrix
-        return OneHot(matrix, names) if _is_zero_one(values) else None
+        return OneHot(matrix, names) if is_zero_one(values) else None
 
 
 def is_mostly_zero(frame: Frame) -> bool:
@@ -388,8 +385,3 @@ def is_mostly_zero(frame: Frame) -> bool:
     with foreign_errors(frame.name):
         values = np.concatenate([frame.first(name) for name in frame.names])
     return bool(2 * np.count_nonzero(values == 0) > len(values))
-
-
-def _is_zero_one(values: npt.NDArray[Any]) -> bool:
-    """Whether there is nothing else; what is missing is something else."""
-    return bool(values.dtype.kind in "biuf" and ((values == 0) | (values == 1)).all())

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from ..errors import DataError, InputError
 from .field_formats import FIELD_FORMATS
 from .files import find_files
+from .format_choice import Asked, take_sample, text_lines
 from .itemsets import PackedItemsets
-from .lines import WeightedLines, read_weight
 from .lists import pack_itemsets
 from .opening import STANDARD_INPUT, Opened, come_in, read_lines, temporary_files
-from .reading import Asked, take_sample, text_lines
+from .parsers import WeightedLines, read_weight
 from .recognition import recognise
 
 LABELLED = tuple(name for name, known in FIELD_FORMATS.items() if known.labelled)

@@ -24,7 +24,7 @@ from .itemsets import PackedItemsets, offsets_of
 from .labels import is_missing
 from .loops import renumber
 from .matrices import as_numpy, is_matrix, pack_matrix
-from .packing import Limits, iterate, make_limits, number_labels, pack_codes
+from .packing import iterate, make_limits, number_labels, pack_again, pack_codes
 
 # Their length is what they yield, and they yield it again: no copy is needed.
 _PLAIN = frozenset([list, tuple, set, frozenset, dict])
@@ -140,7 +140,9 @@ def pack_itemsets(
                 f"weights are given beside itemsets that are a {type(itemsets).__name__}; leave "
                 "them out, or pass lists of labels"
             )
-        return _pack_arrays(itemsets, limits)
+        pack: Any = pack_again if isinstance(itemsets, PackedItemsets) else pack_matrix
+        packed: PackedItemsets = pack(itemsets, limits)
+        return packed
     if isinstance(itemsets, set | frozenset):
         warnings.warn(
             f"itemsets is a {type(itemsets).__name__}, whose order is another one in each process, "
@@ -166,19 +168,6 @@ def pack_itemsets(
         order, labels_read, codes = _sort_sets(labels_read, codes, lengths, reader.sets)
         item_weights = None if item_weights is None else item_weights[order]
     return pack_codes(labels_read, codes, lengths, limits, item_weights)
-
-
-def _pack_arrays(itemsets: Any, limits: Limits) -> PackedItemsets:
-    if not isinstance(itemsets, PackedItemsets):
-        return pack_matrix(itemsets, limits)
-    itemsets.verify()
-    return pack_codes(
-        itemsets.labels,
-        np.array(itemsets.indices),
-        np.diff(itemsets.offsets).astype(np.int64),
-        limits,
-        itemsets.weights,
-    )
 
 
 def as_rows(name: str, itemsets: Any) -> Any:
@@ -212,11 +201,12 @@ def as_rows(name: str, itemsets: Any) -> Any:
             with foreign_errors(f"{name}, a {type(itemsets).__name__},"):
                 rows = getattr(itemsets, method)()
             if isinstance(rows, list):
-                return [() if _is_no_row(row) else row for row in rows]
+                return [() if is_no_row(row) else row for row in rows]
     return itemsets
 
 
-def _is_no_row(row: Any) -> bool:
+def is_no_row(row: Any) -> bool:
+    """Whether a row is missing; arrays are not, whatever they hold."""
     return type(row) is not list and not hasattr(row, "__iter__") and is_missing(row)
 
 

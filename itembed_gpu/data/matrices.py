@@ -43,7 +43,7 @@ def is_row_of_matrix(value: Any) -> bool:
     if not isinstance(value, np.ndarray) or value.ndim != 1:
         return False
     return value.dtype.kind == "b" or (
-        value.dtype.kind in "iuf" and len(value) > 2 and _is_zero_one(value)
+        value.dtype.kind in "iuf" and len(value) > 2 and is_zero_one(value)
     )
 
 
@@ -59,8 +59,8 @@ def is_matrix(name: str, value: Any) -> bool:
     if not isinstance(value, np.ndarray) or value.ndim != 2 or not value.size:
         return False
     if value.dtype.kind not in "biuf":
-        return value.dtype.kind == "O" and value.shape[1] > 2 and _is_zero_one(value)
-    if value.dtype.kind == "b" or (value.shape[1] > 1 and _is_zero_one(value)):
+        return value.dtype.kind == "O" and value.shape[1] > 2 and is_zero_one(value)
+    if value.dtype.kind == "b" or (value.shape[1] > 1 and is_zero_one(value)):
         if value.dtype.kind in "iu" and value.shape[1] == 2:
             raise InputError(
                 f"{name} is an array with two columns that hold 0 and 1 alone: pass "
@@ -85,11 +85,10 @@ def is_matrix(name: str, value: Any) -> bool:
     return False
 
 
-def _is_zero_one(array: npt.NDArray[Any]) -> bool:
+def is_zero_one(array: npt.NDArray[Any]) -> bool:
+    """Whether there is nothing else; what is missing is something else."""
     try:
-        return array.size > 0 and all(
-            bool(((part == 0) | (part == 1)).all()) for part in (array[:_FIRST], array)
-        )
+        return all(bool(((part == 0) | (part == 1)).all()) for part in (array[:_FIRST], array))
     except (TypeError, ValueError):  # of objects that cannot be compared
         return False
 

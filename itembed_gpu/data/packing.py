@@ -152,6 +152,13 @@ def pack_columns(
     return _pack(catalog, cutter, *cut, _count_read(dropped, columns, lengths))
 
 
+def pack_again(packed: PackedItemsets, limits: Limits) -> PackedItemsets:
+    """Apply limits to what is packed, which stays as it is."""
+    packed.verify()
+    lengths = np.diff(packed.offsets).astype(np.int64)
+    return pack_codes(packed.labels, np.array(packed.indices), lengths, limits, packed.weights)
+
+
 def _count_read(dropped: Dropped, codes: npt.NDArray[Any], lengths: Int64Array) -> Dropped:
     before = dropped.zero_items + dropped.none_items
     return dataclasses.replace(dropped, itemsets_read=len(lengths), items_read=len(codes) + before)

@@ -31,10 +31,10 @@ from .foreign import foreign_errors
 from .formats import SEPARATORS, Columns, Roles, refuse_columns
 from .identifiers import check_exact, is_float, were_floats, whole_numbers, whole_strings
 from .itemsets import PackedItemsets
-from .lines import WeightedLines
 from .lists import pack_itemsets
 from .objects import Table, open_object, refuse_json
-from .packing import Limits, make_limits, pack_codes
+from .packing import Limits, make_limits, pack_again, pack_codes
+from .parsers import WeightedLines
 
 if TYPE_CHECKING:
     import polars
@@ -303,15 +303,7 @@ def _load_packed(path: Path, limits: Limits) -> ReadItemsets:
     as_it_is = packed.counts.min(initial=limits.min_count) >= limits.min_count
     if as_it_is and least >= limits.min_length and limits[2:6] == Limits()[2:6]:
         return make_result(packed, str(path))
-    packed.verify()
-    again = pack_codes(
-        packed.labels,
-        np.array(packed.indices),
-        np.diff(packed.offsets).astype(np.int64),
-        limits,
-        packed.weights,
-    )
-    return make_result(again, str(path))
+    return make_result(pack_again(packed, limits), str(path))
 
 
 # Tables

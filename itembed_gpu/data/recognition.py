@@ -16,8 +16,9 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
-from .lines import numbered_run
-from .names import is_item_name, is_itemset_name, is_no_item_name, suggestion
+from .column_names import is_item_name, is_itemset_name, is_no_item_name, suggestion
+from .formats import Dialect
+from .parsers import numbered_run
 
 # So many lines are looked at, and so few say nothing for certain.
 SAMPLE = 300
@@ -62,16 +63,8 @@ class Sample(NamedTuple):
         """Split the lines as a CSV, as far as its quotes are right."""
         separator = self.separator or ("\t" if self.format == "tsv" else ",")
         rows: list[list[str]] = []
-        quoting = csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL
         with suppress(csv.Error, TypeError):  # a separator of several characters
-            found = csv.reader(
-                self.lines,
-                delimiter=separator,
-                quotechar=self.quote,
-                quoting=quoting,  # type: ignore[arg-type]
-                strict=True,
-            )
-            rows.extend(filter(None, found))
+            rows.extend(filter(None, Dialect(separator, quote=self.quote).rows(self.lines)))
         return rows
 
 
@@ -86,9 +79,7 @@ def give(name: str) -> str:
 def recognise(sample: Sample) -> Finding | None:
     """Return the first thing that is found in a sample, if any is."""
     if sample.format in ("csv", "tsv"):
-        if (
-            sample.lines[0].strip('"').lower().startswith("sep=")
-        ):  # Excel's, which is read as a table
+        if sample.lines[0].strip('"').lower().startswith("sep="):  # as Excel writes tables
             return None
         detectors = (_OF_TABLES if sample.asked else _ANYWHERE) + _IN_TABLES
     elif sample.format == "ndjson":

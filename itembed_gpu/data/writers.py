@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,8 @@ from .labelled import LabelledItemsets
 # An itemset as it is written: its items, and their weights.
 Row = tuple[Sequence[Any], Sequence[Any] | None]
 _PIECE = 1 << 12
+# How the items of a CSV are written that become integers, if all are.
+_READ_AS_INTEGERS = [re.compile(rf"(0|-?[1-9][0-9]*){end}") for end in ("", r"\.0")]
 
 
 def write_itemsets(
@@ -198,7 +201,8 @@ def _long(separator: str) -> Callable[[PackedItemsets], Iterator[str]]:
     def write(packed: PackedItemsets) -> Iterator[str]:
         labels = _written(packed, "csv", _is_field)
         kinds = {type(label) for label in packed.labels}
-        if len(kinds) > 1 or (str in kinds and all(map(_is_integer, labels))):
+        numbers = any(all(map(one.fullmatch, labels)) for one in _READ_AS_INTEGERS)
+        if len(kinds) > 1 or (str in kinds and numbers):
             raise InputError(
                 "labels that are strings of digits, or strings and integers, are read from a CSV "
                 "as integers or strings alone; write ndjson or parquet"
@@ -206,10 +210,6 @@ def _long(separator: str) -> Callable[[PackedItemsets], Iterator[str]]:
         return _csv(_long_rows(packed, labels), separator)
 
     return write
-
-
-def _is_integer(text: str) -> bool:
-    return text.lstrip("-").isdecimal() and str(int(text)) == text
 
 
 def _long_rows(packed: PackedItemsets, labels: Sequence[str]) -> Iterator[Sequence[Any]]:

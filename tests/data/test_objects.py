@@ -122,6 +122,10 @@ class TestColumns:
         assert_same(read_itemsets(column), expected)
         assert_same(pack_itemsets(column), expected)
 
+    def test_lists_after_a_missing_one(self):
+        frame = pandas.DataFrame({"items": [pandas.NA, ["tea", "cup"]]})
+        assert read_itemsets(frame).labels == ["tea", "cup"]
+
     def test_lists_of_groups_are_as_the_frame(self):
         for values in (["b", None, "a", "b", None, "c"], pandas.array([5, None, 7, 5, 9, 5])):
             frame = pandas.DataFrame({"order": [2, 2, 1, 1, 2, 1], "item": values})

@@ -111,6 +111,7 @@ def test_spmf_numbers_and_names_items(tmp_path):
         (pack_itemsets([[(1, 2)]]), "text", "is a tuple"),
         (pack_itemsets([[1, "a"]]), "ndjson", "labels are int and str"),
         (pack_itemsets([["1", "2"]]), "csv", "strings of digits"),
+        (pack_itemsets([["1.0", "-2.0"]]), "csv", "strings of digits"),
         (pack_itemsets([[], ["a"]], min_length=0), "csv", "itemset 0 is empty"),
         (pack_itemsets([["a", "a"]]), "spmf", "itemset 0 holds an item twice"),
         (pack_itemsets([["a"]], weights=[[2]]), "text", "have weights, which text cannot hold"),
@@ -125,6 +126,11 @@ def test_what_a_format_does_not_hold(tmp_path, packed, format, message):
         write_itemsets(packed, path, format=format)
     assert path.read_text() == "as it was"
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_dashes_before_digits_are_no_integers(tmp_path):
+    write_itemsets(pack_itemsets([["--5", "-"]]), tmp_path / "a.csv")
+    assert read_itemsets(tmp_path / "a.csv").labels == ["--5", "-"]
 
 
 def test_files_are_not_compressed(tmp_path):

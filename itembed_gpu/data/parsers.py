@@ -167,10 +167,7 @@ def wide(path: Path, lines: Iterable[str], roles: Roles, dialect: Dialect) -> It
     start, stop = item_columns(path, names, roles)
     for number, row in enumerate(rows, 2):
         if len(row) > len(names):
-            raise DataError(
-                f"{path}, row {number}: {len(row)} fields, where the first line names "
-                f"{len(names)} columns"
-            )
+            raise _other_width(path, number, row, names)
         items: Itemset = [cell.strip() or None for cell in row[start:stop]]
         while items and items[-1] is None:  # what a row is filled up with is no missing item
             items.pop()
@@ -221,10 +218,7 @@ def onehot(path: Path, lines: Iterable[str], roles: Roles, dialect: Dialect) -> 
         raise DataError(f"{path}: two columns are called {twice!r}; give each item one")
     for number, row in enumerate(rows, 2):
         if row and len(row) != len(names):
-            raise DataError(
-                f"{path}, row {number}: {len(row)} fields, where the first line names "
-                f"{len(names)} columns"
-            )
+            raise _other_width(path, number, row, names)
         cells = [row[place].strip() for place in kept] if row else []
         try:
             yield list(compress(items, map(_ONE_HOT.__getitem__, cells)))
@@ -271,12 +265,15 @@ def _cells(
     place = _place(path, names, roles.item)
     for number, row in enumerate(rows, 2):
         if row and len(row) != len(names):
-            raise DataError(
-                f"{path}, row {number}: {len(row)} fields, where the first line names "
-                f"{len(names)} columns"
-            )
+            raise _other_width(path, number, row, names)
         if row:
             yield number, row[place]
+
+
+def _other_width(path: Path, number: int, row: list[str], names: list[str]) -> DataError:
+    return DataError(
+        f"{path}, row {number}: {len(row)} fields, where the first line names {len(names)} columns"
+    )
 
 
 def _place(path: Path, names: list[str], column: str | int | None) -> int:
@@ -318,13 +315,7 @@ def _read_list(path: Path, number: int, cell: str) -> Itemset:
 
 def _rows(path: Path, lines: Iterable[str], dialect: Dialect) -> Iterator[list[str]]:
     """Split the lines of a CSV, of which a quoted field may hold line breaks."""
-    rows = csv.reader(
-        iter(lines),
-        delimiter=dialect.separator or ",",
-        quotechar=dialect.quote,
-        quoting=csv.QUOTE_NONE if dialect.quote is None else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
+    rows = dialect.rows(lines)
     try:
         yield from rows
     except csv.Error as error:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from itembed_gpu.data import out_of_memory, quoting, records
+from itembed_gpu.data import csv_files, csv_loops, out_of_memory
 from itembed_gpu.data.out_of_memory import pack_files
 from itembed_gpu.data.readers import read_itemsets
 from itembed_gpu.errors import DataError, InputError
@@ -113,7 +113,7 @@ class TestRecords:
 
     @pytest.mark.filterwarnings("ignore:.*labels occur once")
     def test_pieces_may_end_anywhere(self, made, monkeypatch):
-        monkeypatch.setattr(records, "_PIECE", quoting.BLOCK)
+        monkeypatch.setattr(csv_files, "_PIECE", csv_loops.BLOCK)
         fields = [f'"{n}, ""{"x" * (n % 50)}""\n"' for n in range(3000)]
         rows = "".join(f"{n // 2},{field}\r\n" for n, field in enumerate(fields))
         packed = read_itemsets(made("o,i\r\n" + rows))
@@ -256,8 +256,8 @@ def test_any_text_is_read_alike_or_refused(tmp_path_factory, data, header):
 )
 def test_one_byte_is_seen(place, byte):
     data = np.frombuffer(b"\n\n" + b'1,"a""b",c\r\n' * 700, np.uint8)
-    data = data[: 2 + 2 * quoting.BLOCK].copy()
+    data = data[: 2 + 2 * csv_loops.BLOCK].copy()
     code = np.uint8(ord(",")), np.uint8(ord('"'))
-    assert not quoting.look_through(data, *code, 3, False, 0)[0]
+    assert not csv_loops.look_through(data, *code, 3, False, 0)[0]
     data[place] = ord(byte)
-    assert quoting.look_through(data, *code, 3, False, 0)[0]
+    assert csv_loops.look_through(data, *code, 3, False, 0)[0]

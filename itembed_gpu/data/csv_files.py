@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError
-from . import quoting
+from . import csv_loops
 from .formats import Dialect, column_names
 from .opening import Opened, TemporaryFiles, read_lines
 
@@ -100,13 +100,7 @@ def read_head(file: Opened, dialect: Dialect) -> Head:
 
 def csv_rows(file: Opened, dialect: Dialect, skipped: int = 0) -> Any:
     """Read records with Python's csv module, after some lines."""
-    return csv.reader(
-        islice(_physical_lines(file), skipped, None),
-        delimiter=dialect.separator or ",",
-        quotechar=dialect.quote,
-        quoting=csv.QUOTE_NONE if dialect.quote is None else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
+    return dialect.rows(islice(_physical_lines(file), skipped, None))
 
 
 def _physical_lines(file: Opened) -> Iterator[str]:
@@ -152,7 +146,7 @@ def scan_records(file: Opened, head: Head, files: TemporaryFiles) -> polars.Lazy
         schema={**schema, "": polars.String},
         glob=False,
     ).select(head.names)
-    if kept[quoting.RETURNS]:  # which polars takes away at the end of any field
+    if kept[csv_loops.RETURNS]:  # which polars takes away at the end of any field
         scan = scan.with_columns(polars.all().str.replace_all(back, "\r", literal=True))
     return scan
 
@@ -163,19 +157,19 @@ def reads_alike(path: Path, separator: str, quote: str | None, width: int) -> bo
     All records are of this width, then.
     """
     codes = np.uint8(ord(separator)), np.uint8(ord(quote) if quote else _NO_QUOTE)
-    buffer = np.full(2 + _PIECE, quoting.LINE_FEED, np.uint8)
+    buffer = np.full(2 + _PIECE, csv_loops.LINE_FEED, np.uint8)
     inside, fields = False, 0
     with path.open("rb", buffering=0) as file:
         file.seek(len(_MARK) if file.read(len(_MARK)) == _MARK else 0)
         while True:
             size = _fill(file, buffer[2:])
             ended = size < _PIECE
-            if ended and buffer[1 + size] != quoting.LINE_FEED:
-                buffer[2 + size] = quoting.LINE_FEED
+            if ended and buffer[1 + size] != csv_loops.LINE_FEED:
+                buffer[2 + size] = csv_loops.LINE_FEED
                 size += 1
-            whole = -(-size // quoting.BLOCK) * quoting.BLOCK
+            whole = -(-size // csv_loops.BLOCK) * csv_loops.BLOCK
             buffer[2 + size : 2 + whole] = ord("x")
-            odd, inside, fields = quoting.look_through(
+            odd, inside, fields = csv_loops.look_through(
                 buffer[: 2 + whole], *codes, width, inside, fields
             )
             if ended or odd:
@@ -205,8 +199,8 @@ def _bytes_between(file: Opened) -> tuple[int, int, int]:
 
 def new_kept(head: Head) -> Any:
     """What `transcribe` begins with."""
-    kept = np.zeros(quoting.NUM_KEPT, np.int64)
-    kept[quoting.LINE] = 1 + head.num_line
+    kept = np.zeros(csv_loops.NUM_KEPT, np.int64)
+    kept[csv_loops.LINE] = 1 + head.num_line
     return kept
 
 
@@ -224,12 +218,12 @@ def transcribe(
         for piece in chain(pieces, [b""]):
             if not piece:  # the end, where a record may be open
                 _check_end(file, kept)
-                if kept[quoting.STATE] in (quoting.START, quoting.AFTER_RETURN):
+                if kept[csv_loops.STATE] in (csv_loops.START, csv_loops.AFTER_RETURN):
                     return
                 piece = b"\n"
             data = np.frombuffer(piece, np.uint8)
-            size = quoting.transcribe(data, separator, quote, len(head.names), kept, out, between)
-            if kept[quoting.ERROR]:
+            size = csv_loops.transcribe(data, separator, quote, len(head.names), kept, out, between)
+            if kept[csv_loops.ERROR]:
                 raise DataError(_explain(file, head, kept))
             yield out[:size].data
 
@@ -244,24 +238,24 @@ def _end_of_lines(path: Path, num_line: int) -> int:
 
 
 def _check_end(file: Opened, kept: Any) -> None:
-    if kept[quoting.STATE] == quoting.QUOTED:
+    if kept[csv_loops.STATE] == csv_loops.QUOTED:
         raise DataError(
-            f"{file.path}, after line {kept[quoting.OPENED] - 1}: unexpected end of data, in the "
-            f"quotes that line {kept[quoting.OPENED]} opens; {_ABOUT_QUOTES}"
+            f"{file.path}, after line {kept[csv_loops.OPENED] - 1}: unexpected end of data, in the "
+            f"quotes that line {kept[csv_loops.OPENED]} opens; {_ABOUT_QUOTES}"
         )
 
 
 def _explain(file: Opened, head: Head, kept: Any) -> str:
     """Say what is wrong with a record."""
-    place = f"{file.path}, line {kept[quoting.LINE]}"
-    if kept[quoting.ERROR] == quoting.ZERO_BYTE:
+    place = f"{file.path}, line {kept[csv_loops.LINE]}"
+    if kept[csv_loops.ERROR] == csv_loops.ZERO_BYTE:
         return f"{place}: a zero byte; is the file binary, damaged or UTF-16?"
-    if kept[quoting.ERROR] == quoting.TEXT_AFTER_QUOTE:
+    if kept[csv_loops.ERROR] == csv_loops.TEXT_AFTER_QUOTE:
         return (
-            f"{place}: text follows a quote that closes what line {kept[quoting.OPENED]} opens; "
+            f"{place}: text follows a quote that closes what line {kept[csv_loops.OPENED]} opens; "
             f"{_ABOUT_QUOTES}"
         )
-    fields = int(kept[quoting.ERROR_FIELDS])
+    fields = int(kept[csv_loops.ERROR_FIELDS])
     named = "names" if head.dialect.header else "has"
     return (
         f"{place}: {fields} field{'s' if fields > 1 else ''}, where the first line {named} "
