@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from .options import (
+    PATH,
     added,
     json_option,
     limit_options,
@@ -56,7 +57,7 @@ _limit_options = added(
     "--output",
     metavar="DIR",
     required=True,
-    type=click.Path(readable=False, path_type=Path),
+    type=PATH,
     help="Folder to save in.",
 )
 @reading_options
@@ -110,7 +111,7 @@ def pack(file: str, output: Path, as_json: bool, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(readable=False, path_type=Path))
+@click.argument("folder", metavar="DIR", type=PATH)
 def verify(folder: Path) -> None:
     """Compare a saved folder with its checksums, and load it.
 

@@ -53,7 +53,7 @@ def hold_out(
     import numpy as np
     from tqdm import tqdm
 
-    from ..data.packing import Limits, pack_codes
+    from ..data.packing import Limits, pack_again
     from ..models.embeddings import Embeddings
     from ..models.known import only_known
     from ..training.callbacks import EarlyStopping, Evaluator
@@ -68,13 +68,7 @@ def hold_out(
     is_held = np.arange(num_itemset) >= num_itemset - num_held
     kept = packed.prune(mask=~is_held)
     # Numbered as `fit` will number them, so that what measures in between knows the rows.
-    part = pack_codes(
-        kept.labels,
-        kept.indices.copy(),
-        np.diff(kept.offsets).astype(np.int64),
-        Limits(min_length=2),
-        kept.weights,
-    )
+    part = pack_again(kept, Limits(min_length=2))
     lookup = Embeddings(part.labels, np.zeros((part.num_label, 1)))
     known = only_known(packed.prune(mask=is_held), lookup)
     asked = Asked(_hide_one(known, len(lookup), HIDING_SEED), {packed.source: known.unknown}, {})

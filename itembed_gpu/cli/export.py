@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from .evaluation import load_embeddings
-
-_PATH = click.Path(readable=False, path_type=Path)
+from .options import PATH
 
 # Formats by the suffixes that say them.
 _FORMATS = {
@@ -21,8 +20,8 @@ _FORMATS = {
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=_PATH)
-@click.argument("file", metavar="OUT", type=_PATH)
+@click.argument("folder", metavar="DIR", type=PATH)
+@click.argument("file", metavar="OUT", type=PATH)
 @click.option(
     "--format",
     "name",
@@ -38,7 +37,7 @@ _FORMATS = {
 @click.option(
     "--vocabulary",
     metavar="FILE",
-    type=_PATH,
+    type=PATH,
     help="Of word2vec, which holds no counts: write them to this file, which gensim reads as its "
     "fvocab [none].",
 )

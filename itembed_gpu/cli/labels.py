@@ -8,28 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..data.field_formats import LABELLED
 from ..errors import DataError
-from .options import LABELLING, json_option, labelling_options
+from .options import LABELLING, PATH, json_option, labelling_options
 from .training import check_folder, end_of_interrupted, save_model
 
 if TYPE_CHECKING:
     from ..data.labelled import LabelledItemsets
     from ..models.classifier import SupervisedClassifier
 
-# The names of another module, which need not be imported for --help.
-_LABELLED = ("fasttext", "libsvm")
-_PATH: Any = click.Path(readable=False, path_type=Path)
 # The precision at which ranks is measured.
 _RANKS = (1, 3, 5)
 
 format_option = click.option(
-    "--format", type=click.Choice(_LABELLED), help="Format of FILE [as its lines say]."
+    "--format", type=click.Choice(LABELLED), help="Format of FILE [as its lines say]."
 )
 
 
 @click.command("train-labels")
-@click.argument("file", type=_PATH)
-@click.option("-o", "--output", metavar="DIR", required=True, type=_PATH, help="Folder to save in.")
+@click.argument("file", type=PATH)
+@click.option("-o", "--output", metavar="DIR", required=True, type=PATH, help="Folder to save in.")
 @format_option
 @labelling_options
 @click.option(
@@ -150,10 +148,10 @@ def _as_text(report: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=_PATH)
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.argument("features", metavar="FEATURE...", nargs=-1)
 @click.option(
-    "--file", type=_PATH, help="Predict for each line of this file: features between spaces."
+    "--file", type=PATH, help="Predict for each line of this file: features between spaces."
 )
 @click.option("-n", "number", type=click.IntRange(min=1), default=5, help="How many labels [5].")
 @json_option

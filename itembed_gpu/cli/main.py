@@ -31,6 +31,7 @@ from .export import export
 from .labels import predict, train_labels
 from .options import (
     ASKING,
+    PATH,
     asking_options,
     checkpoint_options,
     hiding_seed_option,
@@ -46,8 +47,6 @@ from .options import (
 )
 from .text import as_json as to_json, evaluation_as_text, neighbours_as_text, training_as_text
 from .training import INTERRUPTED, carry_out, end_of_interrupted, plan
-
-_PATH: Any = click.Path(readable=False, path_type=Path)
 
 
 class _Group(click.Group):
@@ -101,12 +100,12 @@ main.add_command(predict)
 
 
 @main.command()
-@click.argument("file", required=False, type=_PATH)
+@click.argument("file", required=False, type=PATH)
 @click.option(
     "-o",
     "--output",
     metavar="DIR",
-    type=_PATH,
+    type=PATH,
     help="Folder to save in; with --example, only if you like.",
 )
 @click.option("--example", is_flag=True, help="Train on the data that come with this package.")
@@ -149,8 +148,8 @@ def train(
 
 
 @main.command()
-@click.argument("folder", metavar="DIR", type=_PATH)
-@click.argument("file", type=_PATH)
+@click.argument("folder", metavar="DIR", type=PATH)
+@click.argument("file", type=PATH)
 @protocol_options
 @asking_options
 @hiding_seed_option
@@ -206,7 +205,7 @@ def evaluate(
 
 
 @main.command()
-@click.argument("folder", metavar="DIR", type=_PATH)
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.argument("items", metavar="ITEM...", nargs=-1, required=True)
 @number_option
 @json_option
@@ -229,7 +228,7 @@ def similar(folder: Path, items: tuple[str, ...], number: int, as_json: bool) ->
 
 
 @main.command()
-@click.argument("folder", metavar="DIR", type=_PATH)
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.argument("items", metavar="ITEM...", nargs=-1, required=True)
 @number_option
 @click.option(

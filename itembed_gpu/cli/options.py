@@ -35,6 +35,9 @@ from ..objective.options import (
 
 Command = Callable[..., Any]
 
+# Whether it can be read is said by who reads it.
+PATH: Any = click.Path(readable=False, path_type=Path)
+
 PROTOCOLS = ("leave-one-out", "leave-last-out", "given")
 
 HIDING_SEED = 0
@@ -206,8 +209,6 @@ asking_options = added(
 
 # ----------------------------------------------------- those of the command line
 
-_PATH: Any = click.Path(readable=False, path_type=Path)
-
 
 def _given(context: Any, parameter: Any, values: tuple[str, ...]) -> tuple[str, ...] | None:
     return values or None
@@ -318,7 +319,7 @@ watching_options = added(
     click.option(
         "--plot",
         metavar="DIR",
-        type=_PATH,
+        type=PATH,
         help="Folder for learning_curve.png and map.png, a map of the items [none].",
     ),
 )
@@ -328,7 +329,7 @@ checkpoint_options = added(
     click.option(
         "--checkpoint",
         metavar="DIR",
-        type=_PATH,
+        type=PATH,
         help="Folder to write checkpoints to, also at Ctrl-C and SIGTERM [none].",
     ),
     click.option(
@@ -354,7 +355,7 @@ protocol_options = added(
     click.option(
         "--truth",
         metavar="FILE2",
-        type=_PATH,
+        type=PATH,
         help="With --protocol given: the items to find, in itemsets of the same ids (tables), or "
         "on the same lines (text).",
     ),

@@ -144,6 +144,7 @@ FIELD_FORMATS = {
         labelled=True,
     ),
 }
+LABELLED = tuple(name for name, known in FIELD_FORMATS.items() if known.labelled)
 
 
 def base_format(format: str) -> str:

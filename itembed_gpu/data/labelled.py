@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, InputError
-from .field_formats import FIELD_FORMATS
+from .field_formats import FIELD_FORMATS, LABELLED
 from .files import find_files
 from .format_choice import Asked, take_sample, text_lines
 from .itemsets import PackedItemsets
@@ -22,7 +22,6 @@ from .opening import STANDARD_INPUT, Opened, come_in, read_lines, temporary_file
 from .parsers import WeightedLines, read_weight
 from .recognition import recognise
 
-LABELLED = tuple(name for name, known in FIELD_FORMATS.items() if known.labelled)
 _PREFIX = "__label__"
 
 # Labels, features, and the weights of these, if they have some.
