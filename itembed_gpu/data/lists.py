@@ -27,8 +27,9 @@ from .matrices import as_numpy, is_matrix, pack_matrix
 from .packing import iterate, make_limits, number_labels, pack_again, pack_codes
 
 # Their length is what they yield, and they yield it again: no copy is needed.
-_PLAIN = frozenset([list, tuple, set, frozenset, dict])
+_ORDERED = frozenset([list, tuple, dict])
 _SETS = frozenset([set, frozenset])
+_PLAIN = _ORDERED | _SETS
 
 # Itemsets looked at together.
 _PIECE = 1 << 10
@@ -313,11 +314,9 @@ class _Reader:
     def _visit(self, itemsets: Iterable[Iterable[Any]]) -> Iterator[Collection[Any]]:
         # One at a time: a generator may fill the same list again for each itemset.
         for itemset in itemsets:
-            if isinstance(itemset, set | frozenset):
-                self.sets.append(len(self.lengths))
-            if type(itemset) not in _PLAIN:
-                itemset = self._materialise(itemset)
-            plain = cast(Collection[Any], itemset)
+            plain: Any = itemset  # without a cast, which is a call
+            if type(plain) not in _ORDERED:
+                plain = self._materialise(plain)
             self._latest = len(self.lengths), (plain,)
             self.lengths.append(len(plain))
             if self._rows is not None:
@@ -329,8 +328,12 @@ class _Reader:
                 "pass one collection of weights for each itemset"
             )
 
-    def _materialise(self, itemset: Iterable[Any]) -> list[Any]:
-        """List an itemset whose length is not known, or not to be relied on."""
+    def _materialise(self, itemset: Iterable[Any]) -> Collection[Any]:
+        """List an itemset whose length is not known, or not to be relied on; note sets."""
+        if isinstance(itemset, set | frozenset):
+            self.sets.append(len(self.lengths))
+        if type(itemset) in _SETS:
+            return cast(Collection[Any], itemset)
         name = f"itemsets[{len(self.lengths)}]"
         if self.text is None and isinstance(itemset, str | bytes):
             self.text = f"{name}, {checks.show(itemset)},"
