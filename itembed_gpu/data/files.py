@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 from ..errors import DataError, InputError, MissingExtraError
 from .csv_files import Head, check_records, one_separator, read_head, scan_records
-from .foreign import foreign_errors
+from .foreign import foreign_errors, read_json
 from .format_choice import NO_ROLES, Asked, Reading, choose_reading, text_lines
 from .formats import (
     COMPRESSIONS,
@@ -510,7 +510,7 @@ def _check_types(file: Opened, schema: polars.Schema, columns: Columns) -> None:
         with file_errors(file, "ndjson"):
             others = lines.filter(~polars.col("line").str.contains(right)).collect()
         for row, line in others.iter_rows():
-            value = json.loads(line).get(name) if line.strip() else None
+            value = read_json(line).get(name) if line.strip() else None
             values = value if isinstance(value, list) and columns.lists else [value]
             for value in values:
                 if value is not None and not isinstance(value, str):
@@ -524,7 +524,7 @@ def _find_bad_json(file: Opened) -> None:
     """Raise a DataError with the line that is no JSON."""
     for number, line in enumerate(read_lines(file), 1):
         try:
-            is_object = not line.strip() or isinstance(json.loads(line), dict)
+            is_object = not line.strip() or isinstance(read_json(line), dict)
         except ValueError as error:
             raise DataError(f"{file.path}, line {number}: is no JSON: {error}") from error
         if not is_object:

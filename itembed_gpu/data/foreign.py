@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +29,14 @@ def foreign_errors(
         if explain is not None:
             explain()
         raise DataError(f"{what} cannot be read: {first_line(error)}{cure}") from error
+
+
+def read_json(text: str | bytes) -> Any:
+    """Raise a `ValueError` for what is no JSON, also where it is nested too deep for Python."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
 
 
 def first_line(error: BaseException) -> str:

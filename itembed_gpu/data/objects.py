@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from ..checks import show
 from ..errors import DataError, InputError
 from .files import import_polars, select
-from .foreign import foreign_errors
+from .foreign import foreign_errors, read_json
 from .formats import Columns, Roles, choose_columns
 from .frames import Frame, PandasFrame, is_column, is_mostly_zero, one_hot, open_frame, refuse_twice
 from .itemsets import PackedItemsets
@@ -166,6 +165,6 @@ def _is_list(text: str | bytes) -> bool:
     if text[:1] not in ("[", b"["):
         return False
     try:
-        return isinstance(json.loads(text), list)
+        return isinstance(read_json(text), list)
     except ValueError:
         return False

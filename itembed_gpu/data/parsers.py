@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, InputError
+from .foreign import read_json
 from .formats import Dialect, Roles
 
 # From here on, a number is no float32: half a step above the largest one.
@@ -295,7 +295,7 @@ def _read_list(path: Path, number: int, cell: str) -> Itemset:
     if not text:
         return []
     try:
-        value = json.loads(text)
+        value = read_json(text)
     except ValueError:
         try:
             value = ast.literal_eval(text)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from .column_names import is_item_name, is_itemset_name, is_no_item_name, suggestion
+from .foreign import read_json
 from .formats import Dialect
 from .parsers import numbered_run
 
@@ -146,8 +146,8 @@ def _document(sample: Sample) -> str:
 
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+        return isinstance(read_json(line), dict)
+    except ValueError:
         return False
 
 

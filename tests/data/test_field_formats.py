@@ -455,6 +455,12 @@ def test_a_column_of_lists_may_be_named(tmp_path, item):
     assert itemsets_of(read_itemsets(path, item=item)) == [[3, 4], [3]]
 
 
+def test_cells_that_are_nested_too_deep_are_no_lists(tmp_path):
+    path = write(tmp_path, "a.csv", f'id,items\n1,"[1]"\n2,"{"[" * 100_000}"\n')
+    with pytest.raises(DataError, match=r"row 3: '\[{40}' is no list"):
+        read_itemsets(path, format="list-cells", item="items")
+
+
 def test_types_of_recbole_may_be_left_out(tmp_path):
     path = write(tmp_path, "ml.inter", CERTAIN["recbole"][1])
     packed = read_itemsets(path, itemset="user_id", item="item_id", weight="rating")

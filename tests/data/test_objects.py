@@ -122,6 +122,10 @@ class TestColumns:
         assert_same(read_itemsets(column), expected)
         assert_same(pack_itemsets(column), expected)
 
+    def test_brackets_that_are_nested_deep_are_no_json(self):
+        frame = polars.DataFrame({"order": [1, 1], "item": ["[" * 100_000, "a"]})
+        assert read_itemsets(frame).labels == ["[" * 100_000, "a"]
+
     def test_lists_after_a_missing_one(self):
         frame = pandas.DataFrame({"items": [pandas.NA, ["tea", "cup"]]})
         assert read_itemsets(frame).labels == ["tea", "cup"]

@@ -336,6 +336,7 @@ BAD_FILES = {
     "short_row.csv": (b"b,i,w\n1,2,3\n1\n2,4,5\n", "line 3: 1 field, where.*3 columns"),
     "short_row.csv.gz": (gzip.compress(b"b,i\n1,2\n1\n"), "line 3: 1 field"),
     "torn.ndjson": (b'{"b":1,"i":2}\n{"b":1,"i":\n{"b":2,"i":3}\n', "line 2: is no JSON"),
+    "deep.ndjson": (b'{"b":1,"i":2}\n{"b":' + b"[" * 100_000 + b"\n", "line 2: is no JSON"),
     "mixed.ndjson": (b'{"b":1,"i":"a"}\n{"b":1,"i":2}\n', "line 2: item column 'i' holds 2,"),
     "mixed_lists.ndjson": (b'{"i":["a", "b"]}\n{"i":["c", 2]}\n', "line 2: item column.* 2, and"),
     "mixed_ids.ndjson": (b'{"b":"1","i":3}\n{"b":1,"i":2}\n', "line 2: itemset column 'b'"),
