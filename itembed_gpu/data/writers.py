@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import show
 from ..disk.files import disk_errors, replacing
+from ..disk.labels import texts
 from ..errors import InputError
 from .files import import_polars
 from .formats import COMPRESSIONS, known_format
@@ -24,8 +26,11 @@ from .labelled import LabelledItemsets
 # An itemset as it is written: its items, and their weights.
 Row = tuple[Sequence[Any], Sequence[Any] | None]
 _PIECE = 1 << 12
-# How the items of a CSV are written that become integers, if all are.
-_READ_AS_INTEGERS = [re.compile(rf"(0|-?[1-9][0-9]*){end}") for end in ("", r"\.0")]
+_LARGEST = 2**63
+# What strings of a CSV look like that become integers, or lists, if all do.
+_READ_OTHERWISE = [
+    re.compile(one) for one in (r"0|-?[1-9][0-9]*", r"(0|-?[1-9][0-9]*)\.0", r"\[.*\]")
+]
 
 
 def write_itemsets(
@@ -111,20 +116,19 @@ def _rows(packed: PackedItemsets, labels: Sequence[Any]) -> Iterator[Row]:
 
 def _written(packed: PackedItemsets, format: str, holds: Callable[[str], bool]) -> list[str]:
     """Return labels as text; refuse those that would not be read back."""
-    texts: dict[str, Any] = {}
-    for label in packed.labels:
+    known: dict[str, Any] = {}
+    for label, text in zip(packed.labels, texts(packed.labels), strict=True):
         if type(label) not in (str, int):
             raise InputError(
                 f"label {label!r} is a {type(label).__name__}, and {format} holds strings and "
                 "integers; make strings of labels"
             )
-        text = str(label)
-        if text in texts:
-            raise InputError(f"labels {texts[text]!r} and {label!r} are both written {text}")
+        if text in known:
+            raise InputError(f"labels {known[text]!r} and {label!r} are both written {text}")
         if not text or "\0" in text or text[0] == "\ufeff" or not holds(text):
             raise InputError(f"label {label!r} cannot be written as {format}; rename it")
-        texts[text] = label
-    return list(texts)
+        known[text] = label
+    return list(known)
 
 
 def _refuse_weights(packed: PackedItemsets, format: str) -> None:
@@ -200,12 +204,14 @@ def _lightgcn(packed: PackedItemsets) -> Iterator[str]:
 def _long(separator: str) -> Callable[[PackedItemsets], Iterator[str]]:
     def write(packed: PackedItemsets) -> Iterator[str]:
         labels = _written(packed, "csv", _is_field)
+        _refuse_large(packed)
         kinds = {type(label) for label in packed.labels}
-        numbers = any(all(map(one.fullmatch, labels)) for one in _READ_AS_INTEGERS)
-        if len(kinds) > 1 or (str in kinds and numbers):
+        others = any(all(map(one.fullmatch, labels)) for one in _READ_OTHERWISE)
+        if len(kinds) > 1 or (str in kinds and others):
             raise InputError(
                 "labels that are strings of digits, or strings and integers, are read from a CSV "
-                "as integers or strings alone; write ndjson or parquet"
+                "as integers or strings alone, and those in brackets as lists; write ndjson or "
+                "parquet"
             )
         return _csv(_long_rows(packed, labels), separator)
 
@@ -234,17 +240,27 @@ def _csv(rows: Iterator[Sequence[Any]], separator: str) -> Iterator[str]:
         buffer.truncate()
 
 
-def _one_kind(packed: PackedItemsets, kinds: tuple[type, ...]) -> None:
+def _one_kind(packed: PackedItemsets) -> None:
     found = {type(label): label for label in packed.labels}
-    if len(found) > 1 or not set(found) <= set(kinds):
+    if len(found) > 1 or not set(found) <= {str, int}:
         raise InputError(
             f"labels are {' and '.join(sorted(kind.__name__ for kind in found))}; make strings or "
             "integers of all"
         )
+    _refuse_large(packed)
+
+
+def _refuse_large(packed: PackedItemsets) -> None:
+    for label in packed.labels:
+        if type(label) is int and not -_LARGEST <= label < _LARGEST:
+            raise InputError(
+                f"label {show(label)} does not fit an integer of 64 bits, as which it would be "
+                "read; make strings of labels"
+            )
 
 
 def _ndjson(packed: PackedItemsets) -> Iterator[str]:
-    _one_kind(packed, (str, int))
+    _one_kind(packed)
     for items, weights in _rows(packed, packed.labels):
         row: dict[str, Any] = {"items": items}
         if weights is not None:
@@ -254,7 +270,7 @@ def _ndjson(packed: PackedItemsets) -> Iterator[str]:
 
 def _frame(packed: Any) -> Any:
     polars = import_polars("Parquet")
-    _one_kind(packed, (str, int))
+    _one_kind(packed)
     kind = polars.String if packed.labels and isinstance(packed.labels[0], str) else polars.Int64
     items, weights = (
         zip(*_rows(packed, packed.labels), strict=True) if packed.num_itemset else ((), ())
