@@ -202,7 +202,7 @@ def as_rows(name: str, itemsets: Any) -> Any:
             with foreign_errors(f"{name}, a {type(itemsets).__name__},"):
                 rows = getattr(itemsets, method)()
             if isinstance(rows, list):
-                return [() if is_no_row(row) else row for row in rows]
+                return [[] if is_no_row(row) else row for row in rows]
     return itemsets
 
 

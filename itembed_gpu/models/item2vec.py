@@ -709,7 +709,11 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             raise InputError(
                 f"baskets is {checks.show(baskets)}; pass a list of labels, or a list of lists"
             )
-        members = list(as_rows("baskets", baskets))
+        rows = as_rows("baskets", baskets)
+        members = list(rows)
+        if rows is not baskets and any(map(_is_hashable, members)):
+            # Of a column of labels, a missing one has become an empty row.
+            members = [member for member in members if type(member) is not list or member]
         are_labels = list(map(_is_hashable, members))
         if not any(are_labels) and members:
             return True, members

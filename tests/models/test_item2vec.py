@@ -548,6 +548,12 @@ def test_many_baskets_are_answered_as_one_by_one(model):
     assert packed.tolist() == labels[:2].tolist()
 
 
+def test_what_is_missing_in_a_column_of_labels_or_baskets(small):
+    one, none = small.recommend(["b"], n=2)[0].tolist(), small.recommend([], n=2)[0].tolist()
+    assert small.recommend(polars.Series(["b", None]), n=2)[0].tolist() == one
+    assert small.recommend(polars.Series([["b"], None]), n=2)[0].tolist() == [one, none]
+
+
 def test_where_nothing_is_known_the_most_frequent_are_recommended(small):
     for basket in ([], ["?", "??"]):
         labels, scores = small.recommend(basket, n=2, filter_items=["b"])
