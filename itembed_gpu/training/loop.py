@@ -364,6 +364,7 @@ class _Training:
         try:
             batch = self._train_batches(batch, meter)
             if saver and batch < len(task):
+                task._check_finite()  # before it takes the place of the checkpoint before
                 task.synchronize()
                 place = saver.where(self._epoch, batch, history, meter, False)
                 saver.write(place, wait=True)

@@ -13,7 +13,7 @@ import pytest
 from safetensors import SafetensorError
 
 from itembed_gpu.disk.folders import sealed
-from itembed_gpu.errors import DataError, InputError
+from itembed_gpu.errors import DataError, DivergenceError, InputError
 from itembed_gpu.models.verify import verify
 from itembed_gpu.training.callbacks import EarlyStopping, Evaluator
 from itembed_gpu.training.checkpoints import KIND, Checkpoints
@@ -161,6 +161,24 @@ def test_an_interrupt_that_is_raised_leaves_a_checkpoint(tmp_path):
     history = run(resumed, tmp_path, resume=True)
     assert [record.epoch for record in history.epochs] == list(range(NUM_EPOCH))
     assert_same(resumed, whole)
+
+
+def test_tables_that_diverged_are_no_checkpoint_of_an_interrupt(tmp_path, monkeypatch):
+    run(unsupervised(), tmp_path, callbacks=[Raise(0)])
+    before = (tmp_path / KIND.index).read_bytes()
+    interrupt_after(monkeypatch, 1)
+    task = unsupervised()
+    original = type(task)._train_batches
+
+    def diverge(self, rates, stream):
+        result = original(self, rates, stream)
+        self.syn0[0, 0] = 2e9
+        return result
+
+    monkeypatch.setattr(type(task), "_train_batches", diverge)
+    with pytest.raises(DivergenceError, match="larger than"):
+        run(task, tmp_path, resume=True)
+    assert (tmp_path / KIND.index).read_bytes() == before
 
 
 def test_a_training_that_is_done_shows_no_learning_rate(tmp_path, capfd):
