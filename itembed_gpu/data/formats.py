@@ -141,7 +141,7 @@ def choose_columns(
     written = names if written is None else written
     found = f"its columns are {', '.join(map(repr, names))}"
     asked = [role for role in dataclasses.astuple(roles) if role is not None]
-    known = {role: _find_column(name, names, written, role, found) for role in asked}
+    known = {role: names[find_place(name, written, role, names)] for role in asked}
     itemset, item, weight = (
         None if role is None else known[role] for role in dataclasses.astuple(roles)
     )
@@ -200,12 +200,14 @@ def _doubt(name: str, item: str, names: list[str], found: str) -> None:
         )
 
 
-def _find_column(
-    name: str, names: Sequence[str], written: Sequence[str], role: str | int, found: str
-) -> str:
-    """Return the name of a column that is asked for by its name or its position, from 1 on."""
-    if isinstance(role, str) and role in names:
-        return role
+def find_place(name: str, written: Sequence[str], role: Any, names: Sequence[str] = ()) -> int:
+    """Return the place of a column that is asked for by its name or its position, from 1 on.
+
+    `names` tell columns apart that are written alike, where they do.
+    """
+    for known in (names, written):
+        if isinstance(role, str) and known.count(role) == 1:
+            return known.index(role)
     places = [str(place) for place, title in enumerate(written, 1) if title == role != ""]
     if places:
         raise InputError(
@@ -213,9 +215,10 @@ def _find_column(
             "of one"
         )
     digits = str(role)
-    if digits.isascii() and digits.isdigit() and 1 <= int(digits) <= len(names):
-        return names[int(digits) - 1]
-    raise InputError(f"{name}: there is no column {role!r}; {found}")
+    if digits.isascii() and digits.isdigit() and 1 <= int(digits) <= len(written):
+        return int(digits) - 1
+    found = ", ".join(map(repr, names or written))
+    raise InputError(f"{name}: there is no column {role!r}; its columns are {found}")
 
 
 def refuse_columns(roles: Roles, what: str = "text has") -> None:
@@ -299,7 +302,7 @@ def known_encoding(given: Mapping[str, Any]) -> str:
     try:
         name = codecs.lookup(encoding).name
         "".encode(name)
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise InputError(
             f"encoding is {encoding!r}; give one that Python knows, such as utf-8, cp1252, "
             "latin-1, utf-16 or big5"

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import DataError, InputError
 from .foreign import read_json
-from .formats import Dialect, Roles
+from .formats import Dialect, Roles, find_place
 
 # From here on, a number is no float32: half a step above the largest one.
 _TOO_LARGE = 2.0**128 - 2.0**103
@@ -277,17 +277,9 @@ def _other_width(path: Path, number: int, row: list[str], names: list[str]) -> D
 
 
 def _place(path: Path, names: list[str], column: str | int | None) -> int:
-    if isinstance(column, int):
-        if not 1 <= column <= len(names):
-            raise InputError(f"{path}: there is no column {column}; it has {len(names)}")
-        return column - 1
     bare = [name.partition(":")[0] for name in names]
-    for known in (names, bare):  # the types of RecBole's names may be left out
-        if known.count(str(column)) == 1:
-            return known.index(str(column))
-    raise InputError(
-        f"{path}: there is no column {column!r}; its columns are {', '.join(map(repr, names))}"
-    )
+    # The types of RecBole's names may be left out.
+    return find_place(str(path), names if column in names else bare, column)
 
 
 def _read_list(path: Path, number: int, cell: str) -> Itemset:

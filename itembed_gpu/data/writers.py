@@ -82,6 +82,11 @@ def write_itemsets(
         raise InputError(f"{path}: files are written as they are; compress it afterwards")
     format = known_format(path, format)
     labelled = isinstance(itemsets, LabelledItemsets)
+    if not labelled and not isinstance(itemsets, PackedItemsets):
+        raise InputError(
+            f"itemsets is a {type(itemsets).__name__}; pass what pack_itemsets, read_itemsets or "
+            "read_labelled returned"
+        )
     writers: dict[str, Callable[[Any], Iterator[str]]] = _LABELLED if labelled else _WRITERS
     if format is None or (format not in writers and (labelled or format != "parquet")):
         kind = "examples with labels" if labelled else "itemsets"

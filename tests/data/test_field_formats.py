@@ -455,6 +455,15 @@ def test_a_column_of_lists_may_be_named(tmp_path, item):
     assert itemsets_of(read_itemsets(path, item=item)) == [[3, 4], [3]]
 
 
+@pytest.mark.parametrize("itemset", ["id", 1, "1"])
+def test_a_column_that_is_no_item_may_be_named(tmp_path, itemset):
+    path = write(tmp_path, "a.csv", "id,tea,cup\n7,1,0\n8,1,1\n")
+    packed = read_itemsets(path, format="onehot", itemset=itemset)
+    assert itemsets_of(packed) == [["tea"], ["tea", "cup"]]
+    with pytest.raises(InputError, match="no column '4'; its columns are 'id', 'tea', 'cup'"):
+        read_itemsets(path, format="onehot", itemset="4")
+
+
 def test_cells_that_are_nested_too_deep_are_no_lists(tmp_path):
     path = write(tmp_path, "a.csv", f'id,items\n1,"[1]"\n2,"{"[" * 100_000}"\n')
     with pytest.raises(DataError, match=r"row 3: '\[{40}' is no list"):

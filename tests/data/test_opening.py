@@ -159,7 +159,7 @@ class TestEncodings:
             read_itemsets(path, encoding="cp1252")
 
     def test_one_that_python_has_not(self, tmp_path):
-        for encoding in ("utf-9", "hex"):
+        for encoding in ("utf-9", "hex", "undefined"):
             with pytest.raises(InputError, match=f"encoding is '{encoding}'; give one"):
                 read_itemsets(tmp_path / "a.csv", encoding=encoding)
 

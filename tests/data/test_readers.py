@@ -355,7 +355,9 @@ class TestBadFiles:
         assert str(path) in str(caught.value)
         assert len(str(caught.value).splitlines()) == 1
 
-    @pytest.mark.parametrize("name", ["no.txt", "no.txt.gz", "no.csv", "no.csv.zst", "no.parquet"])
+    @pytest.mark.parametrize(
+        "name", ["no.txt", "no.txt.gz", "no.csv", "no.csv.zst", "no.parquet", "none"]
+    )
     def test_missing(self, tmp_path, name):
         with pytest.raises(DataError, match=f"{name}: cannot be read: No such file"):
             read_itemsets(tmp_path / name)

@@ -133,6 +133,11 @@ def test_what_a_format_does_not_hold(tmp_path, packed, format, message):
     assert [*tmp_path.iterdir()] == [path]
 
 
+def test_lists_are_to_be_packed_first(tmp_path):
+    with pytest.raises(InputError, match="itemsets is a list; pass what pack_itemsets"):
+        write_itemsets([["tea"]], tmp_path / "a.txt")
+
+
 def test_dashes_before_digits_are_no_integers(tmp_path):
     write_itemsets(pack_itemsets([["--5", "-"]]), tmp_path / "a.csv")
     assert read_itemsets(tmp_path / "a.csv").labels == ["--5", "-"]
