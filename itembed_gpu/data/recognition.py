@@ -174,7 +174,8 @@ def _fasttext(sample: Sample) -> Finding | None:
 
 
 def _spmf(sample: Sample) -> Finding | None:
-    if sample.lines[0].startswith(("@CONVERTED_FROM_", "@ITEM=")):
+    told = re.fullmatch(r"@(CONVERTED_FROM_[A-Z]+|ITEM=-?\d+=.+)", sample.lines[0])
+    if told and len(sample.lines) > 1:
         return Finding(CERTAIN, "spmf", "lines with @ name the items")
     data = [line for line in sample.lines if line[:1] not in ("#", "%", "@")]
     if len(data) < _FEW:

@@ -464,6 +464,12 @@ def test_a_column_that_is_no_item_may_be_named(tmp_path, itemset):
         read_itemsets(path, format="onehot", itemset="4")
 
 
+@pytest.mark.parametrize("line", ["@ITEM=", "@ITEM=tea", "@CONVERTED_FROM_TEXT"])
+def test_a_text_with_an_item_that_looks_like_spmf(tmp_path, line):
+    packed = read_itemsets(write(tmp_path, "a.txt", f"{line}\n"))
+    assert itemsets_of(packed) == [[line]]
+
+
 def test_cells_that_are_nested_too_deep_are_no_lists(tmp_path):
     path = write(tmp_path, "a.csv", f'id,items\n1,"[1]"\n2,"{"[" * 100_000}"\n')
     with pytest.raises(DataError, match=r"row 3: '\[{40}' is no list"):

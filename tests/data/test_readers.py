@@ -382,6 +382,7 @@ class TestBadFiles:
 
     @pytest.mark.parametrize("name", ["a", "a.json", "a.gz"])
     def test_an_unknown_suffix(self, tmp_path, name):
+        (tmp_path / name).write_bytes(b"\0")
         with pytest.raises(InputError, match="text, csv, tsv, parquet"):
             read_itemsets(tmp_path / name)
 
