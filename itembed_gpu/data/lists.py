@@ -258,8 +258,8 @@ def _sort_sets(
 
 def _ranks(labels: list[Any]) -> Int64Array | None:
     """Place of each label among all of them, sorted, and of none; None if they cannot be."""
-    if any(isinstance(label, frozenset) for label in labels):  # compared by inclusion
-        return None
+    if any(issubclass(kind, frozenset) for kind in set(map(type, labels))):
+        return None  # compared by inclusion
     keys: list[Callable[[int], Any]] = [
         labels.__getitem__,
         lambda i: (type(labels[i]).__qualname__, labels[i]),
@@ -304,7 +304,9 @@ class _Reader:
             if kinds <= _PLAIN:
                 plain = cast(Sequence[Collection[Any]], piece)
                 self._latest = len(self.lengths), plain
-                if not kinds.isdisjoint(_SETS):
+                if kinds <= _SETS:
+                    self.sets.extend(range(start, start + len(piece)))
+                elif not kinds.isdisjoint(_SETS):
                     self.sets.extend(i for i, x in enumerate(piece, start) if type(x) in _SETS)
                 self.lengths.extend(map(len, plain))
                 yield plain

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,10 @@ class ItemMap:
     labels: list[Any]
     points: Float64Array
     hidden: list[Any]
-    figure: Any = field(default=None, repr=False)
+    figure: Any = None
+
+    def __repr__(self) -> str:
+        return f"ItemMap({len(self.labels)} items, {len(self.hidden)} of them without a label)"
 
     def _repr_png_(self) -> bytes | None:
         return None if self.figure is None else self.figure.png()
