@@ -55,8 +55,9 @@ def as_packed(
         return given.pack(limits, by_column=True)
     if by_column:
         return pack_matrix(given, limits, by_column=True)
+    rows = as_rows(name, given)
     try:
-        return pack_itemsets(given, min_length=0, weights=weights)
+        return pack_itemsets(rows, min_length=0, weights=weights)
     except InputError as error:
         if name == "itemsets":  # as its messages say
             raise
