@@ -134,6 +134,7 @@ def pack_itemsets(
     )
 
     refuse_lazy("itemsets", itemsets)
+    refuse_mapping("itemsets", itemsets)
     itemsets = as_numpy(itemsets)
     if isinstance(itemsets, PackedItemsets) or is_matrix("itemsets", itemsets):
         if weights is not None:
@@ -193,11 +194,6 @@ def as_rows(name: str, itemsets: Any) -> Any:
 
     A row that is missing is empty. Raises an `InputError` where the rows would not be read.
     """
-    if isinstance(itemsets, Mapping):
-        raise InputError(
-            f"{name} is a {type(itemsets).__name__}, of which the keys would be read; pass "
-            f"list({name}.values()), or a data frame if its values are columns"
-        )
     if type(itemsets) in _PLAIN:
         return itemsets
     refuse_lazy(name, itemsets)
@@ -230,6 +226,15 @@ def as_rows(name: str, itemsets: Any) -> Any:
 
 def _is_no_row(row: Any) -> bool:
     return type(row) is not list and not hasattr(row, "__iter__") and is_missing(row)
+
+
+def refuse_mapping(name: str, value: Any) -> None:
+    """Refuse a mapping in the place of rows."""
+    if isinstance(value, Mapping):
+        raise InputError(
+            f"{name} is a {type(value).__name__}, of which the keys would be read; pass "
+            f"list({name}.values()), or a data frame if its values are columns"
+        )
 
 
 def refuse_lazy(name: str, value: Any) -> None:
