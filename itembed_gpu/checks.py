@@ -11,6 +11,7 @@ import functools
 import inspect
 import math
 import reprlib
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -302,6 +303,15 @@ def spelled_out(like: Callable[..., Any]) -> Callable[[F], F]:
         return cast(F, called)
 
     return decorate
+
+
+def warn(text: str) -> None:
+    """Warn of something in the code that called this package, however deep inside the call is."""
+    package = f"{__package__}."
+    frame, depth = inspect.currentframe(), 0
+    while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(package):
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(text, UserWarning, stacklevel=depth + 1)
 
 
 def show(value: object, width: int = 60) -> str:

@@ -30,14 +30,17 @@ def nothing_to_use(source: str, dropped: Dropped, account: str) -> DataError:
     return DataError(f"{source}: there is no itemset to use: {account}{question}")
 
 
-def warn_of_doubts(source: str, packed: PackedItemsets, stacklevel: int = 3) -> None:
+def warn_of_doubts(
+    source: str, packed: PackedItemsets, stacklevel: int = 3, *, of_file: bool = True
+) -> None:
     """Warn of what makes itemsets look like something else than itemsets."""
-    for doubt in find_doubts(packed):
+    for doubt in find_doubts(packed, of_file):
         warnings.warn(f"{source}: {doubt}", UserWarning, stacklevel=stacklevel)
 
 
-def find_doubts(packed: PackedItemsets) -> Iterator[str]:
+def find_doubts(packed: PackedItemsets, of_file: bool = True) -> Iterator[str]:
     """Say what is strange about itemsets, and what it may come from."""
+    nulls, separator = (": nulls= (--null)", ", and the separator") if of_file else ("", "")
     read = packed.dropped.itemsets_read
     if read == 1 and packed.num_item >= _FEW_LABELS:
         yield (
@@ -49,7 +52,7 @@ def find_doubts(packed: PackedItemsets) -> Iterator[str]:
     if packed.num_label == 1:
         yield (
             f"every item is {packed.labels[0]!r}, and there is nothing to learn from that; is the "
-            "item column the right one, or is this a word for what is missing: nulls= (--null)?"
+            f"item column the right one, or is this a word for what is missing{nulls}?"
         )
         return
     first = packed.offsets[: _SAMPLE + 1]
@@ -76,7 +79,7 @@ def find_doubts(packed: PackedItemsets) -> Iterator[str]:
     if packed.num_label >= _FEW_LABELS and once >= _NEARLY_ALL * packed.num_label:
         yield (
             f"{once:,} of {packed.num_label:,} labels occur once, and nothing is learnt of them; "
-            "is the item column the right one, and the separator?"
+            f"is the item column the right one{separator}?"
         )
 
 

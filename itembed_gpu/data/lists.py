@@ -6,9 +6,8 @@ a chain of built-in iterators, and whatever follows is done on arrays.
 
 from __future__ import annotations
 
-import warnings
 from array import array
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from operator import methodcaller
@@ -50,8 +49,8 @@ def pack_itemsets(
     """Number the labels of itemsets by frequency, and pack the items into arrays.
 
     Any iterable of iterables will do, generators included: each is read once.
-    Of a mapping, the keys are read; the items of a set are sorted, as their own
-    order is another one in each process. What is missing is no item, and is
+    Of an itemset that is a mapping, the keys are read; the items of a set are sorted,
+    as their own order is another one in each process. What is missing is no item, and is
     counted: ``None``, NaN, NaT and the NA of pandas. Labels become values of
     Python's own, where they are scalars of NumPy, Arrow or pandas; whole
     decimals become integers, and so do floats, if all are whole. Items that
@@ -106,8 +105,8 @@ def pack_itemsets(
     Raises
     ------
     InputError
-        If something is not iterable or a data frame, an item is not hashable,
-        weights do not match the itemsets or are not finite, a limit is not an
+        If something is not iterable, a data frame or a mapping of itemsets, an item is
+        not hashable, weights do not match the itemsets or are not finite, a limit is not an
         integer of at least 0, an array of numbers can be read in two ways, or
         items are floats that do not tell integers apart.
 
@@ -115,8 +114,9 @@ def pack_itemsets(
     -----
     UserWarning
         If an itemset is a string or bytes, as its characters become the items; if
-        most integers of an array are 0, as they would be if its columns were the items;
-        or if the order of sets cannot be made the same in each process.
+        most integers of an array are 0, as they would be if its columns were the items; if
+        itemsets that are as long as each other hold nothing but 0 and 1; or if the order of
+        sets cannot be made the same in each process.
 
     Examples
     --------
@@ -134,6 +134,8 @@ def pack_itemsets(
         seed=seed,
     )
 
+    refuse_lazy("itemsets", itemsets)
+    refuse_mapping("itemsets", itemsets)
     itemsets = as_numpy(itemsets)
     if isinstance(itemsets, PackedItemsets) or is_matrix("itemsets", itemsets):
         if weights is not None:
@@ -145,11 +147,9 @@ def pack_itemsets(
         packed: PackedItemsets = pack(itemsets, limits)
         return packed
     if isinstance(itemsets, set | frozenset):
-        warnings.warn(
+        checks.warn(
             f"itemsets is a {type(itemsets).__name__}, whose order is another one in each process, "
-            "and the result with it; pass a list",
-            UserWarning,
-            stacklevel=2,
+            "and the result with it; pass a list"
         )
     reader = _Reader(as_rows("itemsets", itemsets), weights)
     try:
@@ -158,17 +158,25 @@ def pack_itemsets(
         reader.explain(error)
         raise
     if reader.text is not None:
-        warnings.warn(
+        checks.warn(
             f"itemsets look like strings: {reader.text} is read as a collection of characters; "
-            "if each string is an item, pass [[item, ...], ...]",
-            UserWarning,
-            stacklevel=2,
+            "if each string is an item, pass [[item, ...], ...]"
         )
     lengths, item_weights = np.asarray(reader.lengths, np.int64), reader.weights()
+    if len(labels_read) == 2 and len(lengths) > 1 and _like_rows(labels_read, lengths):
+        checks.warn(
+            f"each of the {len(lengths):,} itemsets holds {lengths[0]} items, all of them 0 or 1; "
+            "if these say which items it has, pass numpy.array(itemsets)"
+        )
     if reader.sets:
         order, labels_read, codes = _sort_sets(labels_read, codes, lengths, reader.sets)
         item_weights = None if item_weights is None else item_weights[order]
     return pack_codes(labels_read, codes, lengths, limits, item_weights)
+
+
+def _like_rows(labels: list[Any], lengths: Int64Array) -> bool:
+    """Whether itemsets look like rows of 0 and 1, of which an array would be read otherwise."""
+    return set(labels) == {0, 1} and bool(lengths.min() == lengths.max() > 2)
 
 
 def as_rows(name: str, itemsets: Any) -> Any:
@@ -189,7 +197,7 @@ def as_rows(name: str, itemsets: Any) -> Any:
             raise InputError(
                 f"{name} is an array of records; pass read_itemsets(pandas.DataFrame(array))"
             )
-        if itemsets.ndim > 2:
+        if itemsets.ndim not in (1, 2):
             raise InputError(
                 f"{name} has shape {itemsets.shape}; pass two axes, of which each row is an itemset"
             )
@@ -209,6 +217,15 @@ def as_rows(name: str, itemsets: Any) -> Any:
 def is_no_row(row: Any) -> bool:
     """Whether a row is missing; arrays are not, whatever they hold."""
     return type(row) is not list and not hasattr(row, "__iter__") and is_missing(row)
+
+
+def refuse_mapping(name: str, value: Any) -> None:
+    """Refuse a mapping in the place of rows."""
+    if isinstance(value, Mapping):
+        raise InputError(
+            f"{name} is a {type(value).__name__}, of which the keys would be read; pass "
+            f"list({name}.values()), or a data frame if its values are columns"
+        )
 
 
 def refuse_lazy(name: str, value: Any) -> None:
@@ -238,11 +255,9 @@ def _sort_sets(
     """
     rank = _ranks(labels)
     if rank is None:
-        warnings.warn(
+        checks.warn(
             "itemsets are sets of items that cannot be sorted; their order is another one in each "
-            "process, and the result with it: pass lists",
-            UserWarning,
-            stacklevel=3,
+            "process, and the result with it: pass lists"
         )
         return slice(None), labels, codes
     is_set = np.zeros(len(lengths), np.bool_)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import Float32Array, Int64Array, first_not_finite, on_host
+from ..checks import Float32Array, Int64Array, first_not_finite, on_host, warn
 from ..errors import DataError, InputError
 from .columns import group_rows
 from .foreign import foreign_errors
@@ -76,11 +75,9 @@ def is_matrix(name: str, value: Any) -> bool:
             "strings"
         )
     if value.shape[1] > 2 and value.size > 2 * np.count_nonzero(value):
-        warnings.warn(
+        warn(
             f"{name} is an array of integers, most of which are 0, and each number is read as an "
-            "item; if its columns are items, pass scipy.sparse.csr_matrix(array)",
-            UserWarning,
-            stacklevel=3,
+            "item; if its columns are items, pass scipy.sparse.csr_matrix(array)"
         )
     return False
 

@@ -256,7 +256,8 @@ def read_itemsets(
             result = make_result(*found)
     if result.num_item == 0:
         raise nothing_to_use(result.source, result.dropped, result.account)
-    warn_of_doubts(result.source, result, stacklevel=4)
+    of_file = isinstance(source, str | os.PathLike)
+    warn_of_doubts(result.source, result, stacklevel=4, of_file=of_file)
     return result
 
 

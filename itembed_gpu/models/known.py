@@ -14,7 +14,7 @@ from ..checks import Float32Array, Int32Array, Int64Array
 from ..data.frames import OneHot, one_hot, open_frame
 from ..data.itemsets import PackedItemsets
 from ..data.labels import is_missing
-from ..data.lists import as_rows, is_frame, pack_itemsets, refuse_lazy
+from ..data.lists import as_rows, is_frame, pack_itemsets, refuse_lazy, refuse_mapping
 from ..data.matrices import as_numpy, is_matrix, pack_matrix
 from ..data.packing import Limits, pack_codes
 from ..errors import InputError
@@ -55,8 +55,9 @@ def as_packed(
         return given.pack(limits, by_column=True)
     if by_column:
         return pack_matrix(given, limits, by_column=True)
+    rows = as_rows(name, given)
     try:
-        return pack_itemsets(given, min_length=0, weights=weights)
+        return pack_itemsets(rows, min_length=0, weights=weights)
     except InputError as error:
         if name == "itemsets":  # as its messages say
             raise
@@ -84,6 +85,7 @@ def as_labels(name: str, labels: Any) -> PackedItemsets:
     A string, or an integer, is then the one label of its row, as in scikit-learn.
     """
     refuse_lazy(name, labels)
+    refuse_mapping(name, labels)
     labels = _only_column(name, labels) if is_frame(labels) else as_numpy(labels)
     if isinstance(labels, PackedItemsets | OneHot | str | bytes) or is_matrix(name, labels):
         return as_packed(name, labels)

@@ -36,6 +36,19 @@ def test_a_sign_is_told(sign):
     assert caught[0].filename == __file__
 
 
+@pytest.mark.parametrize(
+    ("sign", "question"),
+    [
+        ("every item is 'NA'", "right one, or is this a word for what is missing?"),
+        ("160 of 160 labels occur once", "is the item column the right one?"),
+    ],
+)
+def test_what_is_no_file_has_no_separator_and_no_words_for_nulls(sign, question):
+    with pytest.warns(UserWarning, match=sign) as caught:
+        read_itemsets(STRANGE[sign])
+    assert str(caught[0].message).endswith(question)
+
+
 def test_dropped_itemsets_are_looked_at_as_well():
     itemsets = [["tea", "cup"], ["saw", "tea"], *STRANGE["have one item or none"]]
     assert "have one item or none" in next(find_doubts(pack_itemsets(itemsets, min_length=2)))

@@ -420,6 +420,7 @@ class TestPackErrors:
             ([["a"], [("b", [])]], r"itemsets\[1\]\[0\] .* not hashable"),
             ([iter([{"c"}])], r"itemsets\[0\]\[0\] is {'c'}, which is not hashable"),
             (np.zeros((2, 2, 2)), r"itemsets has shape \(2, 2, 2\); pass two axes"),
+            ({"ab": ["a", "b"]}, r"itemsets is a dict, of which the keys.*list\(itemsets.values"),
         ],
     )
     def test_itemsets(self, itemsets, message):

@@ -75,6 +75,9 @@ class TestEveryLibrary:
             for read in (read_itemsets, pack_itemsets):
                 with pytest.raises(InputError, match=r"yet to be computed.*\.compute\(\)"):
                     read(source)
+        delayed = pytest.importorskip("dask").delayed(list)(BASKETS)
+        with pytest.raises(InputError, match=r"Delayed of dask.*\.compute\(\)"):
+            pack_itemsets(delayed)
         assert_same(read_itemsets(frame.compute(), **NAMED), pack_itemsets(BASKETS))
 
     def test_frames_of_spark_are_to_be_collected(self):
@@ -311,6 +314,19 @@ class TestMatrices:
         for read in (read_itemsets, pack_itemsets):
             assert_same(read(Tensor(array)), pack_itemsets(array))
 
+    @pytest.mark.parametrize("convert", [list, pandas.Series, polars.Series, pyarrow.array])
+    def test_rows_of_0_and_1_that_are_no_array(self, convert):
+        rows = convert([[1, 0, 1], [0, 1, 1]])
+        with pytest.warns(
+            UserWarning, match=r"2 itemsets holds 3 items, all of them 0 or 1"
+        ) as seen:
+            assert pack_itemsets(rows).labels == [1, 0]
+        assert [warning.filename for warning in seen] == [__file__]
+
+    def test_itemsets_of_0_and_1_that_are_no_rows(self):
+        for itemsets in ([[1, 0, 1], [0, 1]], [[1, 0], [0, 1]], [[1, 0, 1]], [[1, 0, 2]] * 2):
+            pack_itemsets(itemsets)
+
     def test_arrays_of_numbers(self):
         assert pack_itemsets(np.array([[5, 7], [7, 9]])).labels == [7, 5, 9]
         assert pack_itemsets(np.array([[1], [0], [1]])).labels == [1, 0]  # a column of labels
@@ -320,5 +336,7 @@ class TestMatrices:
             pack_itemsets(np.array([[0, 1], [1, 0]]))
         with pytest.warns(UserWarning, match=r"most of which are 0.*csr_matrix"):
             pack_itemsets(np.array([[0, 0, 2], [3, 0, 0]]))
+        with pytest.raises(InputError, match=r"shape \(\); pass two axes"):
+            pack_itemsets(np.array(3))
         with pytest.raises(InputError, match=r"array of records.*read_itemsets"):
             pack_itemsets(np.array([("a", 1)], dtype=[("x", "U1"), ("y", int)]))

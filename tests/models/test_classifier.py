@@ -196,6 +196,8 @@ def test_inverse_document_frequencies(trained):
         ({}, [["x"], []], [[], ["A"]], "no example has both"),
         ({}, FEW, 1, r"labels: itemsets is 1, which is not iterable"),
         ({}, 3, FEW_LABELS, "features: itemsets is 3"),
+        ({}, FEW, np.array("A"), r"labels has shape \(\); pass two axes"),
+        ({}, FEW, dict.fromkeys(range(6), "A"), r"labels is a dict.*pass list\(labels.values"),
         ({"min_count": 99}, FEW, FEW_LABELS, "no example has both.*4 rare labels"),
         ({"feature_weighting": "tf"}, FEW, FEW_LABELS, "feature_weighting is 'tf'"),
         ({"pooling": "max"}, FEW, FEW_LABELS, "pooling is 'max'"),
@@ -267,6 +269,15 @@ def test_indicators_are_labels_by_their_columns():
     model = SupervisedClassifier(**{**SETTINGS, "epochs": 1}).fit(PAIRS, indicators)
     assert model.labels_ == [0, 1, 2]
     assert model.label_embeddings_.counts.tolist() == [10, 10, 10]
+    with pytest.warns(UserWarning, match="holds 3 items, all of them 0 or 1"):
+        model.fit(PAIRS, indicators.tolist())
+
+
+def test_what_looks_like_counts_is_told_once():
+    model = SupervisedClassifier(**{**SETTINGS, "epochs": 1})
+    with pytest.warns(UserWarning, match="^labels is an array of integers, most of") as seen:
+        model.fit(PAIRS, np.array([[0, 0, 2], [0, 3, 0]] * 10))
+    assert [warning.filename for warning in seen] == [__file__]
 
 
 def test_scores_are_those_of_one_label_a_row():

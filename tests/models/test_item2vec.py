@@ -542,8 +542,8 @@ def test_many_baskets_are_answered_as_one_by_one(model):
         one, one_scores = model.recommend(basket, n=4)
         assert one.tolist() == row.tolist()
         np.testing.assert_array_equal(one_scores, values)
-    as_tuple, _ = model.recommend(tuple(ITEMSETS[0]), n=4)
-    assert as_tuple.tolist() == labels[0].tolist()
+    for one_basket in (tuple(ITEMSETS[0]), dict.fromkeys(ITEMSETS[0], 1)):
+        assert model.recommend(one_basket, n=4)[0].tolist() == labels[0].tolist()
     packed, _ = model.recommend(pack_itemsets(ITEMSETS[:2]), n=4)
     assert packed.tolist() == labels[:2].tolist()
 
