@@ -199,8 +199,11 @@ def _recognise_all(files: list[Opened], known: str | None, asked: Asked) -> Find
 def _is_doubt(path: Path, found: Finding, format: str | None) -> bool:
     """Ask or tell; return whether the file is read as if nothing had been found."""
     if format in ("text", "ndjson"):
-        look = "" if found.kind != CERTAIN else f"it looks like {found.format}: "
-        _warn(f"{path}: is read as {format}, as asked; but {look}{found.text}")
+        if found.kind == CERTAIN:  # to a question, this is the answer
+            _warn(
+                f"{path}: is read as {format}, as asked; but it looks like {found.format}: "
+                f"{found.text}"
+            )
         return True
     if found.kind == ASK:
         raise DataError(f"{path}: {found.text}")
