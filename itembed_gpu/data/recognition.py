@@ -273,9 +273,12 @@ def _lightgcn(sample: Sample) -> Finding | None:
     if len(rows) < _FEW or not all(row[0].isdecimal() for row in rows):
         return None
     steps = {int(after[0]) - int(before[0]) for before, after in pairwise(rows)}
-    if min(steps) < 1 or max(map(len, rows)) < 2:
+    grow = min(steps) > 0
+    if max(map(len, rows)) < 2 or not (grow or _are_shuffled(rows)):
         return None
-    if all(word.isdecimal() for row in rows for word in row):
+    if not grow:
+        certain = False
+    elif all(word.isdecimal() for row in rows for word in row):
         certain = _are_users([[*map(int, row)] for row in rows], steps)
     else:  # words, and numbers before them
         certain = len(rows) >= (_MANY if steps == {1} else 2 * _MANY)
@@ -284,9 +287,17 @@ def _lightgcn(sample: Sample) -> Finding | None:
     return Finding(
         ASK if sample.format is None else MAYBE,
         "lightgcn",
-        "the first numbers of the lines grow from line to line; if they are the itemsets and no "
-        f"items, give {give('lightgcn')}, else {give('text')}",
+        f"the first numbers of the lines {'grow from line to line' if grow else 'differ'}; if they "
+        f"are the itemsets and no items, give {give('lightgcn')}, else {give('text')}",
     )
+
+
+def _are_shuffled(rows: list[list[str]]) -> bool:
+    """Whether no first word is there twice, where many of the next ones are."""
+    second = [row[1] for row in rows if len(row) > 1]
+    return len({row[0] for row in rows}) == len(rows) >= 2 * _MANY and 4 * len(
+        set(second)
+    ) < 3 * len(rows)
 
 
 def _are_users(rows: list[list[int]], steps: set[int]) -> bool:

@@ -646,6 +646,10 @@ def test_whatever_a_file_holds_is_read_or_refused(tmp_path_factory, suffix, piec
     ("content", "question"),
     [
         (lines(f"{u} {i} {u + 90}" for u, i in reversed(PAIRS)), "every line has 3 words.*single"),
+        (
+            lines(words([n * 7 % 60, *b]) for n, b in enumerate(BASKETS)),
+            "first numbers of the lines differ; if.*--format lightgcn",
+        ),
         (lines(" ".join(f"c{i}:2" for i in b) for b in BASKETS), "such as 'c.*:2' end with a num"),
         (lines(" ".join(f'"c{i}"' for i in b) for b in BASKETS), "begin with quotes.*arules"),
     ],
