@@ -86,6 +86,7 @@ def choose_reading(files: list[Opened], known: str | None, asked: Asked) -> Read
         found = _recognise_all(files, known, asked)
     name = known if found is None or found.format is None else found.format
     if name is None:
+        next(read_lines(files[0], asked.encoding))  # what is missing or empty says so
         raise _unknown(files[0])
     if name in FIELD_FORMATS:
         return _of_field(files, name, known, found, asked)

@@ -14,7 +14,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import dropwhile, pairwise
+from itertools import combinations, dropwhile, pairwise
 from typing import NamedTuple
 
 from .lines import ONE_HOT, numbered_run
@@ -392,11 +392,16 @@ def _quoted(sample: Sample) -> Finding | None:
 
 def _columns(sample: Sample) -> Finding | None:
     """As many words in each line, and hardly a line twice, as rows of a table have."""
-    widths = {len(line.split()) for line in sample.lines}
+    rows = [line.split() for line in sample.lines]
+    widths = {*map(len, rows)}
     if len(widths) > 1 or 1 in widths or len(sample.lines) < 2 * _MANY:
         return None
     if 10 * len(set(sample.lines)) < 9 * len(sample.lines):
         return None
+    columns = [{*column} for column in zip(*rows, strict=True)]
+    differ = any(5 * len(one & other) < len(one | other) for one, other in combinations(columns, 2))
+    if not differ and not set().union(*columns) <= ONE_HOT.keys():
+        return None  # any item may be anywhere in an itemset
     return Finding(
         ASK if sample.format is None else MAYBE,
         None,
