@@ -291,6 +291,8 @@ def _cells(
 
 
 def _place(path: Path, names: list[str], column: str | int | None) -> int:
+    if isinstance(column, str) and column.isdecimal() and column not in names:
+        column = int(column)
     if isinstance(column, int):
         if not 1 <= column <= len(names):
             raise InputError(f"{path}: there is no column {column}; it has {len(names)}")

@@ -261,7 +261,7 @@ ASKED = {
         "shop.txt",
         lines("\t".join(named(b)) for b in BASKETS),
         NAMES.__getitem__,
-        {"separator": "\t"},
+        {"separator": "\\t"},
         r"hold '\\t' between words.*--separator '\\t'",
     ),
     "padded rows": (
@@ -296,7 +296,7 @@ ASKED = {
         "flags.csv",
         "," + onehot().replace("\n", "\n7,").removesuffix("7,"),
         NAMES.__getitem__,
-        {"format": "onehot", "itemset": 1},
+        {"format": "onehot", "itemset": "1"},
         "all columns but '1' hold 0 or 1.*--format onehot.*--itemset 1",
     ),
     "one-hot beside a column": (
