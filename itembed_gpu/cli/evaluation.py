@@ -158,6 +158,11 @@ def given_queries(model: Item2Vec, file: Path, truth: Path, reading: dict[str, A
     from ..data.readers import read_itemset_ids, read_itemsets
     from ..metrics import given_split
 
+    for path in (file, truth):
+        if str(path) == "-" or path.is_fifo() or path.is_char_device():
+            raise InputError(
+                f"{path}: is a pipe, and --protocol given reads each file twice; save it to a file"
+            )
     seen, sought = (read_itemsets(path, **reading, min_length=0) for path in (file, truth))
     seen_ids, sought_ids = (read_itemset_ids(path, **reading) for path in (file, truth))
     unmatched = 0

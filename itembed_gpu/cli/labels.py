@@ -23,12 +23,14 @@ _RANKS = (1, 3, 5)
 format_option = click.option(
     "--format", type=click.Choice(LABELLED), help="Format of FILE [as its lines say]."
 )
+encoding_option = click.option("--encoding", metavar="NAME", help="Encoding of text [utf-8].")
 
 
 @click.command("train-labels")
 @click.argument("file", type=PATH)
 @click.option("-o", "--output", metavar="DIR", required=True, type=PATH, help="Folder to save in.")
 @format_option
+@encoding_option
 @labelling_options
 @click.option(
     "--evaluate",
@@ -44,6 +46,7 @@ def train_labels(
     file: Path,
     output: Path,
     format: str | None,
+    encoding: str | None,
     share: float | None,
     as_json: bool,
     quiet: bool,
@@ -80,7 +83,7 @@ def train_labels(
             model._value(name)
     if "device" in given:
         check_device(given["device"], given.get("workers"))
-    read = read_labelled(file, format=format)
+    read = read_labelled(file, format=format, encoding=encoding)
     if not quiet:
         click.echo(f"Read {read.source}", err=True)
     trained, held = (read, None) if share is None else read.split(1 - share)
@@ -153,10 +156,16 @@ def _as_text(report: dict[str, Any]) -> str:
 @click.option(
     "--file", type=PATH, help="Predict for each line of this file: features between spaces."
 )
+@encoding_option
 @click.option("-n", "number", type=click.IntRange(min=1), default=5, help="How many labels [5].")
 @json_option
 def predict(
-    folder: Path, features: tuple[str, ...], file: Path | None, number: int, as_json: bool
+    folder: Path,
+    features: tuple[str, ...],
+    file: Path | None,
+    encoding: str | None,
+    number: int,
+    as_json: bool,
 ) -> None:
     """Print the most likely labels of an example that has these FEATUREs.
 
@@ -175,7 +184,7 @@ def predict(
     if (file is None) == (not features):
         raise click.UsageError("give FEATUREs, or a --file of examples")
     model = SupervisedClassifier.load(folder)
-    examples = [_words(model, features)] if file is None else _lines(file)
+    examples = [_words(model, features)] if file is None else _lines(file, encoding)
     labels, scores = model.predict_scores(examples, number, probabilities=True)
     found = [
         [
@@ -206,12 +215,13 @@ def _words(model: SupervisedClassifier, given: tuple[str, ...]) -> list[Any]:
     return [known.get(word, word) for word in words]
 
 
-def _lines(path: Path) -> list[list[str]]:
-    from ..data.format_choice import text_lines
+def _lines(path: Path, encoding: str | None) -> list[list[str]]:
+    from ..data.format_choice import Asked, text_lines
     from ..data.opening import come_in, temporary_files
 
+    asked = Asked(writing={"encoding": encoding})
     with temporary_files() as temporary:
         return [
             [word for word in line.split() if not word.startswith("__label__")]
-            for line in text_lines(come_in(path, temporary), "utf-8")
+            for line in text_lines(come_in(path, temporary), asked.encoding)
         ]

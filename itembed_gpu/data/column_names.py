@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 _ITEMS = (
     r"(item|product|article|movie|film|artist|track|song|book|place|poi|location|venue)s?"
@@ -12,7 +13,7 @@ _ITEMSETS = (
     r"(session|order|basket|invoice|transaction|trans|user|customer|reviewer|playlist|receipt)s?"
     r"([ _]?(id|code|number|no))?|會員卡號"  # as Ta-Feng's data have it
 )
-_OTHERS = rf"|index|unnamed: \d+|.*(date|time|timestamp|_dt)|day|{_ITEMSETS}"
+_OTHERS = rf"|index|unnamed: \d+|.*(date|time|timestamp|_dt)|day|ratings?|quantity|qty|{_ITEMSETS}"
 
 
 def is_item_name(name: str) -> bool:
@@ -43,4 +44,5 @@ def suggestion(names: list[str]) -> str:
     if columns is None:
         return ""
     itemset, item = columns
-    return f", such as itemset={itemset!r}, item={item!r} (--itemset {itemset} --item {item})"
+    typed = f"--itemset {shlex.quote(itemset)} --item {shlex.quote(item)}"
+    return f", such as itemset={itemset!r}, item={item!r} ({typed})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +76,12 @@ def find_doubts(packed: PackedItemsets, of_file: bool = True) -> Iterator[str]:
             f"{packed.labels[0]!r} is in {share:.0%} of the itemsets; is it an item, or part of "
             "the format?"
         )
+    if _share_of_own_first(packed, first, items) >= _NEARLY_ALL:
+        yield (
+            "the first item of nearly every itemset is in no other one, and most others are; if "
+            "it is the name of the itemset and no item, remove it, or give format='lightgcn' "
+            "(--format lightgcn) for words between spaces"
+        )
     once = np.count_nonzero(packed.counts == 1)
     if packed.num_label >= _FEW_LABELS and once >= _NEARLY_ALL * packed.num_label:
         yield (
@@ -92,6 +99,16 @@ def _share_alike(items: Int32Array, lengths: Int64Array) -> float:
     differ = np.bincount(owners[1:][change], minlength=len(lengths)) > 0
     several = lengths > 1
     return float((several & ~differ).sum() / several.sum()) if several.any() else 0.0
+
+
+def _share_of_own_first(packed: PackedItemsets, first: Any, items: Int32Array) -> float:
+    """Share of the itemsets whose first item occurs once, if most other items occur again."""
+    starts = first[:-1][np.diff(first) > 1]
+    once = packed.counts[items] == 1
+    others = len(items) - len(starts)
+    if not len(starts) or not others or 4 * (once.sum() - once[starts].sum()) > others:
+        return 0.0
+    return float(once[starts].mean())
 
 
 def _share_with(items: Int32Array, lengths: Int64Array) -> float:

@@ -86,7 +86,7 @@ def choose_reading(files: list[Opened], known: str | None, asked: Asked) -> Read
         found = _recognise_all(files, known, asked)
     name = known if found is None or found.format is None else found.format
     if name is None:
-        if not files[0].plain.exists():
+        if not (files[0].plain.exists() and files[0].plain.stat().st_size):
             next(read_lines(files[0]))  # which says so
         raise _unknown(files[0])
     if name in FIELD_FORMATS:
@@ -201,8 +201,11 @@ def _recognise_all(files: list[Opened], known: str | None, asked: Asked) -> Find
 def _is_doubt(path: Path, found: Finding, format: str | None) -> bool:
     """Ask or tell; return whether the file is read as if nothing had been found."""
     if format in ("text", "ndjson"):
-        look = "" if found.kind != CERTAIN else f"it looks like {found.format}: "
-        _warn(f"{path}: is read as {format}, as asked; but {look}{found.text}")
+        if found.kind == CERTAIN:  # to a question, this is the answer
+            _warn(
+                f"{path}: is read as {format}, as asked; but it looks like {found.format}: "
+                f"{found.text}"
+            )
         return True
     if found.kind == ASK:
         raise DataError(f"{path}: {found.text}")

@@ -269,9 +269,9 @@ def known_dialect(format: str, asked: Mapping[str, Any]) -> Dialect:
     separator: str | None = given.get("separator", SEPARATORS.get(format))
     if separator == "":
         raise InputError("separator is empty; give at least one character")
+    separator = "\t" if separator == "\\t" else separator  # as a shell passes it
     if format not in SEPARATORS or separator is None:
         return Dialect(separator, False, None, nulls, encoding)
-    separator = "\t" if separator == "\\t" else separator
     # There is no convention of quotes between separators of several characters.
     quote = given.get("quote", '"' if len(separator) == 1 else "")
     quote = None if quote in _NO_QUOTE else quote

@@ -23,6 +23,8 @@ from .parsers import WeightedLines, read_weight
 from .recognition import recognise
 
 _PREFIX = "__label__"
+# Numbers of labels, a tab, and numbers of features without values.
+_TAB = r"(\d+([ ,]\d+)*)?\t(\d+( \d+)*)?\s*"
 
 # Labels, features, and the weights of these, if they have some.
 Example = tuple[list[str], list[str], list[float] | None]
@@ -74,7 +76,9 @@ class LabelledItemsets:
         )
 
 
-def read_labelled(source: str | os.PathLike[str], *, format: str | None = None) -> LabelledItemsets:
+def read_labelled(
+    source: str | os.PathLike[str], *, format: str | None = None, encoding: str | None = None
+) -> LabelledItemsets:
     """Read examples with labels and features from text, an example a line.
 
     Features and labels are strings. Fit them with ``SupervisedClassifier().fit(read.features,
@@ -94,7 +98,10 @@ def read_labelled(source: str | os.PathLike[str], *, format: str | None = None) 
           https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/multilabel.html; values are the
           weights of features, and what follows a ``#`` is a comment. A first line of three
           numbers (of examples, features and labels) makes it a file of the extreme classification
-          repository, http://manikvarma.org/downloads/XC/XMLRepository.html.
+          repository, http://manikvarma.org/downloads/XC/XMLRepository.html. Labels between spaces
+          come before a tab; features without values have 1.
+    encoding : str, optional
+        Encoding of the text, such as "cp1252"; UTF-8 by default.
 
     Returns
     -------
@@ -106,16 +113,18 @@ def read_labelled(source: str | os.PathLike[str], *, format: str | None = None) 
     DataError
         If a file is missing, damaged or not of its format.
     InputError
-        If there is no such format, or it is not recognised.
+        If there is no such format or encoding, or the format is not recognised.
     """
     if format is not None and format not in LABELLED:
         raise InputError(f"format is {format!r}; give one of {', '.join(LABELLED)}")
+    asked = Asked(format, {"encoding": encoding})
+    known = asked.encoding
     paths, _ = find_files(source, format or "text")
     with temporary_files() as temporary:
         files = [come_in(path, temporary) for path in paths]
         if format is None:
-            format = _recognise(files[0])
-        features, labels = _pack(files, _PARSERS[format])
+            format = _recognise(files[0], asked)
+        features, labels = _pack(files, _PARSERS[format], known)
     name = files[0].path if paths == [STANDARD_INPUT] else source
     if not labels.num_item or not features.num_item:
         what = "label" if not labels.num_item else "feature"
@@ -124,11 +133,13 @@ def read_labelled(source: str | os.PathLike[str], *, format: str | None = None) 
     return LabelledItemsets(features, labels, f"{name}; {about}")
 
 
-def _recognise(file: Opened) -> str:
-    sample = take_sample(file, None, Asked())
+def _recognise(file: Opened, asked: Asked) -> str:
+    sample = take_sample(file, None, asked)
+    if sample.all_match(_TAB):
+        return "libsvm"
     found = recognise(sample) if sample.lines else None
     if found is None or found.format not in LABELLED:
-        next(read_lines(file), None)  # what is missing or damaged says so
+        next(read_lines(file, asked.encoding), None)  # what is missing or damaged says so
         raise InputError(
             f"{file.path}: is it an example a line, with labels and features? Give the format: "
             f"{', '.join(LABELLED)}"
@@ -137,13 +148,15 @@ def _recognise(file: Opened) -> str:
 
 
 def _pack(
-    files: list[Opened], parse: Callable[[Path, Iterator[str]], Iterator[Example]]
+    files: list[Opened],
+    parse: Callable[[Path, Iterator[str]], Iterator[Example]],
+    encoding: str,
 ) -> tuple[PackedItemsets, PackedItemsets]:
     labels: list[list[str]] = []
 
     def features() -> Iterator[Any]:
         for file in files:
-            for some_labels, some_features, weights in parse(file.path, text_lines(file, "utf-8")):
+            for some_labels, some_features, weights in parse(file.path, text_lines(file, encoding)):
                 labels.append(some_labels)
                 yield some_features if weights is None else (some_features, weights)
 
@@ -172,15 +185,21 @@ def _libsvm(path: Path, lines: Iterator[str]) -> Iterator[Example]:
         if number == 1 and re.fullmatch(r"\s*\d+ \d+ \d+\s*", text):
             expected = int(text.split()[0])
             continue
-        words = text.split()
-        labels: list[str] = []
-        if words and ":" not in words[0]:
-            labels = [label.lstrip("+") for label in words.pop(0).split(",") if label]
+        before, tab, after = text.partition("\t")
+        if tab and ":" not in before:
+            labels, words = before.replace(",", " ").split(), after.split()
+        else:
+            labels, words = [], text.split()
+            if words and ":" not in words[0]:
+                labels = words.pop(0).split(",")
+        labels = [label.lstrip("+") for label in labels if label]
         features: list[str] = []
         values: list[float] = []
         for word in words:
             name, colon, value = word.partition(":")
-            if not name or not colon:
+            if tab and not colon:
+                value = "1"
+            elif not name or not colon:
                 raise DataError(f"{path}, line {number}: {word!r} is no feature:value")
             if name != "qid":  # of rankings: the query
                 features.append(name)

@@ -248,12 +248,27 @@ class _Numbers:
                 column, values.cast(polars.Int64).fill_null(-1).to_numpy(), "_dense"
             )
         # Integers of any size are told apart by how they are written.
+        before, known = self.count, len(self._labels)
         numbers = np.empty(len(column), np.int32)
         rows = small.to_numpy()
         kept = column.filter(small)
         numbers[rows] = self.number(kept) if len(kept) else -1
         kept = column.filter(~small)
         numbers[~rows] = self._number_strings(kept, values.filter(~small).cast(polars.String))
+        return self._in_order(numbers, before, known) if self.count > before else numbers
+
+    def _in_order(self, numbers: Int32Array, before: int, known: int) -> Int32Array:
+        """Give new numbers, from `before` on, to labels, from `known` on, as they first come."""
+        import polars
+
+        _, firsts = np.unique(numbers[numbers >= before], return_index=True)
+        order = np.argsort(firsts)
+        places = np.empty(len(order), np.int32)
+        places[order] = np.arange(before, self.count)
+        for found in (numbers, self._dense, self._others):
+            new = found >= before
+            found[new] = places[found[new] - before]
+        self._labels[known:] = [polars.concat(self._labels[known:]).gather(order)]
         return numbers
 
     def _number_strings(self, column: polars.Series, strings: polars.Series) -> Int32Array:

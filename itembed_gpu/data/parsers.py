@@ -25,7 +25,7 @@ Itemset = list[Any]
 WeightedItemset = tuple[Itemset, list[float]]
 
 # What stands in a cell of a one-hot table.
-_ONE_HOT = {
+ONE_HOT = {
     **dict.fromkeys(("1", "1.0", "True", "true", "TRUE", "T", "t"), True),
     **dict.fromkeys(("0", "0.0", "False", "false", "FALSE", "F", "f", ""), False),
 }
@@ -51,7 +51,7 @@ def lightgcn_ids(lines: Iterable[str]) -> list[str]:
 def arules(path: Path, lines: Iterable[str], roles: Roles, dialect: Dialect) -> Iterator[Itemset]:
     """Rows of a CSV, each of as many items as it has."""
     for row in _rows(path, lines, dialect):
-        yield [cell.strip() or None for cell in row]
+        yield _without_padding(row)
 
 
 def spmf(path: Path, lines: Iterable[str], roles: Roles, dialect: Dialect) -> Iterator[Itemset]:
@@ -168,10 +168,15 @@ def wide(path: Path, lines: Iterable[str], roles: Roles, dialect: Dialect) -> It
     for number, row in enumerate(rows, 2):
         if len(row) > len(names):
             raise _other_width(path, number, row, names)
-        items: Itemset = [cell.strip() or None for cell in row[start:stop]]
-        while items and items[-1] is None:  # what a row is filled up with is no missing item
-            items.pop()
-        yield items
+        yield _without_padding(row[start:stop])
+
+
+def _without_padding(cells: list[str]) -> Itemset:
+    """Return items, without the empty cells that a row is filled up with."""
+    items: Itemset = [cell.strip() or None for cell in cells]
+    while items and items[-1] is None:
+        items.pop()
+    return items
 
 
 def item_columns(path: Path, names: list[str], roles: Roles) -> tuple[int, int]:
@@ -186,7 +191,10 @@ def item_columns(path: Path, names: list[str], roles: Roles) -> tuple[int, int]:
 
 def numbered_run(names: list[str]) -> tuple[int, int] | None:
     """Find columns at the end whose names are one word, numbered from 0 or 1 on."""
-    stop = start = len(names)
+    named = len(names)
+    while named and not names[named - 1].strip():  # what a comma at the end of each line makes
+        named -= 1
+    start = stop = named
     while start > 0:
         found = _NUMBERED.fullmatch(names[start - 1].strip())
         if found is None:
@@ -199,7 +207,10 @@ def numbered_run(names: list[str]) -> tuple[int, int] | None:
     if stop - start < 2:
         return None
     first = _NUMBERED.fullmatch(names[start].strip())
-    return (start, stop) if first and first[1] and int(first[2]) in (0, 1) else None
+    if first is None or int(first[2]) not in (0, 1):
+        return None
+    # Numbers alone are names if all columns have them, but for an index.
+    return (start, len(names)) if first[1] or (stop == len(names) and start < 2) else None
 
 
 def onehot(path: Path, lines: Iterable[str], roles: Roles, dialect: Dialect) -> Iterator[Itemset]:
@@ -221,7 +232,7 @@ def onehot(path: Path, lines: Iterable[str], roles: Roles, dialect: Dialect) -> 
             raise _other_width(path, number, row, names)
         cells = [row[place].strip() for place in kept] if row else []
         try:
-            yield list(compress(items, map(_ONE_HOT.__getitem__, cells)))
+            yield list(compress(items, map(ONE_HOT.__getitem__, cells)))
         except KeyError as error:
             item = items[cells.index(error.args[0])]
             raise DataError(

@@ -9,16 +9,17 @@ from __future__ import annotations
 import ast
 import csv
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import pairwise
+from itertools import combinations, dropwhile, pairwise
 from typing import NamedTuple
 
 from .column_names import is_item_name, is_itemset_name, is_no_item_name, suggestion
 from .foreign import read_json
 from .formats import Dialect
-from .parsers import numbered_run
+from .parsers import ONE_HOT, numbered_run
 
 # So many lines are looked at, and so few say nothing for certain.
 SAMPLE = 300
@@ -78,9 +79,9 @@ def give(name: str) -> str:
 
 def recognise(sample: Sample) -> Finding | None:
     """Return the first thing that is found in a sample, if any is."""
+    if sample.lines[0].strip('"').lower().startswith("sep="):  # Excel's, which is read as a table
+        return None
     if sample.format in ("csv", "tsv"):
-        if sample.lines[0].strip('"').lower().startswith("sep="):  # as Excel writes tables
-            return None
         detectors = (_OF_TABLES if sample.asked else _ANYWHERE) + _IN_TABLES
     elif sample.format == "ndjson":
         detectors = (_json,)
@@ -88,11 +89,28 @@ def recognise(sample: Sample) -> Finding | None:
         detectors = _ANYWHERE + _IN_TEXT
     else:
         detectors = (_quoted,)
-    for detect in detectors:
-        found = detect(sample)
-        if found is not None:
-            return found
-    return None
+    found = next(filter(None, (detect(sample) for detect in detectors)), None)
+    return found if found is not None and found.kind == CERTAIN else _commented(sample) or found
+
+
+def _commented(sample: Sample) -> Finding | None:
+    """Comments above what has none; a header may begin so, with as many fields as a row."""
+
+    def is_comment(line: str) -> bool:
+        return re.fullmatch(r"(#+|%+)(\s.*)?", line) is not None
+
+    rest = [*dropwhile(is_comment, sample.lines)]
+    if len(rest) in (0, len(sample.lines)) or any(map(is_comment, rest)):
+        return None
+    first = sample.lines[0]
+    if any(first.count(mark) == rest[0].count(mark) > 0 for mark in ("\t", ",", ";")):
+        return None
+    return Finding(
+        ASK,
+        None,
+        f"{first[:40]!r} at its start looks like a comment, and would be read like any other line: "
+        f"remove it; if it is an itemset, give {give('text')}",
+    )
 
 
 # --------------------------------------------------------------------- of any suffix
@@ -120,7 +138,11 @@ def _json(sample: Sample) -> Finding | None:
             "read_itemsets(polars.DataFrame([ast.literal_eval(line) for line in open(PATH)]), "
             "itemset=..., item=...)",
         )
-    if isinstance(literal, list) and all(line.startswith("[") for line in sample.lines):
+    if (
+        isinstance(literal, list)
+        and len(sample.lines) > 1
+        and all(line.startswith("[") for line in sample.lines)
+    ):
         return Finding(
             ASK,
             None,
@@ -178,10 +200,11 @@ def _spmf(sample: Sample) -> Finding | None:
     if told and len(sample.lines) > 1:
         return Finding(CERTAIN, "spmf", "lines with @ name the items")
     data = [line for line in sample.lines if line[:1] not in ("#", "%", "@")]
+    ends = bool(data) and all(line.split()[-1:] == ["-2"] for line in data)
+    if ends and (len(data) >= _FEW or all(" -1 -2" in line for line in data)):
+        return Finding(CERTAIN, "spmf", "sequences that end with -2")
     if len(data) < _FEW:
         return None
-    if all(line.split()[-1:] == ["-2"] for line in data):
-        return Finding(CERTAIN, "spmf", "sequences that end with -2")
     if all(re.fullmatch(r"[\d ]+:[-\d.]+:[-\d. ]+", line) for line in data):
         return Finding(CERTAIN, "spmf", "items:utility:utilities, which are the weights")
     return None
@@ -244,9 +267,12 @@ def _lightgcn(sample: Sample) -> Finding | None:
     if len(rows) < _FEW or not all(row[0].isdecimal() for row in rows):
         return None
     steps = {int(after[0]) - int(before[0]) for before, after in pairwise(rows)}
-    if min(steps) < 1 or max(map(len, rows)) < 2:
+    grow = min(steps) > 0
+    if max(map(len, rows)) < 2 or not (grow or _are_shuffled(rows)):
         return None
-    if all(word.isdecimal() for row in rows for word in row):
+    if not grow:
+        certain = False
+    elif all(word.isdecimal() for row in rows for word in row):
         certain = _are_users([[*map(int, row)] for row in rows], steps)
     else:  # words, and numbers before them
         certain = len(rows) >= (_MANY if steps == {1} else 2 * _MANY)
@@ -255,9 +281,17 @@ def _lightgcn(sample: Sample) -> Finding | None:
     return Finding(
         ASK if sample.format is None else MAYBE,
         "lightgcn",
-        "the first numbers of the lines grow from line to line; if they are the itemsets and no "
-        f"items, give {give('lightgcn')}, else {give('text')}",
+        f"the first numbers of the lines {'grow from line to line' if grow else 'differ'}; if they "
+        f"are the itemsets and no items, give {give('lightgcn')}, else {give('text')}",
     )
+
+
+def _are_shuffled(rows: list[list[str]]) -> bool:
+    """Whether no first word is there twice, where many of the next ones are."""
+    second = [row[1] for row in rows if len(row) > 1]
+    return len({row[0] for row in rows}) == len(rows) >= 2 * _MANY and 4 * len(
+        set(second)
+    ) < 3 * len(rows)
 
 
 def _are_users(rows: list[list[int]], steps: set[int]) -> bool:
@@ -312,8 +346,13 @@ def _separated(sample: Sample) -> Finding | None:
             f"{give('tsv')}, without names of columns also header=False (--no-header); if a line "
             f"is an itemset, {give('text')} and separator='\\t' (--separator '\\t')",
         )
-    for separator, name in ((",", "basket"), (";", None), ("|", None)):
-        if 10 * sum(separator in line for line in sample.lines) >= 9 * len(sample.lines):
+    # A line of one word says nothing.
+    lines = [line for line in sample.lines if not line.strip().isalnum()]
+    for separator, name in ((",", "basket"), (";", None), ("|", None), ("\t", None)):
+        separated = [line for line in lines if separator in line.strip()]
+        if separator == "\t" and not any(" " in line.strip() for line in separated):
+            continue
+        if len(separated) >= _FEW and 2 * len(separated) > len(lines):
             wider = f", or {give(name)} for item=value" if name else ""
             return Finding(
                 ASK,
@@ -345,7 +384,44 @@ def _quoted(sample: Sample) -> Finding | None:
     )
 
 
-_IN_TEXT: tuple[Detector, ...] = (_libsvm, _lightgcn, _pairs, _separated, _numbers)
+def _columns(sample: Sample) -> Finding | None:
+    """As many words in each line, and hardly a line twice, as rows of a table have."""
+    rows = [line.split() for line in sample.lines]
+    widths = {*map(len, rows)}
+    if len(widths) > 1 or 1 in widths or len(sample.lines) < 2 * _MANY:
+        return None
+    if 10 * len(set(sample.lines)) < 9 * len(sample.lines):
+        return None
+    columns = [{*column} for column in zip(*rows, strict=True)]
+    differ = any(5 * len(one & other) < len(one | other) for one, other in combinations(columns, 2))
+    if not differ and not set().union(*columns) <= ONE_HOT.keys():
+        return None  # any item may be anywhere in an itemset
+    return Finding(
+        ASK if sample.format is None else MAYBE,
+        None,
+        f"every line has {widths.pop()} words, as rows of a table have: if the first one is an "
+        f"itemset and the second one of its items, give {give('arules-single')}; if a line is an "
+        f"itemset, {give('text')}",
+    )
+
+
+def _amounts(sample: Sample) -> Finding | None:
+    """Words such as tea:2."""
+    words = [word for line in sample.lines for word in line.split()]
+    amounts = [re.fullmatch(r"[^:]+:\d+(\.\d+)?", word) is not None for word in words]
+    if len(sample.lines) < _FEW or 10 * sum(amounts) < 9 * len(amounts):
+        return None
+    return Finding(
+        MAYBE,
+        None,
+        f"words such as {words[amounts.index(True)]!r} end with a number, which stays part of the "
+        "item; if it is an amount: pack_itemsets(ITEMS, weights=AMOUNTS) in Python",
+    )
+
+
+_IN_TEXT: tuple[Detector, ...] = (
+    _libsvm, _lightgcn, _pairs, _separated, _columns, _amounts, _quoted, _numbers
+)  # fmt: skip
 
 
 # ------------------------------------------------------------------------- in tables
@@ -358,11 +434,34 @@ def _wide(sample: Sample) -> Finding | None:
         return None
     start, stop = run
     cells = [[bool(cell.strip()) for cell in row[start:stop]] for row in rows[1:-1] or rows[1:]]
-    padded = all(row == sorted(row, reverse=True) for row in cells) and not all(map(all, cells))
+    padded = all(map(_is_padded, cells)) and not all(map(all, cells))
     prefix = rows[0][start].strip().rstrip("0123456789")
     if is_item_name(prefix) or (stop - start > 2 and padded):
         return Finding(CERTAIN, "wide", f"columns {rows[0][start]!r} to {rows[0][stop - 1]!r}")
     return None
+
+
+def _is_padded(filled: list[bool]) -> bool:
+    return filled == sorted(filled, reverse=True)
+
+
+def _padding(sample: Sample) -> Finding | None:
+    """Rows of items, filled up with empty fields, below no header."""
+    rows = sample.rows()
+    if len(rows) < _FEW or sample.chosen or sample.header or len({*map(len, rows)}) > 1:
+        return None
+    filled = [[bool(cell.strip()) for cell in row] for row in rows]
+    if len({*map(sum, filled)}) < 3 or not all(map(_is_padded, filled)):
+        return None
+    items = {cell.strip() for row in rows[1:] for cell in row}
+    if all(filled[0]) and items.isdisjoint(cell.strip() for cell in rows[0]):
+        return None
+    return Finding(
+        ASK,
+        "arules",
+        "rows are filled up with empty fields, and the first one looks like the others: if each "
+        f"row is an itemset, give {give('arules')}; else name the columns",
+    )
 
 
 def _onehot(sample: Sample) -> Finding | None:
@@ -371,24 +470,42 @@ def _onehot(sample: Sample) -> Finding | None:
         return None
     width = len(rows[0])
     cells = [row for row in rows[1:] if len(row) == width]
-    flags = {"0", "1", "True", "False", "true", "false", "TRUE", "FALSE"}
 
     def is_flags(column: int) -> bool:
-        return all(row[column].strip() in flags for row in cells)
+        return all(row[column].strip() in ONE_HOT for row in cells)
 
     others = [column for column in range(width) if not is_flags(column)]
-    if {cell.strip() for cell in rows[0]} <= flags or len(others) > 1:
-        return None
+    if {cell.strip() for cell in rows[0]} <= {*ONE_HOT} or len(others) > 1:
+        return _amounts_of_items(sample, cells)
     if not others and len(cells) >= _FEW:
         return Finding(CERTAIN, "onehot", "a column an item, which holds 0 or 1")
     if others == [0] and width > 4 and len(cells) >= _FEW:
+        name = rows[0][0] or "1"  # by its number, if it has no name
         return Finding(
             ASK,
             "onehot",
-            f"all columns but {rows[0][0]!r} hold 0 or 1: if they are items, give "
-            f"{give('onehot')} and itemset={rows[0][0]!r} (--itemset); else name the columns",
+            f"all columns but {name!r} hold 0 or 1: if they are items, give {give('onehot')} and "
+            f"itemset={name!r} (--itemset {shlex.quote(name)}); else name the columns",
         )
     return None
+
+
+def _amounts_of_items(sample: Sample, cells: list[list[str]]) -> Finding | None:
+    """A column an item, which holds how many of it there are."""
+    rows = [row[1:] for row in cells]  # the first one may be an index
+    values = [cell.strip() for row in rows for cell in row]
+    if len(rows) < _FEW or len(rows[0]) < 2 * _FEW or not all(map(str.isdecimal, values)):
+        return None
+    if 2 * values.count("0") < len(values):
+        return None
+    return Finding(
+        ASK,
+        None,
+        "its columns hold small numbers, most of them 0: if they are amounts of items, in Python: "
+        'import polars as pl; read_itemsets(pl.read_csv(PATH).with_row_index("row").unpivot('
+        'index="row").filter(pl.col("value") > 0), itemset="row", item="variable", '
+        'weight="value"); else name the columns',
+    )
 
 
 def lists(sample: Sample) -> Finding | None:
@@ -440,8 +557,10 @@ def _ragged(sample: Sample) -> Finding | None:
 
 def _one_column(sample: Sample) -> Finding | None:
     rows = sample.rows()
-    if not rows or len(rows[0]) > 1 or sample.separator is not None:
+    if sample.separator is not None or (rows and len(rows[0]) > 1):
         return None
+    if not rows:  # its quotes are wrong, perhaps for its separator
+        return _quoted_otherwise(sample)
     for separator in ("\t", ";", "|", ","):
         counts = {line.count(separator) for line in sample.lines}
         if len(counts) == 1 and 0 not in counts:
@@ -458,6 +577,20 @@ def _one_column(sample: Sample) -> Finding | None:
     return None
 
 
+def _quoted_otherwise(sample: Sample) -> Finding | None:
+    """Fields in quotes, between which is another separator."""
+    for separator in ("\t", ";", "|", ","):
+        rows = sample._replace(separator=separator).rows()
+        if len({*map(len, rows)}) == 1 and len(rows[0]) > 1:
+            return Finding(
+                ASK,
+                None,
+                f"between fields in quotes is {separator!r}: give separator={separator!r} "
+                f"(--separator {separator!r}){suggestion(rows[0])}",
+            )
+    return None
+
+
 def _headless(sample: Sample) -> Finding | None:
     """A first row that is no header."""
     rows = sample.rows()
@@ -467,8 +600,10 @@ def _headless(sample: Sample) -> Finding | None:
     value = r"-?\d+([.,]\d+)?|\d{4}-\d\d-\d\d[T ].*"
     for column, name in enumerate(rows[0]):
         others = [row[column] for row in rows[1:] if len(row) > column]
-        if re.fullmatch(value, name.strip()) and all(
-            re.fullmatch(value, cell.strip()) for cell in others
+        again = name.strip() != "" and name in others
+        if again or (
+            re.fullmatch(value, name.strip())
+            and all(re.fullmatch(value, cell.strip()) for cell in others)
         ):
             return Finding(
                 ASK,
@@ -480,4 +615,6 @@ def _headless(sample: Sample) -> Finding | None:
     return None
 
 
-_IN_TABLES: tuple[Detector, ...] = (_onehot, _wide, lists, _ragged, _one_column, _headless)
+_IN_TABLES: tuple[Detector, ...] = (
+    _onehot, _wide, lists, _ragged, _padding, _one_column, _headless
+)  # fmt: skip

@@ -39,7 +39,7 @@ def write_itemsets(
     *,
     format: str | None = None,
 ) -> None:
-    """Write itemsets to a file that `read_itemsets` reads back as they are.
+    """Write itemsets to a file that `read_itemsets` reads back as they are, by the same `format`.
 
     A write that fails leaves a file that was there as it was. Labels and counts of items that no
     itemset holds are not written.

@@ -673,6 +673,9 @@ class TestEvaluate:
         assert_fails(run("evaluate", axis, path, "--truth", other), 2, "--protocol given")
         assert_fails(run("evaluate", axis, path, "--protocol", "given"), 2, "--truth")
         given = ["--protocol", "given", "--truth", other]
+        os.mkfifo(path.with_suffix(".pipe"))
+        for pipe in ("-", path.with_suffix(".pipe")):
+            assert_fails(run("evaluate", axis, pipe, *given), 1, f"{pipe}: is a pipe")
         assert_fails(run("evaluate", axis, path, *given), 1, "2 itemsets", "1;")
         assert_fails(run("evaluate", axis, path, "-k", 0), 2, "-k")
         assert_fails(run("evaluate", axis, path, "--device", "abacus"), 2, "abacus")

@@ -17,12 +17,16 @@ ORDINARY = [
     [f"p{int(_RANDOM.paretovariate(0.7))}" for _ in range(_RANDOM.randint(1, 9))]
     for _ in range(2000)
 ]
+FREQUENT = [[f"c{_RANDOM.randrange(30)}" for _ in range(4)] for _ in range(80)]
 STRANGE = {
     "every item is 'NA'": [["NA"] * 3] * 80,
     "have one item or none": [[f"c{number % 30}"] for number in range(80)],
     "hold one item several times": [[f"c{number % 30}"] * 4 for number in range(80)],
     "'-1' is in 100% of the itemsets": [["-1", *basket, "-1"] for basket in ORDINARY],
     "160 of 160 labels occur once": [[f"a{n}", f"b{n}"] for n in range(80)],
+    "the first item of nearly every itemset is in no other": [
+        [f"order{number}", *basket] for number, basket in enumerate(FREQUENT)
+    ],
     "are of one itemset": [[f"a{n % 50}" for n in range(200)]],
 }
 
@@ -57,6 +61,7 @@ def test_dropped_itemsets_are_looked_at_as_well():
 @pytest.mark.parametrize("options", [{}, {"min_length": 2}, {"min_count": 5}, {"max_items": 30}])
 def test_ordinary_itemsets_are_not_doubted(options):
     assert not [*find_doubts(pack_itemsets(ORDINARY, **options))]
+    assert not [*find_doubts(pack_itemsets(FREQUENT, **options))]
 
 
 def test_the_example_is_not_doubted():

@@ -71,6 +71,19 @@ CERTAIN = {
     ),
     "basket": ("shop.basket", lines(", ".join(named(b)) for b in BASKETS), NAMES.__getitem__, ""),
     "wide": ("shop.csv", wide(), NAMES.__getitem__, "columns 'Item 1' to 'Item 5'"),
+    "wide, with commas at the ends": (
+        "shop.csv",
+        wide().replace("\n", ",\n"),
+        NAMES.__getitem__,
+        "read as a wide table",
+    ),
+    "wide, as pandas writes it": (
+        "shop.csv",
+        lines([",0,1,2,3,4"])
+        + lines(",".join([str(n), *named(b), *[""] * (5 - len(b))]) for n, b in enumerate(BASKETS)),
+        NAMES.__getitem__,
+        "columns '0' to '4'",
+    ),
     "lists of Python": (
         "shop.csv",
         "id,bought\n" + lines(f'{n},"{named(b)}"' for n, b in enumerate(BASKETS)),
@@ -244,6 +257,48 @@ ASKED = {
         {"itemset": "reviewerID", "item": "asin"},
         "'helpful' holds lists.*--itemset reviewerID --item asin",
     ),
+    "tabs between names": (
+        "shop.txt",
+        lines("\t".join(named(b)) for b in BASKETS),
+        NAMES.__getitem__,
+        {"separator": "\\t"},
+        r"hold '\\t' between words.*--separator '\\t'",
+    ),
+    "padded rows": (
+        "shop.csv",
+        lines(",".join([*named(b), *[""] * (5 - len(b))]) for b in BASKETS),
+        NAMES.__getitem__,
+        {"format": "arules"},
+        "filled up with empty fields.*--format arules",
+    ),
+    "strings without a header": (
+        "plays.csv",
+        lines(f"user{u},item{i}" for u, i in PAIRS),
+        "item{}".format,
+        {"header": False},
+        "first row looks like data.*--no-header",
+    ),
+    "semicolons between quotes": (
+        "ratings.csv",
+        '"user";"item"\n' + lines(f'"{u}";"{i}"' for u, i in PAIRS),
+        int,
+        {"separator": ";"},
+        "--separator ';'.*--itemset user --item item",
+    ),
+    "ratings beside items": (
+        "ratings.csv",
+        "item,rating,user id\n" + lines(f"{i},5,{u}" for u, i in PAIRS),
+        int,
+        {"itemset": "user id", "item": "item"},
+        "'rating' would be that.*--itemset 'user id' --item item",
+    ),
+    "one-hot beside an index": (
+        "flags.csv",
+        "," + onehot().replace("\n", "\n7,").removesuffix("7,"),
+        NAMES.__getitem__,
+        {"format": "onehot", "itemset": "1"},
+        "all columns but '1' hold 0 or 1.*--format onehot.*--itemset 1",
+    ),
     "one-hot beside a column": (
         "flags.csv",
         "id," + onehot().replace("\n", "\n7,").removesuffix("7,"),
@@ -399,7 +454,9 @@ def test_options_that_a_format_does_not_have(tmp_path, format, options, message)
         "0 1 2\n3 4\n5 6 7\n5 8 9\n2 10\n" * 10,
         lines(words([n, n + 1, n + 2]) for n in range(4)),
         "cup saucer\n" * 60,
-        "a b c\n" + "a\tb c\n" * 30,
+        "a b c\n" * 30 + "a\tb c\n" * 30,
+        "#sun #sea\n#sea #sand #sun\n" * 20,
+        "#sun sea\n" + "sea sand\nsun\n" * 20,
         "[deleted] {x}\n" * 10,
         "1 5 9\n1 6 9\n2 5 9\n" * 20,
     ],
@@ -604,3 +661,65 @@ def test_whatever_a_file_holds_is_read_or_refused(tmp_path_factory, suffix, piec
             told = packed.source
     assert len(told.splitlines()) == 1
     assert str(path) in told or "has no" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "question"),
+    [
+        (lines(f"{u} {i} {u + 90}" for u, i in reversed(PAIRS)), "every line has 3 words.*single"),
+        (
+            lines(words([n * 7 % 60, *b]) for n, b in enumerate(BASKETS)),
+            "first numbers of the lines differ; if.*--format lightgcn",
+        ),
+        (lines(" ".join(f"c{i}:2" for i in b) for b in BASKETS), "such as 'c.*:2' end with a num"),
+        (lines(" ".join(f'"c{i}"' for i in b) for b in BASKETS), "begin with quotes.*arules"),
+    ],
+)
+def test_a_text_that_may_be_something_else_is_told(tmp_path, content, question):
+    path = write(tmp_path, "a.txt", content)
+    with pytest.warns(UserWarning, match=question):
+        read_itemsets(path)
+    read_itemsets(path, format="text")
+
+
+@pytest.mark.parametrize("mark", ["# From To", "%"])
+def test_comments_are_no_data(tmp_path, mark):
+    path = write(tmp_path, "a.txt", mark + "\n" + lines(f"{u} {i}" for u, i in PAIRS))
+    with pytest.raises(DataError, match=f"'{mark}' at its start looks like a comment.*remove it"):
+        read_itemsets(path)
+    path = write(tmp_path, "a.csv", "# order,item\n1,2\n")
+    assert read_itemsets(path).labels == [2]
+
+
+def test_amounts_of_items_are_asked_about(tmp_path):
+    header = ",".join(NAMES)
+    rows = (",".join(str(2 * (item in basket)) for item in range(14)) for basket in BASKETS)
+    path = write(tmp_path, "a.csv", lines([header, *rows]))
+    with pytest.raises(DataError, match="columns hold small numbers") as error:
+        read_itemsets(path)
+    python = str(error.value).partition("in Python: ")[2].partition("; else")[0]
+    statement, call = python.split("; ")
+    names = {"PATH": path, "read_itemsets": read_itemsets}
+    exec(statement, names)
+    packed = eval(call, names)
+    assert sorted(map(sorted, itemsets_of(packed))) == sorted(
+        sorted(map(NAMES.__getitem__, b)) for b in BASKETS
+    )
+    assert set(packed.weights) == {2}
+
+
+def test_two_sequences_are_enough(tmp_path):
+    path = write(tmp_path, "a.txt", "1 -1 2 -1 -2\n3 -1 2 -1 -2\n")
+    assert itemsets_of(read_itemsets(path)) == [["1", "2"], ["3", "2"]]
+
+
+def test_one_hot_columns_may_hold_floats(tmp_path):
+    content = onehot().replace(",1", ",1.0").replace(",0", ",0.0")
+    packed = read_itemsets(write(tmp_path, "a.csv", content))
+    assert itemsets_of(packed) == [[NAMES[code] for code in sorted(b)] for b in BASKETS]
+
+
+def test_lines_of_one_item_do_not_hide_commas(tmp_path):
+    content = lines(", ".join(named(b)) for b in BASKETS) + lines(NAMES[b[0]] for b in BASKETS[:20])
+    with pytest.raises(DataError, match=r"hold ',' between words.*--separator ','"):
+        read_itemsets(write(tmp_path, "a.txt", content))

@@ -41,6 +41,30 @@ def test_libsvm(tmp_path):
     assert len(read_labelled(path)) == 9
 
 
+def test_labels_before_a_tab(tmp_path):
+    path = tmp_path / "bags.tsv"
+    path.write_text("3 7\t1 4\n\t2\n1\t\n1,2\t8 9\n5\t1\n")
+    read = read_labelled(path)
+    assert rows(read.labels) == [["3", "7"], [], ["1"], ["1", "2"], ["5"]]
+    assert rows(read.features) == [["1", "4"], ["2"], [], ["8", "9"], ["1"]]
+    assert set(read.features.weights) == {1}
+    path.write_text("3 7\t1:2 4\n5\t1:0.5\t4:1\n1:3\t4:1\n")
+    read = read_labelled(path, format="libsvm")
+    assert rows(read.labels) == [["3", "7"], ["5"], []]
+    assert read.features.weights.tolist() == [2, 1, 0.5, 1, 3, 1]
+
+
+def test_an_encoding_may_be_given(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("__label__thé vert café\n".encode("cp1252"))
+    with pytest.raises(DataError, match="perhaps cp1252"):
+        read_labelled(path)
+    read = read_labelled(path, encoding="cp1252")
+    assert (rows(read.labels), rows(read.features)) == ([["thé"]], [["vert", "café"]])
+    with pytest.raises(InputError, match="encoding is 'none'"):
+        read_labelled(path, encoding="none")
+
+
 def test_extreme_classification_repository(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("6 9 5\n" + "0,4 1:0.5 8:1\n" * 5 + " 3:0.25\n")

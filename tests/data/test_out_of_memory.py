@@ -284,3 +284,12 @@ def test_files_that_fit_are_read_at_once(tmp_path, monkeypatch):
 
 def test_what_is_free_is_known():
     assert 1 << 26 < spilling._free_memory() < 1 << 50
+
+
+@pytest.mark.parametrize("suffix", [".ndjson", ".parquet"])
+def test_integers_of_all_sizes_in_lists_are_numbered_as_they_come(tmp_path, suffix):
+    lists = [[3, -1, 5], [-7, 2], [1 << 50, 4, -1], [9]]
+    path = tmp_path / f"a{suffix}"
+    frame = polars.DataFrame({"items": lists})
+    frame.write_ndjson(path) if suffix == ".ndjson" else frame.write_parquet(path)
+    assert same(tmp_path, path).labels == [-1, 3, 5, -7, 2, 1 << 50, 4, 9]

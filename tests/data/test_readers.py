@@ -303,6 +303,7 @@ def parquet_bytes():
 
 NOISE = random.Random(0).randbytes(5000)
 LONG = b"b,i\n" + b"".join(b"%d,x%d\n" % (i, i * i) for i in range(20_000))
+BASKETS = LONG.replace(b",", b" ").replace(b"1", b"1 ")
 BAD_FILES = {
     "empty.txt": (b"", "empty"),
     "empty.csv": (b"", "empty"),
@@ -326,8 +327,8 @@ BAD_FILES = {
     "zeros.txt": (b"a b\n" + bytes(99), "line 2"),
     "zeros.csv": (b"b,i\n1,2\n" + bytes(99), "line 3: a zero byte"),
     "zero.csv": (b"b,i\n1,2\n1,a\0b\n", "line 3: a zero byte"),
-    "cut.txt.gz": (gzip.compress(LONG.replace(b",", b" "))[:-9], "cut short after line [1-9]"),
-    "cut.txt.xz": (lzma.compress(LONG.replace(b",", b" "))[:-9], "cut short after line [1-9]"),
+    "cut.txt.gz": (gzip.compress(BASKETS)[:-9], "cut short after line [1-9]"),
+    "cut.txt.xz": (lzma.compress(BASKETS)[:-9], "cut short after line [1-9]"),
     "cut.csv.gz": (gzip.compress(LONG)[:-9], "cut short after line [1-9]"),
     "checksum.csv.gz": (gzip.compress(LONG)[:-6] + b"abcdef", "damaged"),
     "cut.parquet": (parquet_bytes()[:-9], "PAR1"),
