@@ -71,7 +71,7 @@ def label_values(values: polars.Series) -> list[Any]:
         finer = values.filter(values.to_physical() % 1000 != 0)
         if len(finer):
             raise DataError(
-                f"column {values.name!r} holds {finer.cast(polars.String)[0]}, and Python has "
+                f"the item column holds {finer.cast(polars.String)[0]}, and Python has "
                 "nothing finer than a microsecond; cast it to microseconds or to strings"
             )
     labels = values.to_list()
@@ -104,12 +104,17 @@ def run_starts(column: polars.Series) -> Int64Array:
     """Row of the first of each run of equal values; missing ones are equal."""
     if len(column) == 0:
         return np.empty(0, np.int64)
-    if column.dtype.is_integer() and not column.null_count():
+    if column.dtype.is_integer() and not _is_wide(column) and not column.null_count():
         values = column.to_numpy()
         starts = np.flatnonzero(values[1:] != values[:-1]) + 1
     else:
         starts = np.flatnonzero(column.ne_missing(column.shift(1)).to_numpy())
     return starts if len(starts) and starts[0] == 0 else np.insert(starts, 0, 0)
+
+
+def _is_wide(column: polars.Series) -> bool:
+    """Whether its integers are of more bits than those of NumPy."""
+    return str(column.dtype) in ("Int128", "UInt128")
 
 
 def new_categories() -> polars.Categorical:
@@ -136,8 +141,12 @@ def encode(column: polars.Series) -> Codes | None:
     if column.dtype == polars.String:
         found = _string_codes(column)
         return found or encode(column.cast(new_categories()))
-    wide = column.dtype in (polars.Int128, polars.UInt128)
-    if column.dtype.is_integer() and not wide and len(column) and not column.null_count():
+    if (
+        column.dtype.is_integer()
+        and not _is_wide(column)
+        and len(column)
+        and not column.null_count()
+    ):
         values = column.to_numpy()
         low, high = int(values.min()), int(values.max())
         if high - low < _DENSE * len(values) and high < 1 << 62:

@@ -94,6 +94,8 @@ def _choose(frame: Frame, roles: Roles) -> Columns:
     """Give columns their roles, and refuse a frame that does not tell them."""
     schema = frame.schema()
     lists = any(dtype.is_nested() for dtype in schema.values())
+    if len(set(frame.names)) < 2 <= len(frame.names):
+        refuse_twice(frame, frame.names)
     if not lists and len(frame.names) < 2 + (roles.weight is not None):
         for name in frame.names:
             refuse_json(frame.name, name, frame.convert([name])[name])

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 # Items that are looked at before all are.
 _SAMPLE = 64
+# Beside those of numbers, types of columns that may hold weights.
+_NUMBERS = ("Boolean", "String", "Null")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -249,9 +251,10 @@ def read_itemsets(
         _refuse_writing({"format": format, **writing}, "there is no file to read")
         found = open_object(source, roles, limits)
         if isinstance(found, Table):
-            result = _pack_frame(
-                found.name, found.frame, found.columns, limits, identifiers=found.identifiers
-            )
+            with foreign_errors(found.name):
+                result = _pack_frame(
+                    found.name, found.frame, found.columns, limits, identifiers=found.identifiers
+                )
         else:
             result = make_result(*found)
     if result.num_item == 0:
@@ -449,8 +452,11 @@ def read_items(name: str, columns: Columns, items: polars.Series) -> polars.Seri
 
 
 def check_itemsets(name: str, columns: Columns, itemsets: polars.Series) -> None:
-    """Refuse identifiers that were rounded."""
-    check_exact(f"{name}: itemset column {columns.itemset!r}", itemsets)
+    """Refuse identifiers that were rounded, or cannot be told apart."""
+    what = f"{name}: itemset column {columns.itemset!r}"
+    if str(itemsets.dtype).startswith(("List", "Object")):
+        raise DataError(f"{what} is {itemsets.dtype}; cast it to integers or strings")
+    check_exact(what, itemsets)
 
 
 def read_weights(
@@ -464,6 +470,10 @@ def read_weights(
     """Read weights, which came from these rows; only used ones have to be good."""
     import polars
 
+    if not (column.dtype.is_numeric() or str(column.dtype) in _NUMBERS):
+        raise DataError(
+            f"{name}: weight column {column_name!r} is {column.dtype}; weights are finite numbers"
+        )
     with np.errstate(over="ignore"):
         numbers = column.cast(polars.Float64, strict=False).fill_null(np.nan)
         weights = numbers.to_numpy().astype(np.float32)

@@ -1,6 +1,7 @@
 """Reading what lies in memory: frames of every library, columns, one-hot tables, and matrices."""
 
 import json
+from datetime import datetime
 from decimal import Decimal
 
 import numpy as np
@@ -25,6 +26,9 @@ def assert_same(packed, other):
     np.testing.assert_array_equal(packed.indices, other.indices)
     np.testing.assert_array_equal(packed.offsets, other.offsets)
     assert packed.dropped == other.dropped
+
+
+UNKNOWN = object()  # a value that no library knows
 
 
 class Streamed:
@@ -223,6 +227,41 @@ class TestColumns:
             read_itemsets(twice)
         frame.columns = ["order", "item", "order2"]
         assert read_itemsets(frame, **NAMED).labels == ["a"]
+
+    @pytest.mark.parametrize(
+        ("column", "type_"),
+        [
+            (polars.Series([[1], [1], [2]]), r"List\(Int64\)"),
+            (pandas.Series([(1,), (1,), (2,)]), r"List\(Int64\)"),
+            (pandas.Series([UNKNOWN] * 3), "Object"),
+        ],
+    )
+    def test_itemsets_that_cannot_be_told_apart(self, column, type_):
+        frame = (polars if isinstance(column, polars.Series) else pandas).DataFrame(
+            {"order": column, "item": ["a", "b", "a"]}
+        )
+        with pytest.raises(DataError, match=f"itemset column 'order' is {type_}; cast it"):
+            read_itemsets(frame, **NAMED)
+
+    def test_itemsets_that_are_wide_integers(self):
+        wide = polars.Series([2**100, 2**100, 5], dtype=polars.Int128)
+        frame = polars.DataFrame({"order": wide, "item": ["a", "b", "a"]})
+        assert_same(read_itemsets(frame, **NAMED), pack_itemsets([["a", "b"], ["a"]]))
+
+    @pytest.mark.parametrize(
+        "weights",
+        [[[1.0]] * 3, [{"a": 1}] * 3, [datetime(2024, 1, 2)] * 3, [b"1"] * 3, [UNKNOWN] * 3],
+    )
+    def test_weights_that_are_no_numbers(self, weights):
+        for library in (pandas, polars):
+            frame = library.DataFrame({"order": [1, 1, 2], "item": ["a", "b", "a"], "w": weights})
+            with pytest.raises(DataError, match=r"weight column 'w' is .*; weights are finite"):
+                read_itemsets(frame, weight="w", **NAMED)
+
+    def test_all_columns_of_one_name(self):
+        frame = pandas.DataFrame([[1, "a"], [1, "b"]], columns=["x", "x"])
+        with pytest.raises(InputError, match="2 columns are called 'x'; rename them"):
+            read_itemsets(frame)
 
 
 ONE_HOT = {"tea": [1, 1, 0], "cup": [1, 0, 0], "saw": [0, 1, 1]}
