@@ -154,8 +154,11 @@ def _as_text(report: dict[str, Any]) -> str:
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.argument("features", metavar="FEATURE...", nargs=-1)
 @click.option(
-    "--file", type=PATH, help="Predict for each line of this file: features between spaces."
+    "--file",
+    type=PATH,
+    help="Predict for each line of this file: features as in training, labels are left out.",
 )
+@format_option
 @encoding_option
 @click.option("-n", "number", type=click.IntRange(min=1), default=5, help="How many labels [5].")
 @json_option
@@ -163,6 +166,7 @@ def predict(
     folder: Path,
     features: tuple[str, ...],
     file: Path | None,
+    format: str | None,
     encoding: str | None,
     number: int,
     as_json: bool,
@@ -177,6 +181,7 @@ def predict(
       itembed-gpu predict model how to bake bread
       itembed-gpu predict model --file questions.txt -n 1
     """
+    from ..data.labelled import read_features
     from ..models.classifier import SupervisedClassifier
     from .evaluation import quiet_library
 
@@ -184,7 +189,9 @@ def predict(
     if (file is None) == (not features):
         raise click.UsageError("give FEATUREs, or a --file of examples")
     model = SupervisedClassifier.load(folder)
-    examples = [_words(model, features)] if file is None else _lines(file, encoding)
+    examples: Any = [_words(model, features)]
+    if file is not None:
+        examples = read_features(file, format=format, encoding=encoding)
     labels, scores = model.predict_scores(examples, number, probabilities=True)
     found = [
         [
@@ -213,15 +220,3 @@ def _words(model: SupervisedClassifier, given: tuple[str, ...]) -> list[Any]:
     known = {str(label): label for label in model.feature_embeddings_.labels}
     words = [part for word in given for part in ([word] if word in known else word.split())]
     return [known.get(word, word) for word in words]
-
-
-def _lines(path: Path, encoding: str | None) -> list[list[str]]:
-    from ..data.format_choice import Asked, text_lines
-    from ..data.opening import come_in, temporary_files
-
-    asked = Asked(writing={"encoding": encoding})
-    with temporary_files() as temporary:
-        return [
-            [word for word in line.split() if not word.startswith("__label__")]
-            for line in text_lines(come_in(path, temporary), asked.encoding)
-        ]

@@ -124,6 +124,12 @@ def read_labelled(
         files = [come_in(path, temporary) for path in paths]
         if format is None:
             format = _recognise(files[0], asked)
+        if format is None:
+            next(read_lines(files[0], known), None)  # what is missing or damaged says so
+            raise InputError(
+                f"{files[0].path}: is it an example a line, with labels and features? Give the "
+                f"format: {', '.join(LABELLED)}"
+            )
         features, labels = _pack(files, _PARSERS[format], known)
     name = files[0].path if paths == [STANDARD_INPUT] else source
     if not labels.num_item or not features.num_item:
@@ -133,18 +139,23 @@ def read_labelled(
     return LabelledItemsets(features, labels, f"{name}; {about}")
 
 
-def _recognise(file: Opened, asked: Asked) -> str:
+def read_features(
+    path: Path, *, format: str | None = None, encoding: str | None = None
+) -> PackedItemsets:
+    """Read the features of examples, with or without labels; words, if no format is recognised."""
+    asked = Asked(format, {"encoding": encoding})
+    with temporary_files() as temporary:
+        file = come_in(path, temporary)
+        parse = _PARSERS[format or _recognise(file, asked) or "fasttext"]
+        return _pack([file], parse, asked.encoding)[0]
+
+
+def _recognise(file: Opened, asked: Asked) -> str | None:
     sample = take_sample(file, None, asked)
     if sample.all_match(_TAB):
         return "libsvm"
     found = recognise(sample) if sample.lines else None
-    if found is None or found.format not in LABELLED:
-        next(read_lines(file, asked.encoding), None)  # what is missing or damaged says so
-        raise InputError(
-            f"{file.path}: is it an example a line, with labels and features? Give the format: "
-            f"{', '.join(LABELLED)}"
-        )
-    return found.format
+    return None if found is None or found.format not in LABELLED else found.format
 
 
 def _pack(

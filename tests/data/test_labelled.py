@@ -8,6 +8,7 @@ import pytest
 from interpreted import interpret
 
 from itembed_gpu import DataError, InputError, SupervisedClassifier, read_labelled
+from itembed_gpu.data.labelled import read_features
 
 FASTTEXT = "__label__tea __label__green Leaves of green tea\nno label\n\n__label__cup\n"
 LIBSVM = "3,7 1:0.5 4:2 # a comment\n 2:1\n+1 qid:8 1:1e-2\n# a comment alone\n-1\n"
@@ -115,3 +116,14 @@ def test_examples_are_split_and_learnt(tmp_path, monkeypatch):
     model = SupervisedClassifier(vector_size=4, seed=1, device="cpu")
     model.fit(first.features, first.labels)
     assert model.score(last.features, last.labels) == 1
+
+
+def test_labels_are_left_out_of_features(tmp_path):
+    path = tmp_path / "a.txt"
+    for content, features in (
+        ("7\t1 2\n" * 5, [["1", "2"]] * 5),
+        ("7,8 1:2 3:1\n" * 5, [["1", "3"]] * 5),
+        ("__label__tea green leaf\n\ncup\n", [["green", "leaf"], [], ["cup"]]),
+    ):
+        path.write_text(content)
+        assert rows(read_features(path)) == features
