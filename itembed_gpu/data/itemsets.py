@@ -287,6 +287,8 @@ class PackedItemsets:
         if isinstance(key, list) and not key:
             key = slice(0)
         rows = np.atleast_1d(np.arange(self.num_itemset)[key])
+        if rows.ndim > 1:
+            raise IndexError(f"numbers of itemsets have shape {rows.shape}; pass one axis")
         self.verify()
         lengths = np.diff(self.offsets).astype(np.int64)
         gather = partial(gather_runs, starts=np.asarray(self.offsets), lengths=lengths, order=rows)

@@ -454,6 +454,10 @@ class TestPackedItemsets:
         with pytest.raises(InputError, match="weights are given beside itemsets"):
             pack_itemsets(packed, weights=[[1, 2], [3]])
 
+    def test_itemsets_are_chosen_by_numbers_of_one_axis(self):
+        with pytest.raises(IndexError, match="pass one axis"):
+            pack_itemsets([["a"], ["b"]])[np.array([[0, 1]])]
+
     def test_arrays_choose_itemsets_as_if_packed_alone(self):
         itemsets = [["c", "a"], ["b", "a"], [], ["c"], ["d", "b", "b"]]
         weights = [[ord(item) for item in itemset] for itemset in itemsets]
