@@ -240,11 +240,13 @@ def read_itemsets(
         "separator": separator, "header": header, "quote": quote, "nulls": nulls,
         "encoding": encoding,
     }  # fmt: skip
-    if isinstance(source, str | os.PathLike) and is_packed(Path(source)):
+    of_file = isinstance(source, str | os.PathLike)
+    as_packed = of_file and is_packed(Path(source))
+    if as_packed:
         refuse_columns(roles, f"{source} holds packed itemsets, which have no format and")
         _refuse_writing({"format": format, **writing}, f"{source} holds packed itemsets")
         result = _load_packed(Path(source), limits)
-    elif isinstance(source, str | os.PathLike):
+    elif of_file:
         with open_files(source, format, writing, roles) as files:
             result = read_source(files, limits)
     else:
@@ -259,8 +261,8 @@ def read_itemsets(
             result = make_result(*found)
     if result.num_item == 0:
         raise nothing_to_use(result.source, result.dropped, result.account)
-    of_file = isinstance(source, str | os.PathLike)
-    warn_of_doubts(result.source, result, stacklevel=4, of_file=of_file)
+    if not as_packed:  # which was doubted when it was packed, and whose arrays are not read here
+        warn_of_doubts(result.source, result, stacklevel=4, of_file=of_file)
     return result
 
 
