@@ -13,7 +13,10 @@ _ITEMSETS = (
     r"(session|order|basket|invoice|transaction|trans|user|customer|reviewer|playlist|receipt)s?"
     r"([ _]?(id|code|number|no))?|會員卡號"  # as Ta-Feng's data have it
 )
-_OTHERS = rf"|index|unnamed: \d+|.*(date|time|timestamp|_dt)|day|ratings?|quantity|qty|{_ITEMSETS}"
+_OTHERS = (
+    rf"|index|unnamed: \d+|.*(date|time|timestamp|_dt)|day|ratings?|quantity|qty|amount|price|"
+    rf"categor(y|ies)([ _]?id)?|{_ITEMSETS}"
+)
 
 
 def is_item_name(name: str) -> bool:
