@@ -167,7 +167,8 @@ def choose_columns(
         question = "" if written is names else " (is the separator right?)"
         raise DataError(f"{name}: an itemset and an item column are needed; {found}{question}")
     if item is None:
-        _doubt(name, str(chosen[1]), names, found)
+        # What has a role already is no better choice.
+        _doubt(name, str(chosen[1]), [one for one in names if one not in named], found)
     return Columns(str(chosen[0]), str(chosen[1]), weight, chosen != [itemset, item], False)
 
 

@@ -349,7 +349,7 @@ def _separated(sample: Sample) -> Finding | None:
     # A line of one word says nothing.
     lines = [line for line in sample.lines if not line.strip().isalnum()]
     for separator, name in ((",", "basket"), (";", None), ("|", None), ("\t", None)):
-        separated = [line for line in lines if separator in line.strip()]
+        separated = [line for line in lines if separator in line.strip().strip(separator)]
         if separator == "\t" and not any(" " in line.strip() for line in separated):
             continue
         if len(separated) >= _FEW and 2 * len(separated) > len(lines):
