@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import ROOT
 from benchmarks.common.machine import machine
 from benchmarks.common.report import page, say, table, write_whole
-from benchmarks.common.timing import run_python
+from benchmarks.common.timing import check_imported, environment_of, run_python
 
 EPOCHS = 3
 NUM_NEGATIVE = 5
@@ -54,13 +54,10 @@ def time_training(checkout: Path, row: tuple[int, int, int], items: Path, cache:
     # -P: what lies in the current folder is not importable.
     printed = run_python(
         ["-P", "-c", CHILD, arguments],
-        PYTHONPATH=str(checkout),
-        PYTHONPYCACHEPREFIX=str(cache),
-        NUMBA_CACHE_DIR=str(cache),
+        **environment_of(checkout, cache),
     )
     where, seconds = json.loads(printed)
-    if not Path(where).resolve().is_relative_to(checkout):
-        raise RuntimeError(f"{checkout} holds no itembed_gpu: {where} was imported")
+    check_imported(where, checkout)
     return statistics.median(seconds)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks import ROOT
 from benchmarks.common.machine import machine
 from benchmarks.common.report import page, say, table, write_whole
+from benchmarks.common.timing import alternate, check_imported, environment_of
 
 # Reads once for each line of its input, and prints the seconds.
 CHILD = """
@@ -49,40 +50,35 @@ for line in sys.stdin:
 """
 # Of each source: what it is called, and the folder that holds it.
 SOURCES = {
-    "text": "text", "csv": "csv", "csv_quoted": "csv_quoted", "parquet": "parquet",
-    "parquet_unsorted": "shuffled", "polars": "parquet", "pandas": "parquet", "lists": "parquet",
-    "numbers": "parquet", "sets": "parquet", "generator": "parquet",
-}  # fmt: skip
-TITLES = {
-    "text": "text, a basket a line", "csv": "CSV", "csv_quoted": "CSV, all in quotes",
-    "parquet": "Parquet, sorted by basket", "parquet_unsorted": "Parquet, shuffled",
-    "polars": "polars.DataFrame", "pandas": "pandas.DataFrame", "lists": "lists of strings",
-    "numbers": "lists of integers", "sets": "sets of strings", "generator": "generator of lists",
-}  # fmt: skip
+    "text": ("text, a basket a line", "text"),
+    "csv": ("CSV", "csv"),
+    "csv_quoted": ("CSV, all in quotes", "csv_quoted"),
+    "parquet": ("Parquet, sorted by basket", "parquet"),
+    "parquet_unsorted": ("Parquet, shuffled", "shuffled"),
+    "polars": ("polars.DataFrame", "parquet"),
+    "pandas": ("pandas.DataFrame", "parquet"),
+    "lists": ("lists of strings", "parquet"),
+    "numbers": ("lists of integers", "parquet"),
+    "sets": ("sets of strings", "parquet"),
+    "generator": ("generator of lists", "parquet"),
+}
 
 
 @contextmanager
 def reader(checkout: Path, kind: str, source: Path, cache: Path) -> Iterator[Callable[[], float]]:
     """A process that reads, and a function that has it read and returns the seconds."""
     argument = json.dumps([kind, str(source)])
-    environment = {
-        "PYTHONPATH": str(checkout),
-        "PYTHONPYCACHEPREFIX": str(cache),
-        "NUMBA_CACHE_DIR": str(cache),
-    }
     with subprocess.Popen(
         # -P: what lies in the current folder is not importable.
         [sys.executable, "-P", "-c", CHILD, argument],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | environment,
+        env=os.environ | environment_of(checkout, cache),
     ) as child:
         if child.stdin is None or child.stdout is None:
             raise RuntimeError("a pipe is missing")
-        where = child.stdout.readline().strip()
-        if not Path(where).resolve().is_relative_to(checkout):
-            raise RuntimeError(f"{checkout} holds no itembed_gpu: {where!r} was imported")
+        check_imported(child.stdout.readline().strip(), checkout)
         asked, answers = child.stdin, child.stdout
 
         def read() -> float:
@@ -113,21 +109,17 @@ def measure(checkout: Path, folder: Path, out: Path, rows: int, repeat: int) -> 
     head = say("from", "this checkout", "the other", "ratio of medians", "ratio of the best")
     lines = []
     with tempfile.TemporaryDirectory() as cache:
-        for kind, place in SOURCES.items():
-            seconds: list[list[float]] = [[], []]
+        for kind, (title, place) in SOURCES.items():
             with (
                 reader(checkouts[0], kind, folder / place, Path(cache) / "0") as new,
                 reader(checkouts[1], kind, folder / place, Path(cache) / "1") as old,
             ):
-                new(), old()
-                for turn in range(repeat):
-                    for i in (0, 1) if turn % 2 else (1, 0):
-                        seconds[i].append((new, old)[i]())
-            medians, best = map(statistics.median, seconds), list(map(min, seconds))
-            ours, theirs = medians
+                seconds = alternate({"new": new, "old": old}, repeat).values()
+            ours, theirs = map(statistics.median, seconds)
+            best = list(map(min, seconds))
             lines.append(
                 say(
-                    TITLES[kind], f"{rows / ours / 1e6:.2f} Mrow/s", f"{rows / theirs / 1e6:.2f}",
+                    title, f"{rows / ours / 1e6:.2f} Mrow/s", f"{rows / theirs / 1e6:.2f}",
                     f"{theirs / ours:.3f}", f"{best[1] / best[0]:.3f}",
                 )
             )  # fmt: skip

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,21 @@ def alternate(clocks: Clocks, repeat: int) -> dict[str, list[float]]:
 def medians(clocks: Clocks, repeat: int) -> dict[str, float]:
     """Call clocks as `alternate` does, and return the median of each."""
     return {name: statistics.median(v) for name, v in alternate(clocks, repeat).items()}
+
+
+def environment_of(checkout: Path, cache: Path) -> dict[str, str]:
+    """Have a process import a checkout, into which nothing is written: code goes to the cache."""
+    return {
+        "PYTHONPATH": str(checkout),
+        "PYTHONPYCACHEPREFIX": str(cache),
+        "NUMBA_CACHE_DIR": str(cache),
+    }
+
+
+def check_imported(where: str, checkout: Path) -> None:
+    """Make sure that a process imported the package of a checkout, and no other one."""
+    if not Path(where).resolve().is_relative_to(checkout):
+        raise RuntimeError(f"{checkout} holds no itembed_gpu: {where!r} was imported")
 
 
 def clock_itembed(
