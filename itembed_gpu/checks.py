@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError
+from .errors import InputError, MissingExtraError
 
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
@@ -305,11 +305,23 @@ def spelled_out(like: Callable[..., Any]) -> Callable[[F], F]:
     return decorate
 
 
+def import_polars(purpose: str) -> Any:
+    """Return polars, which is imported where there is a table; the purpose begins the error."""
+    try:
+        import polars
+    except ImportError as error:
+        raise MissingExtraError(
+            f'{purpose} needs polars: pip install "itembed_gpu[data]"'
+        ) from error
+    return polars
+
+
 def warn(text: str) -> None:
     """Warn of something in the code that called this package, however deep inside the call is."""
-    package = f"{__package__}."
+    # What a context of ours does stands below a frame of contextlib.
+    ours = f"{__package__}.", "contextlib."
     frame, depth = inspect.currentframe(), 0
-    while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(package):
+    while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(ours):
         frame, depth = frame.f_back, depth + 1
     warnings.warn(text, UserWarning, stacklevel=depth + 1)
 

@@ -155,11 +155,12 @@ def queries(
 
 def given_queries(model: Item2Vec, file: Path, truth: Path, reading: dict[str, Any]) -> Asked:
     """Ask with the itemsets of one file for the items of those of another."""
+    from ..data.opening import is_read_once
     from ..data.readers import read_itemset_ids, read_itemsets
     from ..metrics import given_split
 
     for path in (file, truth):
-        if str(path) == "-" or path.is_fifo() or path.is_char_device():
+        if is_read_once(path):
             raise InputError(
                 f"{path}: is a pipe, and --protocol given reads each file twice; save it to a file"
             )

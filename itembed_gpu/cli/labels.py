@@ -11,7 +11,7 @@ import click
 from ..data.field_formats import LABELLED
 from ..errors import DataError
 from .options import LABELLING, PATH, json_option, labelling_options
-from .training import check_folder, end_of_interrupted, save_model
+from .training import check_output, end_of_interrupted, save_model
 
 if TYPE_CHECKING:
     from ..data.labelled import LabelledItemsets
@@ -65,13 +65,11 @@ def train_labels(
     """
     from .. import __version__
     from ..data.labelled import read_labelled
-    from ..disk.embeddings import KIND
     from ..models.classifier import SupervisedClassifier
     from .evaluation import check_device, quiet_library, usage_errors
 
     quiet_library()
-    KIND.next_generation(output)  # before a training that may be long
-    check_folder(output)
+    check_output(output)
     given = {
         parameter: options[name]
         for name, (parameter, _) in LABELLING.items()

@@ -72,10 +72,7 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
     if given["resume"] and given["checkpoint"] is None:
         raise click.UsageError("--resume needs --checkpoint DIR")
     if output is not None:
-        from ..disk.embeddings import KIND
-
-        KIND.next_generation(output)
-        check_folder(output)
+        check_output(output)
     if given["plot"] is not None:
         _check_plot(given["plot"])
     with usage_errors():
@@ -158,7 +155,15 @@ def _check_usage(
         raise click.UsageError("give -o DIR, the folder to save the embeddings in")
 
 
-def check_folder(folder: Path) -> None:
+def check_output(folder: Path) -> None:
+    """Find out, before a training that may be long, what would keep a model from being saved."""
+    from ..disk.embeddings import KIND
+
+    KIND.next_generation(folder)
+    _check_folder(folder)
+
+
+def _check_folder(folder: Path) -> None:
     """Find out what would keep from writing to a folder, which need not be there yet."""
     existing = folder.absolute()
     while not existing.exists():
@@ -180,7 +185,7 @@ def _check_plot(folder: Path) -> None:
             raise MissingExtraError(
                 f'--plot needs {library}: pip install "itembed_gpu[plot]"'
             ) from error
-    check_folder(folder)
+    _check_folder(folder)
     for name in _PICTURES:
         if (folder / name).is_dir():
             raise DataError(f"{folder / name}: is a folder, where a picture is to be")

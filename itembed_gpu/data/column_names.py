@@ -34,18 +34,11 @@ def is_no_item_name(name: str) -> bool:
     return re.fullmatch(_OTHERS, name.strip().lower()) is not None
 
 
-def suggest_columns(names: list[str]) -> tuple[str, str] | None:
-    """Return the columns that are called like an itemset and an item, if there are both."""
-    items = [name for name in names if is_item_name(name)]
-    itemsets = [name for name in names if is_itemset_name(name)]
-    return (itemsets[0], items[0]) if items and itemsets else None
-
-
 def suggestion(names: list[str]) -> str:
     """Say which columns are called like those of itemsets and items, if there are both."""
-    columns = suggest_columns(names)
-    if columns is None:
+    itemset = next(filter(is_itemset_name, names), None)
+    item = next(filter(is_item_name, names), None)
+    if itemset is None or item is None:
         return ""
-    itemset, item = columns
     typed = f"--itemset {shlex.quote(itemset)} --item {shlex.quote(item)}"
     return f", such as itemset={itemset!r}, item={item!r} ({typed})"

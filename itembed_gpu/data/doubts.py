@@ -5,13 +5,12 @@ Vectors do not show that a wrong column was read. Counts do, and looking at them
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ..checks import Int32Array, Int64Array
+from ..checks import Int32Array, Int64Array, warn
 from ..errors import DataError
 from .itemsets import Dropped, PackedItemsets
 
@@ -31,12 +30,10 @@ def nothing_to_use(source: str, dropped: Dropped, account: str) -> DataError:
     return DataError(f"{source}: there is no itemset to use: {account}{question}")
 
 
-def warn_of_doubts(
-    source: str, packed: PackedItemsets, stacklevel: int = 3, *, of_file: bool = True
-) -> None:
+def warn_of_doubts(source: str, packed: PackedItemsets, *, of_file: bool = True) -> None:
     """Warn of what makes itemsets look like something else than itemsets."""
     for doubt in find_doubts(packed, of_file):
-        warnings.warn(f"{source}: {doubt}", UserWarning, stacklevel=stacklevel)
+        warn(f"{source}: {doubt}")
 
 
 def find_doubts(packed: PackedItemsets, of_file: bool = True) -> Iterator[str]:

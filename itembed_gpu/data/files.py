@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from ..errors import DataError, InputError, MissingExtraError
+from ..checks import import_polars
+from ..errors import DataError, InputError
 from .csv_files import Head, check_records, one_separator, read_head, scan_records
 from .foreign import foreign_errors, read_json
-from .format_choice import NO_ROLES, Asked, Reading, choose_reading, text_lines
+from .format_choice import Asked, Reading, choose_reading, text_lines
 from .formats import (
     COMPRESSIONS,
+    NO_ROLES,
     SEPARATORS,
     Columns,
     Dialect,
@@ -201,16 +203,6 @@ def text_itemsets(file: Opened, dialect: Dialect) -> Iterator[list[str | None]]:
         yield [None if item in nulls else item for item in items] if nulls else items
 
 
-def import_polars(what: str) -> Any:
-    try:
-        import polars
-    except ImportError as error:
-        raise MissingExtraError(
-            f'reading {what} needs polars: pip install "itembed_gpu[data]"'
-        ) from error
-    return polars
-
-
 class Tables(NamedTuple):
     """Files of tables, of which nothing is read yet but their columns."""
 
@@ -291,7 +283,7 @@ class _Table(NamedTuple):
 
 def scan_files(source: Source) -> Tables:
     """Open tables, and choose the same columns of each."""
-    import_polars(source.format)
+    import_polars(f"reading {source.format}")
 
     numbers = _numeric_partitions(source.files)
     opened: list[_Table] = []

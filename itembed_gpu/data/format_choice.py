@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ..checks import warn
 from ..errors import DataError, InputError
 from .field_formats import FIELD_FORMATS
 from .formats import (
     COMPRESSIONS,
     FORMAT_CHOICE,
+    NO_ROLES,
     Dialect,
     Roles,
+    as_quote,
+    as_separator,
     known_dialect,
     known_encoding,
     refuse_columns,
@@ -34,7 +37,6 @@ from .recognition import (
     recognise,
 )
 
-NO_ROLES = Roles(None, None, None)
 # What files of these suffixes may be is seen from their lines.
 _OPEN = ("text", "csv", "tsv", "ndjson", None)
 # Between which columns may be tabs as well.
@@ -202,7 +204,7 @@ def _is_doubt(path: Path, found: Finding, format: str | None) -> bool:
     """Ask or tell; return whether the file is read as if nothing had been found."""
     if format in ("text", "ndjson"):
         if found.kind == CERTAIN:  # to a question, this is the answer
-            _warn(
+            warn(
                 f"{path}: is read as {format}, as asked; but it looks like {found.format}: "
                 f"{found.text}"
             )
@@ -210,14 +212,9 @@ def _is_doubt(path: Path, found: Finding, format: str | None) -> bool:
     if found.kind == ASK:
         raise DataError(f"{path}: {found.text}")
     if found.kind == MAYBE:
-        _warn(f"{path}: is read as text; but {found.text}")
+        warn(f"{path}: is read as text; but {found.text}")
         return True
     return False
-
-
-def _warn(text: str) -> None:
-    # Of the code that calls the reader, from within a context.
-    warnings.warn(text, UserWarning, stacklevel=9)
 
 
 def take_sample(file: Opened, known: str | None, asked: Asked) -> Sample:
@@ -227,13 +224,12 @@ def take_sample(file: Opened, known: str | None, asked: Asked) -> Sample:
     except DataError:
         lines = []
     given, roles = asked.given, dataclasses.astuple(asked.roles)
-    separator, quote = given.get("separator"), given.get("quote", '"')
     return Sample(
         [text for line in lines if (text := line.rstrip("\r\n")).strip()],
         known,
-        separator="\t" if separator == "\\t" else separator,
+        separator=as_separator(given.get("separator")),
         header=given.get("header"),
-        quote=None if quote in ("", "none") else quote,
+        quote=as_quote(given.get("quote", '"')),
         chosen=any(role is not None for role in roles),
         named=any(isinstance(role, str) and not role.isdigit() for role in roles),
         item=asked.roles.item,

@@ -80,6 +80,9 @@ class Roles:
     weight: str | int | None
 
 
+NO_ROLES = Roles(None, None, None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Columns:
     """Which column of a table has which role."""
@@ -270,12 +273,11 @@ def known_dialect(format: str, asked: Mapping[str, Any]) -> Dialect:
     separator: str | None = given.get("separator", SEPARATORS.get(format))
     if separator == "":
         raise InputError("separator is empty; give at least one character")
-    separator = "\t" if separator == "\\t" else separator  # as a shell passes it
+    separator = as_separator(separator)
     if format not in SEPARATORS or separator is None:
         return Dialect(separator, False, None, nulls, encoding)
     # There is no convention of quotes between separators of several characters.
-    quote = given.get("quote", '"' if len(separator) == 1 else "")
-    quote = None if quote in _NO_QUOTE else quote
+    quote = as_quote(given.get("quote", '"' if len(separator) == 1 else ""))
     for name, value in (("separator", separator), ("quote", quote)):
         if value is not None and (not value.isascii() or set(value) & {"\0", "\r", "\n"}):
             raise InputError(f"{name} is {value!r}; give a character of ASCII, on one line")
@@ -287,6 +289,16 @@ def known_dialect(format: str, asked: Mapping[str, Any]) -> Dialect:
     if quote == separator:
         raise InputError(f"quote and separator are both {quote!r}; give two characters")
     return Dialect(separator, bool(given.get("header", True)), quote, nulls, encoding)
+
+
+def as_separator(given: str | None) -> str | None:
+    """Return the separator that is meant: a shell passes a tab as two characters."""
+    return "\t" if given == "\\t" else given
+
+
+def as_quote(given: str | None) -> str | None:
+    """Return the quote that is meant, or None if there is to be none."""
+    return None if given in _NO_QUOTE else given
 
 
 def _known_nulls(given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import import_polars
 from ..errors import DataError, InputError
-from .files import import_polars
 from .foreign import foreign_errors
 from .lists import is_frame, is_no_row, refuse_lazy
 from .matrices import is_zero_one, pack_matrix
@@ -331,7 +331,7 @@ def _from_stream(name: str, source: Any) -> Any:
         try:
             from pyarrow import interchange, table
         except ImportError:
-            return import_polars(name).DataFrame(source)
+            return import_polars(f"reading {name}").DataFrame(source)
         if known == ["__dataframe__"]:
             return interchange.from_dataframe(source)
         return table(source)

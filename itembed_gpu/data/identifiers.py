@@ -10,12 +10,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from .labels import INEXACT
 
 if TYPE_CHECKING:
     import polars
 
 # Integers below are all exact in a float; this one stands for its neighbour as well.
-_EXACT = {"Float64": 1 << 53, "Float32": 1 << 24, "Float16": 1 << 11}
+_EXACT = {"Float64": INEXACT, "Float32": 1 << 24, "Float16": 1 << 11}
 # How floats are written that are whole; and large ones, with an exponent, as spreadsheets do too.
 _WHOLE = ".0"
 _LARGE = r"^-?\d\.\d{3,}[eE]\+\d{2,3}$"
@@ -47,7 +48,7 @@ def check_exact(what: str, column: polars.Series) -> None:
     import polars
 
     if column.dtype.is_float():
-        limit = _EXACT.get(str(column.dtype), 1 << 53)
+        limit = _EXACT.get(str(column.dtype), INEXACT)
         wrong = column.filter(column.is_not_nan() & (column.abs() >= limit))
         if len(wrong):
             raise DataError(f"{what} is {column.dtype} and holds {wrong[0]!r}; {_CURE}")
@@ -57,7 +58,7 @@ def check_exact(what: str, column: polars.Series) -> None:
         if first is None or not (first.endswith(_WHOLE) or re.match(_LARGE, first)):
             return
         large = column.str.contains(_LARGE)
-        rounded = column.cast(polars.Float64, strict=False).abs() >= _EXACT["Float64"]
+        rounded = column.cast(polars.Float64, strict=False).abs() >= INEXACT
         wrong = column.filter(large | (rounded & column.str.ends_with(_WHOLE)))
         if len(wrong):
             raise DataError(f"{what} holds {wrong[0]}, a float; {_CURE}")

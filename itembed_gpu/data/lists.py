@@ -163,7 +163,7 @@ def pack_itemsets(
             "if each string is an item, pass [[item, ...], ...]"
         )
     lengths, item_weights = np.asarray(reader.lengths, np.int64), reader.weights()
-    if len(labels_read) == 2 and len(lengths) > 1 and _like_rows(labels_read, lengths):
+    if len(labels_read) == 2 and len(lengths) > 1 and _like_rows(labels_read, codes, lengths):
         checks.warn(
             f"each of the {len(lengths):,} itemsets holds {lengths[0]} items, all of them 0 or 1; "
             "if these say which items it has, pass numpy.array(itemsets)"
@@ -174,9 +174,10 @@ def pack_itemsets(
     return pack_codes(labels_read, codes, lengths, limits, item_weights)
 
 
-def _like_rows(labels: list[Any], lengths: Int64Array) -> bool:
+def _like_rows(labels: list[Any], codes: Int32Array, lengths: Int64Array) -> bool:
     """Whether itemsets look like rows of 0 and 1, of which an array would be read otherwise."""
-    return set(labels) == {0, 1} and bool(lengths.min() == lengths.max() > 2)
+    is_full = bool(lengths.min() == lengths.max() > 2 and codes.min() >= 0)  # nothing is missing
+    return is_full and set(labels) == {0, 1}
 
 
 def as_rows(name: str, itemsets: Any) -> Any:

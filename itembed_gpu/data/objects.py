@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..checks import show
+from ..checks import import_polars, show
 from ..errors import DataError, InputError
-from .files import import_polars, select
+from .files import select
 from .foreign import foreign_errors, read_json
-from .formats import Columns, Roles, choose_columns
+from .formats import NO_ROLES, Columns, Roles, choose_columns
 from .frames import Frame, PandasFrame, is_column, is_mostly_zero, one_hot, open_frame, refuse_twice
+from .identifiers import is_float
 from .itemsets import PackedItemsets
-from .lists import is_frame, pack_itemsets, refuse_lazy
+from .lists import as_rows, is_frame, pack_itemsets, refuse_lazy
 from .matrices import as_numpy, is_matrix, pack_matrix
 from .packing import Limits
 
@@ -26,8 +27,6 @@ VALUES = "values"
 
 # Values that are looked at.
 _SAMPLE = 64
-
-_NO_ROLES = Roles(None, None, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +49,10 @@ def open_object(source: Any, roles: Roles, limits: Limits) -> Table | tuple[Pack
     name = f"a {kind.__module__.partition('.')[0]}.{kind.__name__}"
     if is_frame(source) or is_column(source):
         return _read_frame(open_frame(name, source), roles, limits)
-    if roles != _NO_ROLES:
+    if roles != NO_ROLES:
         raise InputError(f"columns are asked for, but source is a {kind.__name__}, which has none")
-    return pack_itemsets(source, **limits._asdict()), f"a {kind.__name__}"
+    # As rows, which are not looked at once more for a matrix.
+    return pack_itemsets(as_rows("itemsets", source), **limits._asdict()), f"a {kind.__name__}"
 
 
 def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> tuple[PackedItemsets, str]:
@@ -67,12 +67,12 @@ def _pack_matrix(matrix: Any, roles: Roles, limits: Limits) -> tuple[PackedItems
 
 
 def _read_frame(frame: Frame, roles: Roles, limits: Limits) -> Table | tuple[PackedItemsets, str]:
-    if roles == _NO_ROLES:
+    if roles == NO_ROLES:
         found = one_hot(frame, frame.names)
         if found is not None:
             packed = found.pack(limits)
             return packed, f"{frame.name} of 0 and 1 (the names of its columns are the items)"
-    import_polars(frame.name)
+    import_polars(f"reading {frame.name}")
     columns = _choose(frame, roles)
     objects = isinstance(frame, PandasFrame) and columns.lists
     table = None
@@ -87,6 +87,7 @@ def _read_frame(frame: Frame, roles: Roles, limits: Limits) -> Table | tuple[Pac
     with foreign_errors(frame.name):
         table = select(table.lazy(), columns).collect(engine="in-memory")
     _check_types(frame.name, columns, table)
+    columns = columns.noting(is_float(table["item"].dtype))
     return Table(frame.name, table, columns, columns.item in frame.identifiers)
 
 
@@ -105,7 +106,7 @@ def _choose(frame: Frame, roles: Roles) -> Columns:
         )
     columns = choose_columns(frame.name, schema, roles)
     refuse_twice(frame, list(columns.roles().values()))
-    if columns.chosen and not columns.lists and roles == _NO_ROLES:
+    if columns.chosen and not columns.lists and roles == NO_ROLES:
         if is_mostly_zero(frame):
             raise DataError(
                 f"{frame.name}: most of its numbers are 0; if the names of its columns are the "
@@ -132,7 +133,7 @@ def _pack_objects(frame: Frame, columns: Columns, limits: Limits) -> PackedItems
 
 
 def _check_types(name: str, columns: Columns, table: polars.DataFrame) -> None:
-    """Refuse items that are not what they look like, and itemsets that are not told apart."""
+    """Refuse items of types that only frames have."""
     import polars
 
     items = table["item"]
@@ -147,8 +148,6 @@ def _check_types(name: str, columns: Columns, table: polars.DataFrame) -> None:
         cure = ""
     if cure:
         raise DataError(f"{name}: item column {columns.item!r} is {items.dtype}; {cure}")
-    if not columns.lists:
-        refuse_json(name, columns.item, items)
 
 
 def refuse_json(name: str, column: str, values: polars.Series) -> None:

@@ -95,10 +95,10 @@ def temporary_files() -> Iterator[TemporaryFiles]:
 
 
 def come_in(path: Path, files: TemporaryFiles) -> Opened:
-    """Copy what can be read only once, the standard input or a pipe, to a file."""
-    is_input = path == STANDARD_INPUT and not path.exists()
-    if not is_input and not _is_pipe(path):
+    """Copy what can be read only once to a file."""
+    if not is_read_once(path):
         return Opened(path, path)
+    is_input = _is_input(path)
     name = Path("standard input") if is_input else path
     with _told(name, lambda: ""), ExitStack() as stack:
         source = sys.stdin.buffer if is_input else stack.enter_context(path.open("rb"))
@@ -110,6 +110,15 @@ def come_in(path: Path, files: TemporaryFiles) -> Opened:
         if start.startswith(magic):
             plain = plain.rename(plain.with_suffix(suffix))
     return Opened(name, plain)
+
+
+def is_read_once(path: Path) -> bool:
+    """Whether a path is the standard input, or a pipe."""
+    return _is_input(path) or _is_pipe(path)
+
+
+def _is_input(path: Path) -> bool:
+    return path == STANDARD_INPUT and not path.exists()
 
 
 def _is_pipe(path: Path) -> bool:

@@ -139,7 +139,7 @@ def pack_files(
             packed.save(path)
         else:
             packed = _pack_by_disk(files, path, limits, memory)
-    warn_of_doubts(packed.source, packed, stacklevel=4)
+    warn_of_doubts(packed.source, packed)
     return packed
 
 

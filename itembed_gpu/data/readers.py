@@ -9,11 +9,9 @@ Tables are read with polars, which is imported only when there is one to read.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -29,7 +27,7 @@ from .doubts import nothing_to_use, warn_of_doubts
 from .files import Source, open_files, scan_files
 from .foreign import foreign_errors
 from .formats import SEPARATORS, Columns, Roles, refuse_columns
-from .identifiers import check_exact, is_float, were_floats, whole_numbers, whole_strings
+from .identifiers import check_exact, were_floats, whole_numbers, whole_strings
 from .itemsets import PackedItemsets
 from .lists import pack_itemsets
 from .objects import Table, open_object, refuse_json
@@ -262,7 +260,7 @@ def read_itemsets(
     if result.num_item == 0:
         raise nothing_to_use(result.source, result.dropped, result.account)
     if not as_packed:  # which was doubted when it was packed, and whose arrays are not read here
-        warn_of_doubts(result.source, result, stacklevel=4, of_file=of_file)
+        warn_of_doubts(result.source, result, of_file=of_file)
     return result
 
 
@@ -339,9 +337,8 @@ def read_itemset_ids(
 
 
 def _as_integer(key: Any) -> Any:
-    """Return a whole number as an integer, so that files of other types say the same."""
-    is_number = isinstance(key, float | Decimal) and math.isfinite(key)
-    return int(key) if is_number and key == int(key) else key
+    """Return a whole float as an integer, so that files of other types say the same."""
+    return int(key) if isinstance(key, float) and key.is_integer() else key
 
 
 def read_integers(items: polars.Series, limits: Limits) -> polars.Series:
@@ -382,7 +379,6 @@ def _pack_frame(
 
     Items of bytes are UUIDs if `identifiers` says so.
     """
-    columns = columns.noting(is_float(frame["item"].dtype))
     if columns.lists:  # each row is an itemset
         values, row_lengths, weights = explode_lists(name, frame, columns)
         labels, items = number(values)

@@ -16,9 +16,10 @@ from contextlib import suppress
 from itertools import combinations, dropwhile, pairwise
 from typing import NamedTuple
 
+from ..errors import InputError
 from .column_names import is_item_name, is_itemset_name, is_no_item_name, suggestion
 from .foreign import read_json
-from .formats import Dialect
+from .formats import Dialect, find_place
 from .parsers import ONE_HOT, numbered_run
 
 # So many lines are looked at, and so few say nothing for certain.
@@ -517,11 +518,10 @@ def lists(sample: Sample) -> Finding | None:
     bracketed = [column for column in range(width) if _all_lists(cells, column)]
     names = [rows[0][column] for column in bracketed]
     if sample.item is not None:
-        item = str(sample.item)
-        if item not in rows[0] and item.isdecimal() and 0 < int(item) <= width:
-            item = rows[0][int(item) - 1]
-        if item in names:
-            return Finding(CERTAIN, "list-cells", f"column {item!r} holds lists", item)
+        with suppress(InputError):  # there is no such column, which reading says
+            item = rows[0][find_place("", rows[0], sample.item)]
+            if item in names:
+                return Finding(CERTAIN, "list-cells", f"column {item!r} holds lists", item)
         return None
     if sample.chosen or not names:
         return None

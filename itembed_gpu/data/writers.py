@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import show
+from ..checks import import_polars, show
 from ..disk.files import disk_errors, replacing
 from ..disk.labels import texts
 from ..errors import InputError
-from .files import import_polars
 from .formats import COMPRESSIONS, known_format
 from .itemsets import PackedItemsets
 from .labelled import LabelledItemsets
@@ -274,7 +273,7 @@ def _ndjson(packed: PackedItemsets) -> Iterator[str]:
 
 
 def _frame(packed: Any) -> Any:
-    polars = import_polars("Parquet")
+    polars = import_polars("writing Parquet")
     _one_kind(packed)
     kind = polars.String if packed.labels and isinstance(packed.labels[0], str) else polars.Int64
     items, weights = (

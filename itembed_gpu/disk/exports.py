@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import show
-from ..errors import InputError, MissingExtraError
+from ..checks import import_polars, show
+from ..errors import InputError
 from .files import replacing
 from .labels import check_file, not_unicode, texts
 
@@ -29,10 +29,7 @@ def write_parquet(
     Raises `InputError`, with nothing written, if two labels become one or `path` is no file in a
     folder, and `OSError` if the disk does not take it.
     """
-    try:
-        import polars
-    except ImportError as error:
-        raise MissingExtraError('Parquet needs polars: pip install "itembed_gpu[data]"') from error
+    polars = import_polars("writing Parquet")
     check_file("path", path)
     table: dict[str, Any] = {"label": _plain_column(labels), "vector": vectors}
     schema: dict[str, Any] = {"vector": polars.Array(polars.Float32, vectors.shape[1])}

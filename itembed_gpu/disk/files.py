@@ -9,13 +9,13 @@ import re
 import secrets
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy.typing as npt
 
+from ..checks import warn
 from ..errors import DataError
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -130,7 +130,7 @@ def _lock(folder: Path, end: float) -> int | None:
                 ) from None
             if time.monotonic() > told:
                 told = end
-                warnings.warn(f"{folder}: waiting for another process to save to it", stacklevel=2)
+                warn(f"{folder}: waiting for another process to save to it")
             time.sleep(_PAUSE)
         except OSError:
             os.close(descriptor)

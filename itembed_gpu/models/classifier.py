@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import Any, Self, cast
 
@@ -211,11 +210,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         l2 = self._value("l2")
         alone: dict[str, Any] = {}
         if len(labels) == 1:
-            warnings.warn(
-                f"labels: all are {checks.show(labels[0])}, so that every prediction is",
-                UserWarning,
-                stacklevel=3,
-            )
+            checks.warn(f"labels: all are {checks.show(labels[0])}, so that every prediction is")
             alone["reject_positive"] = False  # there is no other one to draw
         return alone | {
             "num_negative": min(self._value("negative"), others),
@@ -231,11 +226,9 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         weights = np.log(packed.num_itemset / np.maximum(examples, 1))
         mean = weights[packed.indices].mean()
         if mean == 0:
-            warnings.warn(
+            checks.warn(
                 "features: every one is in every example that has a label, so that all weigh "
-                "alike, and nothing tells labels apart",
-                UserWarning,
-                stacklevel=3,
+                "alike, and nothing tells labels apart"
             )
             return np.ones(packed.num_label, dtype=np.float32)
         shares: Float32Array = (weights / mean).astype(np.float32)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import Field
 from pathlib import Path
@@ -149,11 +148,7 @@ class Estimator(Interface):
         except InputError as error:
             if checkpoint is not None:
                 raise
-            warnings.warn(
-                f"this {type(self).__name__} will not be one to save: {error}",
-                UserWarning,
-                stacklevel=4,
-            )
+            checks.warn(f"this {type(self).__name__} will not be one to save: {error}")
 
     def _place(self, table: npt.NDArray[Any]) -> Any:
         """Return a table where `device` says: itself, or a copy on a GPU."""

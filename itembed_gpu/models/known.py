@@ -39,8 +39,7 @@ def as_packed(
     Weights of the items go with an iterable of iterables alone. Raises an `InputError` if they are
     none of these.
     """
-    refuse_lazy(name, itemsets)
-    given = _only_column(name, itemsets) if is_frame(itemsets) else as_numpy(itemsets)
+    given = _opened(name, itemsets)
     by_column = isinstance(given, OneHot) or is_matrix(name, given)
     if weights is not None and (isinstance(given, PackedItemsets) or by_column):
         raise InputError(
@@ -64,6 +63,12 @@ def as_packed(
         raise InputError(f"{name}: {error}") from error
 
 
+def _opened(name: str, given: Any) -> Any:
+    """Return a frame as what its columns are, an array as NumPy's, and anything else as it is."""
+    refuse_lazy(name, given)
+    return _only_column(name, given) if is_frame(given) else as_numpy(given)
+
+
 def _only_column(name: str, table: Any) -> Any:
     """Return the only column of a frame, or all of them if they hold 0 and 1 alone."""
     frame = open_frame(f"{name}, a {type(table).__name__},", table)
@@ -84,9 +89,8 @@ def as_labels(name: str, labels: Any) -> PackedItemsets:
 
     A string, or an integer, is then the one label of its row, as in scikit-learn.
     """
-    refuse_lazy(name, labels)
     refuse_mapping(name, labels)
-    labels = _only_column(name, labels) if is_frame(labels) else as_numpy(labels)
+    labels = _opened(name, labels)
     if isinstance(labels, PackedItemsets | OneHot | str | bytes) or is_matrix(name, labels):
         return as_packed(name, labels)
     rows = as_rows(name, labels)

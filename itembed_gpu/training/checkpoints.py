@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import signal
 import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -244,10 +243,8 @@ class Checkpoints:
 
     def _warn(self, error: Exception) -> None:
         self._failed = True
-        warnings.warn(
-            f"a checkpoint was not written, and training goes on: {str(error) or 'out of memory'}",
-            UserWarning,
-            stacklevel=2,
+        checks.warn(
+            f"a checkpoint was not written, and training goes on: {str(error) or 'out of memory'}"
         )
 
     def _tables(self) -> dict[str, Any]:

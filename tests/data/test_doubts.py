@@ -34,7 +34,7 @@ STRANGE = {
 @pytest.mark.parametrize("sign", STRANGE)
 def test_a_sign_is_told(sign):
     with pytest.warns(UserWarning, match=sign) as caught:
-        warn_of_doubts("sales.csv", pack_itemsets(STRANGE[sign]), stacklevel=2)
+        warn_of_doubts("sales.csv", pack_itemsets(STRANGE[sign]))
     assert len(caught) == 1
     assert str(caught[0].message).startswith("sales.csv: ")
     assert caught[0].filename == __file__

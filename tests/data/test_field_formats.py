@@ -723,3 +723,14 @@ def test_lines_of_one_item_do_not_hide_commas(tmp_path):
     content = lines(", ".join(named(b)) for b in BASKETS) + lines(NAMES[b[0]] for b in BASKETS[:20])
     with pytest.raises(DataError, match=r"hold ',' between words.*--separator ','"):
         read_itemsets(write(tmp_path, "a.txt", content))
+
+
+def test_doubts_name_the_line_of_the_caller(tmp_path):
+    """Also from within a context."""
+    path = write(tmp_path, "shop.txt", "tea\ncup\n" * 60)
+    with pytest.warns(UserWarning, match="one item or none") as told:
+        read_itemsets(path)
+    lines = write(tmp_path, "lines.txt", "@ITEM=1=tea\n@ITEM=2=cup\n1 2\n")
+    with pytest.warns(UserWarning, match="looks like spmf") as seen:
+        read_itemsets(lines, format="text")
+    assert {one.filename for one in [*told, *seen]} == {__file__}

@@ -27,6 +27,9 @@ ITEMS = st.sampled_from([None, "a", "b", "", b"a", 0, 1, 1.0, True, -1, (1, 2), 
 ITEMSETS = st.lists(st.lists(ITEMS, max_size=6), max_size=12)
 LIMITS = st.integers(0, 4)
 
+# What is drawn may look like rows of 0 and 1.
+pytestmark = pytest.mark.filterwarnings("ignore:each of the .* itemsets holds .* all of them 0 or")
+
 
 def same(actual, expected):
     """Whether arrays have the same values and dtype."""

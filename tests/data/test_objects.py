@@ -375,6 +375,10 @@ class TestMatrices:
             pack_itemsets(np.array([[0, 1], [1, 0]]))
         with pytest.warns(UserWarning, match=r"most of which are 0.*csr_matrix"):
             pack_itemsets(np.array([[0, 0, 2], [3, 0, 0]]))
+        with pytest.warns(UserWarning, match="most of which are 0") as told:
+            read_itemsets(np.array([[0, 0, 2], [3, 0, 0]]))
+        assert len(told) == 1
+        pack_itemsets([[None, None, None], [None, 0, 1]])  # no rows of a matrix
         with pytest.raises(InputError, match=r"shape \(\); pass two axes"):
             pack_itemsets(np.array(3))
         with pytest.raises(InputError, match=r"array of records.*read_itemsets"):
