@@ -360,3 +360,19 @@ def address(array: Any) -> int:
     """Address of an array's first value, in the memory that it lies in."""
     kind = "__cuda_array_interface__" if on_device(array) else "__array_interface__"
     return int(getattr(array, kind)["data"][0])
+
+
+# Values that are looked at together.
+_VALUES_PER_CHECK = 1 << 16
+
+
+def is_finite(table: Float32Array, bound: float = np.inf) -> bool:
+    """Whether a C-contiguous float32 table holds finite numbers only, of sizes below a bound."""
+    values = table.reshape(-1)
+    with np.errstate(invalid="ignore"):
+        for start in range(0, len(values), _VALUES_PER_CHECK):
+            # Both are nan where a value is; much faster than a table of booleans.
+            part = values[start : start + _VALUES_PER_CHECK]
+            if not (-bound < part.min() and part.max() < bound):
+                return False
+    return True

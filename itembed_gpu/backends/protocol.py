@@ -14,14 +14,18 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .. import checks
 from ..checks import Int32Array, Int64Array
 from ..objective.arrays import PLAIN, Objective
 from ..objective.constants import MAX_VALUE
-from ..objective.options import MEAN
+from ..objective.options import MEAN, Options
 from ..objective.pairs import NEIGHBOUR, Pairs
 from ..objective.schedule import batch_start
 from ..objective.table import Table
 from ..sets import count_codes
+
+# Those of itembed.
+ITEMBED = Options(seed=0)
 
 
 class Occurrences:
@@ -71,6 +75,7 @@ class Problem:
     seed: int  # key of the random stream
     group: int = 1  # consecutive pairs that share one set of negatives
     objective: Objective = PLAIN  # noise, corrections and options
+    options: Options = ITEMBED  # what it was made of
     counted: Occurrences | None = None  # those of the itemsets, where somebody has them already
 
     @property
@@ -103,6 +108,12 @@ class Problem:
         """What the sizes of all values are below where training has not diverged, by name."""
         own = {table.name for table in self.tables}
         return {name: MAX_VALUE if name in own else math.inf for name in self.arrays}
+
+    def is_sound(self) -> bool:
+        """Whether all that is trained is within its bounds, where that is in host memory."""
+        return all(
+            checks.is_finite(array, self.bounds[name]) for name, array in self.arrays.items()
+        )
 
     @functools.cached_property
     def occurrences(self) -> Occurrences:

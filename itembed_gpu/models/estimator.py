@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import checks
-from ..backends.cpu.task import is_finite
 from ..backends.devices import Device, select_backend
 from ..checks import Float32Array, Int64Array
 from ..disk.embeddings import read_folder, write_folder
@@ -204,7 +203,7 @@ class Estimator(Interface):
         self._check_fitted()
         labels, tensors, state = self._state()
         for name, array in tensors.items():
-            if array.dtype == np.float32 and not is_finite(array):
+            if array.dtype == np.float32 and not checks.is_finite(array):
                 raise InputError(f"{name} holds a value that is not finite; fit again, and save")
         params = {
             name: value.item() if isinstance(value, np.generic) else value
@@ -266,7 +265,7 @@ def _merged(metadata: dict[str, Any] | None, own: dict[str, Any]) -> dict[str, A
 
 def float_row(name: str, values: npt.NDArray[Any], length: int) -> Float32Array:
     """Return a vector that was saved, one float a label. Raises an `InputError` if it is none."""
-    if values.dtype != np.float32 or values.shape != (length,) or not is_finite(values):
+    if values.dtype != np.float32 or values.shape != (length,) or not checks.is_finite(values):
         raise InputError(
             f"{name} has shape {values.shape} and dtype {values.dtype}, where {length} finite "
             "float32 are wanted"

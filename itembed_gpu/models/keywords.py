@@ -15,7 +15,7 @@ class ModelParameters(Estimator):
 
     vector_size: int = 100
     epochs: int = 10
-    negative: int = 5
+    negative: int | None = None
     alpha: float = 0.025
     min_alpha: float = 0.0
     min_count: int = 1
@@ -33,10 +33,15 @@ class ModelParameters(Estimator):
     reject_itemset: bool = False
     positive_weight: float = 1.0
     max_step: float = 0.0
+    similarity: str = "dot"
+    temperature: float | None = None
+    sum_scale: float = 1.0
+    dropout: float = 0.0
+    targets: str = "all"
     optimizer: str = "sgd"
     pooling: str = "pairs"
     negative_sharing: int = 1
-    batch_size: int = 64
+    batch_size: int | None = None
     chunk_size: int | None = None
 
 
@@ -49,7 +54,6 @@ class Item2VecParameters(ModelParameters):
     history_exponent: float | None = None
     fold_in: int = 0
     popularity: float = 0.0
-    similarity: str = "dot"
 
 
 @dataclass(eq=False, repr=False)
@@ -57,7 +61,7 @@ class SupervisedClassifierParameters(ModelParameters):
     """Of `SupervisedClassifier`."""
 
     epochs: int = 25
-    negative: int = 10
+    negative: int | None = 10
     alpha: float = 0.5
     _: KW_ONLY
     reject_positive: bool = True

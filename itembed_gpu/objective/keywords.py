@@ -20,11 +20,14 @@ class ListedKeywords(TypedDict, total=False):
     l2: float
     positive_weight: float
     max_step: float
+    similarity: str
+    temperature: float | None
+    sum_scale: float
     optimizer: str
-    num_negative: int
+    num_negative: int | None
     negative_sharing: int
     learning_rate_scale: float
-    batch_size: int
+    batch_size: int | None
     chunk_size: int | None
     seed: int | None
     device: Any
@@ -35,4 +38,6 @@ class TaskKeywords(ListedKeywords, total=False):
     """Of `UnsupervisedTask`, `SupervisedTask` and `itemset_task`."""
 
     reject_itemset: bool
+    dropout: float
+    targets: str
     pooling: str

@@ -37,6 +37,10 @@ EVERYWHERE = (*TASKS, ESTIMATOR, COMMAND_LINE)
 OF_ITEMSETS = (TASK, ESTIMATOR, COMMAND_LINE)
 
 NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
+# Losses of one logit and its label, with sampled negatives, and those that see all items at
+# once, in batches of matrix products.
+SAMPLED_LOSSES = ("negative-sampling", "nce", "hinge")
+DENSE_LOSSES = ("softmax",)
 # What Ctrl-C may do to a training.
 ON_INTERRUPT = ("stop", "raise")
 
@@ -192,13 +196,16 @@ class Options:
     loss: str = option(
         "negative-sampling",
         "nce corrects scores for how likely negatives are; hinge leaves alone what is right by a "
-        "margin.",
+        "margin; softmax compares with all items.",
         '"nce" subtracts log(num_negative * Q(b)) from the logit of each target b, where Q is '
         "the noise distribution (Gutmann and Hyvarinen, 2010; Mnih and Teh, 2012): logits then "
         'estimate logarithms of probabilities. "hinge" is max(0, 1 - x) of a positive with logit '
         "x and max(0, 1 + x) of a negative (Cortes and Vapnik, 1995): what is right by a margin "
-        "of 1 is left alone.",
-        choices=("negative-sampling", "nce", "hinge"),
+        'of 1 is left alone. "softmax" is ``sum_scale * log(sum_j exp(s_j)) - s_b`` with the sum '
+        "over all items j, or over `num_negative` of them: the itemsets of a batch are compared "
+        "with all items by products of matrices, and then take one step together. Their scores s "
+        "are those of `similarity` over `temperature`.",
+        choices=SAMPLED_LOSSES + DENSE_LOSSES,
         bits={"nce": ("NCE",), "hinge": ("HINGE",)},
     )
     reject_positive: bool = option(
@@ -270,13 +277,58 @@ class Options:
         bits=("MAX_STEP",),
         scalar=True,
     )
+    similarity: str = option(
+        "dot",
+        "How items are compared with an itemset: by the dot product, or by its cosine.",
+        'What a score is made of with ``loss="softmax"``: the dot product of the left vector and a '
+        'right-hand row, or with "cosine" that of both scaled to length 1.',
+        choices=("dot", "cosine"),
+    )
+    temperature: float | None = option(
+        None,
+        "Divide scores by this in a softmax.",
+        'What scores are divided by with ``loss="softmax"``; by default 1 for dot products, and '
+        "0.1 for cosines, of which it decides what is learned: 0.05 to 0.2.",
+        Number(float, 0, none=True),
+        absent="1, of cosines 0.1",
+    )
+    sum_scale: float = option(
+        1.0,
+        "Weight of the logarithm of the sum in a softmax.",
+        'Factor on the logarithm of the sum with ``loss="softmax"``. 1 is softmax; above it is the '
+        'bilateral form of Wu et al. ("BSL: Understanding and improving softmax loss for '
+        'recommendation", ICDE 2024), as if the positives had a temperature of their own: up to '
+        "1.25 on sparse data. It is to be chosen on a validation split.",
+        Number(float, 0),
+    )
+    dropout: float = option(
+        0.0,
+        "Leave out this share of the items of an itemset at random in a softmax.",
+        'Share of the left items that are left out of a mean at random with ``loss="softmax"``, '
+        "drawn anew in each epoch. Of an unsupervised task, they remain targets.",
+        Number(float, 0),
+        entrances=OF_ITEMSETS,
+    )
+    targets: str = option(
+        "all",
+        "Which items of an itemset are predicted in a softmax.",
+        'What is predicted from the mean of an itemset with ``loss="softmax"``: "all" of its '
+        'items, those in the mean as well; only those that were "dropped" from it, see `dropout`; '
+        'or with "others" each item from all the others, which takes as many times longer as an '
+        "itemset has items.",
+        choices=("all", "dropped", "others"),
+        entrances=OF_ITEMSETS,
+    )
     optimizer: str = option(
         "sgd",
-        "adagrad has a learning rate for each item, which falls the more it is trained.",
+        "adagrad has a learning rate for each item, which falls the more it is trained; adam is "
+        "for a softmax.",
         '"adagrad" trains row r with the learning rate divided by the root of G_r, which adds '
         "up the mean squares of the gradients of its updates (Duchi et al., 2011; one number a "
-        "row, as in PyTorch-BigGraph). Rates of 0.1 to 0.5 suit it.",
-        choices=("sgd", "adagrad"),
+        'row, as in PyTorch-BigGraph). Rates of 0.1 to 0.5 suit it. "adam" (Kingma and Ba, 2015), '
+        'for ``loss="softmax"``, leaves rows alone that a batch does not touch, and counts the '
+        "steps of each; rates of 0.001 to 0.02.",
+        choices=("sgd", "adagrad", "adam"),
         bits={"adagrad": ("ADAGRAD",)},
     )
     pooling: str = option(
@@ -294,14 +346,19 @@ class Options:
         entrances=OF_ITEMSETS,
         bits={"mean": ("MEAN",)},
     )
-    num_negative: int = option(
-        5,
-        "Negative samples for each pair.",
+    num_negative: int | None = option(
+        None,
+        "Negative samples for each pair; of a softmax, for each batch.",
         "Negatives a pair, drawn from the rows of the right table: uniformly, unless "
-        "`noise_exponent` says otherwise.",
-        Number(int, 0),
+        '`noise_exponent` says otherwise; by default 5. With ``loss="softmax"`` by default none is '
+        "drawn, and the sum is over all rows; else so many are drawn, once for a batch, which "
+        "should be some thousands. Each then stands for ``1 / (num_negative * Q)`` rows, where Q "
+        "is how probable it was, so that the sum is right on average; an itemset's own targets "
+        "count as they are.",
+        Number(int, 0, none=True),
         alias="negative",
         flag="negative",
+        absent="5, of a softmax all items",
     )
     negative_sharing: int = option(
         1,
@@ -314,12 +371,14 @@ class Options:
     learning_rate_scale: float = option(
         1.0, "Multiplier of the learning rate.", check=Number(float), entrances=TASKS
     )
-    batch_size: int = option(
-        64,
+    batch_size: int | None = option(
+        None,
         "Itemsets a batch.",
-        "Itemsets a batch, on average: the unit of `len(task)` and of the learning rate's steps.",
-        Number(int, 1),
+        "Itemsets a batch, on average: the unit of `len(task)` and of the learning rate's steps; "
+        'by default 64. With ``loss="softmax"`` a batch is one step, by default of 1,024.',
+        Number(int, 1, none=True),
         entrances=(*TASKS, ESTIMATOR),
+        absent="64, of a softmax 1,024",
     )
     chunk_size: int | None = option(
         None,
@@ -369,9 +428,20 @@ class Options:
         for known in fields(self):
             value = about(known).check(known.name, getattr(self, known.name))
             object.__setattr__(self, known.name, value)
+        _check_together(self)
+        for name, (sampled, dense) in BY_LOSS.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, dense if self.dense else sampled)
+        if self.temperature is None:
+            object.__setattr__(self, "temperature", 0.1 if self.similarity == "cosine" else 1.0)
         most = (MAX_DRAW // (MAX_REDRAW + 1) if self.rejects else MAX_DRAW) - 4
-        if self.num_negative > most:
+        if self.num_negative is not None and self.num_negative > most:
             raise InputError(f"num_negative is {self.num_negative}; pass at most {most}")
+
+    @property
+    def dense(self) -> bool:
+        """Whether the loss sees all items at once, in batches of matrix products."""
+        return self.loss in DENSE_LOSSES
 
     @property
     def rejects(self) -> bool:
@@ -385,13 +455,60 @@ class Options:
         return sum(BITS[name] for name in names)
 
 
+# What options of None stand for: with sampled negatives, and where all items are seen.
+BY_LOSS: dict[str, tuple[Any, Any]] = {"num_negative": (5, None), "batch_size": (64, 1024)}
+# Options that mean something with one kind of loss alone.
+OF_SAMPLED = {"positive_weight", "max_step", "reject_positive", "negative_sharing"}
+OF_DENSE = {"similarity", "temperature", "sum_scale", "dropout", "targets"}
+OF_NOISE = {"noise_exponent", "noise_weights"}
+OF_BAGS = {"dropout", "targets"}
+
+
+def _check_together(options: Options) -> None:
+    """Refuse options that mean nothing beside others."""
+    values = {known.name: getattr(options, known.name) for known in fields(options)}
+    given = {
+        known.name: values[known.name]
+        for known in fields(options)
+        if not _is_default(known, values[known.name])
+    }
+    loss, cure = repr(options.loss), "leave it out" if options.dense else "pass loss='softmax'"
+    for name in given.keys() & (OF_SAMPLED if options.dense else OF_DENSE):
+        raise InputError(f"{name} is {given[name]!r} and loss is {loss}; {cure}")
+    if not options.dense:
+        if options.optimizer == "adam":
+            raise InputError(f"optimizer is 'adam' and loss is {loss}; pass 'adagrad'")
+        return
+    if options.temperature == 0:
+        raise InputError("temperature is 0; pass one above 0")
+    if not options.dropout < 1:
+        raise InputError(f"dropout is {options.dropout}; pass less than 1")
+    if options.targets == "dropped" and not options.dropout:
+        raise InputError("targets is 'dropped' and dropout is 0; pass a dropout, such as 0.5")
+    if options.num_negative == 0:
+        raise InputError("num_negative is 0; pass some thousands, or None for all items")
+    if options.num_negative is None:
+        for name in given.keys() & OF_NOISE:
+            raise InputError(
+                f"{name} is given and no negative is drawn; pass a num_negative, or leave it out"
+            )
+    if options.pooling == "pairs":
+        for name in given.keys() & OF_BAGS:
+            raise InputError(
+                f"{name} is {given[name]!r} and pooling is 'pairs'; pass pooling='mean'"
+            )
+
+
+def _is_default(known: Field[Any], value: Any) -> bool:
+    # An array is never a default.
+    return value is known.default or (np.ndim(value) == 0 and value == known.default)
+
+
 def _bits(known: Field[Any], value: Any) -> tuple[str, ...]:
     bits = about(known).bits
     if isinstance(bits, Mapping):
         return tuple(bits.get(value, ()))
-    # An array is never a default.
-    same = value is known.default or (np.ndim(value) == 0 and value == known.default)
-    return () if same else bits
+    return () if _is_default(known, value) else bits
 
 
 def _all_bits() -> dict[str, int]:

@@ -8,8 +8,8 @@ from typing import Any
 from .. import checks
 from ..errors import InputError
 
-# What a table can have beside its rows, with a value for each of them.
-BESIDE = ("accumulator", "bias")
+# What a table can have beside its rows, with a value for each of them, or for each number.
+BESIDE = ("accumulator", "bias", "moment", "variance")
 
 
 @dataclass(eq=False)
@@ -18,8 +18,12 @@ class Table:
 
     name: str  # of the argument that it was given by
     array: Any  # float32, (num_row, num_dimension): NumPy or CuPy, trained in place
-    accumulator: Any = None  # float32, num_row: what Adagrad adds up for each row
+    # float32, num_row: what Adagrad adds up for each row; of Adam, its steps
+    accumulator: Any = None
     bias: Any = None  # float32, num_row: what is added to the logits of each row
+    # float32, like the array: what Adam keeps of gradients, and of their squares
+    moment: Any = None
+    variance: Any = None
     frozen: bool = False  # whether it is only read
 
     def __len__(self) -> int:

@@ -32,7 +32,7 @@ from numba import njit
 from numba.extending import register_jitable
 
 from .. import checks
-from ..backends.cpu.task import _share, is_finite
+from ..backends.cpu.threads import share
 from ..checks import Float32Array, Float64Array, Int32Array, Int64Array
 from ..compiling import kept
 from ..errors import DeviceError, InputError
@@ -225,7 +225,7 @@ def pool_rows(
     bounds = bounds - first
     if device is None:
         pooled = _pool_on_cpu(table, rows, bounds, factors, _num_threads(num_threads))
-        finite = is_finite(pooled) if pooled.size else True
+        finite = checks.is_finite(pooled) if pooled.size else True
     else:
         from ..backends.cuda import chips
 
@@ -400,7 +400,7 @@ def _share_range(
     def some(start: int) -> Any:
         return function(start, min(start + size, length))
 
-    _share(some, range(0, length, size), num_threads)
+    share(some, range(0, length, size), num_threads)
 
 
 class _Asked(NamedTuple):

@@ -290,7 +290,7 @@ class _PackedTask(_FusedTask):
         self.options = options
         self.num_negative = options.num_negative
         self.negative_sharing = options.negative_sharing
-        self.batch_size = options.batch_size
+        self.batch_size = cast(int, options.batch_size)  # filled in by now
         self.chunk_size = options.chunk_size
         self.seed = cast(int, options.seed)  # drawn by now
         self.device = self._backend.name
@@ -319,11 +319,12 @@ class _PackedTask(_FusedTask):
             pairs=source.pairs() if self.chunk_size is None else source.pairs(0, 0),
             source=source.kind,
             tables=self._tables,
-            num_negative=self.num_negative,
+            num_negative=self.num_negative or 0,
             num_batch=self._num_batch,
             seed=self.seed,
             group=self.negative_sharing,
             objective=make_objective(self.options, counts),
+            options=self.options,
             counted=counts,
         )
 
@@ -421,7 +422,7 @@ class _PackedTask(_FusedTask):
 
     def _check_finite(self, *, thorough: bool = True) -> None:
         num_row = sum(map(len, self._tables))
-        enough = max(num_row // (self.num_negative + 2), CHECK_CALLS * self._bound.min_pairs)
+        enough = max(num_row // ((self.num_negative or 0) + 2), CHECK_CALLS * self._bound.min_pairs)
         if self._num_unchecked < (1 if thorough else enough):
             return
         self._num_unchecked = 0
@@ -441,12 +442,16 @@ class _PackedTask(_FusedTask):
 
     @property
     def _loss_at_random(self) -> float:
-        weight = max(1.0, self.options.positive_weight)
-        return (self.num_negative + weight) * math.log(2)
+        options = self.options
+        if options.dense:
+            return max(1.0, options.sum_scale) * math.log(max(2, len(self._tables[-1])))
+        weight = max(1.0, options.positive_weight)
+        return ((self.num_negative or 0) + weight) * math.log(2)
 
     @property
     def _other_cure(self) -> str:
-        return "" if self.options.max_step else ", or with max_step=4"
+        options = self.options
+        return "" if options.max_step or options.dense else ", or with max_step=4"
 
     def _discard(self) -> None:
         self._bound.discard()
@@ -496,6 +501,8 @@ def _add_accumulators(
     tables: tuple[Table, ...], given: Accumulators | None, options: Options, backend: Backend
 ) -> Accumulators | None:
     """Check the accumulators of tables, or make new ones of their kind, if there are to be any."""
+    if options.optimizer == "adam":
+        _add_moments(tables, backend)
     if options.optimizer != "adagrad":
         if given is not None:
             raise InputError(
@@ -505,12 +512,7 @@ def _add_accumulators(
         return None
     if given is None:
         for table in tables:
-            # On the host, where NumPy tables are copied to a device.
-            table.accumulator = (
-                backend.zeros(1, len(table), np.float32)[0]
-                if checks.on_device(table.array)
-                else np.zeros(len(table), dtype=np.float32)
-            )
+            table.accumulator = _zeros_beside(table, 1, len(table), backend)[0]
     else:
         if not isinstance(given, (tuple, list)) or len(given) != 2:
             raise InputError(
@@ -528,6 +530,22 @@ def _add_accumulators(
         for table, array in zip(tables, given, strict=False):
             table.accumulator = array
     return tables[0].accumulator, tables[-1].accumulator
+
+
+def _add_moments(tables: tuple[Table, ...], backend: Backend) -> None:
+    """Make what Adam keeps of each table that is trained."""
+    for table in tables:
+        if not table.frozen:
+            table.accumulator = _zeros_beside(table, 1, len(table), backend)[0]
+            table.moment = _zeros_beside(table, len(table), table.dim, backend)
+            table.variance = _zeros_beside(table, len(table), table.dim, backend)
+
+
+def _zeros_beside(table: Table, num_row: int, dim: int, backend: Backend) -> Any:
+    """Return zeros on the host, from where NumPy tables are copied to a device, or on the table's."""
+    if checks.on_device(table.array):
+        return backend.zeros(num_row, dim, np.float32)
+    return np.zeros((num_row, dim), dtype=np.float32)
 
 
 def _side(
@@ -681,6 +699,10 @@ class SupervisedTask(_PackedTask):
                 f"{len(right.offsets) - 1}; pass as many on both sides"
             )
         settings = make_options(self, TASK, options)
+        if settings.targets != "all":
+            raise InputError(
+                f"targets is {settings.targets!r}; leave it out: of features, all labels are predicted"
+            )
         self.left_items = left_items
         self.left_offsets = left_offsets
         self._left_weights = left_weights

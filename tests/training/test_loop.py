@@ -28,12 +28,8 @@ from samples import (
 
 import itembed_gpu
 from itembed_gpu import CompoundTask, DivergenceError, InputError, train
-from itembed_gpu.backends.cpu.task import (
-    SECONDS_PER_CALL,
-    VALUES_PER_CHECK,
-    CpuTask,
-    is_finite,
-)
+from itembed_gpu.backends.cpu.task import SECONDS_PER_CALL, CpuTask
+from itembed_gpu.checks import _VALUES_PER_CHECK, is_finite
 from itembed_gpu.objective.constants import MAX_VALUE
 from itembed_gpu.training.loop import COLUMNS, MAX_LOSS, EpochRecord, History, _Bar
 
@@ -367,9 +363,9 @@ def test_one_bad_number_is_noticed():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("where", [0, VALUES_PER_CHECK, -1])
+@pytest.mark.parametrize("where", [0, _VALUES_PER_CHECK, -1])
 def test_is_finite_sees_every_number(bad, where):
-    table = np.full((VALUES_PER_CHECK // 10 + 5, 13), -3e38, dtype=np.float32)
+    table = np.full((_VALUES_PER_CHECK // 10 + 5, 13), -3e38, dtype=np.float32)
     assert is_finite(table)
     table.reshape(-1)[where] = bad
     assert not is_finite(table)

@@ -13,10 +13,9 @@ import ast
 import functools
 import inspect
 import sys
-import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -28,11 +27,14 @@ from ...interrupts import deferred_interrupt
 from ...objective.constants import BLOCK
 from ...objective.rng import u64
 from ...objective.schedule import epoch_order
-from ..protocol import Problem, Tally
+from ..dense import DenseTask
+from ..protocol import BoundTask, Problem, Tally
 from . import blocks
 from .blocks import Epoch, train_positions
+from .dense import CpuOperations
 from .pairs import Stream
 from .sgns import Constants, Rows
+from .threads import share
 
 # A compiled call does not return before it is done, so this is how long Ctrl-C waits.
 SECONDS_PER_CALL = 0.05
@@ -44,8 +46,6 @@ SECONDS_PER_THREAD = 5e-4
 FIRST_SPEED = 2e8
 # What one reading may change: a pause of the machine must not look like its speed.
 SPEED_CHANGE = 2.0
-
-VALUES_PER_CHECK = 1 << 16
 
 
 def _modules_behind(name: str) -> set[str]:
@@ -94,58 +94,6 @@ def make_kernel(constants: Constants) -> Any:
         )
 
     return kept(nogil=True, fastmath=FAST_MATH, error_model="numpy")(kernel)
-
-
-def is_finite(table: npt.NDArray[np.float32], bound: float = np.inf) -> bool:
-    """Whether a C-contiguous float32 table holds finite numbers only, of sizes below a bound."""
-    values = table.reshape(-1)
-    with np.errstate(invalid="ignore"):
-        for start in range(0, len(values), VALUES_PER_CHECK):
-            # Both are nan where a value is; much faster than a table of booleans.
-            part = values[start : start + VALUES_PER_CHECK]
-            if not (-bound < part.min() and part.max() < bound):
-                return False
-    return True
-
-
-def _share(
-    function: Callable[[int], Tally], values: Iterable[int], num_threads: int
-) -> list[Tally]:
-    """Call a function with each value, on this thread and some more, and return what it returns.
-
-    Plain threads, because those of `concurrent.futures` cannot be had any more
-    once the main thread has ended, while others still train.
-    """
-    remaining = iter(values)
-    lock = threading.Lock()
-    results: list[Tally] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            while not errors:
-                with lock:
-                    value = next(remaining)
-                results.append(function(value))
-        except StopIteration:
-            pass
-        except BaseException as error:
-            errors.append(error)
-
-    started: list[threading.Thread] = []
-    try:
-        for n in range(1, num_threads):
-            thread = threading.Thread(target=work, name=f"itembed_gpu-{n}")
-            thread.start()
-            started.append(thread)
-        work()
-    finally:
-        # Nothing may write to the tables any more once this returns.
-        for thread in started:
-            thread.join()
-    if errors:
-        raise errors[0]
-    return results
 
 
 class CpuTask:
@@ -233,7 +181,7 @@ class CpuTask:
                 return Tally() if interrupts else train(position, min(position + size, stop))
 
             began = time.perf_counter()
-            for tally in _share(train_some, starts, num_threads):
+            for tally in share(train_some, starts, num_threads):
                 self._tally = self._tally.plus(tally)
             if not interrupts:
                 self._note_speed(stop - start, num_threads, time.perf_counter() - began)
@@ -262,8 +210,7 @@ class CpuTask:
         return result
 
     def is_sound(self) -> bool:
-        bounds = self._problem.bounds
-        return all(is_finite(array, bounds[name]) for name, array in self._problem.arrays.items())
+        return self._problem.is_sound()
 
     def synchronize(self) -> None:
         """Nothing to do: the caller's arrays are trained in place."""
@@ -287,7 +234,9 @@ class CpuBackend:
     def __init__(self, num_threads: int | None = None) -> None:
         self.num_threads = num_threads or int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
-    def bind(self, problem: Problem) -> CpuTask:
+    def bind(self, problem: Problem) -> BoundTask:
+        if problem.options.dense:
+            return DenseTask(problem, CpuOperations(problem, self.num_threads))
         return CpuTask(problem, self.num_threads)
 
     def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
