@@ -58,8 +58,11 @@ class Operations(Protocol):
         As of `BoundTask`.
     """
 
-    xp: Any
-    in_place: bool
+    @property
+    def xp(self) -> Any: ...
+
+    @property
+    def in_place(self) -> bool: ...
 
     def begin(self) -> AbstractContextManager[Any]:
         """Return a context, in which all of this is called: tables are on the device, and ready."""

@@ -245,7 +245,7 @@ def make_objective(options: Options, counts: Counts) -> Objective:
     thresholds, aliases = (None, None) if noise is None else alias_table(noise)
     corrections = None
     if flags & NCE:
-        corrections = log_corrections(noise, counts.num_right, options.num_negative)
+        corrections = log_corrections(noise, counts.num_right, options.num_negative or 0)
     left_keep = right_keep = None
     if flags & SUBSAMPLE:
         left_keep, right_keep = (

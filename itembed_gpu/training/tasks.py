@@ -701,7 +701,8 @@ class SupervisedTask(_PackedTask):
         settings = make_options(self, TASK, options)
         if settings.targets != "all":
             raise InputError(
-                f"targets is {settings.targets!r}; leave it out: of features, all labels are predicted"
+                f"targets is {settings.targets!r}, and of features all labels are predicted; "
+                "leave it out"
             )
         self.left_items = left_items
         self.left_offsets = left_offsets
