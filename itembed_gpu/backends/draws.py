@@ -1,4 +1,4 @@
-"""What a batch of itemsets is made of, entry by entry: compiled, and on the host for all devices."""
+"""What a batch of itemsets is made of, entry by entry: compiled, on the host for all devices."""
 
 from __future__ import annotations
 

@@ -134,6 +134,7 @@ class Estimator(Interface):
             num_epoch=epochs,
             initial_learning_rate=self._value("alpha"),
             final_learning_rate=self._value("min_alpha"),
+            schedule=self._value("schedule"),
             callbacks=() if quietly else self._value("callbacks"),
             progress=self._value("progress") and not quietly,
             on_interrupt=self._value("on_interrupt"),

@@ -26,6 +26,7 @@ class ModelParameters(Estimator):
     workers: int | None = None
     callbacks: Iterable[Any] = ()
     _: KW_ONLY
+    schedule: str = "linear"
     on_interrupt: str = "stop"
     progress: bool = False
     loss: str = "negative-sampling"

@@ -12,6 +12,7 @@ from ..objective.options import (
     COMMAND_LINE,
     ESTIMATOR,
     ON_INTERRUPT,
+    SCHEDULES,
     Number,
     option,
     yes_or_no,
@@ -80,6 +81,12 @@ class ModelOptions:
         flag="learning_rate",
     )
     min_alpha: float = of_estimators(0.0, "Learning rate of the end.", check=Number(float))
+    schedule: str = of_training(
+        "linear",
+        "How the learning rate falls: along a line, or half a cosine.",
+        "How it falls, as for `train`.",
+        choices=SCHEDULES,
+    )
     min_count: int = of_training(
         1,
         "Drop items that occur less often.",

@@ -43,6 +43,8 @@ SAMPLED_LOSSES = ("negative-sampling", "nce", "hinge")
 DENSE_LOSSES = ("softmax",)
 # What Ctrl-C may do to a training.
 ON_INTERRUPT = ("stop", "raise")
+# How learning rates fall.
+SCHEDULES = ("linear", "cosine")
 
 
 @dataclass(frozen=True)

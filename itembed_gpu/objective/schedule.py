@@ -170,14 +170,18 @@ def slot_guide(slot_offsets: npt.NDArray[np.int64], shift: int) -> npt.NDArray[n
 
 
 def learning_rates(
-    initial: float, final: float, step: int, count: int, num_step: int
+    initial: float, final: float, step: int, count: int, num_step: int, schedule: str = "linear"
 ) -> npt.NDArray[np.float64]:
-    """Linearly falling learning rates of steps step ... step + count - 1 out of num_step.
+    """Falling learning rates of steps step ... step + count - 1 out of num_step.
 
-    Step 0 has the initial rate; the final one would be that of step num_step.
+    Step 0 has the initial rate; the final one would be that of step num_step. Between them they
+    fall along a line, or along half a cosine: slowly, faster, slowly (Loshchilov and Hutter, "SGDR:
+    Stochastic gradient descent with warm restarts", ICLR 2017, without restarts).
     """
-    steps = np.arange(step, step + count, dtype=np.float64)
-    return (final - initial) * steps / num_step + initial
+    done = np.arange(step, step + count, dtype=np.float64)
+    if schedule == "cosine":
+        return final + (initial - final) * (1 + np.cos(np.pi * done / num_step)) / 2
+    return (final - initial) * done / num_step + initial
 
 
 def index_batch_stream(

@@ -14,7 +14,7 @@ from typing import Any
 from .. import checks
 from ..backends.protocol import Tally
 from ..errors import DeviceError, DivergenceError, InputError
-from ..objective.options import ON_INTERRUPT, one_of
+from ..objective.options import ON_INTERRUPT, SCHEDULES, one_of
 from ..objective.schedule import learning_rates
 from .checkpoints import Checkpoints, Place
 from .tasks import Task, Trainable, as_task
@@ -177,6 +177,7 @@ def train(
     num_epoch: int = 10,
     initial_learning_rate: float = 0.025,
     final_learning_rate: float = 0.0,
+    schedule: str = "linear",
     callbacks: Iterable[Any] = (),
     progress: bool = True,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -184,7 +185,7 @@ def train(
     resume: bool = False,
     on_interrupt: str = "stop",
 ) -> History:
-    """Train a task, with a learning rate that falls linearly from batch to batch.
+    """Train a task, with a learning rate that falls from batch to batch.
 
     Ctrl-C ends it softly, unless `on_interrupt` says otherwise: the tables hold what was
     trained until then, a warning is logged, and `History.interrupted` is set. A second call
@@ -203,6 +204,9 @@ def train(
         Learning rate of the first batch.
     final_learning_rate : float, optional
         Learning rate that would follow the last batch.
+    schedule : {"linear", "cosine"}, optional
+        How it falls: by the same in each batch, or along half a cosine, slowly at first and at
+        the end.
     callbacks : iterable, optional
         Functions of a `TrainState`, or objects that have one as `on_epoch_end`.
         They are called at the end of each epoch, in their order; a true result
@@ -256,6 +260,7 @@ def train(
         It was interrupted, and `on_interrupt` is "raise".
     """
     one_of(ON_INTERRUPT)("on_interrupt", on_interrupt)
+    one_of(SCHEDULES)("schedule", schedule)
     inner = as_task(task)
     num_epoch = checks.integer("num_epoch", num_epoch)
     initial = checks.number("initial_learning_rate", initial_learning_rate)
@@ -267,7 +272,8 @@ def train(
     if len(inner) < 1:
         raise InputError("task has no batch; pass one with a length of at least 1")
 
-    plan = {"num_epoch": num_epoch, "initial_learning_rate": initial, "final_learning_rate": final}
+    plan: dict[str, Any] = {"num_epoch": num_epoch, "initial_learning_rate": initial}
+    plan |= {"final_learning_rate": final, "schedule": schedule}
     saver = None
     if checkpoint is not None:
         saver = Checkpoints(checkpoint, inner, checkpoint_every, plan, callbacks)
@@ -276,7 +282,7 @@ def train(
     with saver.open() if saver else nullcontext():
         place = saver.restore(resume, EpochRecord) if saver else None
         bar = _Bar(num_epoch * len(inner), progress)
-        rates = initial, final
+        rates = initial, final, schedule
         training = _Training(task, inner, num_epoch, rates, callbacks, hooks, bar, saver)
         history = training.run(place)
     # Outside of what answers to signals while there are checkpoints.
@@ -292,7 +298,7 @@ class _Training:
     _given: Trainable
     _task: Task
     _num_epoch: int
-    _rates: tuple[float, float]
+    _rates: tuple[float, float, str]
     _callbacks: list[Any]
     _hooks: list[Callback]
     _bar: _Bar
@@ -384,7 +390,9 @@ class _Training:
         while batch < num_batch and not (saver and saver.requested):
             count = min(task._batches_per_call, num_batch - batch)
             step = self._epoch * num_batch + batch
-            rates = learning_rates(*self._rates, step, count, self._num_epoch * num_batch)
+            initial, final, schedule = self._rates
+            num_step = self._num_epoch * num_batch
+            rates = learning_rates(initial, final, step, count, num_step, schedule)
             num_pair = task._train_batches(rates, 0)
             batch += count
             # At the end of an epoch all of its losses are waited for.

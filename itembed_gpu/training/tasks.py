@@ -542,7 +542,7 @@ def _add_moments(tables: tuple[Table, ...], backend: Backend) -> None:
 
 
 def _zeros_beside(table: Table, num_row: int, dim: int, backend: Backend) -> Any:
-    """Return zeros on the host, from where NumPy tables are copied to a device, or on the table's."""
+    """Return zeros where a table is; those on the host are copied to a device with it."""
     if checks.on_device(table.array):
         return backend.zeros(num_row, dim, np.float32)
     return np.zeros((num_row, dim), dtype=np.float32)
