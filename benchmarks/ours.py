@@ -9,7 +9,15 @@ import numpy as np
 
 import itembed_gpu
 from benchmarks.datasets import Dataset, Labelling, Ranking
-from benchmarks.peers import Factors, Scorers, Watch, at_least_two, mean_rows, read_both_ways
+from benchmarks.peers import (
+    Factors,
+    Scorers,
+    Watch,
+    at_least_two,
+    mean_rows,
+    read_both_ways,
+    unit_rows,
+)
 from itembed_gpu.backends.cuda import chips
 
 # Below any score, and finite.
@@ -25,13 +33,16 @@ def ours(
     learning_rate: float = 0.05,
     popularity: float = 0.0,
     history_power: float = 0.0,
+    schedule: str = "linear",
     beside: Sequence[dict[str, Any]] = (),
     **options: Any,
 ) -> Scorers:
-    """Skip-gram with negative sampling, by this package.
+    """Item embeddings by this package: by sampled negatives, or by a softmax over all items.
 
     Parameters
     ----------
+    schedule : str
+        How the learning rate falls.
     popularity : float
         So many times the logarithm of an item's count is added to its score; below 0 it
         helps rare items.
@@ -65,6 +76,9 @@ def ours(
         if popularity or history_power:
             scorer = weighted(data, left, right, popularity, history_power)
             scorers["dot, weighted"] = without_unseen(data, scorer)
+        if options.get("similarity") == "cosine":
+            trained = Factors(scorers["dot"].queries, unit_rows(right))
+            scorers = {"cosine, as trained": without_unseen(data, trained)}
         if others:
             both = add_up(scorers["dot"], others)
             both.bias = frequency_bias(data, popularity)
@@ -79,6 +93,7 @@ def ours(
         task,
         num_epoch=num_epoch,
         initial_learning_rate=learning_rate,
+        schedule=schedule,
         callbacks=looks,
         progress=False,
     )
