@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..models.defaults import as_text
 from .evaluation import STOP_BY
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def training_as_text(report: dict[str, Any], table: str | None) -> str:
     lines.append(f"trained   {', '.join(counts)}, loss {loss}")
     if left_out := report["pairs_left_out"]:
         lines.append(f"          {left_out:,} more pairs were left out by subsampling")
+    if report["chosen"]:
+        lines.append(f"chosen    {as_text(report['chosen'])}")
     lines += [
         f"on        {report['device']}, with seed {report['settings']['seed']}",
         f"seconds   {', '.join(seconds)}",

@@ -18,9 +18,16 @@ import click
 
 from .. import __version__
 from ..errors import DataError, InputError, ItembedError, MissingExtraError
-from ..objective.options import Options
 from .evaluation import check_device, held_out_report, hold_out, neighbours, usage_errors
-from .options import CUTOFFS, SHARE, only_given, parameters, settings_of, task_options
+from .options import (
+    CUTOFFS,
+    SHARE,
+    machine_of,
+    only_given,
+    parameters,
+    settings_of,
+    with_chosen,
+)
 
 if TYPE_CHECKING:
     from ..data.itemsets import PackedItemsets
@@ -64,6 +71,8 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
 
     Raises a `UsageError`, a `DataError` or a `MissingExtraError` if it cannot be done.
     """
+    from ..models.item2vec import Item2Vec
+
     reading = {name: given[name] for name in _READING}
     _check_usage(file, output, given["example"], reading)
     watching = {name: given[name] for name in ("share", "every", "patience")}
@@ -77,13 +86,13 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
         _check_plot(given["plot"])
     with usage_errors():
         settings = settings_of(given, given["example"])
-        Options(**task_options(settings))
-    machine = {name: given[name] for name in ("device", "threads")}
+        Item2Vec(**parameters(settings))._check_parameters()
+    machine = machine_of(given)
     backend = check_device(*machine.values())
     if given["evaluate"]:
         settings |= {
             "share": SHARE if watching["share"] is None else watching["share"],
-            "every": watching["every"] or max(1, settings["epochs"] // 10),
+            "every": watching["every"],
             "patience": watching["patience"],
         }
     checkpoints = {name: given[name] for name in ("checkpoint", "checkpoint_every", "resume")}
@@ -114,14 +123,14 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     with _timed(seconds, "training"):
         # Rare items are left out by now, counted in the whole of FILE.
         model.set_params(min_count=1).fit(part, **run.checkpoints)
-    run.settings["seed"] = model.seed_
+    run.settings = with_chosen(run.settings, model.chosen_) | {"seed": model.seed_}
     model.set_params(min_count=run.settings["min_count"], seed=model.seed_)
     if run.output is not None:
         with _timed(seconds, "saving"):
             about = {"source": packed.source, "version": __version__}
             save_model(model, run.output, run.settings | about, run.checkpoints["checkpoint"])
     report = _report(packed, part, model)
-    report |= {"settings": run.settings, "device": run.backend}
+    report |= {"settings": run.settings, "chosen": dict(model.chosen_), "device": run.backend}
     table = None
     if held is not None:
         with _timed(seconds, "evaluating"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -17,14 +17,14 @@ from ..data.matrices import as_numpy, is_matrix, is_row_of_matrix
 from ..disk.files import Tensors
 from ..errors import InputError
 from ..metrics import Evaluation, Split, evaluate_rankings, leave_last_out
-from ..objective.options import ESTIMATOR, Options, takes_options
+from ..objective.options import DENSE_LOSSES, ESTIMATOR, Options, takes_options
 from ..ranking.priors import log_shares, rank
 from ..ranking.top_n import pool_rows, top_n
 from ..ranking.vectors import unit_rows
-from ..training.tables import initialize_syn
 from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
+from .defaults import CHOSEN_OF_ITEM2VEC, Shape, choose_for_item2vec
 from .embeddings import Embeddings, Neighbours, _listed
-from .estimator import Checkpoint, float_row
+from .estimator import Checkpoint, float_row, shape_of
 from .keywords import Item2VecParameters
 from .known import (
     KnownItemsets,
@@ -37,7 +37,7 @@ from .known import (
     only_known,
     with_new_labels,
 )
-from .options import DOCS, POSITIONAL, Item2VecOptions, ModelOptions
+from .options import DOCS, DOCS_OF_ITEM2VEC, POSITIONAL, Item2VecOptions, ModelOptions
 from .scikit_learn import TransformerInterface, setter_of_requests
 
 # How the vector of an itemset is trained: alone, by all of its items, at once.
@@ -48,6 +48,9 @@ FOLDING = {
     "subsample": 0.0,
     "chunk_size": None,
 }
+
+# A softmax compares the vector with all items once.
+FOLDING_DENSE = {"pooling": "mean", "dropout": 0.0, "targets": "all"}
 
 # Of the draws that hide items in `Item2Vec.score`.
 SCORE_SEED = 0
@@ -62,6 +65,7 @@ class _Start(NamedTuple):
     accumulators: Accumulators | None
     seed: int
     num_fit: int
+    chosen: Mapping[str, Any]
 
 
 @takes_options(
@@ -70,14 +74,19 @@ class _Start(NamedTuple):
     Options,
     Item2VecOptions,
     defaults={"device": "auto"},
-    docs=DOCS,
+    docs=DOCS | DOCS_OF_ITEM2VEC,
     positional=POSITIONAL,
+    chosen=CHOSEN_OF_ITEM2VEC,
 )
 class Item2Vec(Item2VecParameters, TransformerInterface):
     """Item embeddings from itemsets: fit, neighbours, recommendations, and a folder to keep them.
 
     Names of parameters are those of gensim's `Word2Vec`, names of methods those of
     implicit and scikit-learn, whose pipelines and searches it fits into.
+
+    Without any argument it ranks well on small and large catalogs, of short and long itemsets:
+    parameters that are None are chosen from the data and from those that are given, by the rules
+    of `models.defaults`, logged in a line, and kept in `chosen_`.
 
     Itemsets (baskets, sessions, playlists) are any iterable of iterables of labels, as for
     `pack_itemsets`; a `PackedItemsets`, as from `pack_itemsets` and `read_itemsets`; a
@@ -111,12 +120,14 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         Calls of `fit` and `partial_fit` that this model is made of.
     history_exponent_ : float
         The exponent in use.
+    chosen_ : dict by str
+        Values of the parameters that are None, as chosen in the first training.
     unknown_ : Unknown
         What was unknown in the last `transform`, `recommend` or `score`.
 
     Examples
     --------
-    >>> model = Item2Vec(vector_size=64, epochs=50, alpha=0.05, min_count=5, seed=1)
+    >>> model = Item2Vec(vector_size=64, min_count=5, seed=1)
     >>> model = model.fit(load_example())
     >>> labels, scores = model.similar_items("REGENCY CAKESTAND 3 TIER", n=3)
     >>> labels, scores = model.recommend(["REGENCY CAKESTAND 3 TIER"], n=3)
@@ -130,7 +141,12 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
     def history_exponent_(self) -> float:
         """`history_exponent`, or what suits how the vectors of itemsets are trained."""
         exponent = self.history_exponent
-        return exponent if exponent is not None else 0.0 if self.pooling == "mean" else 0.5
+        if exponent is not None:
+            return exponent
+        return 0.5 if self._value("pooling") == "pairs" else 0.0
+
+    def _best(self, given: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+        return choose_for_item2vec(given, shape)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "embeddings_")
@@ -233,7 +249,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             self._nothing(self._first_seed(checkpoint, resume)),
             itemsets,
             weights,
-            self._value("epochs"),
+            None,
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
             resume=resume,
@@ -279,22 +295,29 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         """
         is_first = not self.__sklearn_is_fitted__()
         start = self._nothing(self._first_seed(None, False)) if is_first else self._so_far()
-        return self._learn(start, itemsets, weights, self._value("epochs", epochs))
+        return self._learn(start, itemsets, weights, epochs)
 
     def _nothing(self, seed: int) -> _Start:
-        return _Start(no_embeddings(self._value("vector_size")), None, seed, 0)
+        self._check_parameters()
+        return _Start(no_embeddings(1), None, seed, 0, {})
 
     def _so_far(self) -> _Start:
         dim = self.embeddings_.dimension
-        if self._value("vector_size") != dim:
+        if self.vector_size not in (None, dim):
             raise InputError(
                 f"vector_size is {self.vector_size}, and the model has {dim}; "
                 "keep that, or call fit"
             )
-        return _Start(self.embeddings_, self.accumulators_, self.seed_, self.num_fit_)
+        before = {**self.chosen_, "vector_size": dim}
+        return _Start(self.embeddings_, self.accumulators_, self.seed_, self.num_fit_, before)
 
     def _learn(
-        self, start: _Start, itemsets: Any, weights: Weights | None, epochs: int, **checkpoints: Any
+        self,
+        start: _Start,
+        itemsets: Any,
+        weights: Weights | None,
+        epochs: int | None,
+        **checkpoints: Any,
     ) -> Self:
         """Train copies of tables, with rows for new labels, and keep them if all went well."""
         old = start.embeddings
@@ -306,13 +329,10 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
                 f"itemsets: none has two items to learn from ({packed.dropped}); "
                 "pass longer ones, or a lower min_count"
             )
+        chooser = self._choose(shape_of(packed), start.chosen)
         # Each call draws from a stream of its own, and new rows are unlike those of before.
         seed = (start.seed + start.num_fit) % (1 << 64)
-        new = np.zeros((len(labels) - len(old), old.dimension), dtype=np.float32)
-        syn1 = np.concatenate([cast(Float32Array, old.context), new])
-        if len(new):
-            new = initialize_syn(*new.shape, seed=seed, device="cpu")
-        syn0 = np.concatenate([old.vectors, new])
+        syn0, syn1 = chooser._tables(old, len(labels), seed)
         # Made before training, as it may refuse the labels; it does not copy the tables.
         embeddings = Embeddings(labels, syn0, context=syn1, counts=counts)
         self._check_savable(labels, checkpoints.get("checkpoint"))
@@ -322,19 +342,34 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             syn0,
             syn1,
             weights=packed.weights,
-            accumulators=self._accumulators(start, len(labels)),
-            **self._task_options(counts, seed),
+            accumulators=chooser._accumulators(start, len(labels)),
+            **chooser._task_options(counts, seed),
         )
-        self.history_ = self._train(task, epochs, **checkpoints)
-        self.embeddings_ = embeddings
+        chooser._tell_choice()
+        self.history_ = chooser._train(task, chooser._value("epochs", epochs), **checkpoints)
+        self.embeddings_, self.chosen_ = embeddings, chooser.chosen_
         self.accumulators_ = task.accumulators
         self.dropped_ = packed.dropped
         self.seed_, self.num_fit_ = start.seed, start.num_fit + 1
         return self
 
+    def _tables(
+        self, old: Embeddings, num_label: int, seed: int
+    ) -> tuple[Float32Array, Float32Array]:
+        """Return copies of tables, with rows for new labels."""
+        dim = self._value("vector_size")
+        num_new = num_label - len(old)
+        syn0, syn1 = (np.zeros((num_new, dim), dtype=np.float32) for _ in range(2))
+        if num_new:
+            syn0, syn1 = (self._new_rows(num_new, dim, seed, side) for side in range(2))
+        if len(old):
+            syn0 = np.concatenate([old.vectors, syn0])
+            syn1 = np.concatenate([cast(Float32Array, old.context), syn1])
+        return syn0, syn1
+
     def _accumulators(self, start: _Start, num_label: int) -> Accumulators | None:
         """Return those to go on from, with zeros for new labels; None for new ones."""
-        if start.accumulators is None or self.optimizer != "adagrad":
+        if start.accumulators is None or self._value("optimizer") != "adagrad":
             return None
         left, right = (
             np.concatenate([values, np.zeros(num_label - len(values), dtype=np.float32)])
@@ -457,6 +492,9 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         )
         return self._fold_in(known, checks.on_host(means), fold_in) if fold_in else means
 
+    def _folding(self) -> dict[str, Any]:
+        return FOLDING | (FOLDING_DENSE if self._value("loss") in DENSE_LOSSES else {})
+
     def _fold_in(self, known: KnownItemsets, vectors: Float32Array, epochs: int) -> Float32Array:
         """Train the vectors of itemsets that have items, in a copy."""
         used = known.used
@@ -470,7 +508,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
                 rows,
                 self.syn1_,
                 weights=known.weights,
-                **{**self._task_options(self.counts_, self.seed_), **FOLDING},
+                **{**self._task_options(self.counts_, self.seed_), **self._folding()},
             )
             self._train(task, epochs, quietly=True)
             vectors[used] = rows
@@ -688,6 +726,8 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         vectors, table = self._vectors(known, history_exponent), self.syn1_
         if similarity == "cosine":
             vectors, table = unit_rows(checks.on_host(vectors)), unit_rows(table)
+        if self._value("loss") in DENSE_LOSSES:
+            popularity *= self._scale()
         bias = popularity * np.log(np.maximum(self.counts_, 1)) if popularity else None
         prior = log_shares(self.counts_)
         options |= {"bias": bias, "num_threads": self.workers}
@@ -765,13 +805,15 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         }
         if self.accumulators_ is not None:
             tensors["accumulators0"], tensors["accumulators1"] = self.accumulators_
-        return self.labels_, tensors, {"seed": self.seed_, "num_fit": self.num_fit_}
+        state = {"seed": self.seed_, "num_fit": self.num_fit_, "chosen": dict(self.chosen_)}
+        return self.labels_, tensors, state
 
     def _restore(self, labels: list[Any], tensors: Tensors, state: dict[str, Any]) -> None:
         self.embeddings_ = Embeddings(
             labels, tensors["vectors"], context=tensors["context"], counts=tensors["counts"]
         )
         self.seed_, self.num_fit_ = int(state["seed"]), int(state["num_fit"])
+        self.chosen_ = dict(state.get("chosen", {}))
         self.accumulators_ = None
         if "accumulators0" in tensors:
             left, right = (
