@@ -316,6 +316,14 @@ number_option = click.option(
     "-n", "number", type=click.IntRange(min=1), default=10, help="How many [10]."
 )
 
+tuning_option = click.option(
+    "--tune",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Search for so many seconds, before training, for the settings that rank best on itemsets "
+    "held out; those that are given stay as they are [no search].",
+)
+
 # What measures and draws how training goes.
 watching_options = added(
     click.option(

@@ -27,7 +27,9 @@ def training_as_text(report: dict[str, Any], table: str | None) -> str:
         lines.append(f"left out  {unused:,} item(s), as none of their itemsets is trained on")
     lines.append(f"trained   {', '.join(counts)}, loss {loss}")
     if left_out := report["pairs_left_out"]:
-        lines.append(f"          {left_out:,} more pairs were left out by subsampling")
+        lines.append(f"          {left_out:,} more pairs were left out by subsampling or dropout")
+    if trials := report.get("trials"):
+        lines.append(f"searched  {len(trials)} trials in {report['seconds']['tuning']:.0f} s")
     if report["chosen"]:
         lines.append(f"chosen    {as_text(report['chosen'])}")
     lines += [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import math
 import os
@@ -50,14 +51,16 @@ _READING = (
 class Run:
     """What ``train`` is asked for, checked.
 
-    `settings` say how to train, `reading` how to read `file`, `machine` where to train, and
-    `checkpoints` how not to lose it. Without a file, it is the example.
+    `tune` says for how many seconds to search first, `settings` how to train, `reading` how to
+    read `file`, `machine` where to train, and `checkpoints` how not to lose it. Without a file, it
+    is the example.
     """
 
     file: Path | None
     output: Path | None
     plot: Path | None
     evaluate: bool
+    tune: float | None
     settings: dict[str, Any]
     reading: dict[str, Any]
     machine: dict[str, Any]
@@ -97,8 +100,8 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
         }
     checkpoints = {name: given[name] for name in ("checkpoint", "checkpoint_every", "resume")}
     return Run(
-        file, output, given["plot"], given["evaluate"], settings, reading, machine, checkpoints,
-        backend, quiet,
+        file, output, given["plot"], given["evaluate"], given["tune"], settings, reading, machine,
+        checkpoints, backend, quiet,
     )  # fmt: skip
 
 
@@ -120,10 +123,15 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     held = None
     if run.evaluate:
         part, held = hold_out(model, packed, run.settings, not run.quiet)
+    if run.tune is not None:
+        with _timed(seconds, "tuning"):
+            told = None if run.quiet else functools.partial(click.echo, err=True)
+            model.tune(part, budget=run.tune, report=told)
     with _timed(seconds, "training"):
         # Rare items are left out by now, counted in the whole of FILE.
         model.set_params(min_count=1).fit(part, **run.checkpoints)
-    run.settings = with_chosen(run.settings, model.chosen_) | {"seed": model.seed_}
+    tuned = {name: getattr(model, name) for trial in model.trials_ for name in trial["params"]}
+    run.settings = with_chosen(run.settings, {**tuned, **model.chosen_}) | {"seed": model.seed_}
     model.set_params(min_count=run.settings["min_count"], seed=model.seed_)
     if run.output is not None:
         with _timed(seconds, "saving"):
@@ -131,6 +139,8 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
             save_model(model, run.output, run.settings | about, run.checkpoints["checkpoint"])
     report = _report(packed, part, model)
     report |= {"settings": run.settings, "chosen": dict(model.chosen_), "device": run.backend}
+    if run.tune is not None:
+        report["trials"] = model.trials_
     table = None
     if held is not None:
         with _timed(seconds, "evaluating"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -35,10 +35,12 @@ from .known import (
     labels_at,
     no_embeddings,
     only_known,
+    shuffled,
     with_new_labels,
 )
 from .options import DOCS, DOCS_OF_ITEM2VEC, POSITIONAL, Item2VecOptions, ModelOptions
 from .scikit_learn import TransformerInterface, setter_of_requests
+from .tuning import Search, check_arguments, hold_out
 
 # How the vector of an itemset is trained: alone, by all of its items, at once.
 FOLDING = {
@@ -51,9 +53,6 @@ FOLDING = {
 
 # A softmax compares the vector with all items once.
 FOLDING_DENSE = {"pooling": "mean", "dropout": 0.0, "targets": "all"}
-
-# Of the draws that hide items in `Item2Vec.score`.
-SCORE_SEED = 0
 
 Weights = Iterable[Iterable[float]]
 
@@ -122,6 +121,8 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         The exponent in use.
     chosen_ : dict by str
         Values of the parameters that are None, as chosen in the first training.
+    trials_ : list of dict
+        Those of the last `tune`: what was moved, the metric, and seconds.
     unknown_ : Unknown
         What was unknown in the last `transform`, `recommend` or `score`.
 
@@ -136,6 +137,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
     """
 
     embeddings_: Embeddings
+    trials_: Sequence[dict[str, Any]] = ()
 
     @property
     def history_exponent_(self) -> float:
@@ -296,6 +298,72 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         is_first = not self.__sklearn_is_fitted__()
         start = self._nothing(self._first_seed(None, False)) if is_first else self._so_far()
         return self._learn(start, itemsets, weights, epochs)
+
+    def tune(
+        self,
+        itemsets: Any,
+        *,
+        metric: str = "ndcg@10",
+        budget: float = 60.0,
+        report: Callable[[str], Any] | None = print,
+    ) -> Self:
+        """Set parameters to what ranks best on itemsets that are held out, within so many seconds.
+
+        The last tenth of the itemsets, 10,000 at most, is not trained on: a fifth of the items of
+        each, one at least, is hidden, and is to be found by the others. The search begins with
+        what would be chosen anyway, and moves one parameter at a time for as long as that gains:
+        of a softmax `temperature`, `sum_scale`, `epochs`, `dropout`, `reject_itemset` and
+        `vector_size`; else `alpha`, `epochs`, `negative` and `vector_size`. Those that are given
+        stay as they are. With a `seed`, or without one, two searches of as many trials are the
+        same.
+
+        What has been learned stays as it is: call `fit` then. The trials are in `trials_`.
+
+        Parameters
+        ----------
+        itemsets : itemsets
+            As for `fit`.
+        metric : str, optional
+            Such as "ndcg@10": hit_rate, precision, recall, ndcg, mrr or map, and how many of the
+            first items to look at.
+        budget : float, optional
+            Seconds. No trial begins that would not end in time, as far as can be told from those
+            before it.
+        report : function of str, optional
+            Called with a line for each trial; None to be silent.
+
+        Returns
+        -------
+        Item2Vec
+            This object.
+
+        Raises
+        ------
+        InputError
+            An argument or a parameter cannot be used, there are too few itemsets, or not one
+            training ended within the budget.
+        DeviceError
+            The device cannot be had, or failed.
+
+        Examples
+        --------
+        >>> model = Item2Vec(vector_size=8, seed=1).tune(load_example(), budget=2, report=None)
+        >>> model = model.fit(load_example())
+        >>> sorted(model.trials_[0])
+        ['ndcg@10', 'params', 'seconds']
+        """
+        metric, budget = check_arguments(metric, budget)
+        self._check_parameters()
+        _, _, packed = with_new_labels(
+            as_packed("itemsets", itemsets, None),
+            no_embeddings(1),
+            self._value("min_count"),
+            min_length=2,
+        )
+        search = Search(self, *hold_out(packed), metric, budget, report)
+        best = search.run()
+        self.trials_ = search.trials
+        return self.set_params(**best)
 
     def _nothing(self, seed: int) -> _Start:
         self._check_parameters()
@@ -693,7 +761,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             The device cannot be had, or failed.
         """
         known = self._known("itemsets", itemsets)
-        split = leave_last_out(*_shuffled(known))
+        split = leave_last_out(*shuffled(known))
         if not split.num_query:
             raise InputError(
                 f"itemsets: none of {len(known)} has two different known items; pass others"
@@ -821,15 +889,6 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
                 for name in ("accumulators0", "accumulators1")
             )
             self.accumulators_ = left, right
-
-
-def _shuffled(known: KnownItemsets) -> tuple[npt.NDArray[Any], Int64Array]:
-    """Return packed itemsets, each in a random order that depends on the items alone."""
-    rows, owners = known.rows, known.owners
-    # Sets of strings come in another order in each process.
-    rows = rows[np.lexsort((rows, owners))]
-    draws = np.random.Generator(np.random.Philox(key=SCORE_SEED)).random(len(rows))
-    return rows[np.lexsort((draws, owners))], known.offsets
 
 
 def _is_hashable(value: Any) -> bool:

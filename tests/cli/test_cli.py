@@ -234,6 +234,33 @@ class TestTrain:
         for name in cli_options.TRAINING:
             assert cli_options.default_text(name) in text
 
+    def test_chooses_as_the_class_does(self, text, tmp_path):
+        out, common = tmp_path / "model", ["--seed=3", "--threads=1", "--device=cpu", "--json"]
+        report = json.loads(run("train", text, "-o", out, *common, "--quiet").stdout)
+        model = Item2Vec(seed=3, workers=1, device="cpu").fit(
+            [line.split() for line in text.read_text().splitlines()]
+        )
+        loaded = Item2Vec.load(out)
+        assert report["chosen"] == dict(model.chosen_) == loaded.chosen_
+        assert loaded.get_params() == {**model.get_params(), "device": "auto", "workers": None}
+        assert report["settings"]["dim"] == model.syn0_.shape[1]
+        np.testing.assert_array_equal(loaded.syn0_, model.syn0_)
+        told = run("train", text, "-o", out, *common[:-1], "--dim=8", "--quiet").stdout
+        assert "chosen    epochs" in told
+        assert "loss softmax" in told
+
+    def test_searches_first(self, shop, tmp_path):
+        out = tmp_path / "model"
+        options = ["--tune", 3, "--evaluate", "--seed=1", "--threads=1", "--device=cpu", "--dim=8"]
+        result = run("train", shop, "-o", out, *options, "--json")
+        report = json.loads(result.stdout)
+        assert "trial 1: ndcg@10" in result.stderr
+        best = max(report["trials"], key=lambda trial: trial["ndcg@10"])
+        for name, value in best["params"].items():
+            assert getattr(Item2Vec.load(out), name) == value
+        assert report["seconds"]["tuning"] < 5
+        assert report["settings"]["dim"] == 8
+
     def test_python_goes_on_from_it(self, text, tmp_path):
         out = tmp_path / "model"
         run("train", text, "-o", out, *QUICK, "--min-count", 20)
