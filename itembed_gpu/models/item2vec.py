@@ -570,10 +570,10 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         """Return the items that go best with a basket, or with each of many.
 
         The score of item r is ``v . syn1_[r] + popularity * log(counts[r])``, with the vector v
-        of the basket that `transform` returns; for the similarity "cosine", both are
-        scaled to length 1 first. Unknown items are left out as there. A basket without a
-        known item is answered with the most frequent items, and the logarithms of their
-        shares of all occurrences as scores.
+        of the basket that `transform` returns; for the similarity "cosine", the cosine of v and
+        ``syn0_[r]`` takes the place of the product, as where neighbours are found. Unknown
+        items are left out as there. A basket without a known item is answered with the most
+        frequent items, and the logarithms of their shares of all occurrences as scores.
 
         Parameters
         ----------
@@ -685,13 +685,21 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         """Return the best rows for each history, by `rank`, and their scores."""
         popularity = self._value("popularity", popularity)
         similarity = self._value("similarity", similarity)
-        vectors, table = self._vectors(known, history_exponent), self.syn1_
+        vectors, table = self._vectors(known, history_exponent), self._table_of(similarity)
         if similarity == "cosine":
             vectors, table = unit_rows(checks.on_host(vectors)), unit_rows(table)
         bias = popularity * np.log(np.maximum(self.counts_, 1)) if popularity else None
         prior = log_shares(self.counts_)
         options |= {"bias": bias, "num_threads": self.workers}
         return rank(vectors, self._place(table), n, known.used, prior, **options)
+
+    def _table_of(self, similarity: str) -> Float32Array:
+        """Return the rows of items that the vector of an itemset is compared with.
+
+        Training makes its dot products with rows of `syn1_` large; among rows of `syn0_`, of
+        which it is a mean, it is near to those of items that are alike.
+        """
+        return self.syn0_ if similarity == "cosine" else self.syn1_
 
     def _one_or_many(self, baskets: Any) -> tuple[bool, Any]:
         """Tell one basket from many, and return a list of baskets in either case."""

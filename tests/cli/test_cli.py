@@ -647,11 +647,20 @@ class TestEvaluate:
 
         # The frequent a wants b, and the rare c, half as much, 7.
         assert hits("--history-exponent", 0.25) == 0
-        assert hits("--history-exponent", 0.25, "--score", "cosine") == 1
         assert hits("--history-exponent", 2) == 1
         assert hits("--history-exponent", 2, "--popularity", 5) == 0
         text = run("evaluate", *options, "--score", "cosine", "--popularity", 2).stdout
         assert "scores    cosine, history exponent 0.5, popularity 2" in text
+
+    def test_cosines_are_those_of_neighbours(self, tmp_path):
+        # What x is a context of is y, and what lies near it is z.
+        vectors, context = [[1, 0], [0, 1], [1, 1]], [[0, 0], [1, 0], [0, 1]]
+        Embeddings(list("xyz"), vectors, context=context, counts=[1, 1, 1]).save(tmp_path / "m")
+        path = tmp_path / "later.txt"
+        path.write_text("x z\n")
+        options = [tmp_path / "m", path, "--protocol", "leave-last-out", "-k", 1]
+        for score, hit in (("dot", 0), ("cosine", 1)):
+            assert metrics_of(*options, "--score", score)["metrics"]["hit_rate@1"] == hit
 
     def test_a_table_shows_every_metric_and_k(self, axis, tmp_path):
         path = tmp_path / "later.txt"

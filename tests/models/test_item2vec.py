@@ -505,7 +505,7 @@ def test_recommendations_are_ranked_by_their_scores(model, similarity, popularit
     vector, table = expected_vector(model, basket, exponent), model.syn1_
     if similarity == "cosine":
         vector = vector / np.linalg.norm(vector)
-        table = table / np.linalg.norm(table, axis=1, keepdims=True)
+        table = model.syn0_ / np.linalg.norm(model.syn0_, axis=1, keepdims=True)
     scores = table @ vector + popularity * np.log(model.counts_)
     scores[[model.labels_.index(label) for label in basket]] = -np.inf
     best = np.argsort(-scores)[:10]
