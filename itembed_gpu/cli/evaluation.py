@@ -209,7 +209,10 @@ def measure_given(
     history, split, unknown = given_queries(seen, sought, model.embeddings_)
     check_findable(str(truth), split, len(model), unknown)
     evaluation = model._measure(split, cutoffs, history)
-    account = _account(evaluation) | {"unmatched_itemsets": unmatched}
+    account = _account(evaluation) | {
+        "unmatched_itemsets": unmatched,
+        "unknown_to_find": split.counts.unknown_truth,
+    }
     return Measured(evaluation, {seen.source: history.unknown, sought.source: unknown}, account)
 
 
@@ -238,7 +241,6 @@ def _account(evaluation: Evaluation) -> dict[str, int]:
         "nothing_to_find": evaluation.num_skipped,
         "short_itemsets": counts.short_itemsets,
         "already_in_history": counts.known_items,
-        "unknown_to_find": counts.unknown_truth,
     }
 
 

@@ -71,7 +71,7 @@ def evaluation_as_text(report: dict[str, Any], measured: Measured) -> str:
     for name, reason in reasons.items():
         if number := report.get(name):
             lines.append(f"left out  {number:,} {reason}")
-    if missed := report["unknown_to_find"]:
+    if missed := report.get("unknown_to_find"):
         lines.append(f"missed    {missed:,} items to find that are unknown")
     seed = "" if report["seed"] is None else f", seed {report['seed']}"
     lines += [

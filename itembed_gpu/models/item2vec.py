@@ -701,7 +701,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             Names such as "recall@20", of hit_rate, precision, recall, ndcg, mrr, map, coverage
             and popularity_bias (see `itembed_gpu.metrics`); or a number k, for all of them at k.
         filter_already_liked_items : bool, optional
-            Whether items of the history are neither ranked nor to be found. If not, both.
+            Whether items of the history are neither ranked nor to be found; else they may be both.
         history_exponent, popularity, similarity : optional
             By default the parameters of the model.
 

@@ -656,6 +656,8 @@ class TestEvaluate:
         report = metrics_of(axis, path, "--protocol", "leave-last-out", "-k", 1)
         assert report["metrics"]["hit_rate@1"] == pytest.approx(2 / 3, abs=1e-6)
         assert (report["queries"], report["short_itemsets"], report["seed"]) == (3, 1, None)
+        # What is in no history of the file is known for all that.
+        assert "missed" not in run("evaluate", axis, path, "--protocol", "leave-last-out").stdout
 
     def test_leave_one_out_hides_as_the_seed_says(self, axis, tmp_path):
         path = tmp_path / "later.txt"
