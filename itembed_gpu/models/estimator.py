@@ -30,7 +30,7 @@ from ..training.checkpoints import stored_seed
 from ..training.loop import History, train
 from ..training.tasks import Task
 from .embeddings import _json_copy
-from .known import KnownItemsets, Unknown
+from .known import Unknown
 from .scikit_learn import Interface
 
 logger = logging.getLogger("itembed_gpu")
@@ -154,11 +154,11 @@ class Estimator(Interface):
         """Return a table where `device` says: itself, or a copy on a GPU."""
         return select_backend(self.device, self.workers).to_device(table)
 
-    def _count_unknown(self, known: KnownItemsets) -> None:
+    def _count_unknown(self, unknown: Unknown) -> None:
         """Keep the account of what is unknown, and log it if there is something."""
-        self.unknown_ = known.unknown
-        if known.unknown.items:
-            logger.warning("%s: %s", type(self).__name__, known.unknown)
+        self.unknown_ = unknown
+        if unknown.items:
+            logger.warning("%s: %s", type(self).__name__, unknown)
 
     # --------------------------------------------------------------- to a disk
 

@@ -147,7 +147,8 @@ class Item2VecOptions:
     similarity: str = of_answers(
         "dot",
         "How items are compared with a history.",
-        "How `recommend` compares the vector of an itemset with the rows of `syn1_`.",
+        'How `recommend` compares the vector of an itemset with items: "dot" by its dot product '
+        'with the rows of `syn1_`, "cosine" by its cosine with those of `syn0_`.',
         choices=("dot", "cosine"),
         flag="score",
     )
