@@ -8,7 +8,7 @@ and the right table, a batch is two sparse matrices A (`Batch.bags`) and T (targ
 
 with the sum over all rows j of Y, or those that were drawn, and its gradients by X and Y. S is made
 and used a tile of the columns at a time, and never in memory as a whole: first for the logarithms
-of the sums, which are added up tile by tile around the largest logit so far (Milakov and Gimelshein,
+of the sums, added up tile by tile around the largest logit so far (Milakov and Gimelshein,
 "Online normalizer calculation for softmax", 2018), then for the gradients, again, or from what was
 kept where that takes little memory (as in Wijmans et al., "Cut your losses in large-vocabulary
 language models", ICLR 2025). Each tile of Y is changed once, as soon as its gradient is known.
@@ -73,8 +73,11 @@ class Operations(Protocol):
     def upload(self, batch: Batch) -> Batch:
         """Return a batch whose arrays are on the device."""
 
-    def matmul(self, a: Any, b: Any) -> Any:
-        """Multiply two matrices; products are added up in float32."""
+    def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
+        """Multiply two matrices, into `out` if there is one; sums are in float32."""
+
+    def tile(self, place: int, num_query: int, num_column: int) -> Any:
+        """Return room for a tile of logits, that of an earlier step at the same place."""
 
     def pool(self, sums: Sums, rows: Any, out: Any = None) -> Any:
         """Return weighted sums of rows, (num_sum, dim), or add them to `out`, and return that."""
@@ -270,9 +273,10 @@ class Step:
         rows = self._rows(tile)
         return rows if tile.columns is None else rows[tile.columns]
 
-    def _logits(self, tile: Tile) -> Any:
+    def _logits(self, tile: Tile, columns: Any, place: int) -> Any:
         """Return the scores of each query with a tile's columns, without what is left out."""
-        logits = self._ops.matmul(self._asked, self._columns(tile).T)
+        room = self._ops.tile(place, len(self._asked), len(columns))
+        logits = self._ops.matmul(self._asked, columns.T, out=room)
         if tile.bias is not None:
             logits += tile.bias
         if len(tile.masked_queries):
@@ -287,8 +291,8 @@ class Step:
         tiles, kept = self._batch.tiles, []
         num_column = sum(tile.stop - tile.start for tile in tiles)
         keep = len(tiles) == 1 or num_query * num_column <= KEPT_LOGITS
-        for tile in tiles:
-            logits = self._logits(tile)
+        for place, tile in enumerate(tiles):
+            logits = self._logits(tile, self._columns(tile), place if keep else 0)
             self._ops.exponentials(logits, largest, total)
             kept.append((logits, largest.copy()) if keep else None)
         # A sum of nothing, where all is left out, is as good as 0.
@@ -319,7 +323,7 @@ class Step:
         for tile, exponentials in zip(batch.tiles, kept, strict=True):
             columns = self._columns(tile)
             if exponentials is None:
-                logits, largest = self._logits(tile), log_sums.copy()
+                logits, largest = self._logits(tile, columns, 0), log_sums.copy()
                 ops.exponentials(logits, largest, ops.xp.zeros_like(log_sums))
             else:
                 logits, largest = exponentials

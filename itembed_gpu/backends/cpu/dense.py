@@ -50,6 +50,7 @@ class CpuOperations:
         self._problem = problem
         self._num_threads = num_threads
         self._tally = Tally()
+        self._tiles: list[npt.NDArray[np.float32]] = []  # room for logits
 
     def begin(self) -> AbstractContextManager[Any]:
         limited: AbstractContextManager[Any] = _libraries().limit(
@@ -64,8 +65,15 @@ class CpuOperations:
     def upload(self, batch: Batch) -> Batch:
         return batch
 
-    def matmul(self, a: Any, b: Any) -> Any:
-        return a @ b
+    def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
+        return np.matmul(a, b, out=out)
+
+    def tile(self, place: int, num_query: int, num_column: int) -> Any:
+        # New memory is cleared by the system, which takes as long as a third of the product.
+        size = num_query * num_column
+        if len(self._tiles) <= place or len(self._tiles[place]) < size:
+            self._tiles[place : place + 1] = [np.empty(size, dtype=np.float32)]
+        return self._tiles[place][:size].reshape(num_query, num_column)
 
     def _share_rows(self, work: Callable[[int, int], Any], num_row: int, size: int) -> None:
         """Have threads do ranges of rows, of so many numbers each."""
