@@ -38,6 +38,9 @@ OTHERS = {
     "l2": 0.1,
     "positive_weight": 0.5,
     "max_step": 1e-6,
+    "temperature": 0.5,
+    "sum_scale": 1.25,
+    "dropout": 0.5,
     "num_negative": 2,
     "learning_rate_scale": 2.0,
     "batch_size": 3,
@@ -56,6 +59,30 @@ OTHERS = {
     "fold_in": 2,
     "popularity": 0.5,
 }
+
+# What options mean something beside, where they do not by themselves.
+SOFTMAX = {"loss": "softmax"}
+COMPANIONS = {
+    "similarity": SOFTMAX,
+    "temperature": SOFTMAX,
+    "sum_scale": SOFTMAX,
+    "dropout": SOFTMAX | {"pooling": "mean"},
+    "targets": SOFTMAX | {"pooling": "mean"},
+    "optimizer": SOFTMAX,  # adam
+    "schedule": {"epochs": 3},  # both are half way after one of two
+}
+# Defaults of an entrance that mean nothing to a softmax.
+FOR_SOFTMAX = {"SupervisedClassifier": {"reject_positive": False, "max_step": 0.0}}
+# What is the same word as another option's, and refused: of features, all labels are predicted.
+REFUSED = {("SupervisedTask", "targets"), ("SupervisedClassifier", "targets")}
+
+
+def companions(where, name):
+    """Options that one is given beside, by their names at an entrance."""
+    beside = COMPANIONS.get(name, {})
+    if name == "loss" or "loss" in beside:
+        beside = FOR_SOFTMAX.get(where, {}) | beside
+    return beside
 
 
 def other_value(known, default):
@@ -219,7 +246,7 @@ TRAIN_NAMES = {
     "on_interrupt": "on_interrupt",
 }
 
-# Digests of what is learned without options, by entrance.
+# Digests of what is learned without an option, by entrance and what it is beside.
 PLAIN = {}
 
 
@@ -240,21 +267,27 @@ def learn(trained, tmp_path):
 @pytest.mark.parametrize(("where", "name", "known", "default"), CASES)
 def test_an_option_arrives_and_changes_what_is_computed(where, name, known, default, learn):
     value = other_value(known, default)
+    beside = {} if where == "evaluate" else companions(where, known.name)
     if known.name == "device":
         with pytest.raises(Exception, match=NOWHERE):
             learn(where, {name: value})
         return
-    if where not in PLAIN:
-        PLAIN[where] = learn(where, {}).digest
-        assert learn(where, {}).digest == PLAIN[where]
-    changed = learn(where, {name: value})
+    if (where, known.name) in REFUSED:
+        with pytest.raises(InputError, match=f"{name} is {value!r}, .*; leave it out"):
+            learn(where, beside | {name: value})
+        return
+    key = where, tuple(beside.items())
+    if key not in PLAIN:
+        PLAIN[key] = learn(where, beside).digest
+        assert learn(where, beside).digest == PLAIN[key]
+    changed = learn(where, beside | {name: value})
     if known.name == "num_threads":
         assert changed.task._bound._num_threads == value  # so little is trained by one of them
     elif known.name != "on_interrupt":  # nobody does
-        assert changed.digest != PLAIN[where]
+        assert changed.digest != PLAIN[key]
     if known.name in TRAIN_NAMES:
         assert changed.settings[TRAIN_NAMES[known.name]] == value
-    if known.name in Options.__dataclass_fields__:
+    if changed.task and known.name in Options.__dataclass_fields__:
         assert_arrived(changed.task, known.name, value, by_estimator=bool(changed.settings))
 
 
@@ -269,7 +302,7 @@ def assert_arrived(task, name, value, by_estimator):
 
 
 # Of the training that folds itemsets in: where, and what it does otherwise.
-NOT_FOLDED = {*FOLDING, "device", "num_threads", "seed"}
+NOT_FOLDED = {*FOLDING, "dropout", "targets", "device", "num_threads", "seed"}
 
 
 @pytest.mark.parametrize(
@@ -281,7 +314,8 @@ NOT_FOLDED = {*FOLDING, "device", "num_threads", "seed"}
     ],
 )
 def test_itemsets_are_folded_in_with_the_options_of_the_model(name, known, default):
-    model = Item2Vec(**OF_ESTIMATOR | {"alpha": 0.1}).fit(ITEMSETS)
+    beside = companions("Item2Vec", known.name)
+    model = Item2Vec(**OF_ESTIMATOR | {"alpha": 0.1} | beside).fit(ITEMSETS)
     before = model.transform(ITEMSETS[:20], fold_in=2)
     model.set_params(**{name: other_value(known, default)})
     assert (model.transform(ITEMSETS[:20], fold_in=2) != before).any()

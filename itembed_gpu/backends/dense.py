@@ -31,7 +31,7 @@ from .protocol import Problem, Tally
 
 # Logits of a batch, at most, that are kept and not made twice.
 KEPT_LOGITS = 1 << 26
-# Keeps the scale of a vector of zeros, and the logarithm of a sum of nothing, finite.
+# What is less is a vector of zeros; and it keeps the logarithm of a sum of nothing finite.
 TINY = np.float32(1e-30)
 # Of Adam: what is kept of the means of gradients and of squares, and what is added to a root.
 ADAM_DECAYS = (0.9, 0.999, 1e-8)
@@ -255,11 +255,14 @@ class Step:
     # --- the loss
 
     def _inverse_norms(self, rows: Any) -> Any:
-        """Return what scales rows to length 1, (num_row, 1); None where they stay."""
+        """Return what scales rows to length 1, (num_row, 1); None where they stay.
+
+        A row of zeros, which has no direction yet, gets one as if it had that length.
+        """
         if not self._cosine:
             return None
-        xp = self._ops.xp
-        return 1 / xp.sqrt(xp.maximum(self._ops.squares(rows), TINY))
+        xp, squares = self._ops.xp, self._ops.squares(rows)
+        return 1 / xp.sqrt(xp.where(squares > TINY, squares, np.float32(1)))
 
     def _rows(self, tile: Tile) -> Any:
         """Return the rows of V that are a tile's."""
