@@ -41,6 +41,8 @@ NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
 # once, in batches of matrix products.
 SAMPLED_LOSSES = ("negative-sampling", "nce", "hinge")
 DENSE_LOSSES = ("softmax",)
+# Scores over less may be infinite.
+MIN_TEMPERATURE = 1e-6
 # What Ctrl-C may do to a training.
 ON_INTERRUPT = ("stop", "raise")
 # How learning rates fall.
@@ -434,7 +436,7 @@ class Options:
         for name, (sampled, dense) in BY_LOSS.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, dense if self.dense else sampled)
-        if self.temperature is None:
+        if self.temperature is None and self.dense:
             object.__setattr__(self, "temperature", 0.1 if self.similarity == "cosine" else 1.0)
         most = (MAX_DRAW // (MAX_REDRAW + 1) if self.rejects else MAX_DRAW) - 4
         if self.num_negative is not None and self.num_negative > most:
@@ -481,8 +483,10 @@ def _check_together(options: Options) -> None:
         if options.optimizer == "adam":
             raise InputError(f"optimizer is 'adam' and loss is {loss}; pass 'adagrad'")
         return
-    if options.temperature == 0:
-        raise InputError("temperature is 0; pass one above 0")
+    if options.temperature is not None and options.temperature < MIN_TEMPERATURE:
+        raise InputError(
+            f"temperature is {options.temperature}; pass at least {MIN_TEMPERATURE}, such as 0.1"
+        )
     if not options.dropout < 1:
         raise InputError(f"dropout is {options.dropout}; pass less than 1")
     if options.targets == "dropped" and not options.dropout:

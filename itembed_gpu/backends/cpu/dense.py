@@ -6,9 +6,9 @@ threads changes nothing; the products of matrices are the library's, which promi
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -52,11 +52,12 @@ class CpuOperations:
         self._tally = Tally()
         self._tiles: list[npt.NDArray[np.float32]] = []  # room for logits
 
-    def begin(self) -> AbstractContextManager[Any]:
-        limited: AbstractContextManager[Any] = _libraries().limit(
-            limits=self._num_threads, user_api="blas"
-        )
-        return limited
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[None]:
+        limited = _libraries().limit(limits=self._num_threads, user_api="blas")
+        # What is not finite is found by `is_sound`, and told once.
+        with limited, np.errstate(over="ignore", invalid="ignore"):
+            yield
 
     def rows_of(self, table: Table) -> npt.NDArray[np.float32]:
         rows: npt.NDArray[np.float32] = table.array
