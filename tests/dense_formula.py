@@ -248,7 +248,8 @@ def dense_loss(left, right, queries, options):
 
 
 def _unit(rows):
-    return rows / np.sqrt((rows * rows).sum(axis=1, keepdims=True))
+    squares = (rows * rows).sum(axis=1, keepdims=True)
+    return rows / np.sqrt(np.where(abs(squares) < 1e-30, 1, squares))
 
 
 def differentiate(loss, table):
@@ -270,7 +271,7 @@ def take_step(table, state, rows, gradient, options, rate):
         g, factor = gradient[row], rate
         if options.optimizer == "adagrad":
             state["sum"][row] += np.mean(g**2)
-            factor = rate / np.sqrt(state["sum"][row] + 1e-10)
+            factor = rate / np.sqrt(state["sum"][row] + 1e-10) if state["sum"][row] else 0.0
         step = factor * g
         if options.optimizer == "adam":
             state["steps"][row] += 1
@@ -279,7 +280,7 @@ def take_step(table, state, rows, gradient, options, rate):
             unbiased = state["mean"][row] / (1 - 0.9 ** state["steps"][row])
             size = np.sqrt(state["square"][row] / (1 - 0.999 ** state["steps"][row]))
             step = rate * unbiased / (size + 1e-8)
-        table[row] = (table[row] - step) / (1 + factor * options.l2)
+        table[row] = (table[row] - step) / (1 + abs(factor) * options.l2)
 
 
 def make_state(table):

@@ -11,6 +11,7 @@ import json
 import pickle
 import runpy
 import zlib
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -319,6 +320,77 @@ def test_itemsets_are_folded_in_with_the_options_of_the_model(name, known, defau
     before = model.transform(ITEMSETS[:20], fold_in=2)
     model.set_params(**{name: other_value(known, default)})
     assert (model.transform(ITEMSETS[:20], fold_in=2) != before).any()
+
+
+# ------------------------------------------------------------- beside others
+
+BAG = SOFTMAX | {"pooling": "mean"}
+SENSELESS = [
+    *[
+        ({name: value}, f"{name} is {value!r} and loss is 'negative-sampling'; pass loss='softmax'")
+        for name, value in [
+            ("similarity", "cosine"),
+            ("temperature", 0.1),
+            ("sum_scale", 1.2),
+            ("dropout", 0.5),
+            ("targets", "others"),
+        ]
+    ],
+    *[
+        (SOFTMAX | {name: value}, f"{name} is {value!r} and loss is 'softmax'; leave it out")
+        for name, value in [
+            ("positive_weight", 0.5),
+            ("max_step", 4.0),
+            ("reject_positive", True),
+            ("negative_sharing", 8),
+        ]
+    ],
+    ({"optimizer": "adam"}, "optimizer is 'adam' and loss is 'negative-sampling'; pass 'adagrad'"),
+    ({"optimizer": "adam", "loss": "nce"}, "optimizer is 'adam' and loss is 'nce'"),
+    (SOFTMAX | {"dropout": 0.5}, "dropout is 0.5 and pooling is 'pairs'; pass pooling='mean'"),
+    (SOFTMAX | {"targets": "others"}, "targets is 'others' and pooling is 'pairs'; pass pooling"),
+    (BAG | {"targets": "dropped"}, "targets is 'dropped' and dropout is 0; pass a dropout"),
+    (BAG | {"targets": "left"}, "targets is 'left'; pass one of 'all', 'dropped', 'others'"),
+    (SOFTMAX | {"noise_exponent": 0.75}, "noise_exponent is given and no negative is drawn; pass"),
+    (SOFTMAX | {"noise_weights": np.ones(30)}, "noise_weights is given and no negative is drawn"),
+    (SOFTMAX | {"num_negative": 0}, "num_negative is 0; pass some thousands, or None"),
+    (SOFTMAX | {"num_negative": 1 << 20}, "num_negative is 1048576; pass at most"),
+    (SOFTMAX | {"num_negative": 1.5}, "num_negative"),
+    (SOFTMAX | {"batch_size": 0}, "batch_size is 0"),
+    *[
+        (BAG | {name: value}, f"{name} is {shown}; pass")
+        for name in ("temperature", "sum_scale", "dropout")
+        for value, shown in [
+            (np.nan, "nan"),
+            (np.inf, "inf"),
+            (-0.5, "-0.5"),
+            ("warm", "'warm'"),
+            (1e39, "1e.39"),
+        ]
+    ],
+    (SOFTMAX | {"temperature": 0}, "temperature is 0.0; pass at least 1e-06"),
+    (SOFTMAX | {"temperature": 1e-50}, "temperature is 1e-50; pass at least"),
+    (SOFTMAX | {"sum_scale": None}, "sum_scale is None; pass a finite number"),
+    (BAG | {"dropout": 1}, "dropout is 1.0; pass less than 1"),
+    (SOFTMAX | {"similarity": "euclid"}, "similarity is 'euclid'; pass one of 'dot', 'cosine'"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), SENSELESS)
+def test_options_that_mean_nothing_beside_others_are_refused(options, message):
+    with pytest.raises(InputError, match=f"^{message}") as told:
+        UnsupervisedTask(*random_itemsets(30, 40, 2, 5), *random_tables(30), **options)
+    assert "\n" not in str(told.value)
+
+
+def test_what_is_left_out_goes_by_the_loss():
+    sampled, dense, cosine = Options(), Options(**SOFTMAX), Options(**SOFTMAX, similarity="cosine")
+    assert (sampled.num_negative, sampled.batch_size, sampled.temperature) == (5, 64, None)
+    assert (dense.num_negative, dense.batch_size, dense.temperature) == (None, 1024, 1.0)
+    assert cosine.temperature == 0.1
+    assert Options(**SOFTMAX, num_negative=1).num_negative == 1
+    for one in (sampled, dense, cosine):  # what was filled in may be given again
+        assert replace(one) is not one
 
 
 # ------------------------------------------------------------- names and words

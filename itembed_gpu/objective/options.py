@@ -224,7 +224,8 @@ class Options:
         False,
         "Draw a negative again that is any item of the pair's itemset.",
         "The same for a negative that is any right-hand item of the pair's itemset, at the "
-        "cost of a look at all of them.",
+        "cost of a look at all of them. In a softmax, a target is then compared with what is "
+        "outside of its itemset alone.",
         yes_or_no,
         entrances=OF_ITEMSETS,
         bits=("REJECT_POSITIVE", "REJECT_ITEMSET"),
@@ -251,7 +252,8 @@ class Options:
         "Strength that pulls vectors to 0.",
         "Strength of the regularisation: each row that a pair touches is divided by "
         "``1 + rate * l2`` times the size of the pair's weights; with Adagrad, the rate is "
-        "divided as it is for the gradient.",
+        "divided as it is for the gradient. In a softmax, each row that a step touches is, once, "
+        "whatever the weights.",
         Number(float, 0),
         bits=("L2",),
         scalar=True,

@@ -147,6 +147,29 @@ def test_one_table_on_both_sides_takes_both_steps(optimizer, of_sum):
     follow(make("all", tables=[table, table], optimizer=optimizer, **SUMS[of_sum]), 3, 0.01)
 
 
+def test_a_row_of_zeros_gets_a_direction_at_its_first_step():
+    task = make("labels, weighted", **SUMS["cosine"])
+    tables_of(task)[1][:] = 0
+    tables_of(task)[0][::3] = 0
+    follow(task, 1, 0.01)
+    assert abs(tables_of(task)[1]).max() < 1
+
+
+def test_l2_under_adagrad_leaves_rows_alone_that_have_learned_nothing():
+    tables = make_tables(11)
+    tables[1][:] = 0  # no left row has a gradient
+    task = make_task(
+        "supervised", tables=tables, **MEAN, optimizer="adagrad", l2=0.1, update_right=False
+    )
+    before = tables[0].copy()
+    follow(task, 2, 0.1)
+    np.testing.assert_array_equal(tables[0], before)
+
+
+def test_l2_pulls_to_zero_at_a_negative_rate_as_well():
+    follow(make("labels", l2=0.5), 3, -0.01)
+
+
 # ---------------------------------------------------------------------- tiles
 
 
