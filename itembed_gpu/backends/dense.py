@@ -170,7 +170,7 @@ class DenseTask:
 
     def prepare(self) -> None:
         with self._ops.begin():
-            pass
+            self._batches.draw(0, 0, 0, 0, 1)  # compiles most of what there is to compile
 
     def load(self) -> None:
         """Nothing to do: a batch is copied when it is trained."""

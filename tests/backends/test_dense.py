@@ -17,6 +17,7 @@ from dense_formula import (
     unpack,
     weights_of,
 )
+from samples import planted_itemsets, purity, random_tables
 
 from itembed_gpu import DivergenceError, UnsupervisedTask, train
 from itembed_gpu.backends import batches, dense
@@ -401,6 +402,17 @@ def test_no_temperature_overflows(of_sum, temperature):
     for one, other in zip(before, tables_of(task), strict=True):
         assert np.isfinite(other).all()
         assert (one != other).any() == (temperature < 1)
+
+
+@pytest.mark.parametrize("how", [OTHERS | SOME, SUMS["sampled by counts"] | DROPPED])
+def test_neighbours_share_a_cluster(how):
+    items, offsets, clusters = planted_itemsets(num_itemset=1000)
+    syn0, syn1 = random_tables(200)
+    options = how | {"num_negative": 50, "batch_size": 100, "optimizer": "adam", "seed": 1}
+    task = UnsupervisedTask(items, offsets, syn0, syn1, loss="softmax", num_threads=1, **options)
+    history = train(task, num_epoch=6, initial_learning_rate=0.03, progress=False)
+    assert purity(syn0, clusters) > 0.9
+    assert np.log(200) + 0.2 > history.epochs[0].loss > history.loss > 1.5
 
 
 # ------------------------------------------------------------- sampled sums
