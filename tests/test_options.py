@@ -11,6 +11,7 @@ import json
 import pickle
 import runpy
 import zlib
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,9 @@ OTHERS = {
     "l2": 0.1,
     "positive_weight": 0.5,
     "max_step": 1e-6,
+    "temperature": 0.5,
+    "sum_scale": 1.25,
+    "dropout": 0.5,
     "num_negative": 2,
     "learning_rate_scale": 2.0,
     "batch_size": 3,
@@ -56,6 +60,30 @@ OTHERS = {
     "fold_in": 2,
     "popularity": 0.5,
 }
+
+# What options mean something beside, where they do not by themselves.
+SOFTMAX = {"loss": "softmax"}
+COMPANIONS = {
+    "similarity": SOFTMAX,
+    "temperature": SOFTMAX,
+    "sum_scale": SOFTMAX,
+    "dropout": SOFTMAX | {"pooling": "mean"},
+    "targets": SOFTMAX | {"pooling": "mean"},
+    "optimizer": SOFTMAX,  # adam
+    "schedule": {"epochs": 3},  # both are half way after one of two
+}
+# Defaults of an entrance that mean nothing to a softmax.
+FOR_SOFTMAX = {"SupervisedClassifier": {"reject_positive": False, "max_step": 0.0}}
+# What is the same word as another option's, and refused: of features, all labels are predicted.
+REFUSED = {("SupervisedTask", "targets"), ("SupervisedClassifier", "targets")}
+
+
+def companions(where, name):
+    """Options that one is given beside, by their names at an entrance."""
+    beside = COMPANIONS.get(name, {})
+    if name == "loss" or "loss" in beside:
+        beside = FOR_SOFTMAX.get(where, {}) | beside
+    return beside
 
 
 def other_value(known, default):
@@ -219,7 +247,7 @@ TRAIN_NAMES = {
     "on_interrupt": "on_interrupt",
 }
 
-# Digests of what is learned without options, by entrance.
+# Digests of what is learned without an option, by entrance and what it is beside.
 PLAIN = {}
 
 
@@ -240,21 +268,27 @@ def learn(trained, tmp_path):
 @pytest.mark.parametrize(("where", "name", "known", "default"), CASES)
 def test_an_option_arrives_and_changes_what_is_computed(where, name, known, default, learn):
     value = other_value(known, default)
+    beside = {} if where == "evaluate" else companions(where, known.name)
     if known.name == "device":
         with pytest.raises(Exception, match=NOWHERE):
             learn(where, {name: value})
         return
-    if where not in PLAIN:
-        PLAIN[where] = learn(where, {}).digest
-        assert learn(where, {}).digest == PLAIN[where]
-    changed = learn(where, {name: value})
+    if (where, known.name) in REFUSED:
+        with pytest.raises(InputError, match=f"{name} is {value!r}, .*; leave it out"):
+            learn(where, beside | {name: value})
+        return
+    key = where, tuple(beside.items())
+    if key not in PLAIN:
+        PLAIN[key] = learn(where, beside).digest
+        assert learn(where, beside).digest == PLAIN[key]
+    changed = learn(where, beside | {name: value})
     if known.name == "num_threads":
         assert changed.task._bound._num_threads == value  # so little is trained by one of them
     elif known.name != "on_interrupt":  # nobody does
-        assert changed.digest != PLAIN[where]
+        assert changed.digest != PLAIN[key]
     if known.name in TRAIN_NAMES:
         assert changed.settings[TRAIN_NAMES[known.name]] == value
-    if known.name in Options.__dataclass_fields__:
+    if changed.task and known.name in Options.__dataclass_fields__:
         assert_arrived(changed.task, known.name, value, by_estimator=bool(changed.settings))
 
 
@@ -269,7 +303,7 @@ def assert_arrived(task, name, value, by_estimator):
 
 
 # Of the training that folds itemsets in: where, and what it does otherwise.
-NOT_FOLDED = {*FOLDING, "device", "num_threads", "seed"}
+NOT_FOLDED = {*FOLDING, "dropout", "targets", "device", "num_threads", "seed"}
 
 
 @pytest.mark.parametrize(
@@ -281,10 +315,82 @@ NOT_FOLDED = {*FOLDING, "device", "num_threads", "seed"}
     ],
 )
 def test_itemsets_are_folded_in_with_the_options_of_the_model(name, known, default):
-    model = Item2Vec(**OF_ESTIMATOR | {"alpha": 0.1}).fit(ITEMSETS)
+    beside = companions("Item2Vec", known.name)
+    model = Item2Vec(**OF_ESTIMATOR | {"alpha": 0.1} | beside).fit(ITEMSETS)
     before = model.transform(ITEMSETS[:20], fold_in=2)
     model.set_params(**{name: other_value(known, default)})
     assert (model.transform(ITEMSETS[:20], fold_in=2) != before).any()
+
+
+# ------------------------------------------------------------- beside others
+
+BAG = SOFTMAX | {"pooling": "mean"}
+SENSELESS = [
+    *[
+        ({name: value}, f"{name} is {value!r} and loss is 'negative-sampling'; pass loss='softmax'")
+        for name, value in [
+            ("similarity", "cosine"),
+            ("temperature", 0.1),
+            ("sum_scale", 1.2),
+            ("dropout", 0.5),
+            ("targets", "others"),
+        ]
+    ],
+    *[
+        (SOFTMAX | {name: value}, f"{name} is {value!r} and loss is 'softmax'; leave it out")
+        for name, value in [
+            ("positive_weight", 0.5),
+            ("max_step", 4.0),
+            ("reject_positive", True),
+            ("negative_sharing", 8),
+        ]
+    ],
+    ({"optimizer": "adam"}, "optimizer is 'adam' and loss is 'negative-sampling'; pass 'adagrad'"),
+    ({"optimizer": "adam", "loss": "nce"}, "optimizer is 'adam' and loss is 'nce'"),
+    (SOFTMAX | {"dropout": 0.5}, "dropout is 0.5 and pooling is 'pairs'; pass pooling='mean'"),
+    (SOFTMAX | {"targets": "others"}, "targets is 'others' and pooling is 'pairs'; pass pooling"),
+    (BAG | {"targets": "dropped"}, "targets is 'dropped' and dropout is 0; pass a dropout"),
+    (BAG | {"targets": "left"}, "targets is 'left'; pass one of 'all', 'dropped', 'others'"),
+    (SOFTMAX | {"noise_exponent": 0.75}, "noise_exponent is given and no negative is drawn; pass"),
+    (SOFTMAX | {"noise_weights": np.ones(30)}, "noise_weights is given and no negative is drawn"),
+    (SOFTMAX | {"num_negative": 0}, "num_negative is 0; pass some thousands, or None"),
+    (SOFTMAX | {"num_negative": 1 << 20}, "num_negative is 1048576; pass at most"),
+    (SOFTMAX | {"num_negative": 1.5}, "num_negative"),
+    (SOFTMAX | {"batch_size": 0}, "batch_size is 0"),
+    *[
+        (BAG | {name: value}, f"{name} is {shown}; pass")
+        for name in ("temperature", "sum_scale", "dropout")
+        for value, shown in [
+            (np.nan, "nan"),
+            (np.inf, "inf"),
+            (-0.5, "-0.5"),
+            ("warm", "'warm'"),
+            (1e39, "1e.39"),
+        ]
+    ],
+    (SOFTMAX | {"temperature": 0}, "temperature is 0.0; pass at least 1e-06"),
+    (SOFTMAX | {"temperature": 1e-50}, "temperature is 1e-50; pass at least"),
+    (SOFTMAX | {"sum_scale": None}, "sum_scale is None; pass a finite number"),
+    (BAG | {"dropout": 1}, "dropout is 1.0; pass less than 1"),
+    (SOFTMAX | {"similarity": "euclid"}, "similarity is 'euclid'; pass one of 'dot', 'cosine'"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), SENSELESS)
+def test_options_that_mean_nothing_beside_others_are_refused(options, message):
+    with pytest.raises(InputError, match=f"^{message}") as told:
+        UnsupervisedTask(*random_itemsets(30, 40, 2, 5), *random_tables(30), **options)
+    assert "\n" not in str(told.value)
+
+
+def test_what_is_left_out_goes_by_the_loss():
+    sampled, dense, cosine = Options(), Options(**SOFTMAX), Options(**SOFTMAX, similarity="cosine")
+    assert (sampled.num_negative, sampled.batch_size, sampled.temperature) == (5, 64, None)
+    assert (dense.num_negative, dense.batch_size, dense.temperature) == (None, 1024, 1.0)
+    assert cosine.temperature == 0.1
+    assert Options(**SOFTMAX, num_negative=1).num_negative == 1
+    for one in (sampled, dense, cosine):  # what was filled in may be given again
+        assert replace(one) is not one
 
 
 # ------------------------------------------------------------- names and words

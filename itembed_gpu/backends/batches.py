@@ -94,6 +94,7 @@ class Counts(NamedTuple):
     queries: int
     pairs: int  # targets, some of which may be the same
     dropped: int  # those that were left out, for want of a bag
+    share: float  # of a weight, one over the mean of their sizes
 
 
 class Batches:
@@ -161,7 +162,9 @@ class Batches:
             right_order=right_order,
             tiles=tuple(self._tiles(drawn, targets, negatives, bias, used)),
         )
-        return made, Counts(len(lengths), drawn.num_pair, drawn.num_dropped)
+        total = float(np.abs(drawn.target_weights).sum(dtype=np.float64))
+        share = drawn.num_pair / total if total else 0.0
+        return made, Counts(len(lengths), drawn.num_pair, drawn.num_dropped, share)
 
     def _tiles(
         self, drawn: Drawn, targets: Int32Array, negatives: Any, bias: Any, used: Any
