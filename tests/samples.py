@@ -16,6 +16,8 @@ from itembed_gpu.objective.schedule import (
 # Small, and compiled once for all the tests that do not need another one.
 DIM = 12
 NUM_NEGATIVE = 3
+# Estimators that train as tasks do by themselves: what does not depend on it is tested with this.
+SAMPLED = {"loss": "negative-sampling", "pooling": "pairs", "optimizer": "sgd"}
 
 
 def random_itemsets(num_label=50, num_itemset=200, min_length=2, max_length=9, seed=0):

@@ -66,6 +66,7 @@ def hold_out(
 
     from ..data.packing import Limits, pack_again
     from ..models.embeddings import Embeddings
+    from ..models.estimator import shape_of
     from ..models.known import check_findable, only_known
     from ..training.callbacks import EarlyStopping, Evaluator
 
@@ -84,16 +85,17 @@ def hold_out(
     known = only_known(packed.prune(mask=is_held), lookup)
     asked = Asked(_hide_one(known, len(lookup), HIDING_SEED), known.unknown)
     check_findable("the itemsets held out", asked.split, len(lookup), known.unknown)
+    now = model._choose(shape_of(part))
 
     def by_epoch(state: TrainState) -> dict[str, float]:
-        now = type(model)(**model.get_params())
         task = state.task
         now.embeddings_ = Embeddings(part.labels, task.syn0, context=task.syn1, counts=part.counts)
         return now._measure(asked.split, BY_EPOCH).means
 
     # Beside the progress bar, which has the standard error as well.
     report = functools.partial(tqdm.write, file=sys.stderr) if progress else None
-    callbacks: list[Any] = [Evaluator(by_epoch, every=settings["every"], report=report)]
+    every = settings["every"] or max(1, now._value("epochs") // 10)
+    callbacks: list[Any] = [Evaluator(by_epoch, every=every, report=report)]
     if settings["patience"] is not None:
         asked.stopping = EarlyStopping(STOP_BY, settings["patience"])
         callbacks.append(asked.stopping)

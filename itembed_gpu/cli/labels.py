@@ -10,7 +10,8 @@ import click
 
 from ..data.field_formats import LABELLED
 from ..errors import DataError
-from .options import LABELLING, PATH, json_option, labelling_options
+from ..models.defaults import as_text
+from .options import LABELLING, PATH, json_option, labelling_options, machine_of
 from .training import check_output, end_of_interrupted, save_model
 
 if TYPE_CHECKING:
@@ -75,12 +76,11 @@ def train_labels(
         for name, (parameter, _) in LABELLING.items()
         if options.get(name) is not None
     }
+    given |= {"device": machine_of(options)["device"]}
     with usage_errors():
         model = SupervisedClassifier(**given, progress=not quiet)
-        for name in given:
-            model._value(name)
-    if "device" in given:
-        check_device(given["device"], given.get("workers"))
+        model._check_parameters()
+    check_device(given["device"], given.get("workers"))
     read = read_labelled(file, format=format, encoding=encoding)
     if not quiet:
         click.echo(f"Read {read.source}", err=True)
@@ -117,6 +117,7 @@ def _report(
         "epochs": len(history.epochs),
         "loss": history.loss,
         "seed": model.seed_,
+        "chosen": dict(model.chosen_),
     }
 
 
@@ -141,6 +142,8 @@ def _as_text(report: dict[str, Any]) -> str:
     ]
     if lost := report["without_features_or_labels"]:
         lines.append(f"left out  {lost:,} of them, without a feature or without a label")
+    if report["chosen"]:
+        lines.append(f"chosen    {as_text(report['chosen'])}")
     lines.append(f"saved to  {report['output']}")
     if measured := report.get("evaluation"):
         lines += [f"held out  {measured['held_out']:,} examples, the last ones", ""]

@@ -42,6 +42,7 @@ from .options import (
     protocol_options,
     reading_options,
     training_options,
+    tuning_option,
     watching_options,
     weight_option,
 )
@@ -113,6 +114,7 @@ main.add_command(predict)
 @weight_option
 @limit_options
 @training_options
+@tuning_option
 @watching_options
 @checkpoint_options
 @machine_options
@@ -134,6 +136,7 @@ def train(
       itembed-gpu train --example
       itembed-gpu train --example --evaluate --plot pictures
       itembed-gpu train baskets.txt -o model
+      itembed-gpu train baskets.txt -o model --tune 120 --evaluate
       itembed-gpu train sales.csv --itemset invoice --item product -o model
       itembed-gpu train sales.itemsets -o model --checkpoint night --resume
 

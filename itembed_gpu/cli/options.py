@@ -5,6 +5,7 @@ Nothing that takes long to import is imported here, so that ``--help`` is quick.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any
 import click
 
 from ..data.formats import FORMATS
+from ..models.defaults import CHOSEN_OF_CLASSIFIER, CHOSEN_OF_ITEM2VEC
 from ..models.options import (
-    CLASSIFIER_DEFAULTS,
     EVALUATION,
     ClassifierOptions,
     Item2VecOptions,
@@ -58,7 +59,7 @@ class ReadingOptions:
 
 
 # How to train, and where: by the names that they have here.
-TRAINING = options_at(COMMAND_LINE, ModelOptions, ReadingOptions, Options)
+TRAINING = options_at(COMMAND_LINE, Item2VecOptions, ModelOptions, ReadingOptions, Options)
 MACHINE = [name for name, known in TRAINING.items() if about(known).machine]
 ASKING = options_at(EVALUATION, Item2VecOptions)
 # How to train a classifier, by the names that `SupervisedClassifier` has for it.
@@ -70,10 +71,16 @@ LABELLING = {
     if ESTIMATOR in about(known).entrances
 }
 
-# How to train where no option says otherwise: as estimators do, but for these.
-DEFAULTS = {name: TRAINING[name].default for name in TRAINING if name not in MACHINE} | {"dim": 64}
-# The example is small: it takes more epochs to learn from, and still only seconds.
-EXAMPLE_DEFAULTS: dict[str, Any] = {"epochs": 50, "learning_rate": 0.05, "min_count": 5}
+# How to train where no option says otherwise, as estimators do: None is for them to choose.
+CHOSEN = {n for n, known in TRAINING.items() if name_at(known, ESTIMATOR) in CHOSEN_OF_ITEM2VEC}
+DEFAULTS = {
+    name: None if name in CHOSEN else known.default
+    for name, known in TRAINING.items()
+    if name not in MACHINE
+}
+DEFAULT_DEVICE = "auto"
+# What is rare in the example has nothing to be learned from.
+EXAMPLE_DEFAULTS: dict[str, Any] = {"min_count": 5}
 
 # What would learn nothing is a slip here.
 _TYPES: dict[str, Any] = {
@@ -89,16 +96,24 @@ def settings_of(given: Mapping[str, Any], example: bool) -> dict[str, Any]:
     """Return how to train: what was asked for, and the defaults of the rest."""
     settings = DEFAULTS | (EXAMPLE_DEFAULTS if example else {})
     asked = renamed({name: value for name, value in given.items() if value is not None})
+    for name, value in asked.items():
+        if name in TRAINING:
+            about(TRAINING[name]).check(name, value)
     return settings | {name: asked[name] for name in settings if name in asked}
 
 
-def task_options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of settings that are options of tasks, by the names that they have there."""
-    return {
-        known.name: settings[name]
-        for name, known in options_at(COMMAND_LINE).items()
-        if name in settings
-    }
+def machine_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where to train: as asked for, or as the environment says, or as it is best."""
+    machine = {name: given[name] for name in ("device", "threads")}
+    if machine["device"] is None and not os.environ.get("ITEMBED_GPU_DEVICE"):
+        machine["device"] = DEFAULT_DEVICE
+    return machine
+
+
+def with_chosen(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with what an estimator chose, by the names that they have here."""
+    names = {name_at(known, ESTIMATOR): name for name, known in TRAINING.items()}
+    return {**settings, **{names[name]: value for name, value in chosen.items()}}
 
 
 def parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,8 +128,15 @@ def parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------- from the schema
 
 
+CHOSEN_TEXT = "chosen by the data"
+
+
 def default_text(name: str) -> str:
     """Say in brackets what is taken where an option of `train` is not given."""
+    if name in CHOSEN:
+        return f"[{CHOSEN_TEXT}]"
+    if name == "device":
+        return f"[{DEFAULT_DEVICE}]"
     text = _shown(DEFAULTS.get(name), TRAINING[name])
     if name in EXAMPLE_DEFAULTS:
         text += f"; example {_shown(EXAMPLE_DEFAULTS[name], TRAINING[name])}"
@@ -172,6 +194,12 @@ def added(*options: Command) -> Command:
     return decorate
 
 
+def _default_of_labelling(name: str, parameter: str, known: Field[Any]) -> str:
+    if parameter in CHOSEN_OF_CLASSIFIER:
+        return f"[{CHOSEN_TEXT}]"
+    return f"[{DEFAULT_DEVICE if name == 'device' else _shown(known.default, known)}]"
+
+
 machine_options = added(
     *(_from_schema(name, TRAINING[name], default_text(name)) for name in MACHINE)
 )
@@ -193,9 +221,7 @@ training_options = added(
 )
 labelling_options = added(
     *(
-        _from_schema(
-            name, known, f"[{_shown(CLASSIFIER_DEFAULTS.get(parameter, known.default), known)}]"
-        )
+        _from_schema(name, known, _default_of_labelling(name, parameter, known))
         for name, (parameter, known) in LABELLING.items()
     )
 )
@@ -288,6 +314,14 @@ weight_option = click.option("--weight", metavar="COLUMN", help="Column of weigh
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 number_option = click.option(
     "-n", "number", type=click.IntRange(min=1), default=10, help="How many [10]."
+)
+
+tuning_option = click.option(
+    "--tune",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Search for so many seconds, before training, for the settings that rank best on itemsets "
+    "held out; those that are given stay as they are [no search].",
 )
 
 # What measures and draws how training goes.

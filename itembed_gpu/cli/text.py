@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..models.defaults import as_text
 from .evaluation import BY_EPOCH, STOP_BY
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ def training_as_text(report: dict[str, Any], table: str | None) -> str:
         lines.append(f"left out  {unused:,} item(s), as none of their itemsets is trained on")
     lines.append(f"trained   {', '.join(counts)}, loss {loss}")
     if left_out := report["pairs_left_out"]:
-        lines.append(f"          {left_out:,} more pairs were left out by subsampling")
+        lines.append(f"          {left_out:,} more pairs were left out by subsampling or dropout")
+    if trials := report.get("trials"):
+        lines.append(f"searched  {len(trials)} trials in {report['seconds']['tuning']:.0f} s")
+    if report["chosen"]:
+        lines.append(f"chosen    {as_text(report['chosen'])}")
     lines += [
         f"on        {report['device']}, with seed {report['settings']['seed']}",
         f"seconds   {', '.join(seconds)}",

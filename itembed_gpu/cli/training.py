@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import math
 import os
@@ -18,7 +19,6 @@ import click
 
 from .. import __version__
 from ..errors import DataError, InputError, ItembedError, MissingExtraError
-from ..objective.options import Options
 from .evaluation import (
     BY_EPOCH,
     STOP_BY,
@@ -29,7 +29,15 @@ from .evaluation import (
     usage_errors,
     warn_if_below,
 )
-from .options import CUTOFFS, SHARE, only_given, parameters, settings_of, task_options
+from .options import (
+    CUTOFFS,
+    SHARE,
+    machine_of,
+    only_given,
+    parameters,
+    settings_of,
+    with_chosen,
+)
 
 if TYPE_CHECKING:
     from ..data.itemsets import PackedItemsets
@@ -52,14 +60,16 @@ _READING = (
 class Run:
     """What ``train`` is asked for, checked.
 
-    `settings` say how to train, `reading` how to read `file`, `machine` where to train, and
-    `checkpoints` how not to lose it. Without a file, it is the example.
+    `tune` says for how many seconds to search first, `settings` how to train, `reading` how to
+    read `file`, `machine` where to train, and `checkpoints` how not to lose it. Without a file, it
+    is the example.
     """
 
     file: Path | None
     output: Path | None
     plot: Path | None
     evaluate: bool
+    tune: float | None
     settings: dict[str, Any]
     reading: dict[str, Any]
     machine: dict[str, Any]
@@ -73,6 +83,8 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
 
     Raises a `UsageError`, a `DataError` or a `MissingExtraError` if it cannot be done.
     """
+    from ..models.item2vec import Item2Vec
+
     reading = {name: given[name] for name in _READING}
     _check_usage(file, output, given["example"], reading)
     watching = {name: given[name] for name in ("share", "every", "patience")}
@@ -86,19 +98,19 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
         _check_plot(given["plot"])
     with usage_errors():
         settings = settings_of(given, given["example"])
-        Options(**task_options(settings))
-    machine = {name: given[name] for name in ("device", "threads")}
+        Item2Vec(**parameters(settings))._check_parameters()
+    machine = machine_of(given)
     backend = check_device(*machine.values())
     if given["evaluate"]:
         settings |= {
             "share": SHARE if watching["share"] is None else watching["share"],
-            "every": watching["every"] or max(1, settings["epochs"] // 10),
+            "every": watching["every"],
             "patience": watching["patience"],
         }
     checkpoints = {name: given[name] for name in ("checkpoint", "checkpoint_every", "resume")}
     return Run(
-        file, output, given["plot"], given["evaluate"], settings, reading, machine, checkpoints,
-        backend, quiet,
+        file, output, given["plot"], given["evaluate"], given["tune"], settings, reading, machine,
+        checkpoints, backend, quiet,
     )  # fmt: skip
 
 
@@ -120,17 +132,24 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     held = None
     if run.evaluate:
         part, held = hold_out(model, packed, run.settings, not run.quiet)
+    if run.tune is not None:
+        with _timed(seconds, "tuning"):
+            told = None if run.quiet else functools.partial(click.echo, err=True)
+            model.tune(part, budget=run.tune, report=told)
     with _timed(seconds, "training"):
         # Rare items are left out by now, counted in the whole of FILE.
         model.set_params(min_count=1).fit(part, **run.checkpoints)
-    run.settings["seed"] = model.seed_
+    tuned = {name: getattr(model, name) for trial in model.trials_ for name in trial["params"]}
+    run.settings = with_chosen(run.settings, {**tuned, **model.chosen_}) | {"seed": model.seed_}
     model.set_params(min_count=run.settings["min_count"], seed=model.seed_)
     if run.output is not None:
         with _timed(seconds, "saving"):
             about = {"source": packed.source, "version": __version__}
             save_model(model, run.output, run.settings | about, run.checkpoints["checkpoint"])
     report = _report(packed, part, model)
-    report |= {"settings": run.settings, "device": run.backend}
+    report |= {"settings": run.settings, "chosen": dict(model.chosen_), "device": run.backend}
+    if run.tune is not None:
+        report["trials"] = model.trials_
     table = None
     if held is not None:
         with _timed(seconds, "evaluating"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Self, cast
 
 import numpy as np
@@ -15,15 +15,15 @@ from ..disk.files import Tensors
 from ..errors import InputError
 from ..metrics import precision
 from ..objective.arrays import noise_weights
-from ..objective.options import ESTIMATOR, Options, takes_options
+from ..objective.options import DENSE_LOSSES, ESTIMATOR, Options, takes_options
 from ..ranking.priors import log_shares, rank
 from ..ranking.top_n import pool_rows
-from ..ranking.vectors import CHUNK
+from ..ranking.vectors import CHUNK, unit_rows
 from ..sets import distinct_items
-from ..training.tables import initialize_syn
 from ..training.tasks import SupervisedTask
+from .defaults import CHOSEN_OF_CLASSIFIER, Shape, choose_for_classifier
 from .embeddings import Embeddings
-from .estimator import Checkpoint, float_row
+from .estimator import Checkpoint, float_row, shape_of
 from .keywords import SupervisedClassifierParameters
 from .known import (
     ObjectArray,
@@ -36,10 +36,8 @@ from .known import (
     with_new_labels,
 )
 from .options import (
-    CLASSIFIER_DEFAULTS,
     DOCS,
-    L2_OF_LABELS,
-    MIN_L2,
+    DOCS_OF_CLASSIFIER,
     POSITIONAL,
     ClassifierOptions,
     ModelOptions,
@@ -48,29 +46,28 @@ from .scikit_learn import setter_of_requests
 
 Weights = Iterable[Iterable[float]]
 
-OF_LABELS = {
-    "negative": "Negatives a pair, drawn from the other labels; as many as there are, where that "
-    "is less."
-}
-
 
 @takes_options(
     ESTIMATOR,
     ModelOptions,
     Options,
     ClassifierOptions,
-    defaults=CLASSIFIER_DEFAULTS,
-    docs=DOCS | OF_LABELS,
+    defaults={"device": "auto"},
+    docs=DOCS | DOCS_OF_CLASSIFIER,
     positional=POSITIONAL,
+    chosen=CHOSEN_OF_CLASSIFIER,
 )
 class SupervisedClassifier(SupervisedClassifierParameters):
     """Labels from features: bags of words and tags, baskets and customers.
 
     The vector of an example is the weighted mean of the rows of its features; labels are
-    ranked by its dot product with their rows. Features and labels are itemsets in any of
-    the forms that `Item2Vec` takes, the n-th of the one with the n-th of the other, and an
+    ranked by its dot product with their rows, or by the cosine. Features and labels are itemsets in
+    any of the forms that `Item2Vec` takes, the n-th of the one with the n-th of the other, and an
     example may have any number of both; labels may also be one string or number for each example,
     as scikit-learn's y. Bigrams and the like are features of your own making.
+
+    Parameters that are None are chosen from the data and from those that are given, by the rules
+    of `models.defaults`, logged in a line, and kept in `chosen_`.
 
     Parameters
     ----------
@@ -91,6 +88,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         of either are dropped, as masked.
     seed_ : int
         The seed given, or the one drawn.
+    chosen_ : dict by str
+        Values of the parameters that are None, as chosen in training.
     unknown_ : Unknown
         What features were unknown in the last prediction.
 
@@ -98,7 +97,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
     --------
     >>> features = [["red", "round"], ["red", "sweet"], ["yellow", "long"], ["yellow", "soft"]]
     >>> labels = [["apple"], ["apple"], ["banana"], ["banana"]]
-    >>> model = SupervisedClassifier(vector_size=16, epochs=200, seed=1).fit(features, labels)
+    >>> model = SupervisedClassifier(seed=1).fit(features, labels)
     >>> model.predict([["red", "soft", "round"]])
     array(['apple'], dtype=object)
     """
@@ -158,19 +157,21 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         DeviceError
             The device cannot be had, or failed.
         """
-        dim = self._value("vector_size")
+        self._check_parameters()
         seed = self._first_seed(checkpoint, resume)
         # Masked before they are numbered: what is only in examples left out gets no row.
         left, right = _both(as_packed("features", features, weights), as_labels("labels", labels))
-        none = no_embeddings(dim)
+        none = no_embeddings(1)
         left = with_new_labels(left, none, self._value("min_count"), min_length=0)[2]
         left, right = _both(left, right)
         right = with_new_labels(right, none, 1, min_length=0)[2]
-        shares = self._weights(left)
-        tables = (
-            initialize_syn(left.num_label, dim, seed=seed, device="cpu"),
-            np.zeros((right.num_label, dim), dtype=np.float32),
-        )
+        chooser = self._choose(shape_of(left, right.num_label))
+        shares = chooser._weights(left)
+        dim = chooser._value("vector_size")
+        tables = [
+            chooser._new_rows(side.num_label, dim, seed, number)
+            for number, side in enumerate((left, right))
+        ]
         # Made before training, as they may refuse the labels; they do not copy the tables.
         embeddings = [
             Embeddings(side.labels, table, counts=side.counts)
@@ -185,11 +186,12 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             *tables,
             left_weights=_times(shares[left.indices], left.weights),
             right_weights=right.weights,
-            **self._task_options(right.counts, seed) | self._by_labels(right.labels),
+            **chooser._options_of_labels(right, seed),
         )
-        self.history_ = self._train(
+        chooser._tell_choice()
+        self.history_ = chooser._train(
             task,
-            self._value("epochs"),
+            chooser._value("epochs"),
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
             resume=resume,
@@ -197,25 +199,27 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         self.feature_embeddings_, self.label_embeddings_ = embeddings
         self.feature_weights_ = shares
         self.dropped_features_, self.dropped_labels_ = left.dropped, right.dropped
-        self.seed_ = seed
+        self.seed_, self.chosen_ = seed, chooser.chosen_
         return self
 
-    def _by_labels(self, labels: list[Any]) -> dict[str, Any]:
-        """Return those options of the task that are chosen by the number of labels.
+    def _best(self, given: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+        return choose_for_classifier(given, shape)
+
+    def _options_of_labels(self, labels: PackedItemsets, seed: int) -> dict[str, Any]:
+        """Return the options of a task with these labels.
 
         More negatives than there are other labels would be the same ones again, and make a
         mistake count several times.
         """
-        others = max(1, len(labels) - 1)
-        l2 = self._value("l2")
-        alone: dict[str, Any] = {}
-        if len(labels) == 1:
-            checks.warn(f"labels: all are {checks.show(labels[0])}, so that every prediction is")
-            alone["reject_positive"] = False  # there is no other one to draw
-        return alone | {
-            "num_negative": min(self._value("negative"), others),
-            "l2": max(MIN_L2, L2_OF_LABELS / others) if l2 is None else l2,
-        }
+        options = self._task_options(labels.counts, seed)
+        if labels.num_label == 1:
+            checks.warn(
+                f"labels: all are {checks.show(labels.labels[0])}, so that every prediction is"
+            )
+            options["reject_positive"] = False  # there is no other one to draw
+        if options["loss"] not in DENSE_LOSSES:
+            options["num_negative"] = min(options["num_negative"], max(1, labels.num_label - 1))
+        return options
 
     def _weights(self, packed: PackedItemsets) -> Float32Array:
         """Return the weight of each feature."""
@@ -282,10 +286,11 @@ class SupervisedClassifier(SupervisedClassifierParameters):
     ) -> tuple[ObjectArray, Float32Array]:
         """Return the best labels of each example, and their scores.
 
-        The score of label y is ``v . row[y]``, with the vector v of the example; with
-        negative sampling and an `ns_exponent` other than 0 plus log Q(y), Q the noise.
-        Dot products then estimate log P(y | features) - log Q(y) and a constant (Levy and Goldberg,
-        2014), so that scores rank labels by their probability.
+        The score of label y is ``v . row[y]``, with the vector v of the example; of a softmax, that
+        or the cosine, over the temperature, as it was trained. With negative sampling and an
+        `ns_exponent` other than 0, log Q(y) is added, Q the noise: dot products then estimate
+        log P(y | features) - log Q(y) and a constant (Levy and Goldberg, 2014), so that scores rank
+        labels by their probability.
 
         Features that are unknown are left out; `unknown_` counts them, and a warning is
         logged. An example without a known feature (or with weights of 0 alone) gets the
@@ -372,7 +377,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             shares,
             num_threads=self.workers,
         )
-        table, bias = self._place(self.label_embeddings_.vectors), self._bias()
+        queries, table = self._as_trained(queries)
+        bias = self._bias()
         rows, scores = rank(
             queries, table, n, told, log_shares(self._counts()), bias=bias, num_threads=self.workers
         )
@@ -383,13 +389,22 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             scores = np.minimum(np.exp(scores - totals[:, None]), 1.0).astype(np.float32)
         return rows, scores
 
+    def _as_trained(self, queries: Any) -> tuple[Any, Any]:
+        """Return vectors and a table whose dot products are scores, where the device is."""
+        table = self.label_embeddings_.vectors
+        if self._value("loss") in DENSE_LOSSES:
+            if self._value("similarity") == "cosine":
+                queries, table = self._place(unit_rows(checks.on_host(queries))), unit_rows(table)
+            queries = queries / np.float32(self._scale())
+        return queries, self._place(table)
+
     def _counts(self) -> Int64Array:
         return cast(Int64Array, self.label_embeddings_.counts)
 
     def _bias(self) -> Float32Array | None:
         """Return log Q of each label, where dot products lack it."""
         noise = noise_weights(self._counts(), self.ns_exponent, None)
-        if noise is None or self.loss != "negative-sampling":
+        if noise is None or self._value("loss") != "negative-sampling":
             return None
         bias: Float32Array = np.log(noise / noise.sum()).astype(np.float32)
         return bias
@@ -423,7 +438,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             tensors[f"{prefix}counts"] = cast(Int64Array, side.counts)
         # One list holds both, the features first.
         labels = self.feature_embeddings_.labels + self.labels_
-        return labels, tensors, {"seed": self.seed_, "num_feature": len(self.feature_weights_)}
+        state = {"seed": self.seed_, "num_feature": len(self.feature_weights_)}
+        return labels, tensors, state | {"chosen": dict(self.chosen_)}
 
     def _restore(self, labels: list[Any], tensors: Tensors, state: dict[str, Any]) -> None:
         num_feature = int(state["num_feature"])
@@ -437,6 +453,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             "feature_weights", tensors["feature_weights"], num_feature
         )
         self.seed_ = int(state["seed"])
+        self.chosen_ = dict(state.get("chosen", {}))
 
 
 def _both(left: PackedItemsets, right: PackedItemsets) -> tuple[PackedItemsets, PackedItemsets]:

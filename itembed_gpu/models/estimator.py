@@ -12,7 +12,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import Field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +21,33 @@ import numpy.typing as npt
 from .. import checks
 from ..backends.devices import Device, select_backend
 from ..checks import Float32Array, Int64Array
+from ..data.itemsets import PackedItemsets
 from ..disk.embeddings import read_folder, write_folder
 from ..disk.files import Tensors
 from ..disk.labels import check_savable
 from ..errors import DataError, InputError
 from ..objective.arrays import noise_weights
-from ..objective.options import DEPRECATED, TASK, about, options_at, renamed, resolve_seed
+from ..objective.options import (
+    DENSE_LOSSES,
+    DEPRECATED,
+    TASK,
+    Options,
+    about,
+    options_at,
+    renamed,
+    resolve_seed,
+)
 from ..training.checkpoints import stored_seed
 from ..training.loop import History, train
+from ..training.tables import initialize_syn
 from ..training.tasks import Task
+from .defaults import ANY_SHAPE, Shape, as_text
 from .embeddings import _json_copy
 from .known import Unknown
 from .scikit_learn import Interface
+
+# Between the streams that draw the rows of both sides.
+SEED_OF_RIGHT = 1 << 32
 
 logger = logging.getLogger("itembed_gpu")
 
@@ -49,6 +65,9 @@ class Estimator(Interface):
     # Fields of the schema, by the names of parameters.
     _schema: ClassVar[Mapping[str, Field[Any]]]
 
+    # Values of parameters that are None: none are chosen before something is learned.
+    chosen_: Mapping[str, Any] = MappingProxyType({})
+
     # Of every estimator.
     seed: int | None
     device: Device
@@ -61,9 +80,58 @@ class Estimator(Interface):
         return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
 
     def _value(self, name: str, given: Any = None) -> Any:
-        """Return a parameter, or what is given in its place, checked."""
+        """Return a parameter, or what is given in its place, checked; or else what was chosen."""
         value = getattr(self, name) if given is None else given
+        if value is None:
+            # Embeddings that were trained elsewhere are as tasks make them.
+            value = self.chosen_.get(name, self._schema[name].default)
         return about(self._schema[name]).check(name, value)
+
+    # ---------------------------------------------------------------- choosing
+
+    def _best(self, given: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+        """Return the best values for parameters that are not given."""
+        raise NotImplementedError
+
+    def _choose(self, shape: Shape, before: Mapping[str, Any] | None = None) -> Self:
+        """Return a copy of the parameters alone, with all that is to be chosen in `chosen_`.
+
+        What was chosen `before` remains, unless another loss is asked for by now.
+
+        Raises an `InputError` if parameters cannot be used, or not together.
+        """
+        chooser = type(self)(**self.get_params())
+        to_choose = inspect.signature(type(self).__init__).parameters
+        given = {
+            name: value
+            if value is None and to_choose[name].default is None
+            else about(self._schema[name]).check(name, value)
+            for name, value in self.get_params().items()
+        }
+        kept = before or {}
+        if given["loss"] not in (None, kept.get("loss")):
+            kept = {name: value for name, value in kept.items() if name == "vector_size"}
+        given |= {name: value for name, value in kept.items() if given[name] is None}
+        best = self._best(given, shape)
+        chooser.chosen_ = {
+            name: best.get(name, given[name])
+            for name, value in self.get_params().items()
+            if value is None and best.get(name, given[name]) is not None
+        }
+        Options(**chooser._task_options(None, 0))
+        return chooser
+
+    def _tell_choice(self) -> None:
+        """Log what was chosen."""
+        if self.chosen_:
+            logger.info("%s chose %s", type(self).__name__, as_text(self.chosen_))
+
+    def _check_parameters(self) -> None:
+        """Find out whether parameters can be used together, before any data is read.
+
+        Raises an `InputError` that names them if they cannot.
+        """
+        self._choose(ANY_SHAPE)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name; `deep` is there for scikit-learn alone."""
@@ -113,7 +181,7 @@ class Estimator(Interface):
                 return stored
         return resolve_seed(self.seed)
 
-    def _task_options(self, counts: Int64Array, seed: int) -> dict[str, Any]:
+    def _task_options(self, counts: Int64Array | None, seed: int) -> dict[str, Any]:
         """Return the options of a task, whose right-hand items occur so many times.
 
         They are all that the schema has for both. The noise comes from these counts, not from
@@ -125,8 +193,31 @@ class Estimator(Interface):
             for name, known in self._schema.items()
             if known.name in of_tasks
         }
+        if options["loss"] not in DENSE_LOSSES:
+            del options["similarity"]  # it is how answers compare
         exponent = options.pop("noise_exponent")
+        if counts is None:
+            return options | {"noise_exponent": exponent, "seed": seed}
+        if options["loss"] in DENSE_LOSSES:
+            count = options["num_negative"]
+            options["num_negative"] = None if count is None or count >= len(counts) else count
         return options | {"noise_weights": noise_weights(counts, exponent, None), "seed": seed}
+
+    def _scale(self) -> float:
+        """Return what scores of a softmax are divided by."""
+        options = Options(**self._task_options(None, 0))
+        return cast(float, options.temperature)  # filled in by now
+
+    def _new_rows(self, num_row: int, dim: int, seed: int, side: int) -> Float32Array:
+        """Return rows to begin with: at random on the left, and zeros on the right.
+
+        A row of zeros has no direction, so that for cosines those on the right are random too.
+        """
+        if side and (self._value("loss") not in DENSE_LOSSES or self._value("similarity") == "dot"):
+            return np.zeros((num_row, dim), dtype=np.float32)
+        seed = (seed + side * SEED_OF_RIGHT) % (1 << 64)
+        rows: Float32Array = initialize_syn(num_row, dim, seed=seed, device="cpu")
+        return rows
 
     def _train(self, task: Task, epochs: int, quietly: bool = False, **checkpoints: Any) -> History:
         return train(
@@ -240,6 +331,9 @@ class Estimator(Interface):
                 raise DataError(f"{folder}: holds a {checks.show(kind)}, not a {cls.__name__}")
             # A model that was saved under an old name is no mistake of who loads it.
             known = {DEPRECATED.get(n, n): value for n, value in metadata["params"].items()}
+            if "chosen" not in metadata:
+                # Nothing was chosen then: what is not there was as it is for tasks.
+                known = {name: one.default for name, one in cls._schema.items()} | known
             model = cls(**known)
             model._restore(labels, tensors, metadata)
         except DataError:
@@ -249,6 +343,13 @@ class Estimator(Interface):
                 f"{folder}: holds no {cls.__name__} ({error}); save it again"
             ) from error
         return model.set_params(**params)
+
+
+def shape_of(packed: PackedItemsets, num_row: int | None = None) -> Shape:
+    """Return what choices look at: of itemsets, of which so many rows are ranked."""
+    num_itemset = packed.num_itemset
+    length = len(packed.indices) / max(1, num_itemset)
+    return Shape(packed.num_label if num_row is None else num_row, num_itemset, length)
 
 
 def _merged(metadata: dict[str, Any] | None, own: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -26,15 +26,15 @@ from ..metrics import (
     leave_last_out,
     longest,
 )
-from ..objective.options import ESTIMATOR, Options, takes_options
+from ..objective.options import DENSE_LOSSES, ESTIMATOR, Options, takes_options
 from ..ranking.priors import log_shares, rank
 from ..ranking.top_n import pool_rows, top_n
 from ..ranking.vectors import unit_rows
 from ..sets import keep_items
-from ..training.tables import initialize_syn
 from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
+from .defaults import CHOSEN_OF_ITEM2VEC, Shape, choose_for_item2vec
 from .embeddings import Embeddings, Neighbours, _listed
-from .estimator import Checkpoint, float_row
+from .estimator import Checkpoint, float_row, shape_of
 from .keywords import Item2VecParameters
 from .known import (
     KnownItemsets,
@@ -47,10 +47,12 @@ from .known import (
     labels_at,
     no_embeddings,
     only_known,
+    shuffled,
     with_new_labels,
 )
-from .options import DOCS, POSITIONAL, Item2VecOptions, ModelOptions
+from .options import DOCS, DOCS_OF_ITEM2VEC, POSITIONAL, Item2VecOptions, ModelOptions
 from .scikit_learn import TransformerInterface, setter_of_requests
+from .tuning import Search, check_arguments, hold_out
 
 # How the vector of an itemset is trained: alone, by all of its items, at once.
 FOLDING = {
@@ -61,8 +63,8 @@ FOLDING = {
     "chunk_size": None,
 }
 
-# Of the draws that hide items in `Item2Vec.score`.
-SCORE_SEED = 0
+# A softmax compares the vector with all items once.
+FOLDING_DENSE = {"pooling": "mean", "dropout": 0.0, "targets": "all"}
 
 Weights = Iterable[Iterable[float]]
 
@@ -74,6 +76,7 @@ class _Start(NamedTuple):
     accumulators: Accumulators | None
     seed: int
     num_fit: int
+    chosen: Mapping[str, Any]
 
 
 @takes_options(
@@ -82,14 +85,19 @@ class _Start(NamedTuple):
     Options,
     Item2VecOptions,
     defaults={"device": "auto"},
-    docs=DOCS,
+    docs=DOCS | DOCS_OF_ITEM2VEC,
     positional=POSITIONAL,
+    chosen=CHOSEN_OF_ITEM2VEC,
 )
 class Item2Vec(Item2VecParameters, TransformerInterface):
     """Item embeddings from itemsets: fit, neighbours, recommendations, and a folder to keep them.
 
     Names of parameters are those of gensim's `Word2Vec`, names of methods those of
     implicit and scikit-learn, whose pipelines and searches it fits into.
+
+    Without any argument it ranks well on small and large catalogs, of short and long itemsets:
+    parameters that are None are chosen from the data and from those that are given, by the rules
+    of `models.defaults`, logged in a line, and kept in `chosen_`.
 
     Itemsets (baskets, sessions, playlists) are any iterable of iterables of labels, as for
     `pack_itemsets`; a `PackedItemsets`, as from `pack_itemsets` and `read_itemsets`; a
@@ -123,12 +131,16 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         Calls of `fit` and `partial_fit` that this model is made of.
     history_exponent_ : float
         The exponent in use.
+    chosen_ : dict by str
+        Values of the parameters that are None, as chosen in the first training.
+    trials_ : list of dict
+        Those of the last `tune`: what was moved, the metric, and seconds.
     unknown_ : Unknown
         What was unknown in the last `transform`, `recommend`, `score` or `evaluate`.
 
     Examples
     --------
-    >>> model = Item2Vec(vector_size=64, epochs=50, alpha=0.05, min_count=5, seed=1)
+    >>> model = Item2Vec(vector_size=64, min_count=5, seed=1)
     >>> model = model.fit(load_example())
     >>> labels, scores = model.similar_items("REGENCY CAKESTAND 3 TIER", n=3)
     >>> labels, scores = model.recommend(["REGENCY CAKESTAND 3 TIER"], n=3)
@@ -137,12 +149,18 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
     """
 
     embeddings_: Embeddings
+    trials_: Sequence[dict[str, Any]] = ()
 
     @property
     def history_exponent_(self) -> float:
         """`history_exponent`, or what suits how the vectors of itemsets are trained."""
         exponent = self.history_exponent
-        return exponent if exponent is not None else 0.0 if self.pooling == "mean" else 0.5
+        if exponent is not None:
+            return exponent
+        return 0.5 if self._value("pooling") == "pairs" else 0.0
+
+    def _best(self, given: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+        return choose_for_item2vec(given, shape)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "embeddings_")
@@ -245,7 +263,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             self._nothing(self._first_seed(checkpoint, resume)),
             itemsets,
             weights,
-            self._value("epochs"),
+            None,
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
             resume=resume,
@@ -291,22 +309,95 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         """
         is_first = not self.__sklearn_is_fitted__()
         start = self._nothing(self._first_seed(None, False)) if is_first else self._so_far()
-        return self._learn(start, itemsets, weights, self._value("epochs", epochs))
+        return self._learn(start, itemsets, weights, epochs)
+
+    def tune(
+        self,
+        itemsets: Any,
+        *,
+        metric: str = "ndcg@10",
+        budget: float = 60.0,
+        report: Callable[[str], Any] | None = print,
+    ) -> Self:
+        """Set parameters to what ranks best on itemsets that are held out, within so many seconds.
+
+        The last tenth of the itemsets, 10,000 at most, is not trained on: a fifth of the items of
+        each, one at least, is hidden, and is to be found by the others. The search begins with
+        what would be chosen anyway, and moves one parameter at a time for as long as that gains:
+        of a softmax `temperature`, `sum_scale`, `epochs`, `dropout`, `reject_itemset` and
+        `vector_size`; else `alpha`, `epochs`, `negative` and `vector_size`. Those that are given
+        stay as they are. With a `seed`, or without one, two searches of as many trials are the
+        same.
+
+        What has been learned stays as it is: call `fit` then. The trials are in `trials_`.
+
+        Parameters
+        ----------
+        itemsets : itemsets
+            As for `fit`.
+        metric : str, optional
+            Such as "ndcg@10": hit_rate, precision, recall, ndcg, mrr or map, and how many of the
+            first items to look at.
+        budget : float, optional
+            Seconds. No trial begins that would not end in time, as far as can be told from those
+            before it.
+        report : function of str, optional
+            Called with a line for each trial; None to be silent.
+
+        Returns
+        -------
+        Item2Vec
+            This object.
+
+        Raises
+        ------
+        InputError
+            An argument or a parameter cannot be used, there are too few itemsets, or not one
+            training ended within the budget.
+        DeviceError
+            The device cannot be had, or failed.
+
+        Examples
+        --------
+        >>> model = Item2Vec(vector_size=8, seed=1).tune(load_example(), budget=2, report=None)
+        >>> model = model.fit(load_example())
+        >>> sorted(model.trials_[0])
+        ['ndcg@10', 'params', 'seconds']
+        """
+        metric, budget = check_arguments(metric, budget)
+        self._check_parameters()
+        _, _, packed = with_new_labels(
+            as_packed("itemsets", itemsets, None),
+            no_embeddings(1),
+            self._value("min_count"),
+            min_length=2,
+        )
+        search = Search(self, *hold_out(packed), metric, budget, report)
+        best = search.run()
+        self.trials_ = search.trials
+        return self.set_params(**best)
 
     def _nothing(self, seed: int) -> _Start:
-        return _Start(no_embeddings(self._value("vector_size")), None, seed, 0)
+        self._check_parameters()
+        return _Start(no_embeddings(1), None, seed, 0, {})
 
     def _so_far(self) -> _Start:
         dim = self.embeddings_.dimension
-        if self._value("vector_size") != dim:
+        if self.vector_size not in (None, dim):
             raise InputError(
                 f"vector_size is {self.vector_size}, and the model has {dim}; "
                 "keep that, or call fit"
             )
-        return _Start(self.embeddings_, self.accumulators_, self.seed_, self.num_fit_)
+        before = {**self.chosen_, "vector_size": dim}
+        return _Start(self.embeddings_, self.accumulators_, self.seed_, self.num_fit_, before)
 
     def _learn(
-        self, start: _Start, itemsets: Any, weights: Weights | None, epochs: int, **checkpoints: Any
+        self,
+        start: _Start,
+        itemsets: Any,
+        weights: Weights | None,
+        epochs: int | None,
+        **checkpoints: Any,
     ) -> Self:
         """Train copies of tables, with rows for new labels, and keep them if all went well."""
         old = start.embeddings
@@ -318,13 +409,10 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
                 f"itemsets: none has two items to learn from ({packed.dropped}); "
                 "pass longer ones, or a lower min_count"
             )
+        chooser = self._choose(shape_of(packed), start.chosen)
         # Each call draws from a stream of its own, and new rows are unlike those of before.
         seed = (start.seed + start.num_fit) % (1 << 64)
-        new = np.zeros((len(labels) - len(old), old.dimension), dtype=np.float32)
-        syn1 = np.concatenate([cast(Float32Array, old.context), new])
-        if len(new):
-            new = initialize_syn(*new.shape, seed=seed, device="cpu")
-        syn0 = np.concatenate([old.vectors, new])
+        syn0, syn1 = chooser._tables(old, len(labels), seed)
         # Made before training, as it may refuse the labels; it does not copy the tables.
         embeddings = Embeddings(labels, syn0, context=syn1, counts=counts)
         self._check_savable(labels, checkpoints.get("checkpoint"))
@@ -334,19 +422,34 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             syn0,
             syn1,
             weights=packed.weights,
-            accumulators=self._accumulators(start, len(labels)),
-            **self._task_options(counts, seed),
+            accumulators=chooser._accumulators(start, len(labels)),
+            **chooser._task_options(counts, seed),
         )
-        self.history_ = self._train(task, epochs, **checkpoints)
-        self.embeddings_ = embeddings
+        chooser._tell_choice()
+        self.history_ = chooser._train(task, chooser._value("epochs", epochs), **checkpoints)
+        self.embeddings_, self.chosen_ = embeddings, chooser.chosen_
         self.accumulators_ = task.accumulators
         self.dropped_ = packed.dropped
         self.seed_, self.num_fit_ = start.seed, start.num_fit + 1
         return self
 
+    def _tables(
+        self, old: Embeddings, num_label: int, seed: int
+    ) -> tuple[Float32Array, Float32Array]:
+        """Return copies of tables, with rows for new labels."""
+        dim = self._value("vector_size")
+        num_new = num_label - len(old)
+        syn0, syn1 = (np.zeros((num_new, dim), dtype=np.float32) for _ in range(2))
+        if num_new:
+            syn0, syn1 = (self._new_rows(num_new, dim, seed, side) for side in range(2))
+        if len(old):
+            syn0 = np.concatenate([old.vectors, syn0])
+            syn1 = np.concatenate([cast(Float32Array, old.context), syn1])
+        return syn0, syn1
+
     def _accumulators(self, start: _Start, num_label: int) -> Accumulators | None:
         """Return those to go on from, with zeros for new labels; None for new ones."""
-        if start.accumulators is None or self.optimizer != "adagrad":
+        if start.accumulators is None or self._value("optimizer") != "adagrad":
             return None
         left, right = (
             np.concatenate([values, np.zeros(num_label - len(values), dtype=np.float32)])
@@ -469,6 +572,9 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         )
         return self._fold_in(known, checks.on_host(means), fold_in) if fold_in else means
 
+    def _folding(self) -> dict[str, Any]:
+        return FOLDING | (FOLDING_DENSE if self._value("loss") in DENSE_LOSSES else {})
+
     def _fold_in(self, known: KnownItemsets, vectors: Float32Array, epochs: int) -> Float32Array:
         """Train the vectors of itemsets that have items, in a copy."""
         used = known.used
@@ -482,7 +588,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
                 rows,
                 self.syn1_,
                 weights=known.weights,
-                **{**self._task_options(self.counts_, self.seed_), **FOLDING},
+                **{**self._task_options(self.counts_, self.seed_), **self._folding()},
             )
             self._train(task, epochs, quietly=True)
             vectors[used] = rows
@@ -666,7 +772,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             The device cannot be had, or failed.
         """
         known = self._known("itemsets", itemsets)
-        split = leave_last_out(*_shuffled(known))
+        split = leave_last_out(*shuffled(known))
         if not split.num_query:
             raise InputError(
                 f"itemsets: none of {len(known)} has two different known items; pass others"
@@ -810,6 +916,8 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         vectors, table = self._vectors(known, exponent), self._table_of(similarity)
         if similarity == "cosine":
             vectors, table = unit_rows(checks.on_host(vectors)), unit_rows(table)
+        if self._value("loss") in DENSE_LOSSES:
+            popularity *= self._scale()
         bias = popularity * np.log(np.maximum(self.counts_, 1)) if popularity else None
         prior = log_shares(self.counts_)
         options |= {"bias": bias, "num_threads": self.workers}
@@ -818,10 +926,12 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
     def _table_of(self, similarity: str) -> Float32Array:
         """Return the rows of items that the vector of an itemset is compared with.
 
-        Training makes its dot products with rows of `syn1_` large; among rows of `syn0_`, of
-        which it is a mean, it is near to those of items that are alike.
+        Those of `syn1_` are trained for it: by dot products, or with a softmax of cosines, which
+        those are then. Else a cosine is that of neighbours: among rows of `syn0_`, of which the
+        vector is a mean.
         """
-        return self.syn0_ if similarity == "cosine" else self.syn1_
+        by_cosine = self._value("loss") in DENSE_LOSSES and self._value("similarity") == "cosine"
+        return self.syn0_ if similarity == "cosine" and not by_cosine else self.syn1_
 
     def _one_or_many(self, baskets: Any) -> tuple[bool, Any]:
         """Tell one basket from many, and return a list of baskets in either case."""
@@ -895,13 +1005,15 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         }
         if self.accumulators_ is not None:
             tensors["accumulators0"], tensors["accumulators1"] = self.accumulators_
-        return self.labels_, tensors, {"seed": self.seed_, "num_fit": self.num_fit_}
+        state = {"seed": self.seed_, "num_fit": self.num_fit_, "chosen": dict(self.chosen_)}
+        return self.labels_, tensors, state
 
     def _restore(self, labels: list[Any], tensors: Tensors, state: dict[str, Any]) -> None:
         self.embeddings_ = Embeddings(
             labels, tensors["vectors"], context=tensors["context"], counts=tensors["counts"]
         )
         self.seed_, self.num_fit_ = int(state["seed"]), int(state["num_fit"])
+        self.chosen_ = dict(state.get("chosen", {}))
         self.accumulators_ = None
         if "accumulators0" in tensors:
             left, right = (
@@ -909,15 +1021,6 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
                 for name in ("accumulators0", "accumulators1")
             )
             self.accumulators_ = left, right
-
-
-def _shuffled(known: KnownItemsets) -> tuple[npt.NDArray[Any], Int64Array]:
-    """Return packed itemsets, each in a random order that depends on the items alone."""
-    rows, owners = known.rows, known.owners
-    # Sets of strings come in another order in each process.
-    rows = rows[np.lexsort((rows, owners))]
-    draws = np.random.Generator(np.random.Philox(key=SCORE_SEED)).random(len(rows))
-    return rows[np.lexsort((draws, owners))], known.offsets
 
 
 def _is_hashable(value: Any) -> bool:

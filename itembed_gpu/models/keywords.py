@@ -13,10 +13,10 @@ from .estimator import Estimator
 class ModelParameters(Estimator):
     """Of every estimator."""
 
-    vector_size: int = 100
-    epochs: int = 10
+    vector_size: int | None = None
+    epochs: int | None = None
     negative: int | None = None
-    alpha: float = 0.025
+    alpha: float | None = None
     min_alpha: float = 0.0
     min_count: int = 1
     sample: float = 0.0
@@ -26,21 +26,18 @@ class ModelParameters(Estimator):
     workers: int | None = None
     callbacks: Iterable[Any] = ()
     _: KW_ONLY
-    schedule: str = "linear"
+    schedule: str | None = None
     on_interrupt: str = "stop"
     progress: bool = False
-    loss: str = "negative-sampling"
-    reject_positive: bool = False
-    reject_itemset: bool = False
+    loss: str | None = None
+    reject_itemset: bool | None = None
     positive_weight: float = 1.0
-    max_step: float = 0.0
-    similarity: str = "dot"
+    similarity: str | None = None
     temperature: float | None = None
-    sum_scale: float = 1.0
-    dropout: float = 0.0
-    targets: str = "all"
-    optimizer: str = "sgd"
-    pooling: str = "pairs"
+    sum_scale: float | None = None
+    dropout: float | None = None
+    optimizer: str | None = None
+    pooling: str | None = None
     negative_sharing: int = 1
     batch_size: int | None = None
     chunk_size: int | None = None
@@ -51,7 +48,11 @@ class Item2VecParameters(ModelParameters):
     """Of `Item2Vec`."""
 
     _: KW_ONLY
+    reject_positive: bool = False
     l2: float = 0.0
+    max_step: float = 0.0
+    targets: str | None = None
+    preset: str = "ranking"
     history_exponent: float | None = None
     fold_in: int = 0
     popularity: float = 0.0
@@ -61,12 +62,9 @@ class Item2VecParameters(ModelParameters):
 class SupervisedClassifierParameters(ModelParameters):
     """Of `SupervisedClassifier`."""
 
-    epochs: int = 25
-    negative: int | None = 10
-    alpha: float = 0.5
     _: KW_ONLY
-    reject_positive: bool = True
+    reject_positive: bool | None = None
     l2: float | None = None
-    max_step: float = 4.0
-    pooling: str = "mean"
-    feature_weighting: str = "idf"
+    max_step: float | None = None
+    targets: str = "all"
+    feature_weighting: str | None = None

@@ -24,6 +24,9 @@ from .embeddings import Embeddings
 
 ObjectArray = npt.NDArray[np.object_]
 
+# Of the order in which items are hidden.
+SHUFFLE_SEED = 0
+
 # Itemsets that are looked at together.
 _PIECE = 1 << 22
 
@@ -322,6 +325,15 @@ def with_new_labels(
             kept, indices=rows[kept.indices].astype(np.int32), counts=counts, dropped=dropped
         ),
     )
+
+
+def shuffled(known: KnownItemsets) -> tuple[npt.NDArray[Any], Int64Array]:
+    """Return packed itemsets, each in a random order that depends on the items alone."""
+    rows, owners = known.rows, known.owners
+    # Sets of strings come in another order in each process.
+    rows = rows[np.lexsort((rows, owners))]
+    draws = np.random.Generator(np.random.Philox(key=SHUFFLE_SEED)).random(len(rows))
+    return rows[np.lexsort((draws, owners))], known.offsets
 
 
 def labels_at(labels: list[Any], rows: Int64Array) -> ObjectArray:

@@ -17,6 +17,7 @@ from ..objective.options import (
     option,
     yes_or_no,
 )
+from .defaults import PRESETS
 
 # What is asked of a model; on the command line, by the command `evaluate`.
 EVALUATION = "evaluation"
@@ -31,20 +32,6 @@ POSITIONAL = (
     *("ns_exponent", "seed", "device", "workers", "callbacks"),
 )
 
-# How strongly rows are pulled to 0: at least, and of one more label than another. Chosen with
-# `max_step` on parts of the training data of Cooking and Bibtex, and on made data.
-MIN_L2, L2_OF_LABELS = 3e-4, 0.03
-# Those of `SupervisedClassifier`, where they are others than the schema's.
-CLASSIFIER_DEFAULTS: dict[str, Any] = {
-    "epochs": 25,
-    "negative": 10,
-    "alpha": 0.5,
-    "device": "auto",
-    "pooling": "mean",
-    "reject_positive": True,
-    "max_step": 4.0,
-}
-
 # What is otherwise than for a task.
 DOCS = {
     "seed": "It fixes all that is drawn, and on one worker the result to the last bit. By default "
@@ -53,6 +40,21 @@ DOCS = {
     'one, and logs once what it chose; "cpu", "cuda", "cuda:N" and a `Cuda` say it; None goes by '
     "``ITEMBED_GPU_DEVICE``, else takes the CPU. Tables are copied to a GPU in each call: ask for "
     "many answers at a time.",
+    "negative": "Negatives a pair; of a softmax, rows that are drawn for a batch, which should be "
+    "some thousands. As many as there are rows, or more, are all of them.",
+    "batch_size": "Itemsets a batch, on average: the unit of the learning rate's steps, and of a "
+    "softmax one step.",
+}
+DOCS_OF_CLASSIFIER = {
+    "negative": "Negatives a pair, drawn from the other labels; as many as there are, where that "
+    "is less. Of a softmax as for `Item2Vec`.",
+}
+# What is otherwise for `Item2Vec`.
+DOCS_OF_ITEM2VEC = {
+    "similarity": 'How the vector of an itemset is compared with items. With ``loss="softmax"`` it '
+    'is trained so, and `recommend` asks so: "dot" by its dot product with rows of `syn1_`, '
+    '"cosine" by its cosine with them. Other losses train dot products; `recommend` then compares '
+    "by the dot product with the rows of `syn1_`, or by the cosine with those of `syn0_`.",
 }
 
 
@@ -117,16 +119,24 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class Item2VecOptions:
-    """Those of `Item2Vec` alone: how it answers."""
+    """Those of `Item2Vec` alone: what it is for, and how it answers."""
 
+    preset: str = of_training(
+        PRESETS[0],
+        "What the embeddings are for: it decides what is taken where an option is not given.",
+        "What the embeddings are for, which decides what is taken where a parameter is None: "
+        '"ranking" finds the items that go into an itemset, for `recommend`; "neighbours" those '
+        "that are alike, for `similar_items`.",
+        choices=PRESETS,
+    )
     history_exponent: float | None = of_answers(
         None,
         "Weight items of a history by their counts to the power of minus this.",
         "The vector of an itemset is the mean of its items' rows, each weighted by its count to "
         "the power of minus this; above 0, frequent items say less. 0 is the plain mean. By "
-        'default 0.5, and 0 with ``pooling="mean"``, which trains the plain one.',
+        'default 0 with ``pooling="mean"``, which trains the plain one, and 0.5 with "pairs".',
         Number(float, none=True),
-        absent="0.5",
+        absent="0, of a training by pairs 0.5",
     )
     fold_in: int = of_estimators(
         0,
@@ -138,7 +148,8 @@ class Item2VecOptions:
     popularity: float = of_answers(
         0.0,
         "Add so many times the logarithm of an item's count to its score.",
-        "So many times the logarithm of an item's count is added to its score by `recommend`. As "
+        "So many times the logarithm of an item's count is added to its score by `recommend`; of "
+        "a softmax, to its score over the temperature. As "
         "the dot product estimates log P(item | itemset) - log Q(item), with Q the noise (Levy "
         'and Goldberg, "Neural word embedding as implicit matrix factorization", 2014), '
         "`ns_exponent` brings scores of dot products back to probabilities.",
@@ -162,10 +173,8 @@ class ClassifierOptions:
         None,
         "Strength that pulls vectors to 0.",
         "Strength of the regularisation: each row that a pair touches is divided by "
-        "``1 + rate * l2``. By default it is the larger of 0.0003 and 0.03 / (N - 1) for N "
-        "labels: where there are few, each has so many examples that they are learnt by heart.",
+        "``1 + rate * l2``.",
         Number(float, 0, none=True),
-        absent="by the number of labels",
     )
     feature_weighting: str = of_estimators(
         "idf",

@@ -383,7 +383,6 @@ class Options:
         "Itemsets a batch, on average: the unit of `len(task)` and of the learning rate's steps; "
         'by default 64. With ``loss="softmax"`` a batch is one step, by default of 1,024.',
         Number(int, 1, none=True),
-        entrances=(*TASKS, ESTIMATOR),
         absent="64, of a softmax 1,024",
     )
     chunk_size: int | None = option(
@@ -558,6 +557,9 @@ def make_settings(options: Options) -> Any:
 
 # ------------------------------------------------------------------- entrances
 
+# What docstrings say of options that a class chooses.
+CHOSEN = "Where it is None, it is chosen: see `chosen_`."
+
 # Old names of options, which are still taken.
 DEPRECATED = {"window_size": "chunk_size"}
 
@@ -614,6 +616,7 @@ def takes_options(
     defaults: Mapping[str, Any] | None = None,
     docs: Mapping[str, str] | None = None,
     positional: Iterable[str] = (),
+    chosen: Iterable[str] = (),
 ) -> Callable[[Class], Class]:
     """Have a class say which options its ``**options`` are, to `help` and whoever asks.
 
@@ -630,6 +633,8 @@ def takes_options(
         Defaults and descriptions that are others than those of the schema.
     positional : iterable of str, optional
         Names of those that can be given by place, in this order, after the class's own.
+    chosen : iterable of str, optional
+        Names of those that are None where they are not given, for the class to choose.
 
     Returns
     -------
@@ -638,12 +643,16 @@ def takes_options(
     """
     known = options_at(entrance, *schemas)
     order = list(dict.fromkeys([*positional, *known]))
+    own_defaults = {**(defaults or {}), **dict.fromkeys(chosen)}
 
     def parameter(name: str) -> inspect.Parameter:
         kind = inspect.Parameter
         place = kind.POSITIONAL_OR_KEYWORD if name in positional else kind.KEYWORD_ONLY
-        default = (defaults or {}).get(name, known[name].default)
-        return kind(name, place, default=default, annotation=known[name].type)
+        default = own_defaults.get(name, known[name].default)
+        annotation = str(known[name].type)
+        if default is None and annotation != "Any" and not annotation.endswith("| None"):
+            annotation += " | None"
+        return kind(name, place, default=default, annotation=annotation)
 
     def decorate(cls: Class) -> Class:
         cls._schema = known  # type: ignore[attr-defined]
@@ -661,6 +670,7 @@ def takes_options(
             others = {one.name: name for name, one in known.items() if one.name != name}
             texts = {name: _in_words_of(others, about(one).doc) for name, one in known.items()}
             texts |= docs or {}
+            texts |= {name: f"{texts[name]} {CHOSEN}" for name in own_defaults.keys() & chosen}
             lines = [_described(known[name], parameter(name), texts[name]) for name in order]
             cls.__doc__ = cls.__doc__.replace("    {options}\n", "".join(lines))
         return cls

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from samples import unsupervised
+from samples import SAMPLED, unsupervised
 
 import itembed_gpu
 from itembed_gpu import SupervisedClassifier, pack_itemsets, train
@@ -37,7 +37,9 @@ ROOT = Path(itembed_gpu.__file__).parents[1]
 START = f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
 MAIN = "from itembed_gpu.cli.main import main; main()"
 COMMAND = [sys.executable, "-c", START + MAIN]
-QUICK = ["--dim", "4", "--epochs", "2", "--threads", "1", "--quiet"]
+# As tasks train by themselves: what does not depend on it is tested with this.
+SAMPLED_FLAGS = [f"--{name}={value}" for name, value in SAMPLED.items()]
+QUICK = [*SAMPLED_FLAGS, "--dim=4", "--epochs=2", "--threads=1", "--device=cpu", "--quiet"]
 
 
 # Before click 8.2, the standard error was mixed into the output unless told otherwise.
@@ -149,7 +151,7 @@ class TestTrain:
 
     def test_learns_who_goes_with_whom(self, text, tmp_path):
         out = tmp_path / "model"
-        options = ["--dim", 8, "--epochs", 200, "--learning-rate", 0.1, "--seed", 1]
+        options = [*SAMPLED_FLAGS, "--dim", 8, "--epochs", 200, "--learning-rate", 0.1, "--seed", 1]
         assert run("train", text, "-o", out, *options, "--quiet").exit_code == 0
         assert {label for label, _ in Embeddings.load(out).similar("tea", 2)} == {"cup", "pot"}
 
@@ -221,16 +223,43 @@ class TestTrain:
         monkeypatch.setitem(cli_options.DEFAULTS, "loss", "nce")
         assert cli_options.default_text("reject_positive") == "[yes]"
         out = tmp_path / "model"
-        run("train", text, "-o", out, *QUICK)
+        run("train", text, "-o", out, *QUICK[1:])
         assert (Item2Vec.load(out).reject_positive, Item2Vec.load(out).loss) == (True, "nce")
         run("train", text, "-o", out, *QUICK, "--no-reject-positive")
         assert Item2Vec.load(out).reject_positive is False
 
     def test_help_has_the_defaults(self):
         text = " ".join(run("train", "--help").stdout.split())
-        assert "[10; example 50]" in text
+        assert "[1; example 5]" in text
         for name in cli_options.TRAINING:
             assert cli_options.default_text(name) in text
+
+    def test_chooses_as_the_class_does(self, text, tmp_path):
+        out, common = tmp_path / "model", ["--seed=3", "--threads=1", "--device=cpu", "--json"]
+        report = json.loads(run("train", text, "-o", out, *common, "--quiet").stdout)
+        model = Item2Vec(seed=3, workers=1, device="cpu").fit(
+            [line.split() for line in text.read_text().splitlines()]
+        )
+        loaded = Item2Vec.load(out)
+        assert report["chosen"] == dict(model.chosen_) == loaded.chosen_
+        assert loaded.get_params() == {**model.get_params(), "device": "auto", "workers": None}
+        assert report["settings"]["dim"] == model.syn0_.shape[1]
+        np.testing.assert_array_equal(loaded.syn0_, model.syn0_)
+        told = run("train", text, "-o", out, *common[:-1], "--dim=8", "--quiet").stdout
+        assert "chosen    epochs" in told
+        assert "loss softmax" in told
+
+    def test_searches_first(self, shop, tmp_path):
+        out = tmp_path / "model"
+        options = ["--tune", 3, "--evaluate", "--seed=1", "--threads=1", "--device=cpu", "--dim=8"]
+        result = run("train", shop, "-o", out, *options, "--json")
+        report = json.loads(result.stdout)
+        assert "trial 1: ndcg@10" in result.stderr
+        best = max(report["trials"], key=lambda trial: trial["ndcg@10"])
+        for name, value in best["params"].items():
+            assert getattr(Item2Vec.load(out), name) == value
+        assert report["seconds"]["tuning"] < 5
+        assert report["settings"]["dim"] == 8
 
     def test_python_goes_on_from_it(self, text, tmp_path):
         out = tmp_path / "model"
@@ -242,7 +271,8 @@ class TestTrain:
 
     def test_device_variable(self, text, tmp_path, monkeypatch):
         monkeypatch.setenv("ITEMBED_GPU_DEVICE", "abacus")
-        result = run("train", text, "-o", tmp_path / "model", *QUICK)
+        anywhere = [option for option in QUICK if not option.startswith("--device")]
+        result = run("train", text, "-o", tmp_path / "model", *anywhere)
         assert_fails(result, 2, "ITEMBED_GPU_DEVICE", "abacus")
         assert run("train", text, "-o", tmp_path / "m", *QUICK, "--device", "cpu").exit_code == 0
 
@@ -292,8 +322,9 @@ class TestTrainFails:
             (["a.txt", "-o", "m", "--l2", "-1"], "--l2"),
             (["a.txt", "-o", "m", "--subsample", "nan"], "subsample"),
             (["a.txt", "-o", "m", "--noise-exponent", "inf"], "noise_exponent"),
-            (["a.txt", "-o", "m", "--loss", "bpr"], "--loss"),
-            (["a.txt", "-o", "m", "--optimizer", "adamw"], "--optimizer"),
+            (["a.txt", "-o", "m", "--loss", "mse"], "--loss"),
+            (["a.txt", "-o", "m", "--optimizer", "best"], "--optimizer"),
+            (["a.txt", "-o", "m", "--loss", "nce", "--dropout", "0.5"], "dropout is 0.5 and loss"),
             (["a.txt", "-o", "m", "--patience", "3"], "need --evaluate"),
             (["a.txt", "-o", "m", "--share", "0.1"], "need --evaluate"),
             (["a.txt", "-o", "m", "--every", "2"], "need --evaluate"),
@@ -473,7 +504,7 @@ def shop(tmp_path):
     return path
 
 
-LEARN = ["--dim", 8, "--learning-rate", 0.1, "--threads", 1, "--seed", 1]
+LEARN = [*SAMPLED_FLAGS, "--dim", 8, "--learning-rate", 0.1, "--threads", 1, "--seed", 1]
 
 
 class TestTrainEvaluates:
@@ -926,7 +957,17 @@ class TestProcess:
 
     def test_ctrl_c_saves_what_was_learnt(self, text, tmp_path):
         out = tmp_path / "model"
-        command = [*COMMAND, "train", text, "-o", out, "--epochs", "100000000", "--json"]
+        command = [
+            *COMMAND,
+            "train",
+            text,
+            "-o",
+            out,
+            *SAMPLED_FLAGS,
+            "--epochs",
+            "100000000",
+            "--json",
+        ]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         seen = b""
         while b"loss" not in seen:  # on the progress bar
@@ -1030,7 +1071,7 @@ class TestCheckpoint:
         signal.signal(signal.SIGINT, before)
 
     def test_goes_on_where_it_was(self, text, tmp_path, monkeypatch):
-        common = ["--dim", 4, "--epochs", 4, "--threads", 1, "--quiet", "--json"]
+        common = [*QUICK, "--epochs", 4, "--json"]
         result = run("train", text, "-o", tmp_path / "whole", *common, "--seed", 5)
         assert result.exit_code == 0, result.output
         kept = [*common, "--checkpoint", tmp_path / "kept"]

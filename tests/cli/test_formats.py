@@ -9,7 +9,8 @@ from test_cli import QUICK, assert_fails, run
 from itembed_gpu.models.classifier import SupervisedClassifier
 from itembed_gpu.models.embeddings import Embeddings
 
-TEACHES = ["--dim", 4, "--threads", 1, "--seed", 1, "--device", "cpu", "--quiet"]
+TEACHES = ["--dim=4", "--threads=1", "--seed=1", "--device=cpu", "--quiet"]
+TEACHES += ["--loss=negative-sampling"]
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ from itembed_gpu.models import estimator
 from itembed_gpu.models.classifier import SupervisedClassifier
 from itembed_gpu.models.item2vec import Item2Vec
 
+SAMPLED = {"loss": "negative-sampling", "device": "cpu"}
 SETTINGS = {
+    "loss": "negative-sampling",
     "vector_size": DIM,
     "negative": NUM_NEGATIVE,
     "epochs": 10,
@@ -113,7 +115,7 @@ def test_fit_is_the_training_of_a_task(model):
 @pytest.mark.parametrize("num_label", [2, 4, 200])
 def test_few_labels_are_learnt_with_what_suits_them(trained, num_label):
     examples = [[f"x{n}"] for n in range(num_label)]
-    SupervisedClassifier(device="cpu").fit(examples, examples)
+    SupervisedClassifier(**SAMPLED).fit(examples, examples)
     assert trained[0][0].num_negative == min(10, num_label - 1)
     assert trained[0][0].options.l2 == max(3e-4, 0.03 / (num_label - 1))
     SupervisedClassifier(l2=0.1, negative=2, device="cpu").fit(examples, examples)
@@ -134,7 +136,9 @@ def overlapping(num_example, num_label, seed):
 
 
 @pytest.mark.parametrize("num_label", [2, 3, 5])
-@pytest.mark.parametrize("options", [{}, {"negative": 20, "alpha": 2.0}])
+@pytest.mark.parametrize(
+    "options", [{}, {"loss": "negative-sampling"}, {"negative": 20, "alpha": 2.0}]
+)
 def test_few_labels_that_overlap_are_learnt(num_label, options):
     features, labels, best = overlapping(3000, num_label, seed=num_label)
     fitted = SupervisedClassifier(seed=1, device="cpu", workers=1, **options)
@@ -142,7 +146,7 @@ def test_few_labels_that_overlap_are_learnt(num_label, options):
     truth = np.ravel(labels[2000:])
     found = (fitted.predict(features[2000:]) == truth).mean()
     assert found > (best[2000:] == truth).mean() - 0.03
-    at_random = (1 + min(fitted.negative, num_label - 1)) * math.log(2)
+    at_random = (1 + min(20, num_label - 1)) * math.log(2)
     assert all(record.loss < 2 * at_random for record in fitted.history_.epochs)
 
 
@@ -168,7 +172,7 @@ def test_what_is_left_out_is_counted(trained):
 
 
 def test_inverse_document_frequencies(trained):
-    fitted = SupervisedClassifier(feature_weighting="idf", device="cpu").fit(FEW, FEW_LABELS)
+    fitted = SupervisedClassifier(100, feature_weighting="idf", **SAMPLED).fit(FEW, FEW_LABELS)
     features = fitted.feature_embeddings_.labels
     examples = {"x": 4, "y": 2, "z": 2, "w": 2}  # of which one has y twice
     expected = np.array([math.log(6 / examples[feature]) for feature in features])
@@ -214,7 +218,7 @@ def test_what_cannot_be_learned_is_refused(small, changes, features, labels, wor
 
 def test_one_label_and_features_of_all_examples_are_told():
     """As in a part of a search, or where all other labels are missing."""
-    one = SupervisedClassifier(4, epochs=2, seed=1, device="cpu")
+    one = SupervisedClassifier(4, epochs=2, seed=1, feature_weighting="idf", **SAMPLED)
     features, labels = [["x"], ["y"]] * 3, [["A"], [np.nan]] * 3
     with (
         pytest.warns(UserWarning, match="features: every one is in every example"),

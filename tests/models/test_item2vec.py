@@ -11,7 +11,7 @@ import numpy as np
 import polars
 import pytest
 import scipy.sparse
-from samples import DIM, NUM_NEGATIVE, planted_itemsets
+from samples import DIM, NUM_NEGATIVE, SAMPLED, planted_itemsets
 
 from itembed_gpu import (
     CompoundTask,
@@ -30,7 +30,7 @@ from itembed_gpu.models.item2vec import Item2Vec
 from itembed_gpu.ranking.priors import rank
 from itembed_gpu.training.tasks import itemset_task
 
-SETTINGS = {
+SETTINGS = SAMPLED | {
     "vector_size": DIM,
     "negative": NUM_NEGATIVE,
     "epochs": 10,

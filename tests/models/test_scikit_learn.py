@@ -9,7 +9,7 @@ import pandas
 import polars
 import pytest
 import sklearn
-from samples import DIM, NUM_NEGATIVE
+from samples import DIM, NUM_NEGATIVE, SAMPLED
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import UnsetMetadataPassedError
@@ -22,7 +22,7 @@ from sklearn.utils import estimator_html_repr
 from itembed_gpu import Item2Vec, MissingExtraError, SupervisedClassifier, pack_itemsets
 from itembed_gpu.errors import InputError
 
-SETTINGS = {
+SETTINGS = SAMPLED | {
     "vector_size": DIM,
     "negative": NUM_NEGATIVE,
     "epochs": 1,
