@@ -8,7 +8,7 @@ and the right table, a batch is two sparse matrices A (`Batch.bags`) and T (targ
 
 with the sum over all rows j of Y, or those that were drawn, and its gradients by X and Y. S is made
 and used a tile of the columns at a time, and never in memory as a whole: first for the logarithms
-of the sums, which are added up tile by tile around the largest logit so far (Milakov and Gimelshein,
+of the sums, added up tile by tile around the largest logit so far (Milakov and Gimelshein,
 "Online normalizer calculation for softmax", 2018), then for the gradients, again, or from what was
 kept where that takes little memory (as in Wijmans et al., "Cut your losses in large-vocabulary
 language models", ICLR 2025). Each tile of Y is changed once, as soon as its gradient is known.
