@@ -4,17 +4,26 @@ Each operation is compared by itself, and whole trainings are.
 """
 
 import dataclasses
+import gc
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
-from samples import random_itemsets, random_tables
+from emulator import fake_cupy
+from samples import random_itemsets, random_tables, unsupervised
 
 from itembed_gpu import (
+    CompoundTask,
+    Cuda,
+    DeviceError,
+    DivergenceError,
     ListedTask,
     SupervisedTask,
     UnsupervisedTask,
+    initialize_syn,
+    train,
 )
 from itembed_gpu.backends import batches
 from itembed_gpu.backends.batches import ITEMSET, NOTHING, OWN, Sums
@@ -34,6 +43,13 @@ def compiled_ahead():
     from emulator import build_ahead
 
     build_ahead(instances.DENSE)
+
+
+@pytest.fixture(autouse=True)
+def uncompiled():
+    """Integers go round, also where code is not compiled, as under sanitizers."""
+    with np.errstate(over="ignore", divide="ignore"):
+        yield
 
 
 def make_task(kind="unsupervised", dim=12, tables=None, **options):
@@ -74,7 +90,7 @@ def both(emulated):
     """Both devices' operations on one problem, the GPU's being ready."""
     problem = make_task(pooling="mean", device="cpu")._problem
     gpu = cuda.CudaOperations(problem, chips.find_chip(0))
-    with gpu.begin(), np.errstate(over="ignore", divide="ignore"):
+    with gpu.begin():
         yield CpuOperations(problem, 1), gpu
     gpu.discard()
 
@@ -254,14 +270,17 @@ def train_on(device, kind, options):
     """Train two epochs; return what was trained, and the tally."""
     task = make_task(kind, device=device, **options)
     rates = np.linspace(0.1, 0.05, 2 * len(task)) * (0.3 if "adam" in options.values() else 1)
-    with np.errstate(over="ignore", divide="ignore"):  # where nothing is compiled
-        task.do_batches(rates)
-        tally = task._read_tally(wait=True)
+    task.do_batches(rates)
+    tally = task._read_tally(wait=True)
     task.synchronize()
     return task._problem.arrays, tally
 
 
-@pytest.mark.parametrize("tiles", ["one", "kept", "twice"])
+# Tiles of all columns; of few, of which the exponentials are kept, or made twice.
+TILES = ["twice"] if SANITIZED else ["one", "kept", "twice"]
+
+
+@pytest.mark.parametrize("tiles", TILES)
 @pytest.mark.parametrize(("kind", "options"), VARIANTS)
 def test_a_training_is_that_of_the_cpu(emulated, monkeypatch, kind, options, tiles):
     if tiles != "one":
@@ -279,3 +298,232 @@ def test_a_training_is_that_of_the_cpu(emulated, monkeypatch, kind, options, til
     tolerance = {"rtol": 1e-3, "atol": 1e-4} if rough else TOLERANCE
     for name, array in expected.items():
         np.testing.assert_allclose(got[name], array, **tolerance, err_msg=name)
+
+
+def test_a_table_is_trained_by_losses_of_both_kinds(emulated):
+    results = []
+    for device in ("cpu", Cuda(threads_per_pair=1, pairs_in_flight=1)):
+        dense = make_task(device=device, **MEAN)
+        sampled = unsupervised(
+            *random_itemsets(20, 9, 2, 5, seed=1), tables=(dense.syn0, dense.syn1), device=device
+        )
+        train(CompoundTask(dense, sampled), num_epoch=2, progress=False)
+        results.append((dense.syn0, dense.syn1))
+    assert [e for e in emulated.told if "load" in e] == ["upload"] * 2 + ["download"] * 2
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+# --- tables -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", instances.OPTIMIZERS)
+def test_tables_travel_once_each_way_and_a_frozen_one_is_not_written_back(emulated, optimizer):
+    tables = random_tables(20)
+    before = tables[0].copy()
+    task = make_task(tables=tables, device="cuda", optimizer=optimizer, update_left=False)
+    train(task, num_epoch=3, progress=False)
+    number = {"sgd": 1, "adagrad": 2, "adam": 4}[optimizer]
+    frozen = {"sgd": 1, "adagrad": 2, "adam": 1}[optimizer]
+    assert emulated.told.count("upload") == number + frozen
+    assert emulated.told.count("download") == number
+    assert np.array_equal(tables[0], before)
+
+
+@pytest.mark.parametrize("optimizer", instances.OPTIMIZERS)
+@pytest.mark.parametrize("where", ["ours", "apart", "within"])
+def test_tables_of_the_device_are_trained_in_place(emulated, optimizer, where):
+    dim = 10
+    host = random_tables(20, dim=dim)
+    task = make_task(tables=[table.copy() for table in host], optimizer=optimizer)
+    task.do_batches(np.full(len(task), 0.1))
+    if where == "ours":
+        whole = tables = [initialize_syn(20, dim, device="cuda") for _ in host]
+    elif where == "apart":
+        whole = tables = [to_device(emulated, table) for table in host]
+    else:
+        whole = [to_device(emulated, np.full((20, 16), np.nan, np.float32)) for _ in host]
+        tables = [array[:, 3 : 3 + dim] for array in whole]
+    for table, values in zip(tables, host, strict=True):
+        table._values[...] = values
+    ours = make_task(tables=tables, optimizer=optimizer)
+    assert ours.device == "cuda:0"
+    ours.do_batches(np.full(len(ours), 0.1))
+    ours.synchronize()
+    for table, expected in zip(tables, (task.syn0, task.syn1), strict=True):
+        np.testing.assert_allclose(table.get(), expected, rtol=1e-3, atol=1e-4)
+    if where == "within":
+        assert all(np.isnan(array.get()).sum() == 20 * 6 for array in whole)
+    assert "download" not in emulated.told
+
+
+def test_memory_is_given_back(emulated):
+    before = emulated.free
+    task = make_task(device="cuda", optimizer="adam", **MEAN)
+    train(task, num_epoch=2, progress=False)
+    assert emulated.free < before
+    del task
+    gc.collect()
+    assert emulated.free == before
+
+
+# --- batches ----------------------------------------------------------------
+
+
+def test_a_batch_travels_as_one_copy(emulated, monkeypatch):
+    copied = []
+    runtime = emulated.cuda.runtime
+    copy = runtime.memcpyAsync
+
+    def noted(to, source, size, kind, stream):
+        if kind == runtime.memcpyHostToDevice:
+            copied.append(size)
+        copy(to, source, size, kind, stream)
+
+    task = make_task(device="cuda", **OTHERS, **SAMPLED)
+    task._bound.prepare()
+    monkeypatch.setattr(runtime, "memcpyAsync", noted)
+    task.do_batches(np.full(len(task), 0.1))
+    task.synchronize()
+    assert len(copied) == len(task)
+
+
+def test_the_host_is_two_batches_ahead_at_most(emulated, monkeypatch):
+    waited = []
+    monkeypatch.setattr(fake_cupy.Event, "synchronize", lambda event: waited.append(event))
+    task = make_task(device="cuda", batch_size=1)
+    task._bound.run(0, 0, 0, np.full(6, 0.1, dtype=np.float32))
+    feed = task._bound._ops._feed
+    assert len(waited) == 4
+    assert {id(event) for event in waited} == {id(buffer.ended) for buffer in feed._buffers}
+    # Nor are more than two calls under way.
+    waited.clear()
+    for _ in range(2):
+        task._bound.run(0, 0, 6, np.empty(0, dtype=np.float32))
+    assert waited == [task._bound._ops._calls[-1].ended]
+    task._bound.discard()
+
+
+def test_the_tally_is_read_when_it_is_there(emulated, monkeypatch):
+    monkeypatch.setattr(fake_cupy.Event, "done", False)
+    task = make_task(device="cuda")
+    task.do_batches(np.full(len(task), 0.1))
+    assert task._read_tally() == (0, 0, 0)
+    tally = task._read_tally(wait=True)
+    assert tally.num_sample == task.num_pair
+    assert tally.loss / task.num_pair == pytest.approx(np.log(20), rel=0.05)
+    assert task._read_tally(wait=True) == (0, 0, 0)
+    task.synchronize()
+
+
+# --- what goes wrong --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("allocate", "OutOfMemoryError"),
+        ("compile", "CompileException"),
+        ("copy", "CUDARuntimeError"),
+        ("launch", "CUDADriverError"),
+        ("multiply", "CUBLASError"),
+        ("synchronize", "CUDARuntimeError"),
+    ],
+)
+@pytest.mark.parametrize("countdown", [0, 1])
+def test_a_failure_leaves_the_tables_untouched(emulated, kind, error, countdown):
+    tables = random_tables(20)
+    before = [table.copy() for table in tables]
+    task = make_task(tables=tables, device="cuda")
+    emulated.fail[kind] = countdown, getattr(fake_cupy, error)("injected")
+    with pytest.raises(DeviceError, match=r"cuda:0.*injected.*Nothing was written back"):
+        train(task, num_epoch=2, progress=False)
+    for table, values in zip(tables, before, strict=True):
+        assert np.array_equal(table, values)
+    # It was for once, and the task is as good as new.
+    emulated.fail.clear()
+    train(task, num_epoch=2, progress=False)
+    assert (np.abs(task.syn1 - before[1]).max(axis=1) > 0).all()
+    assert np.isfinite(task.syn0).all()
+
+
+def test_without_cublas_it_is_told_how_to_get_it(emulated):
+    class Module:
+        def __getattr__(self, name):
+            raise ImportError("libcublas.so.12 was not found")
+
+    module = Module()
+    vars(module).update({n: v for n, v in vars(emulated.cuda).items() if n != "cublas"})
+    emulated.cuda = module
+    task = make_task(device="cuda")
+    with pytest.raises(DeviceError, match=r"cuBLAS cannot be loaded.*libcublas.*pip install"):
+        task.do_batch(0.1)
+
+
+def test_numbers_that_are_not_finite_are_not_written_back(emulated):
+    tables = random_tables(20)
+    before = [table.copy() for table in tables]
+    task = make_task(tables=tables, device="cuda")
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError, match="Nothing was written"):
+        train(task, initial_learning_rate=1e30, num_epoch=2, progress=False)
+    assert np.array_equal(tables[0], before[0])
+    assert np.array_equal(tables[1], before[1])
+
+
+def test_ctrl_c_in_mid_epoch_hands_over_what_was_trained(emulated, monkeypatch):
+    task = make_task(device="cuda", batch_size=1)
+    before = task.syn1.copy()
+    multiply, number = emulated.cuda.cublas.gemmEx, []
+
+    def interrupted(*arguments):
+        number.append(1)
+        if len(number) == 4:  # in the second step
+            signal.raise_signal(signal.SIGINT)
+        multiply(*arguments)
+
+    monkeypatch.setattr(emulated.cuda.cublas, "gemmEx", interrupted)
+    history = train(task, num_epoch=2, progress=False)
+    assert history.interrupted
+    assert len(number) < 9
+    assert np.abs(task.syn1 - before).max() > 0
+    assert np.isfinite(task.syn1).all()
+
+
+def test_memory_is_added_up_before_the_first_copy(emulated):
+    emulated.free = 67_000_000
+    task = make_task(device="cuda", optimizer="adam")
+    with pytest.raises(DeviceError) as caught:
+        task.do_batch(0.1)
+    text = str(caught.value)
+    for part in ("67 MB free", "67.1 MB", "accumulators", "of a batch", "a smaller batch_size"):
+        assert part in text
+    assert emulated.told == []
+    emulated.free = 68_000_000
+    task.do_batch(0.1)
+    task.synchronize()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dim": 8, "batch_size": 100},
+        {"dim": 64, "batch_size": 20, **COSINE},
+        {"dim": 64, "batch_size": 60, **OTHERS},
+        {"dim": 16, "batch_size": 100, **MEAN, "num_negative": 300},
+    ],
+)
+def test_a_step_takes_no_more_than_was_said(emulated, monkeypatch, options):
+    monkeypatch.setattr(batches, "TILE_LOGITS", 1 << 13)
+    monkeypatch.setattr(cuda, "TILE_LOGITS", 1 << 13)
+    monkeypatch.setattr("itembed_gpu.backends.dense.KEPT_LOGITS", 1 << 14)
+    monkeypatch.setattr(cuda, "KEPT_LOGITS", 1 << 14)
+    syn = random_tables(400, dim=options.pop("dim"))
+    items, offsets = random_itemsets(400, 100, 2, 5, seed=1)
+    options = {"loss": "softmax", "seed": 1, "device": "cuda", **options}
+    task = UnsupervisedTask(items, offsets, *syn, **options)
+    task._bound.prepare()
+    before = emulated.least_free = emulated.free
+    task.do_batch(0.1)
+    said = task._bound._ops._room() - cuda.CUBLAS_BYTES
+    assert said / 4 < before - emulated.least_free <= said
+    task.synchronize()

@@ -33,6 +33,8 @@ TENSOR_FLOAT = 80
 CUBLAS_BYTES = 1 << 26
 # Arrays as large as all vectors of a batch that a step has at once, about.
 VECTORS_AT_ONCE = 8
+# Numbers of a batch for each of its queries and entries, about.
+NUMBERS_PER_ENTRY = 16
 # What products are multiplied by, and what is kept of their place.
 ONE, ZERO = np.ones(1, dtype=np.float32), np.zeros(1, dtype=np.float32)
 
@@ -184,16 +186,17 @@ class CudaOperations:
     def _room(self) -> float:
         """Estimate the bytes that a step takes beside tables."""
         problem, options = self._problem, self._problem.options
+        pairs, dim, num_right = problem.pairs, problem.left.dim, len(problem.right)
         bags = options.pooling == "mean" and options.targets != "others"
-        num_unit = len(problem.pairs.left_offsets) - 1 if bags else problem.num_slot
+        num_unit = len(pairs.left_offsets) - 1 if bags else problem.num_slot
         num_query = num_unit / problem.num_batch
-        num_right, dim = len(problem.right), problem.left.dim
+        num_entry = num_query + (len(pairs.left_items) + len(pairs.right_items)) / problem.num_batch
         num_column = min(options.num_negative or num_right, num_right)
-        tile = max(TILE_LOGITS, MIN_TILE * num_query)
-        kept = num_query * num_column
-        logits = kept if kept <= KEPT_LOGITS else min(kept, tile)
+        num_logit, tile = num_query * num_column, max(TILE_LOGITS, MIN_TILE * num_query)
+        logits = num_logit if num_logit <= KEPT_LOGITS else min(num_logit, tile)
         vectors = VECTORS_AT_ONCE * dim * (num_query + min(num_column, tile / max(1, num_query)))
-        return 4 * (logits + vectors + 2 * num_right) + CUBLAS_BYTES
+        values = logits + vectors + 2 * num_right + NUMBERS_PER_ENTRY * num_entry
+        return 4 * values + CUBLAS_BYTES
 
     def _collect(self, call: _Call) -> None:
         if call.busy:
