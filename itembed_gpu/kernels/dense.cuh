@@ -103,38 +103,114 @@ __global__ void dots(const float* __restrict__ a, i64 a_stride, const int* __res
     if (lane_number() == 0) out[n] = sum;
 }
 
-// Take a tile of logits into each query's sum, total * exp(largest); they become exponentials.
+// A float32 as bf16, rounded to the nearest, and back.
+__device__ __forceinline__ u32 narrowed(float value) {
+    const u32 bits = __float_as_uint(value);
+    // Rounding might make something else of what is no number.
+    return value != value ? 0x7FC0u : (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+}
+__device__ __forceinline__ float widened(u32 half) { return __uint_as_float(half << 16); }
+
+using Half = unsigned short;
+
 template <int WIDTH>
-__global__ void exponentials(float* __restrict__ logits, i64 num_query, int num_column,
+__device__ __forceinline__ void write(Half* to, const Piece<WIDTH>& piece) {
+    if constexpr (WIDTH == 4) {
+        *reinterpret_cast<uint2*>(to) = make_uint2(narrowed(piece.x[0]) | narrowed(piece.x[1]) << 16,
+                                                   narrowed(piece.x[2]) | narrowed(piece.x[3]) << 16);
+    } else {
+        *to = static_cast<Half>(narrowed(piece.x[0]));
+    }
+}
+
+template <int WIDTH>
+__device__ __forceinline__ Piece<WIDTH> read(const Half* from) {
+    Piece<WIDTH> piece;
+    if constexpr (WIDTH == 4) {
+        const uint2 four = *reinterpret_cast<const uint2*>(from);
+        piece.x[0] = widened(four.x & 0xFFFFu);
+        piece.x[1] = widened(four.x >> 16);
+        piece.x[2] = widened(four.y & 0xFFFFu);
+        piece.x[3] = widened(four.y >> 16);
+    } else {
+        piece.x[0] = widened(*from);
+    }
+    return piece;
+}
+
+// Rows as bf16, which tensor cores multiply.
+template <int WIDTH>
+__global__ void narrow(const float* __restrict__ rows, i64 stride, Half* __restrict__ out,
+                       i64 out_stride, i64 num_row, int dim) {
+    const i64 n = warp_number();
+    if (n >= num_row) return;
+    for (int column = lane_number() * WIDTH; column < dim; column += WARP_SIZE * WIDTH) {
+        write<WIDTH>(out + n * out_stride + column, read<WIDTH>(rows + n * stride + column));
+    }
+}
+
+// Exponentials are of differences up to this, which float32 and bf16 have room for.
+constexpr float SPREAD = 60.0f;
+
+// Take a tile of logits into each query's sum, total * exp(largest); they become exponentials.
+// They are read once, and so `largest` is not quite that: it is raised where a logit is above it
+// by more than SPREAD. OUT is what is written, float or Half, at the beginning of each row: where
+// what has been read was. With WIDTH 4, rows have room for a multiple of 4 columns.
+template <class OUT, int WIDTH>
+__global__ void exponentials(float* logits, i64 stride, i64 num_query, int num_column,
                              float* __restrict__ largest, float* __restrict__ total) {
+    constexpr int STEP = WARP_SIZE * WIDTH, PIECES = 16 / WIDTH;
     const i64 query = warp_number();
     if (query >= num_query) return;
-    float* const row = logits + query * num_column;
+    const float* const row = logits + query * stride + lane_number() * WIDTH;
+    OUT* const out = reinterpret_cast<OUT*>(logits + query * stride) + lane_number() * WIDTH;
     const float before = largest[query], total_before = total[query];
-    float most = before;
-#pragma unroll 4
-    for (int column = lane_number() * WIDTH; column < num_column; column += WARP_SIZE * WIDTH) {
-        const Piece<WIDTH> piece = read<WIDTH>(row + column);
-#pragma unroll
-        for (int i = 0; i < WIDTH; ++i) most = fmaxf(most, piece.x[i]);
-    }
+    const int end = num_column - lane_number() * WIDTH;
     // Where all is left out so far, any number will do.
-    most = fmaxf(warp_largest(most), -1e30f);
-    float added = 0.0f;
-#pragma unroll 4
-    for (int column = lane_number() * WIDTH; column < num_column; column += WARP_SIZE * WIDTH) {
-        Piece<WIDTH> piece = read<WIDTH>(row + column);
+    float base = fmaxf(before, -1e30f), added = 0.0f;
+    for (int start = 0; start < num_column; start += PIECES * STEP) {
+        Piece<WIDTH> pieces[PIECES];
+        float most = base;
 #pragma unroll
-        for (int i = 0; i < WIDTH; ++i) {
-            piece.x[i] = __expf(piece.x[i] - most);
-            added += piece.x[i];
+        for (int p = 0; p < PIECES; ++p) {
+            const int column = start + p * STEP;
+            if (column < end) pieces[p] = read<WIDTH>(row + column);
+#pragma unroll
+            for (int i = 0; i < WIDTH; ++i) {
+                if (column + i >= end) pieces[p].x[i] = -1e38f;
+                most = fmaxf(most, pieces[p].x[i]);
+            }
         }
-        write<WIDTH>(row + column, piece);
+        // Behind this, all threads of the warp have read, and one may write where others have.
+        most = warp_largest(most);
+        if (start == 0) {
+            base = most;
+        } else if (most > base + SPREAD) {
+            const float less = __expf(base - most);
+            for (int column = 0; column < start; column += STEP) {
+                Piece<WIDTH> piece = read<WIDTH>(out + column);
+#pragma unroll
+                for (int i = 0; i < WIDTH; ++i) piece.x[i] *= less;
+                write<WIDTH>(out + column, piece);
+            }
+            added *= less;
+            base = most;
+        }
+#pragma unroll
+        for (int p = 0; p < PIECES; ++p) {
+            const int column = start + p * STEP;
+#pragma unroll
+            for (int i = 0; i < WIDTH; ++i) {
+                pieces[p].x[i] = __expf(pieces[p].x[i] - base);
+                if (column + i < end) added += pieces[p].x[i];
+            }
+            if (column < end) write<WIDTH>(out + column, pieces[p]);
+        }
     }
     added = warp_sum(added);
     if (lane_number() == 0) {
-        total[query] = total_before * __expf(before - most) + added;
-        largest[query] = most;
+        total[query] = total_before * __expf(before - base) + added;
+        largest[query] = base;
     }
 }
 
@@ -201,7 +277,7 @@ __global__ void update(float* __restrict__ table, i64 stride, float* __restrict_
     const float* const change = gradient + n * gradient_stride;
     float factor = rate, unbias = 1.0f, unbias_squares = 1.0f;
     if constexpr (OPTIMIZER == BY_ADAGRAD) {
-        const float before = state[row];
+        const float before = state[row];  // of all threads, before one writes
         float squares = 0.0f;
         for (int column = lane_number() * WIDTH; column < dim; column += WARP_SIZE * WIDTH) {
             const Piece<WIDTH> g = read<WIDTH>(change + column);
@@ -210,7 +286,7 @@ __global__ void update(float* __restrict__ table, i64 stride, float* __restrict_
         }
         const float sum = before + warp_sum(squares) / dim;
         if (lane_number() == 0) state[row] = sum;
-        factor = rate / sqrtf(sum + EPSILON);
+        factor = adaptive_rate(rate, sum);
     }
     if constexpr (OPTIMIZER == BY_ADAM) {
         // All have read it before one writes.
@@ -219,7 +295,7 @@ __global__ void update(float* __restrict__ table, i64 stride, float* __restrict_
         unbias = 1.0f / (1.0f - powf(ADAM_DECAY, steps));
         unbias_squares = 1.0f / (1.0f - powf(ADAM_DECAY_SQUARES, steps));
     }
-    const float kept = 1.0f / (1.0f + factor * l2);
+    const float kept = 1.0f / (1.0f + fabsf(factor) * l2);
     for (int column = lane_number() * WIDTH; column < dim; column += WARP_SIZE * WIDTH) {
         const Piece<WIDTH> g = read<WIDTH>(change + column);
         Piece<WIDTH> x = read<WIDTH>(table + row * stride + column);

@@ -52,6 +52,22 @@ def uncompiled():
         yield
 
 
+def have_capability(emulated, capability):
+    """Have a chip that multiplies float32 (75), or bf16 (80 and above)."""
+    runtime = emulated.cuda.runtime
+    properties = runtime.getDeviceProperties(0)
+    version = {"major": capability // 10, "minor": capability % 10}
+    runtime.getDeviceProperties = lambda index: properties | version
+    chips.find_chip.cache_clear()
+
+
+@pytest.fixture
+def exact(emulated):
+    """A GPU whose products are of float32."""
+    have_capability(emulated, 75)
+    return emulated
+
+
 def make_task(kind="unsupervised", dim=12, tables=None, **options):
     """Make a small task: itemsets of 2 items, duplicates and all."""
     options = {"loss": "softmax", "seed": 3, "batch_size": 4, **options}
@@ -86,7 +102,7 @@ def to_device(fake, array):
 
 
 @pytest.fixture
-def both(emulated):
+def both(exact):
     """Both devices' operations on one problem, the GPU's being ready."""
     problem = make_task(pooling="mean", device="cpu")._problem
     gpu = cuda.CudaOperations(problem, chips.find_chip(0))
@@ -196,16 +212,73 @@ def test_products_of_matrices(both, shape, pad, turned):
     np.testing.assert_allclose(out.get(), expected, **TOLERANCE)
 
 
-@pytest.mark.parametrize(("capability", "kind"), [(75, "float32"), (80, "TF32"), (90, "TF32")])
-def test_chips_multiply_as_they_can(emulated, capability, kind):
-    runtime = emulated.cuda.runtime
-    properties = runtime.getDeviceProperties(0)
-    version = {"major": capability // 10, "minor": capability % 10}
-    runtime.getDeviceProperties = lambda index: properties | version
-    task = make_task(device="cuda")
-    task.do_batch(0.1)
-    assert {entry for entry in emulated.told if "multiply" in entry} == {f"multiply in {kind}"}
-    task.synchronize()
+def rounded(values):
+    """Round to bf16."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    bits = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
+    return (bits & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+@pytest.mark.parametrize(("num_query", "num_column"), [(6, 300), (1, 5), (3, 1), (5, 1030)])
+@pytest.mark.parametrize("capability", [75, 80])
+def test_products_with_exponentials(emulated, capability, num_query, num_column):
+    """A tile's way: logits, exponentials, and what these are multiplied by."""
+    have_capability(emulated, capability)
+    near = rounded if capability == 80 else np.asarray
+    asked, columns = 5 * matrix(num_query, 12), matrix(num_column, 12, 4, seed=1)
+    queries = matrix(num_query, 12, seed=2)
+    gpu = cuda.CudaOperations(make_task(device="cpu")._problem, chips.find_chip(0))
+    with gpu.begin():
+        moved = [view_like(emulated, values) for values in (asked, columns, queries)]
+        room = gpu.tile(0, num_query, num_column)
+        logits = gpu.matmul(moved[0], moved[1].T, out=room)
+        expected = near(asked) @ near(columns).T
+        np.testing.assert_allclose(logits.get(), expected, **TOLERANCE)
+        largest, total = (
+            to_device(emulated, np.full(num_query, value, dtype=np.float32))
+            for value in (-np.inf, 0)
+        )
+        gpu.exponentials(logits, largest, total)
+        sums = largest.get() + np.log(total.get())
+        np.testing.assert_allclose(sums, np.logaddexp.reduce(expected, axis=1), rtol=1e-5)
+        # What is written is rounded, what is added up is not.
+        parts = near(np.exp(expected - largest.get()[:, None]))
+        tolerance = {"rtol": 1e-2, "atol": 1e-2} if capability == 80 else TOLERANCE
+        np.testing.assert_allclose(
+            gpu.matmul(logits, moved[1]).get(), parts @ near(columns), **tolerance
+        )
+        np.testing.assert_allclose(
+            gpu.matmul(logits.T, moved[2]).get(), parts.T @ near(queries), **tolerance
+        )
+        # What is written there next is float32 again.
+        gpu.matmul(moved[0], moved[1].T, out=room)
+        again = gpu.matmul(gpu.tile(0, num_query, num_column), moved[1])
+        tolerance = {"rtol": 1e-2, "atol": 0.5} if capability == 80 else TOLERANCE
+        np.testing.assert_allclose(again.get(), near(expected) @ near(columns), **tolerance)
+    assert {e for e in emulated.told if "multiply" in e} == {
+        f"multiply {'bf16' if capability == 80 else 'float32'}"
+    }
+
+
+@pytest.mark.parametrize("capability", [75, 80])
+@pytest.mark.parametrize("highest", [0.0, 50.0, 70.0, 300.0])
+def test_exponentials_of_logits_that_rise_along_a_row(emulated, capability, highest):
+    have_capability(emulated, capability)
+    gpu = cuda.CudaOperations(make_task(device="cpu")._problem, chips.find_chip(0))
+    values = np.linspace(0, highest, 1500, dtype=np.float32)[None]
+    with gpu.begin():
+        room = gpu.tile(0, 1, 1500)
+        room._values[...] = values
+        largest, total = (
+            to_device(emulated, np.full(1, value, dtype=np.float32)) for value in (-2, 1)
+        )
+        gpu.exponentials(room, largest, total)
+        whole = np.logaddexp.reduce(np.append(values, -2).astype(np.float64))
+        assert largest.get()[0] + np.log(total.get()[0]) == pytest.approx(whole, rel=1e-5)
+        ones = to_device(emulated, np.ones((1500, 4), dtype=np.float32))
+        found = gpu.matmul(room, ones).get() * np.exp(largest.get()[0] - whole)
+    expected = 1 - np.exp(-2 - whole)  # of the sum, all but what was there before
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if capability == 75 else 1e-2)
 
 
 @pytest.mark.parametrize("optimizer", instances.OPTIMIZERS)
@@ -280,14 +353,18 @@ def train_on(device, kind, options):
 TILES = ["twice"] if SANITIZED else ["one", "kept", "twice"]
 
 
-@pytest.mark.parametrize("tiles", TILES)
-@pytest.mark.parametrize(("kind", "options"), VARIANTS)
-def test_a_training_is_that_of_the_cpu(emulated, monkeypatch, kind, options, tiles):
+def cut_tiles(monkeypatch, tiles):
     if tiles != "one":
         monkeypatch.setattr(batches, "MIN_TILE", 4)
         monkeypatch.setattr(batches, "TILE_LOGITS", 1)
     if tiles == "twice":
         monkeypatch.setattr("itembed_gpu.backends.dense.KEPT_LOGITS", 1)
+
+
+@pytest.mark.parametrize("tiles", TILES)
+@pytest.mark.parametrize(("kind", "options"), VARIANTS)
+def test_a_training_is_that_of_the_cpu(exact, monkeypatch, kind, options, tiles):
+    cut_tiles(monkeypatch, tiles)
     expected, tally = train_on("cpu", kind, options)
     got, ours = train_on("cuda", kind, options)
     assert ours[1:] == tally[1:]
@@ -300,7 +377,22 @@ def test_a_training_is_that_of_the_cpu(emulated, monkeypatch, kind, options, til
         np.testing.assert_allclose(got[name], array, **tolerance, err_msg=name)
 
 
-def test_a_table_is_trained_by_losses_of_both_kinds(emulated):
+@pytest.mark.parametrize("tiles", TILES)
+def test_a_training_with_products_of_bf16_is_near_that(emulated, monkeypatch, tiles):
+    cut_tiles(monkeypatch, tiles)
+    options = {**MEAN, **COSINE, **ADAGRAD, "dim": 64, "dropout": 0.3, "reject_itemset": True}
+    start = [table.copy() for table in random_tables(20, dim=64)]
+    expected, tally = train_on("cpu", "unsupervised", options)
+    got, ours = train_on("cuda", "unsupervised", options)
+    assert "multiply bf16" in emulated.told
+    assert ours[1:] == tally[1:]
+    assert ours.loss == pytest.approx(tally.loss, rel=2e-3)
+    for name, before in zip(("syn0", "syn1"), start, strict=True):
+        changes = got[name] - before, expected[name] - before
+        assert 0 < np.linalg.norm(changes[0] - changes[1]) < 0.02 * np.linalg.norm(changes[1])
+
+
+def test_a_table_is_trained_by_losses_of_both_kinds(exact):
     results = []
     for device in ("cpu", Cuda(threads_per_pair=1, pairs_in_flight=1)):
         dense = make_task(device=device, **MEAN)
@@ -309,7 +401,7 @@ def test_a_table_is_trained_by_losses_of_both_kinds(emulated):
         )
         train(CompoundTask(dense, sampled), num_epoch=2, progress=False)
         results.append((dense.syn0, dense.syn1))
-    assert [e for e in emulated.told if "load" in e] == ["upload"] * 2 + ["download"] * 2
+    assert [e for e in exact.told if "load" in e] == ["upload"] * 2 + ["download"] * 2
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -332,8 +424,8 @@ def test_tables_travel_once_each_way_and_a_frozen_one_is_not_written_back(emulat
 
 @pytest.mark.parametrize("optimizer", instances.OPTIMIZERS)
 @pytest.mark.parametrize("where", ["ours", "apart", "within"])
-def test_tables_of_the_device_are_trained_in_place(emulated, optimizer, where):
-    dim = 10
+def test_tables_of_the_device_are_trained_in_place(exact, optimizer, where):
+    emulated, dim = exact, 10
     host = random_tables(20, dim=dim)
     task = make_task(tables=[table.copy() for table in host], optimizer=optimizer)
     task.do_batches(np.full(len(task), 0.1))
@@ -506,19 +598,19 @@ def test_memory_is_added_up_before_the_first_copy(emulated):
 @pytest.mark.parametrize(
     "options",
     [
-        {"dim": 8, "batch_size": 100},
-        {"dim": 64, "batch_size": 20, **COSINE},
-        {"dim": 64, "batch_size": 60, **OTHERS},
-        {"dim": 16, "batch_size": 100, **MEAN, "num_negative": 300},
+        {"dim": 8, "batch_size": 40},
+        {"dim": 64, "batch_size": 10, **COSINE},
+        {"dim": 64, "batch_size": 20, **OTHERS},
+        {"dim": 16, "batch_size": 40, **MEAN, "num_negative": 150},
     ],
 )
 def test_a_step_takes_no_more_than_was_said(emulated, monkeypatch, options):
-    monkeypatch.setattr(batches, "TILE_LOGITS", 1 << 13)
-    monkeypatch.setattr(cuda, "TILE_LOGITS", 1 << 13)
-    monkeypatch.setattr("itembed_gpu.backends.dense.KEPT_LOGITS", 1 << 14)
-    monkeypatch.setattr(cuda, "KEPT_LOGITS", 1 << 14)
-    syn = random_tables(400, dim=options.pop("dim"))
-    items, offsets = random_itemsets(400, 100, 2, 5, seed=1)
+    monkeypatch.setattr(batches, "TILE_LOGITS", 1 << 12)
+    monkeypatch.setattr(cuda, "TILE_LOGITS", 1 << 12)
+    monkeypatch.setattr("itembed_gpu.backends.dense.KEPT_LOGITS", 1 << 13)
+    monkeypatch.setattr(cuda, "KEPT_LOGITS", 1 << 13)
+    syn = random_tables(200, dim=options.pop("dim"))
+    items, offsets = random_itemsets(200, 40, 2, 5, seed=1)
     options = {"loss": "softmax", "seed": 1, "device": "cuda", **options}
     task = UnsupervisedTask(items, offsets, *syn, **options)
     task._bound.prepare()

@@ -221,6 +221,7 @@ class FakeCupy:
             memcpyDeviceToHost=2,
             memcpyDeviceToDevice=3,
             CUDA_R_32F=0,
+            CUDA_R_16BF=14,
         )
         stream = SimpleNamespace(ptr=0, synchronize=lambda: self._may_fail("synchronize"))
         self.cuda = SimpleNamespace(
@@ -239,7 +240,6 @@ class FakeCupy:
                 CUBLAS_OP_T=1,
                 CUBLAS_GEMM_DEFAULT=-1,
                 CUBLAS_COMPUTE_32F=68,
-                CUBLAS_COMPUTE_32F_FAST_TF32=77,
             ),
             get_cublas_handle=lambda: 1,
             Device=lambda index: _Device(stream),
@@ -278,22 +278,26 @@ class FakeCupy:
         self, handle, turn_a, turn_b, m, n, k, alpha, a, a_kind, lda, b, b_kind, ldb, beta,
         c, c_kind, ldc, compute, algorithm,
     ):  # fmt: skip
-        """What cublasGemmEx does with float32: matrices stand column by column."""
+        """What cublasGemmEx does: matrices stand column by column, of float32 or bf16."""
         self._may_fail("multiply")
-        assert (a_kind, b_kind, c_kind, algorithm) == (0, 0, 0, -1)
-        assert compute in (68, 77)
+        assert a_kind == b_kind
+        assert (c_kind, compute, algorithm) == (0, 68, -1)
 
-        def matrix(pointer, num_row, num_column, step):
+        def matrix(pointer, kind, num_row, num_column, step):
             assert step >= num_row > 0
-            values = self._bytes(pointer, 4 * (step * (num_column - 1) + num_row)).view(np.float32)
-            return np.lib.stride_tricks.as_strided(values, (num_row, num_column), (4, 4 * step))
+            number = np.uint16 if kind else np.float32
+            size = np.dtype(number).itemsize
+            values = self._bytes(pointer, size * (step * (num_column - 1) + num_row)).view(number)
+            shape, steps = (num_row, num_column), (size, size * step)
+            found = np.lib.stride_tricks.as_strided(values, shape, steps)
+            return (found.astype(np.uint32) << 16).view(np.float32) if kind else found
 
-        left = matrix(a, k, m, lda).T if turn_a else matrix(a, m, k, lda)
-        right = matrix(b, n, k, ldb).T if turn_b else matrix(b, k, n, ldb)
-        factors = [self._bytes(pointer, 4).view(np.float32) for pointer in (alpha, beta)]
-        assert (factors[0], factors[1]) == (1, 0)
-        self.told.append(f"multiply in {'TF32' if compute == 77 else 'float32'}")
-        matrix(c, m, n, ldc)[...] = left @ right
+        left = matrix(a, a_kind, *((k, m) if turn_a else (m, k)), lda)
+        right = matrix(b, b_kind, *((n, k) if turn_b else (k, n)), ldb)
+        assert [self._bytes(one, 4).view(np.float32)[0] for one in (alpha, beta)] == [1, 0]
+        self.told.append(f"multiply {'bf16' if a_kind else 'float32'}")
+        left, right = left.T if turn_a else left, right.T if turn_b else right
+        matrix(c, 0, m, n, ldc)[...] = left @ right
 
     def own(self, values):
         """Make an array of the device of what NumPy has computed."""
@@ -334,7 +338,7 @@ class FakeCupy:
         return array
 
     def get_default_memory_pool(self):
-        return SimpleNamespace(free_bytes=lambda: 0)
+        return SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
 
     def RawModule(self, *, code, options, name_expressions):
         assert code == instances.source()

@@ -27,8 +27,10 @@ from .instances import OPTIMIZERS, THREADS_PER_BLOCK, WARP, of_dense
 ALIGNMENT = 16
 # Calls of `DenseTask.run`, and batches, that the device may have before it.
 NUM_AHEAD = 2
-# Chips from this compute capability on multiply in TF32.
-TENSOR_FLOAT = 80
+# Chips from this compute capability on multiply bf16.
+BRAIN_FLOAT = 80
+# Rows of what they multiply begin at multiples of so many numbers.
+ROW_NUMBERS = 8
 # Memory that cuBLAS takes for itself, about.
 CUBLAS_BYTES = 1 << 26
 # Arrays as large as all vectors of a batch that a step has at once, about.
@@ -130,9 +132,9 @@ def _each_array(value: Any, change: Callable[[Any], Any]) -> Any:
 class CudaOperations:
     """A GPU (see `dense.Operations`).
 
-    Matrices are multiplied in TF32 where the chip can, which is from compute capability 8.0 on:
-    factors are rounded to 10 bits behind the binary point, and sums are in float32. All else is
-    float32.
+    Chips from compute capability 8.0 on multiply matrices whose factors are rounded to bf16, as a
+    softmax bears it: 8 bits, of which the first is not stored, with the exponents of float32.
+    Products, sums, tables and all else are float32.
     """
 
     def __init__(self, problem: Problem, chip: Chip) -> None:
@@ -144,6 +146,8 @@ class CudaOperations:
         self._feed = _Feed()
         self._calls: list[_Call] = []  # the last one is at work
         self._tiles: list[Any] = []  # room for logits
+        self._half = chip.capability >= BRAIN_FLOAT
+        self._narrowed: set[int] = set()  # addresses of rooms whose numbers are bf16 by now
         self._tally = Tally()
 
     @property
@@ -235,34 +239,55 @@ class CudaOperations:
         return self._feed.send(batch)
 
     def tile(self, place: int, num_query: int, num_column: int) -> Any:
-        size = num_query * num_column
+        stride = -(-num_column // ROW_NUMBERS) * ROW_NUMBERS
+        size = num_query * stride
         if len(self._tiles) <= place or len(self._tiles[place]) < size:
             self._tiles[place : place + 1] = [self.xp.empty(size, dtype=np.float32)]
-        return self._tiles[place][:size].reshape(num_query, num_column)
+        return self._tiles[place][:size].reshape(num_query, stride)[:, :num_column]
 
     def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
         cublas, runtime = chips.cublas(), self.xp.cuda.runtime
         (num_row, num_inner), num_column = a.shape, b.shape[1]
         if out is None:
             out = self.xp.empty((num_row, num_column), dtype=np.float32)
-        fast = self._chip.capability >= TENSOR_FLOAT
         # To cuBLAS, matrices stand column by column: each is its own transpose, and the product
         # of these in the other order is that of the product.
-        (a_turn, a_step), (b_turn, b_step) = map(_layout, (a, b))
-        kind = runtime.CUDA_R_32F
+        (a, a_turn, a_step), (b, b_turn, b_step) = map(self._factor, (a, b))
+        kind = runtime.CUDA_R_16BF if self._half else runtime.CUDA_R_32F
         cublas.gemmEx(
             self.xp.cuda.get_cublas_handle(),
             b_turn, a_turn, num_column, num_row, num_inner,
             ONE.ctypes.data, b.data.ptr, kind, b_step, a.data.ptr, kind, a_step,
-            ZERO.ctypes.data, out.data.ptr, kind, num_column,
-            cublas.CUBLAS_COMPUTE_32F_FAST_TF32 if fast else cublas.CUBLAS_COMPUTE_32F,
-            cublas.CUBLAS_GEMM_DEFAULT,
+            ZERO.ctypes.data, out.data.ptr, runtime.CUDA_R_32F, _row_step(out),
+            cublas.CUBLAS_COMPUTE_32F, cublas.CUBLAS_GEMM_DEFAULT,
         )  # fmt: skip
+        self._narrowed.discard(out.data.ptr)
         return out
+
+    def _factor(self, matrix: Any) -> tuple[Any, int, int]:
+        """Return a factor, whether cuBLAS is to transpose it, and how far its columns lie apart."""
+        cublas = chips.cublas()
+        turned = matrix.strides[1] != 4
+        turn = cublas.CUBLAS_OP_T if turned else cublas.CUBLAS_OP_N
+        rows = matrix.T if turned else matrix
+        if not self._half:
+            return rows, turn, _row_step(rows)
+        if rows.data.ptr in self._narrowed:
+            return rows, turn, 2 * _row_step(rows)
+        num_row, dim = rows.shape
+        step = -(-dim // ROW_NUMBERS) * ROW_NUMBERS
+        half = self.xp.empty((num_row, step), dtype=np.uint16)
+        self._launch(
+            "narrow", (_width(dim, rows),), num_row,
+            *_place(rows), half.data.ptr, np.int64(step), np.int64(num_row), np.int32(dim),
+        )  # fmt: skip
+        return half, turn, step
 
     # --- kernels
 
-    def _launch(self, name: str, constants: tuple[int, ...], num_row: int, *values: Any) -> None:
+    def _launch(
+        self, name: str, constants: tuple[int | str, ...], num_row: int, *values: Any
+    ) -> None:
         """Have a warp do each of some rows."""
         if num_row:
             num_block = -(-num_row * WARP // THREADS_PER_BLOCK)
@@ -300,9 +325,15 @@ class CudaOperations:
 
     def exponentials(self, logits: Any, largest: Any, total: Any) -> None:
         num_query, num_column = logits.shape
+        address = logits.data.ptr
+        # In room of our own, which has columns to spare, they become bf16 where that is multiplied.
+        own = any(address == room.data.ptr for room in self._tiles)
+        if own and self._half:
+            self._narrowed.add(address)
         self._launch(
-            "exponentials", (_width(num_column, logits),), num_query,
-            logits.data.ptr, np.int64(num_query), np.int32(num_column),
+            "exponentials",
+            (instances.HALF if own and self._half else "float", 4 if own else 1), num_query,
+            *_place(logits), np.int64(num_query), np.int32(num_column),
             largest.data.ptr, total.data.ptr,
         )  # fmt: skip
 
@@ -340,14 +371,10 @@ class CudaOperations:
         )  # fmt: skip
 
 
-def _layout(matrix: Any) -> tuple[int, int]:
-    """Tell whether cuBLAS is to transpose a matrix, and how far its columns lie apart to it."""
-    cublas = chips.cublas()
-    steps, (num_row, num_column) = [stride // 4 for stride in matrix.strides], matrix.shape
-    # The stride of a single row, or column, says nothing.
-    if steps[1] == 1 or num_column == 1:
-        return cublas.CUBLAS_OP_N, max(steps[0], num_column) if num_row > 1 else num_column
-    return cublas.CUBLAS_OP_T, max(steps[1], num_row)
+def _row_step(rows: Any) -> int:
+    """Return how far rows lie apart; of a single row, the stride says nothing."""
+    num_row, dim = rows.shape
+    return max(rows.strides[0] // 4, dim) if num_row > 1 else int(dim)
 
 
 def _by_rows(array: Any) -> Any:

@@ -59,14 +59,18 @@ SOURCE_NAMES = {NEIGHBOUR: "Neighbour", PRODUCT: "Product", LISTED: "Listed"}
 FIND_BEYOND = "itembed::find_beyond"
 
 
-def of_dense(kernel: str, *constants: int) -> str:
+def of_dense(kernel: str, *constants: int | str) -> str:
     """Return the expression that names an instance of a kernel of dense.cuh to the compiler."""
     return f"itembed::{kernel}<{', '.join(map(str, constants))}>"
 
 
+# What numbers of 16 bits are called there.
+HALF = "itembed::Half"
 # All of these, which are compiled together.
 DENSE = (
-    *(of_dense(n, width) for n in ("pool", "dots", "exponentials") for width in WIDTHS),
+    *(of_dense(n, width) for n in ("pool", "dots", "narrow") for width in WIDTHS),
+    *(of_dense("exponentials", "float", width) for width in WIDTHS),
+    of_dense("exponentials", HALF, 4),
     *(of_dense("weigh", masks) for masks in (NOTHING, OWN, ITEMSET)),
     *(of_dense("update", n, width) for n in range(len(OPTIMIZERS)) for width in WIDTHS),
 )
