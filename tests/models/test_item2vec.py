@@ -129,7 +129,7 @@ def test_fit_is_the_training_of_a_task(model):
 
 def test_the_device_reaches_the_task(emulated):
     fitted = Item2Vec(**{**SETTINGS, "device": Cuda(threads_per_pair=1)}).fit(ITEMSETS[:50])
-    assert "upload" in emulated.log
+    assert "upload" in emulated.told
     assert fitted.syn1_.any()
 
 
