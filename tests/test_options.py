@@ -59,6 +59,7 @@ OTHERS = {
     "history_exponent": 0.25,
     "fold_in": 2,
     "popularity": 0.5,
+    "sharpness": 2.0,
 }
 
 # What options mean something beside, where they do not by themselves.
@@ -67,6 +68,7 @@ COMPANIONS = {
     "similarity": SOFTMAX,
     "temperature": SOFTMAX,
     "sum_scale": SOFTMAX,
+    "sharpness": SOFTMAX | {"similarity": "cosine"},
     "dropout": SOFTMAX | {"pooling": "mean"},
     "targets": SOFTMAX | {"pooling": "mean"},
     "optimizer": SOFTMAX,  # adam

@@ -27,7 +27,8 @@ from ..metrics import (
     longest,
 )
 from ..objective.options import DENSE_LOSSES, ESTIMATOR, Options, takes_options
-from ..ranking.priors import log_shares, rank
+from ..ranking.each import rank_each
+from ..ranking.priors import answer_unknown, log_shares, rank
 from ..ranking.top_n import pool_rows, top_n
 from ..ranking.vectors import unit_rows
 from ..sets import keep_items
@@ -564,13 +565,16 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         """Return the vector of each itemset, where the device is."""
         fold_in = self._value("fold_in", fold_in)
         exponent = self._value("history_exponent", history_exponent)
-        weights = np.maximum(self.counts_[known.rows], 1.0) ** -exponent
-        if known.weights is not None:
-            weights = weights * known.weights
+        weights = self._history_weights(known, exponent)
         means = pool_rows(
             self._place(self.syn0_), known.rows, known.offsets, weights, num_threads=self.workers
         )
         return self._fold_in(known, checks.on_host(means), fold_in) if fold_in else means
+
+    def _history_weights(self, known: KnownItemsets, exponent: float) -> npt.NDArray[Any]:
+        """Return the weight of each item of histories."""
+        weights: npt.NDArray[Any] = np.maximum(self.counts_[known.rows], 1.0) ** -exponent
+        return weights if known.weights is None else weights * known.weights
 
     def _folding(self) -> dict[str, Any]:
         return FOLDING | (FOLDING_DENSE if self._value("loss") in DENSE_LOSSES else {})
@@ -684,12 +688,15 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         history_exponent: float | None = None,
         popularity: float | None = None,
         similarity: str | None = None,
+        sharpness: float | None = None,
     ) -> tuple[ObjectArray, Float32Array]:
         """Return the items that go best with a basket, or with each of many.
 
         The score of item r is ``v . syn1_[r] + popularity * log(counts[r])``, with the vector v
         of the basket that `transform` returns; for the similarity "cosine", the cosine of v and
-        ``syn0_[r]`` takes the place of the product, as where neighbours are found. Unknown
+        ``syn0_[r]`` takes the place of the product, as where neighbours are found. Of a model that
+        was trained by a softmax of cosines, it is the cosine of v and ``syn1_[r]``, or with a
+        `sharpness` above 0 a mean of those of the basket's items that leans to the nearest. Unknown
         items are left out as there. A basket without a known item is answered with the most
         frequent items, and the logarithms of their shares of all occurrences as scores.
 
@@ -707,7 +714,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             Items never returned; unknown ones are none anyway.
         items : label, or list, set or array of labels, optional
             Items that alone may be returned.
-        history_exponent, popularity, similarity : optional
+        history_exponent, popularity, similarity, sharpness : optional
             By default the parameters of the model.
 
         Returns
@@ -736,6 +743,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             history_exponent,
             popularity,
             similarity,
+            sharpness,
             exclude=(known.rows, known.offsets) if filter_already_liked_items else None,
             candidates=self._candidates(items, filter_items),
         )
@@ -789,6 +797,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         history_exponent: float | None = None,
         popularity: float | None = None,
         similarity: str | None = None,
+        sharpness: float | None = None,
     ) -> Evaluation:
         """Measure how well itemsets are told from others of the same users: a split of your own.
 
@@ -808,7 +817,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             and popularity_bias (see `itembed_gpu.metrics`); or a number k, for all of them at k.
         filter_already_liked_items : bool, optional
             Whether items of the history are neither ranked nor to be found; else they may be both.
-        history_exponent, popularity, similarity : optional
+        history_exponent, popularity, similarity, sharpness : optional
             By default the parameters of the model.
 
         Returns
@@ -855,6 +864,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             history_exponent=history_exponent,
             popularity=popularity,
             similarity=similarity,
+            sharpness=sharpness,
         )
 
     def _measure(
@@ -907,21 +917,46 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         history_exponent: float | None = None,
         popularity: float | None = None,
         similarity: str | None = None,
+        sharpness: float | None = None,
         **options: Any,
     ) -> tuple[Int64Array, Float32Array]:
-        """Return the best rows for each history, by `rank`, and their scores."""
+        """Return the best rows for each history, by `rank` or `rank_each`, and their scores."""
         exponent = self.history_exponent_ if history_exponent is None else history_exponent
         popularity = self._value("popularity", popularity)
         similarity = self._value("similarity", similarity)
-        vectors, table = self._vectors(known, exponent), self._table_of(similarity)
-        if similarity == "cosine":
-            vectors, table = unit_rows(checks.on_host(vectors)), unit_rows(table)
         if self._value("loss") in DENSE_LOSSES:
             popularity *= self._scale()
         bias = popularity * np.log(np.maximum(self.counts_, 1)) if popularity else None
         prior = log_shares(self.counts_)
         options |= {"bias": bias, "num_threads": self.workers}
+        sharpness = self._sharpness(similarity, sharpness)
+        if sharpness:
+            left, right = (self._place(unit_rows(table)) for table in (self.syn0_, self.syn1_))
+            weights = self._history_weights(known, exponent)
+            history = left, (known.rows, known.offsets), weights
+            found = rank_each(history, right, n, sharpness, **options)
+            del options["bias"], options["exclude"]
+            return answer_unknown(found, right, known.used, prior, **options)
+        vectors, table = self._vectors(known, exponent), self._table_of(similarity)
+        if similarity == "cosine":
+            vectors, table = unit_rows(checks.on_host(vectors)), unit_rows(table)
         return rank(vectors, self._place(table), n, known.used, prior, **options)
+
+    def _sharpness(self, similarity: str, given: float | None) -> float:
+        """Return how items of a history are compared, which are compared by trained cosines."""
+        asked = self.sharpness if given is None else given
+        trained = similarity == "cosine" and self._is_trained_by_cosine
+        if asked and not trained:
+            raise InputError(
+                f"sharpness is {asked}, and scores are no cosines of a softmax; leave it out, or "
+                "train with loss='softmax' and similarity='cosine'"
+            )
+        sharpness = float(self._value("sharpness", given) or 0.0)
+        return sharpness if trained and not self._value("fold_in") else 0.0
+
+    @property
+    def _is_trained_by_cosine(self) -> bool:
+        return self._value("loss") in DENSE_LOSSES and self._value("similarity") == "cosine"
 
     def _table_of(self, similarity: str) -> Float32Array:
         """Return the rows of items that the vector of an itemset is compared with.
@@ -930,8 +965,8 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         those are then. Else a cosine is that of neighbours: among rows of `syn0_`, of which the
         vector is a mean.
         """
-        by_cosine = self._value("loss") in DENSE_LOSSES and self._value("similarity") == "cosine"
-        return self.syn0_ if similarity == "cosine" and not by_cosine else self.syn1_
+        by_cosine = similarity == "cosine" and not self._is_trained_by_cosine
+        return self.syn0_ if by_cosine else self.syn1_
 
     def _one_or_many(self, baskets: Any) -> tuple[bool, Any]:
         """Tell one basket from many, and return a list of baskets in either case."""

@@ -232,4 +232,4 @@ class Search:
         if not len(split.truth[0]):
             raise InputError("itemsets: those held out have no two known items; pass more of them")
         measured: Any = model._measure(split, [int(self._metric.partition("@")[2])])
-        return measured.means[self._metric]
+        return float(measured.means[self._metric])
