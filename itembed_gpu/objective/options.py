@@ -333,7 +333,8 @@ class Options:
         "up the mean squares of the gradients of its updates (Duchi et al., 2011; one number a "
         'row, as in PyTorch-BigGraph). Rates of 0.1 to 0.5 suit it. "adam" (Kingma and Ba, 2015), '
         'for ``loss="softmax"``, leaves rows alone that a batch does not touch, and counts the '
-        "steps of each; rates of 0.001 to 0.02.",
+        "steps of each; rates of 0.001 to 0.02. Tasks that share a table have moments of their "
+        "own.",
         choices=("sgd", "adagrad", "adam"),
         bits={"adagrad": ("ADAGRAD",)},
     )

@@ -444,10 +444,7 @@ class _PackedTask(_FusedTask):
     def _loss_at_random(self) -> float:
         options = self.options
         if options.dense:
-            num_row = max(2, len(self._tables[-1]))
-            # Cosines over a low temperature are large without being wrong.
-            most = 2 / cast(float, options.temperature) if options.similarity == "cosine" else 0.0
-            return max(1.0, options.sum_scale) * (math.log(num_row) + most)
+            return max(1.0, options.sum_scale) * math.log(max(2, len(self._tables[-1])))
         weight = max(1.0, options.positive_weight)
         return ((self.num_negative or 0) + weight) * math.log(2)
 
