@@ -375,6 +375,7 @@ def cut_tiles(monkeypatch, tiles):
     if tiles != "one":
         monkeypatch.setattr(batches, "MIN_TILE", 4)
         monkeypatch.setattr(batches, "TILE_LOGITS", 1)
+        monkeypatch.setattr(cuda, "TILE_BYTES", 1)
     if tiles == "twice":
         monkeypatch.setattr("itembed_gpu.backends.dense.KEPT_LOGITS", 1)
 
@@ -622,8 +623,7 @@ def test_memory_is_added_up_before_the_first_copy(emulated):
     ],
 )
 def test_a_step_takes_no_more_than_was_said(exact, monkeypatch, options):
-    monkeypatch.setattr(batches, "TILE_LOGITS", 1 << 12)
-    monkeypatch.setattr(cuda, "TILE_LOGITS", 1 << 12)
+    monkeypatch.setattr(cuda, "TILE_BYTES", 1 << 14)
     monkeypatch.setattr("itembed_gpu.backends.dense.KEPT_LOGITS", 1 << 13)
     monkeypatch.setattr(cuda, "KEPT_LOGITS", 1 << 13)
     syn = random_tables(200, dim=options.pop("dim"))

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...interrupts import deferred_interrupt
 from ...objective.table import Table
-from ..batches import MIN_TILE, TILE_LOGITS, Batch, Counts, Sums
+from ..batches import MIN_TILE, Batch, Counts, Sums
 from ..dense import KEPT_LOGITS, Update
 from ..protocol import Problem, Tally
 from . import chips, instances, programs
@@ -35,6 +35,9 @@ ROW_NUMBERS = 8
 CUBLAS_BYTES = 1 << 26
 # Arrays as large as all vectors of a batch that a step has at once, about.
 VECTORS_AT_ONCE = 8
+# Memory of a tile of logits, at most: enough for a product to take longer than the host takes for
+# all that is done with a tile, some 0.3 ms.
+TILE_BYTES = 1 << 28
 # Numbers of a batch for each of its queries and entries, about.
 NUMBERS_PER_ENTRY = 16
 # What products are multiplied by, and what is kept of their place.
@@ -147,12 +150,17 @@ class CudaOperations:
         self._feed = _Feed()
         self._calls: list[_Call] = []  # the last one is at work
         self._tiles: list[Any] = []  # room for logits
-        self._half = chip.capability >= TENSOR_CORES
+        # What logits are.
+        self._kind = np.dtype(np.float16 if chip.capability >= TENSOR_CORES else np.float32)
         self._tally = Tally()
 
     @property
     def xp(self) -> Any:
         return chips.cupy()
+
+    @property
+    def tile_logits(self) -> int:
+        return TILE_BYTES // self._kind.itemsize
 
     # --- calls
 
@@ -196,11 +204,11 @@ class CudaOperations:
         num_query = num_unit / problem.num_batch
         num_entry = num_query + (len(pairs.left_items) + len(pairs.right_items)) / problem.num_batch
         num_column = min(options.num_negative or num_right, num_right)
-        num_logit, tile = num_query * num_column, max(TILE_LOGITS, MIN_TILE * num_query)
+        num_logit, tile = num_query * num_column, max(self.tile_logits, MIN_TILE * num_query)
         logits = num_logit if num_logit <= KEPT_LOGITS else min(num_logit, tile)
         vectors = VECTORS_AT_ONCE * dim * (num_query + min(num_column, tile / max(1, num_query)))
         values = vectors + 2 * num_right + NUMBERS_PER_ENTRY * num_entry
-        return (2 if self._half else 4) * logits + 4 * values + CUBLAS_BYTES
+        return self._kind.itemsize * logits + 4 * values + CUBLAS_BYTES
 
     def _collect(self, call: _Call) -> None:
         if call.busy:
@@ -242,8 +250,7 @@ class CudaOperations:
         stride = -(-num_column // ROW_NUMBERS) * ROW_NUMBERS
         size = num_query * stride
         if len(self._tiles) <= place or len(self._tiles[place]) < size:
-            kind = np.float16 if self._half else np.float32
-            self._tiles[place : place + 1] = [self.xp.empty(size, dtype=kind)]
+            self._tiles[place : place + 1] = [self.xp.empty(size, dtype=self._kind)]
         return self._tiles[place][:size].reshape(num_query, stride)[:, :num_column]
 
     def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
