@@ -31,7 +31,7 @@ from benchmarks.common.catalogs import zipf_items
 from benchmarks.common.report import Target, make_parser, page, say, table, tick, write_whole
 from benchmarks.gpu import OnCpu, OnGpu
 from itembed_gpu.backends import batches
-from itembed_gpu.backends.cuda import chips
+from itembed_gpu.backends.cuda import chips, dense as cuda
 
 ITEMS, DIMS, BATCHES = (41_000, 100_000, 1_000_000), (128, 512), (1024, 8192)
 ITEMSET_LENGTH = 10
@@ -118,7 +118,7 @@ def measure(
         "dim": dim,
         "batch": batch_size,
         "steps": num_step,
-        "tile": batches.TILE_LOGITS,
+        "tile": task._bound._ops.tile_logits or batches.TILE_LOGITS,
         "seconds": each,
         "speed": num_item * batch_size / each,
         "memory": taken / MIB,
@@ -162,9 +162,10 @@ def main(args: list[str] | None = None) -> None:
     for name, values in (("items", ITEMS), ("dims", DIMS), ("batches", BATCHES)):
         parser.add_argument(f"--{name}", type=int, nargs="+", default=values)
     parser.add_argument("--steps", type=int, default=5, help="steps that are timed")
-    parser.add_argument("--tile", type=int, default=batches.TILE_LOGITS, help="logits of a tile")
+    parser.add_argument("--tile", type=int, help="MiB of a tile of logits")
     options = parser.parse_args(args)
-    batches.TILE_LOGITS = options.tile
+    if options.tile is not None:
+        batches.TILE_LOGITS, cuda.TILE_BYTES = options.tile * MIB // 4, options.tile * MIB
     try:
         device = OnCpu() if options.device == "cpu" else OnGpu(options.device)
     except ig.DeviceError as error:

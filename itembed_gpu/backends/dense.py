@@ -54,12 +54,17 @@ class Operations(Protocol):
     ----------
     xp : module
         NumPy, or CuPy: for arithmetic that both have.
+    tile_logits : int or None
+        As of `Batches.draw`.
     in_place : bool
         As of `BoundTask`.
     """
 
     @property
     def xp(self) -> Any: ...
+
+    @property
+    def tile_logits(self) -> int | None: ...
 
     @property
     def in_place(self) -> bool: ...
@@ -188,7 +193,9 @@ class DenseTask:
                 bounds = (batch_start(num_unit, num_batch, first_batch + n + i) for i in (0, 1))
                 start, stop = map(int, bounds)
                 if start < stop and not interrupts:
-                    batch, counts = self._batches.draw(stream, epoch, first_batch + n, start, stop)
+                    batch, counts = self._batches.draw(
+                        stream, epoch, first_batch + n, start, stop, self._ops.tile_logits
+                    )
                     if counts.queries:
                         step = Step(self._problem, self._ops, batch, counts, self._batches.masks)
                         step.take(float(rate), interrupts)

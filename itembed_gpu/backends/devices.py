@@ -64,7 +64,7 @@ class Cuda:
     -----
     All but `index` are about losses with sampled negatives. With ``loss="softmax"`` a batch is one
     step, the same each time; from compute capability 8.0 on, its products of matrices are those
-    of numbers rounded to bf16, added up in float32.
+    of numbers of 16 bits, added up in float32.
 
     Raises
     ------

@@ -103,44 +103,74 @@ __global__ void dots(const float* __restrict__ a, i64 a_stride, const int* __res
     if (lane_number() == 0) out[n] = sum;
 }
 
-// A float32 as bf16, rounded to the nearest, and back.
-__device__ __forceinline__ u32 narrowed(float value) {
+// Numbers of 16 bits, which tensor cores multiply: of float16 and of bf16, rounded to the nearest.
+struct Float16 {
+    unsigned short bits;
+};
+struct BFloat16 {
+    unsigned short bits;
+};
+// What the exponents of float32 and float16 are apart.
+constexpr float FLOAT16_SCALE = 5.192296858534828e33f;  // 2**112
+
+__device__ __forceinline__ float widened(Float16 number) {
+    const u32 size = number.bits & 0x7FFFu, sign = number.bits & 0x8000u;
+    const float value = size < 0x7C00u ? __uint_as_float(size << 13) * FLOAT16_SCALE
+                                       : __uint_as_float(size << 13 | 0x7F800000u);
+    return sign ? -value : value;
+}
+__device__ __forceinline__ float widened(BFloat16 number) {
+    return __uint_as_float(static_cast<u32>(number.bits) << 16);
+}
+
+template <class NUMBER>
+__device__ __forceinline__ NUMBER narrowed(float value);
+template <>
+__device__ __forceinline__ Float16 narrowed<Float16>(float value) {
+    const u32 bits = __float_as_uint(fabsf(value) / FLOAT16_SCALE);
+    u32 size = (bits + 0xFFFu + (bits >> 13 & 1u)) >> 13;
+    if (size > 0x7C00u) size = 0x7C00u;
+    if (value != value) size = 0x7E00u;
+    return {static_cast<unsigned short>(size | (value < 0.0f ? 0x8000u : 0u))};
+}
+template <>
+__device__ __forceinline__ BFloat16 narrowed<BFloat16>(float value) {
     const u32 bits = __float_as_uint(value);
     // Rounding might make something else of what is no number.
-    return value != value ? 0x7FC0u : (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
-}
-__device__ __forceinline__ float widened(u32 half) { return __uint_as_float(half << 16); }
-
-using Half = unsigned short;
-
-template <int WIDTH>
-__device__ __forceinline__ void write(Half* to, const Piece<WIDTH>& piece) {
-    if constexpr (WIDTH == 4) {
-        *reinterpret_cast<uint2*>(to) = make_uint2(narrowed(piece.x[0]) | narrowed(piece.x[1]) << 16,
-                                                   narrowed(piece.x[2]) | narrowed(piece.x[3]) << 16);
-    } else {
-        *to = static_cast<Half>(narrowed(piece.x[0]));
-    }
+    const u32 upper = value != value ? 0x7FC0u : (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+    return {static_cast<unsigned short>(upper)};
 }
 
-template <int WIDTH>
-__device__ __forceinline__ Piece<WIDTH> read(const Half* from) {
+template <class NUMBER>
+struct alignas(4 * sizeof(NUMBER)) Four {
+    NUMBER x[4];
+};
+
+template <int WIDTH, class NUMBER>
+__device__ __forceinline__ Piece<WIDTH> read(const NUMBER* from) {
+    static_assert(WIDTH == 4, "there is always room for that");
+    const Four<NUMBER> four = *reinterpret_cast<const Four<NUMBER>*>(from);
     Piece<WIDTH> piece;
-    if constexpr (WIDTH == 4) {
-        const uint2 four = *reinterpret_cast<const uint2*>(from);
-        piece.x[0] = widened(four.x & 0xFFFFu);
-        piece.x[1] = widened(four.x >> 16);
-        piece.x[2] = widened(four.y & 0xFFFFu);
-        piece.x[3] = widened(four.y >> 16);
-    } else {
-        piece.x[0] = widened(*from);
-    }
+#pragma unroll
+    for (int i = 0; i < WIDTH; ++i) piece.x[i] = widened(four.x[i]);
     return piece;
 }
 
-// Rows as bf16, which tensor cores multiply.
-template <int WIDTH>
-__global__ void narrow(const float* __restrict__ rows, i64 stride, Half* __restrict__ out,
+template <int WIDTH, class NUMBER>
+__device__ __forceinline__ void write(NUMBER* to, const Piece<WIDTH>& piece) {
+    if constexpr (WIDTH == 4) {
+        Four<NUMBER> four;
+#pragma unroll
+        for (int i = 0; i < WIDTH; ++i) four.x[i] = narrowed<NUMBER>(piece.x[i]);
+        *reinterpret_cast<Four<NUMBER>*>(to) = four;
+    } else {
+        *to = narrowed<NUMBER>(piece.x[0]);
+    }
+}
+
+// Rows as numbers of 16 bits.
+template <class NUMBER, int WIDTH>
+__global__ void narrow(const float* __restrict__ rows, i64 stride, NUMBER* __restrict__ out,
                        i64 out_stride, i64 num_row, int dim) {
     const i64 n = warp_number();
     if (n >= num_row) return;
@@ -154,16 +184,18 @@ constexpr float SPREAD = 60.0f;
 
 // Take a tile of logits into each query's sum, total * exp(largest); they become exponentials.
 // They are read once, and so `largest` is not quite that: it is raised where a logit is above it
-// by more than SPREAD. OUT is what is written, float or Half, at the beginning of each row: where
-// what has been read was. With WIDTH 4, rows have room for a multiple of 4 columns.
-template <class OUT, int WIDTH>
-__global__ void exponentials(float* logits, i64 stride, i64 num_query, int num_column,
+// by more than SPREAD. IN is what is read, and OUT what is written in its place: float and float,
+// or Float16 and BFloat16, whose exponents have room for exponentials. With WIDTH 4, rows have
+// room for a multiple of 4 columns.
+template <class IN, class OUT, int WIDTH>
+__global__ void exponentials(IN* logits, i64 stride, i64 num_query, int num_column,
                              float* __restrict__ largest, float* __restrict__ total) {
+    static_assert(sizeof(IN) == sizeof(OUT), "they would not fit");
     constexpr int STEP = WARP_SIZE * WIDTH, PIECES = 16 / WIDTH;
     const i64 query = warp_number();
     if (query >= num_query) return;
-    const float* const row = logits + query * stride + lane_number() * WIDTH;
-    OUT* const out = reinterpret_cast<OUT*>(logits + query * stride) + lane_number() * WIDTH;
+    const IN* const row = logits + query * stride + lane_number() * WIDTH;
+    OUT* const out = reinterpret_cast<OUT*>(logits) + query * stride + lane_number() * WIDTH;
     const float before = largest[query], total_before = total[query];
     const int end = num_column - lane_number() * WIDTH;
     // Where all is left out so far, any number will do.
@@ -181,7 +213,6 @@ __global__ void exponentials(float* logits, i64 stride, i64 num_query, int num_c
                 most = fmaxf(most, pieces[p].x[i]);
             }
         }
-        // Behind this, all threads of the warp have read, and one may write where others have.
         most = warp_largest(most);
         if (start == 0) {
             base = most;

@@ -53,7 +53,7 @@ def uncompiled():
 
 
 def have_capability(emulated, capability):
-    """Have a chip that multiplies float32 (75), or bf16 (80 and above)."""
+    """Have a chip that multiplies float32 (75), or float16 and bf16 (80 and above)."""
     runtime = emulated.cuda.runtime
     properties = runtime.getDeviceProperties(0)
     version = {"major": capability // 10, "minor": capability % 10}
@@ -224,7 +224,9 @@ def rounded(values):
 def test_products_with_exponentials(emulated, capability, num_query, num_column):
     """A tile's way: logits, exponentials, and what these are multiplied by."""
     have_capability(emulated, capability)
-    near = rounded if capability == 80 else np.asarray
+    exact = capability == 75
+    half = np.asarray if exact else np.float16
+    brain, near = (np.asarray, TOLERANCE) if exact else (rounded, {"rtol": 1e-3, "atol": 1e-3})
     asked, columns = 5 * matrix(num_query, 12), matrix(num_column, 12, 4, seed=1)
     queries = matrix(num_query, 12, seed=2)
     gpu = cuda.CudaOperations(make_task(device="cpu")._problem, chips.find_chip(0))
@@ -232,8 +234,10 @@ def test_products_with_exponentials(emulated, capability, num_query, num_column)
         moved = [view_like(emulated, values) for values in (asked, columns, queries)]
         room = gpu.tile(0, num_query, num_column)
         logits = gpu.matmul(moved[0], moved[1].T, out=room)
-        expected = near(asked) @ near(columns).T
-        np.testing.assert_allclose(logits.get(), expected, **TOLERANCE)
+        assert logits is room
+        expected = np.float32(half(np.float32(half(asked)) @ np.float32(half(columns)).T))
+        np.testing.assert_allclose(np.float32(logits.get()), expected, **near)
+        expected = np.float32(logits.get())
         largest, total = (
             to_device(emulated, np.full(num_query, value, dtype=np.float32))
             for value in (-np.inf, 0)
@@ -242,22 +246,35 @@ def test_products_with_exponentials(emulated, capability, num_query, num_column)
         sums = largest.get() + np.log(total.get())
         np.testing.assert_allclose(sums, np.logaddexp.reduce(expected, axis=1), rtol=1e-5)
         # What is written is rounded, what is added up is not.
-        parts = near(np.exp(expected - largest.get()[:, None]))
-        tolerance = {"rtol": 1e-2, "atol": 1e-2} if capability == 80 else TOLERANCE
-        np.testing.assert_allclose(
-            gpu.matmul(logits, moved[1]).get(), parts @ near(columns), **tolerance
+        parts = brain(np.exp(expected - largest.get()[:, None]))
+        for found, by in (
+            (gpu.matmul(logits, moved[1]), parts @ brain(columns)),
+            (gpu.matmul(logits.T, moved[2]), parts.T @ brain(queries)),
+        ):
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found.get(), by, **near)
+    kinds = ("float32",) if exact else ("float16", "bf16")
+    assert {e for e in emulated.told if "multiply" in e} == {f"multiply {kind}" for kind in kinds}
+
+
+@pytest.mark.parametrize("dim", [5, 64])
+def test_numbers_of_16_bits_are_those_of_numpy(emulated, dim):
+    values = np.float32(10.0) ** np.linspace(-9, 9, 40 * dim, dtype=np.float32).reshape(40, dim)
+    values[::2] *= -1
+    values[3, :4] = 0, np.inf, -np.inf, np.nan
+    values[5, :4] = 65519, 65520, 2.0**-25, 1.25 * 2.0**-25
+    gpu = cuda.CudaOperations(make_task(device="cpu")._problem, chips.find_chip(0))
+    with gpu.begin(), np.errstate(over="ignore"):
+        there = to_device(emulated, values)
+        half, brain = (
+            gpu._factor(there, number)[0].get()[:, :dim]
+            for number in (instances.FLOAT16, instances.BFLOAT16)
         )
-        np.testing.assert_allclose(
-            gpu.matmul(logits.T, moved[2]).get(), parts.T @ near(queries), **tolerance
-        )
-        # What is written there next is float32 again.
-        gpu.matmul(moved[0], moved[1].T, out=room)
-        again = gpu.matmul(gpu.tile(0, num_query, num_column), moved[1])
-        tolerance = {"rtol": 1e-2, "atol": 0.5} if capability == 80 else TOLERANCE
-        np.testing.assert_allclose(again.get(), near(expected) @ near(columns), **tolerance)
-    assert {e for e in emulated.told if "multiply" in e} == {
-        f"multiply {'bf16' if capability == 80 else 'float32'}"
-    }
+        np.testing.assert_array_equal(half.view(np.float16), values.astype(np.float16))
+    finite = np.isfinite(values)
+    brain = (brain.astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(brain[finite], rounded(values)[finite])
+    np.testing.assert_array_equal(brain[~finite], values[~finite])
 
 
 @pytest.mark.parametrize("capability", [75, 80])
@@ -269,11 +286,12 @@ def test_exponentials_of_logits_that_rise_along_a_row(emulated, capability, high
     with gpu.begin():
         room = gpu.tile(0, 1, 1500)
         room._values[...] = values
+        values = np.float64(room.get())
         largest, total = (
             to_device(emulated, np.full(1, value, dtype=np.float32)) for value in (-2, 1)
         )
         gpu.exponentials(room, largest, total)
-        whole = np.logaddexp.reduce(np.append(values, -2).astype(np.float64))
+        whole = np.logaddexp.reduce(np.append(values, -2))
         assert largest.get()[0] + np.log(total.get()[0]) == pytest.approx(whole, rel=1e-5)
         ones = to_device(emulated, np.ones((1500, 4), dtype=np.float32))
         found = gpu.matmul(room, ones).get() * np.exp(largest.get()[0] - whole)
@@ -357,6 +375,7 @@ def cut_tiles(monkeypatch, tiles):
     if tiles != "one":
         monkeypatch.setattr(batches, "MIN_TILE", 4)
         monkeypatch.setattr(batches, "TILE_LOGITS", 1)
+        monkeypatch.setattr(cuda, "TILE_BYTES", 1)
     if tiles == "twice":
         monkeypatch.setattr("itembed_gpu.backends.dense.KEPT_LOGITS", 1)
 
@@ -378,13 +397,12 @@ def test_a_training_is_that_of_the_cpu(exact, monkeypatch, kind, options, tiles)
 
 
 @pytest.mark.parametrize("tiles", TILES)
-def test_a_training_with_products_of_bf16_is_near_that(emulated, monkeypatch, tiles):
+def test_a_training_with_numbers_of_16_bits_is_near_that(emulated, monkeypatch, tiles):
     cut_tiles(monkeypatch, tiles)
     options = {**MEAN, **COSINE, **ADAGRAD, "dim": 64, "dropout": 0.3, "reject_itemset": True}
     start = [table.copy() for table in random_tables(20, dim=64)]
     expected, tally = train_on("cpu", "unsupervised", options)
     got, ours = train_on("cuda", "unsupervised", options)
-    assert "multiply bf16" in emulated.told
     assert ours[1:] == tally[1:]
     assert ours.loss == pytest.approx(tally.loss, rel=2e-3)
     for name, before in zip(("syn0", "syn1"), start, strict=True):
@@ -604,9 +622,8 @@ def test_memory_is_added_up_before_the_first_copy(emulated):
         {"dim": 16, "batch_size": 40, **MEAN, "num_negative": 150},
     ],
 )
-def test_a_step_takes_no_more_than_was_said(emulated, monkeypatch, options):
-    monkeypatch.setattr(batches, "TILE_LOGITS", 1 << 12)
-    monkeypatch.setattr(cuda, "TILE_LOGITS", 1 << 12)
+def test_a_step_takes_no_more_than_was_said(exact, monkeypatch, options):
+    monkeypatch.setattr(cuda, "TILE_BYTES", 1 << 14)
     monkeypatch.setattr("itembed_gpu.backends.dense.KEPT_LOGITS", 1 << 13)
     monkeypatch.setattr(cuda, "KEPT_LOGITS", 1 << 13)
     syn = random_tables(200, dim=options.pop("dim"))
@@ -614,8 +631,8 @@ def test_a_step_takes_no_more_than_was_said(emulated, monkeypatch, options):
     options = {"loss": "softmax", "seed": 1, "device": "cuda", **options}
     task = UnsupervisedTask(items, offsets, *syn, **options)
     task._bound.prepare()
-    before = emulated.least_free = emulated.free
+    before = exact.least_free = exact.free
     task.do_batch(0.1)
     said = task._bound._ops._room() - cuda.CUBLAS_BYTES
-    assert said / 4 < before - emulated.least_free <= said
+    assert said / 4 < before - exact.least_free <= said
     task.synchronize()

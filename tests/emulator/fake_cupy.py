@@ -221,6 +221,7 @@ class FakeCupy:
             memcpyDeviceToHost=2,
             memcpyDeviceToDevice=3,
             CUDA_R_32F=0,
+            CUDA_R_16F=2,
             CUDA_R_16BF=14,
         )
         stream = SimpleNamespace(ptr=0, synchronize=lambda: self._may_fail("synchronize"))
@@ -278,26 +279,31 @@ class FakeCupy:
         self, handle, turn_a, turn_b, m, n, k, alpha, a, a_kind, lda, b, b_kind, ldb, beta,
         c, c_kind, ldc, compute, algorithm,
     ):  # fmt: skip
-        """What cublasGemmEx does: matrices stand column by column, of float32 or bf16."""
+        """What cublasGemmEx does: matrices stand column by column, of float32, float16 or bf16."""
         self._may_fail("multiply")
-        assert a_kind == b_kind
-        assert (c_kind, compute, algorithm) == (0, 68, -1)
+        assert (a_kind, c_kind) in ((0, 0), (2, 2), (14, 0))
+        assert (b_kind, compute, algorithm) == (a_kind, 68, -1)
 
         def matrix(pointer, kind, num_row, num_column, step):
             assert step >= num_row > 0
-            number = np.uint16 if kind else np.float32
-            size = np.dtype(number).itemsize
-            values = self._bytes(pointer, size * (step * (num_column - 1) + num_row)).view(number)
-            shape, steps = (num_row, num_column), (size, size * step)
-            found = np.lib.stride_tricks.as_strided(values, shape, steps)
-            return (found.astype(np.uint32) << 16).view(np.float32) if kind else found
+            number = np.dtype({0: np.float32, 2: np.float16, 14: np.uint16}[kind])
+            size = number.itemsize * (step * (num_column - 1) + num_row)
+            values = self._bytes(pointer, size).view(number)
+            steps = number.itemsize, number.itemsize * step
+            return np.lib.stride_tricks.as_strided(values, (num_row, num_column), steps)
 
-        left = matrix(a, a_kind, *((k, m) if turn_a else (m, k)), lda)
-        right = matrix(b, b_kind, *((n, k) if turn_b else (k, n)), ldb)
+        def factor(turn, pointer, kind, num_row, num_column, step):
+            shape = (num_column, num_row) if turn else (num_row, num_column)
+            found = matrix(pointer, kind, *shape, step)
+            if kind == 14:
+                found = (found.astype(np.uint32) << 16).view(np.float32)
+            found = found.astype(np.float32)
+            return found.T if turn else found
+
         assert [self._bytes(one, 4).view(np.float32)[0] for one in (alpha, beta)] == [1, 0]
-        self.told.append(f"multiply {'bf16' if a_kind else 'float32'}")
-        left, right = left.T if turn_a else left, right.T if turn_b else right
-        matrix(c, 0, m, n, ldc)[...] = left @ right
+        self.told.append(f"multiply {({0: 'float32', 2: 'float16', 14: 'bf16'})[a_kind]}")
+        left = factor(turn_a, a, a_kind, m, k, lda)
+        matrix(c, c_kind, m, n, ldc)[...] = left @ factor(turn_b, b, b_kind, k, n, ldb)
 
     def own(self, values):
         """Make an array of the device of what NumPy has computed."""

@@ -43,11 +43,6 @@ struct alignas(16) float4 {
 };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
-struct alignas(8) uint2 {
-    unsigned x, y;
-};
-inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
-
 template <class T>
 T __ldg(const T* address) {
     return *address;

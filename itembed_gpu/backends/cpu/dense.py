@@ -43,6 +43,7 @@ class CpuOperations:
     """The cores of this machine (see `dense.Operations`)."""
 
     xp = np
+    tile_logits = None
     in_place = True
 
     def __init__(self, problem: Problem, num_threads: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...interrupts import deferred_interrupt
 from ...objective.table import Table
-from ..batches import MIN_TILE, TILE_LOGITS, Batch, Counts, Sums
+from ..batches import MIN_TILE, Batch, Counts, Sums
 from ..dense import KEPT_LOGITS, Update
 from ..protocol import Problem, Tally
 from . import chips, instances, programs
@@ -27,14 +27,17 @@ from .instances import OPTIMIZERS, THREADS_PER_BLOCK, WARP, of_dense
 ALIGNMENT = 16
 # Calls of `DenseTask.run`, and batches, that the device may have before it.
 NUM_AHEAD = 2
-# Chips from this compute capability on multiply bf16.
-BRAIN_FLOAT = 80
+# Chips from this compute capability on multiply float16 and bf16.
+TENSOR_CORES = 80
 # Rows of what they multiply begin at multiples of so many numbers.
 ROW_NUMBERS = 8
 # Memory that cuBLAS takes for itself, about.
 CUBLAS_BYTES = 1 << 26
 # Arrays as large as all vectors of a batch that a step has at once, about.
 VECTORS_AT_ONCE = 8
+# Memory of a tile of logits, at most: enough for a product to take longer than the host takes for
+# all that is done with a tile, some 0.3 ms.
+TILE_BYTES = 1 << 28
 # Numbers of a batch for each of its queries and entries, about.
 NUMBERS_PER_ENTRY = 16
 # What products are multiplied by, and what is kept of their place.
@@ -132,9 +135,10 @@ def _each_array(value: Any, change: Callable[[Any], Any]) -> Any:
 class CudaOperations:
     """A GPU (see `dense.Operations`).
 
-    Chips from compute capability 8.0 on multiply matrices whose factors are rounded to bf16, as a
-    softmax bears it: 8 bits, of which the first is not stored, with the exponents of float32.
-    Products, sums, tables and all else are float32.
+    Chips from compute capability 8.0 on make logits of rows that are rounded to float16, and keep
+    them as such, with 11 bits; their exponentials are bf16, with 8 bits and the exponents of
+    float32, and what these are multiplied by is rounded to it. A softmax bears it. Sums, tables
+    and all else are float32, as everything is on older chips.
     """
 
     def __init__(self, problem: Problem, chip: Chip) -> None:
@@ -146,13 +150,17 @@ class CudaOperations:
         self._feed = _Feed()
         self._calls: list[_Call] = []  # the last one is at work
         self._tiles: list[Any] = []  # room for logits
-        self._half = chip.capability >= BRAIN_FLOAT
-        self._narrowed: set[int] = set()  # addresses of rooms whose numbers are bf16 by now
+        # What logits are.
+        self._kind = np.dtype(np.float16 if chip.capability >= TENSOR_CORES else np.float32)
         self._tally = Tally()
 
     @property
     def xp(self) -> Any:
         return chips.cupy()
+
+    @property
+    def tile_logits(self) -> int:
+        return TILE_BYTES // self._kind.itemsize
 
     # --- calls
 
@@ -196,11 +204,11 @@ class CudaOperations:
         num_query = num_unit / problem.num_batch
         num_entry = num_query + (len(pairs.left_items) + len(pairs.right_items)) / problem.num_batch
         num_column = min(options.num_negative or num_right, num_right)
-        num_logit, tile = num_query * num_column, max(TILE_LOGITS, MIN_TILE * num_query)
+        num_logit, tile = num_query * num_column, max(self.tile_logits, MIN_TILE * num_query)
         logits = num_logit if num_logit <= KEPT_LOGITS else min(num_logit, tile)
         vectors = VECTORS_AT_ONCE * dim * (num_query + min(num_column, tile / max(1, num_query)))
-        values = logits + vectors + 2 * num_right + NUMBERS_PER_ENTRY * num_entry
-        return 4 * values + CUBLAS_BYTES
+        values = vectors + 2 * num_right + NUMBERS_PER_ENTRY * num_entry
+        return self._kind.itemsize * logits + 4 * values + CUBLAS_BYTES
 
     def _collect(self, call: _Call) -> None:
         if call.busy:
@@ -242,7 +250,7 @@ class CudaOperations:
         stride = -(-num_column // ROW_NUMBERS) * ROW_NUMBERS
         size = num_query * stride
         if len(self._tiles) <= place or len(self._tiles[place]) < size:
-            self._tiles[place : place + 1] = [self.xp.empty(size, dtype=np.float32)]
+            self._tiles[place : place + 1] = [self.xp.empty(size, dtype=self._kind)]
         return self._tiles[place][:size].reshape(num_query, stride)[:, :num_column]
 
     def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
@@ -250,35 +258,41 @@ class CudaOperations:
         (num_row, num_inner), num_column = a.shape, b.shape[1]
         if out is None:
             out = self.xp.empty((num_row, num_column), dtype=np.float32)
+        single, half, brain = runtime.CUDA_R_32F, runtime.CUDA_R_16F, runtime.CUDA_R_16BF
+        kind, kind_out = single, single
+        if out.dtype == np.float16:
+            kind = kind_out = half
+        elif np.float16 in (a.dtype, b.dtype):
+            kind = brain
         # To cuBLAS, matrices stand column by column: each is its own transpose, and the product
         # of these in the other order is that of the product.
-        (a, a_turn, a_step), (b, b_turn, b_step) = map(self._factor, (a, b))
-        kind = runtime.CUDA_R_16BF if self._half else runtime.CUDA_R_32F
+        number = {half: instances.FLOAT16, brain: instances.BFLOAT16}.get(kind)
+        (a, a_turn, a_step), (b, b_turn, b_step) = (self._factor(one, number) for one in (a, b))
         cublas.gemmEx(
             self.xp.cuda.get_cublas_handle(),
             b_turn, a_turn, num_column, num_row, num_inner,
             ONE.ctypes.data, b.data.ptr, kind, b_step, a.data.ptr, kind, a_step,
-            ZERO.ctypes.data, out.data.ptr, runtime.CUDA_R_32F, _row_step(out),
+            ZERO.ctypes.data, out.data.ptr, kind_out, _row_step(out),
             cublas.CUBLAS_COMPUTE_32F, cublas.CUBLAS_GEMM_DEFAULT,
         )  # fmt: skip
-        self._narrowed.discard(out.data.ptr)
         return out
 
-    def _factor(self, matrix: Any) -> tuple[Any, int, int]:
-        """Return a factor, whether cuBLAS is to transpose it, and how far its columns lie apart."""
+    def _factor(self, matrix: Any, number: str | None) -> tuple[Any, int, int]:
+        """Return a factor, whether cuBLAS is to transpose it, and how far its columns lie apart.
+
+        It is rounded to a kind of number, if one is given, and it is none of those yet.
+        """
         cublas = chips.cublas()
-        turned = matrix.strides[1] != 4
+        turned = matrix.strides[1] != matrix.dtype.itemsize
         turn = cublas.CUBLAS_OP_T if turned else cublas.CUBLAS_OP_N
         rows = matrix.T if turned else matrix
-        if not self._half:
+        if number is None or rows.dtype == np.float16:
             return rows, turn, _row_step(rows)
-        if rows.data.ptr in self._narrowed:
-            return rows, turn, 2 * _row_step(rows)
         num_row, dim = rows.shape
         step = -(-dim // ROW_NUMBERS) * ROW_NUMBERS
         half = self.xp.empty((num_row, step), dtype=np.uint16)
         self._launch(
-            "narrow", (_width(dim, rows),), num_row,
+            "narrow", (number, _width(dim, rows)), num_row,
             *_place(rows), half.data.ptr, np.int64(step), np.int64(num_row), np.int32(dim),
         )  # fmt: skip
         return half, turn, step
@@ -325,14 +339,12 @@ class CudaOperations:
 
     def exponentials(self, logits: Any, largest: Any, total: Any) -> None:
         num_query, num_column = logits.shape
-        address = logits.data.ptr
-        # In room of our own, which has columns to spare, they become bf16 where that is multiplied.
-        own = any(address == room.data.ptr for room in self._tiles)
-        if own and self._half:
-            self._narrowed.add(address)
+        if logits.dtype == np.float16:  # from here on, this is where bf16 lies
+            constants: tuple[Any, ...] = instances.FLOAT16, instances.BFLOAT16, 4
+        else:
+            constants = "float", "float", _width(0, logits)
         self._launch(
-            "exponentials",
-            (instances.HALF if own and self._half else "float", 4 if own else 1), num_query,
+            "exponentials", constants, num_query,
             *_place(logits), np.int64(num_query), np.int32(num_column),
             largest.data.ptr, total.data.ptr,
         )  # fmt: skip
@@ -374,7 +386,7 @@ class CudaOperations:
 def _row_step(rows: Any) -> int:
     """Return how far rows lie apart; of a single row, the stride says nothing."""
     num_row, dim = rows.shape
-    return max(rows.strides[0] // 4, dim) if num_row > 1 else int(dim)
+    return max(rows.strides[0] // rows.dtype.itemsize, dim) if num_row > 1 else int(dim)
 
 
 def _by_rows(array: Any) -> Any:
@@ -383,8 +395,8 @@ def _by_rows(array: Any) -> Any:
 
 
 def _place(rows: Any) -> tuple[int, Any]:
-    """Return where a matrix lies, and how many floats from one row to the next."""
-    return rows.data.ptr, np.int64(rows.strides[0] // 4)
+    """Return where a matrix lies, and how many numbers from one row to the next."""
+    return rows.data.ptr, np.int64(rows.strides[0] // rows.dtype.itemsize)
 
 
 def _width(dim: int, *arrays: Any) -> int:

@@ -65,12 +65,13 @@ def of_dense(kernel: str, *constants: int | str) -> str:
 
 
 # What numbers of 16 bits are called there.
-HALF = "itembed::Half"
+FLOAT16, BFLOAT16 = "itembed::Float16", "itembed::BFloat16"
 # All of these, which are compiled together.
 DENSE = (
-    *(of_dense(n, width) for n in ("pool", "dots", "narrow") for width in WIDTHS),
-    *(of_dense("exponentials", "float", width) for width in WIDTHS),
-    of_dense("exponentials", HALF, 4),
+    *(of_dense(n, width) for n in ("pool", "dots") for width in WIDTHS),
+    *(of_dense("narrow", number, width) for number in (FLOAT16, BFLOAT16) for width in WIDTHS),
+    *(of_dense("exponentials", "float", "float", width) for width in WIDTHS),
+    of_dense("exponentials", FLOAT16, BFLOAT16, 4),
     *(of_dense("weigh", masks) for masks in (NOTHING, OWN, ITEMSET)),
     *(of_dense("update", n, width) for n in range(len(OPTIMIZERS)) for width in WIDTHS),
 )
