@@ -584,6 +584,11 @@ TINY_SETTINGS = {
     "itembed": {"dim": 4, "num_epoch": 200, "learning_rate": 0.2},
     "Word2Vec": {"dim": 4, "num_epoch": 100, "learning_rate": 0.2, "noise_exponent": 0.0},
     "ours": {"dim": 4, "num_epoch": 200, "learning_rate": 0.2},
+    "ours, quick": {
+        "dim": 4, "num_epoch": 20, "learning_rate": 0.1, "loss": "softmax", "pooling": "mean",
+        "similarity": "cosine", "optimizer": "adam", "sharpness": 2.0,
+    },
+    "ours, no argument": {"epochs": 200},
     "ours, added up": {
         "dim": 4, "num_epoch": 200, "learning_rate": 0.2,
         "beside": [
@@ -620,6 +625,7 @@ def test_every_system_learns_two_groups(system, ranking):
         ("logistic regression", {"c": 100.0}),
         ("itembed", {"dim": 4, "num_epoch": 100, "learning_rate": 0.2}),
         ("ours", {"dim": 4, "num_epoch": 100, "learning_rate": 0.2}),
+        ("ours, no argument", {"epochs": 200}),
     ],
 )
 def test_every_system_learns_labels(system, settings):
