@@ -44,7 +44,7 @@ from benchmarks.common.plots import BLUE, GREEN, ORANGE, picture
 from benchmarks.common.report import Target, make_parser, page, say, table, write_whole
 from benchmarks.common.timing import clock_itembed, seconds_of
 from itembed_gpu import Cuda, SupervisedTask, UnsupervisedTask
-from itembed_gpu.backends.cuda import chips, instances, task as cuda
+from itembed_gpu.backends.cuda import chips, instances, programs
 
 NUM_NEGATIVE = 5
 ITEMSET_LENGTH = 10
@@ -270,7 +270,7 @@ class OnGpu:
         for instance in instances.DEFAULTS:
             if self.chip.capability < instances.VECTOR_ATOMICS:
                 instance = instance._replace(update="add")
-            kernel = cuda._kernel(self.index, instance, instance.name)
+            kernel = programs.kernel(self.index, (instance.name,), instance.name)
             found[instance.name] = int(kernel.local_size_bytes)
         return found
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import itembed_gpu
-from benchmarks.datasets import Dataset, Labelling, Ranking
+from benchmarks.datasets import Dataset, Labelling, Packed, Ranking
 from benchmarks.peers import (
     Factors,
     Scorers,
@@ -34,6 +35,7 @@ def ours(
     popularity: float = 0.0,
     history_power: float = 0.0,
     schedule: str = "linear",
+    sharpness: float = 0.0,
     beside: Sequence[dict[str, Any]] = (),
     **options: Any,
 ) -> Scorers:
@@ -43,6 +45,8 @@ def ours(
     ----------
     schedule : str
         How the learning rate falls.
+    sharpness : float
+        Above 0, items of a query are compared one by one as well, as `Item2Vec.recommend` does.
     popularity : float
         So many times the logarithm of an item's count is added to its score; below 0 it
         helps rare items.
@@ -78,7 +82,10 @@ def ours(
             scorers["dot, weighted"] = without_unseen(data, scorer)
         if options.get("similarity") == "cosine":
             trained = Factors(scorers["dot"].queries, unit_rows(right))
-            scorers = {"cosine, as trained": without_unseen(data, trained)}
+            scorers = {"cosine": without_unseen(data, trained)}
+            if sharpness:
+                each = ByEach(data.history, unit_rows(left), unit_rows(right), sharpness)
+                scorers["cosine, each item"] = without_unseen(data, each)
         if others:
             both = add_up(scorers["dot"], others)
             both.bias = frequency_bias(data, popularity)
@@ -98,6 +105,24 @@ def ours(
         progress=False,
     )
     return make()
+
+
+def ours_by_default(data: Dataset, seed: int, watch: Watch, **parameters: Any) -> Scorers:
+    """`Item2Vec`, or `SupervisedClassifier`, with no argument but the seed and where to train."""
+    parameters |= {"seed": seed, "device": watch.device, "workers": watch.num_threads}
+    sides = [data.train, data.train_labels] if isinstance(data, Labelling) else [data.train]
+    itemsets = [
+        itembed_gpu.pack_itemsets([row.tolist() for row in side], min_length=0) for side in sides
+    ]
+    if isinstance(data, Labelling):
+        model: Any = itembed_gpu.SupervisedClassifier(**parameters)
+    else:
+        model = itembed_gpu.Item2Vec(**parameters)
+    model.set_params(epochs=1).fit(*itemsets)  # compiles: the code is kept on disk between runs
+    model.set_params(epochs=parameters.get("epochs"))
+    watch.restart()
+    model.fit(*itemsets)
+    return tables_of(data, model)
 
 
 def make_task(
@@ -130,7 +155,55 @@ def without_unseen(data: Dataset, scorer: Any) -> Any:
     unseen = np.bincount(train.items, minlength=data.num_ranked) == 0
     bias = np.zeros(data.num_ranked, np.float32) if scorer.bias is None else scorer.bias.copy()
     bias[unseen] = LAST
-    return Factors(scorer.queries, scorer.table, bias)
+    scorer = copy.copy(scorer)
+    scorer.bias = bias
+    return scorer
+
+
+def tables_of(data: Dataset, model: Any) -> Scorers:
+    """The tables of an estimator by the data's numbers, and its scores by them."""
+    labelled = isinstance(data, Labelling)
+    sides = (
+        (model.feature_embeddings_.labels, model.feature_embeddings_.vectors)
+        if labelled
+        else (model.labels_, model.syn0_),
+        (model.labels_, model.label_embeddings_.vectors if labelled else model.syn1_),
+    )
+    left, right = (
+        np.zeros((size, rows.shape[1]), np.float32)
+        for size, (_, rows) in zip((data.num_item, data.num_ranked), sides, strict=True)
+    )
+    for table, (labels, rows) in zip((left, right), sides, strict=True):
+        table[np.array(labels)] = rows
+    chosen = model.chosen_
+    weights = np.ones(data.num_item)
+    if labelled:
+        weights[np.array(sides[0][0])] = model.feature_weights_
+    if chosen["similarity"] == "cosine":
+        right = unit_rows(right)
+    scorer: Any = Factors(mean_rows(data.history, left, weights), right)
+    if chosen.get("sharpness"):
+        scorer = ByEach(data.history, unit_rows(left), right, chosen["sharpness"])
+    return {"": without_unseen(data, scorer)}
+
+
+class ByEach:
+    """Items of a query compared one by one (see `itembed_gpu.ranking.each`)."""
+
+    def __init__(
+        self, history: Packed, left: np.ndarray, right: np.ndarray, sharpness: float
+    ) -> None:
+        self.history, self.left, self.right, self.sharpness = history, left, right, sharpness
+        self.bias: np.ndarray | None = None
+
+    def scores(self, queries: slice) -> np.ndarray:
+        scores = [
+            np.log(np.exp(self.sharpness * (self.left[items] @ self.right.T)).mean(axis=0))
+            if len(items)
+            else np.zeros(len(self.right), np.float32)
+            for items in self.history.take(queries)
+        ]
+        return np.array(scores, np.float32) + (0 if self.bias is None else self.bias)
 
 
 def where(seed: int, watch: Watch) -> dict[str, Any]:

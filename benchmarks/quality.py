@@ -38,13 +38,19 @@ from benchmarks.common.machine import machine
 from benchmarks.common.plots import picture
 from benchmarks.common.report import make_parser, page, table, write_whole
 from benchmarks.datasets import DATASETS, Dataset, Packed, validation
-from benchmarks.ours import ours
+from benchmarks.ours import ours, ours_by_default
 from benchmarks.peers import PEERS, LeftOut, Peer, Scorer, Scorers, Watch, find_missing
 from itembed_gpu import available_backends, metrics
 
-ON_GPU = ("ours, GPU", "ours, added up, GPU")
-OURS = ("ours", "ours, large", "ours, added up", *ON_GPU)
-SYSTEMS: dict[str, Peer] = {**dict.fromkeys(OURS, ours), **PEERS}
+ON_GPU = ("ours, GPU", "ours, quick, GPU")
+BY_DEFAULT = "ours, no argument"
+OURS = ("ours", "ours, sampled", "ours, quick", "ours, large", "ours, added up", *ON_GPU)
+SYSTEMS: dict[str, Peer] = {
+    **dict.fromkeys(OURS, ours),
+    BY_DEFAULT: ours_by_default,
+    **PEERS,
+    "ALS, no argument": PEERS["ALS"],
+}
 DETERMINISTIC = {"popularity", "item-kNN", "EASE", "logistic regression"}
 
 TITLES = {
@@ -112,6 +118,41 @@ ADDED_UP = {
         },
     ],
 }
+# A softmax over all items, or labels, or over a sample of them.
+SOFTMAX = {
+    "loss": "softmax",
+    "pooling": "mean",
+    "similarity": "cosine",
+    "optimizer": "adam",
+    "learning_rate": 0.01,
+    "schedule": "cosine",
+    "batch_size": 256,
+}
+# What reaches ALS's metrics soonest, on a core.
+QUICKLY = {
+    **SOFTMAX,
+    "dim": 64,
+    "num_epoch": 7,
+    "num_negative": 1024,
+    "optimizer": "adagrad",
+    "learning_rate": 0.5,
+    "temperature": 0.12,
+    "dropout": 0.2,
+    "sum_scale": 1.25,
+}
+# All of 40,981 items, for a card (or for the night): as the paper of the bilateral softmax has it.
+ALL_PLACES = {
+    **SOFTMAX,
+    "dim": 512,
+    "num_epoch": 60,
+    "learning_rate": 0.002,
+    "batch_size": 1024,
+    "temperature": 0.08,
+    "dropout": 0.3,
+    "sum_scale": 1.25,
+}
+# ALS as it is without arguments.
+NO_ARGUMENT = {"dim": 100, "l2": 0.01, "alpha": 1.0, "num_epoch": 15}
 LABELS = {
     "pooling": "mean",
     "optimizer": "adagrad",
@@ -123,7 +164,18 @@ LABELS = {
 # Settings of each data set's systems: a system that is not listed does not run on it.
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "online_retail": {
-        "ours": {**POOLED, "dim": 256, "num_epoch": 40},
+        "ours": {
+            **SOFTMAX,
+            "dim": 256,
+            "num_epoch": 12,
+            "temperature": 0.08,
+            "dropout": 0.2,
+            "reject_itemset": True,
+            "sharpness": 4.0,
+        },
+        "ours, sampled": {**POOLED, "dim": 256, "num_epoch": 40},
+        BY_DEFAULT: {},
+        "ALS, no argument": NO_ARGUMENT,
         "popularity": {},
         "item-kNN": {"num_neighbour": 20},
         "EASE": {"l2": 20.0},
@@ -134,6 +186,15 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "gowalla": {
         "ours": {
+            **SOFTMAX,
+            "dim": 128,
+            "num_epoch": 12,
+            "num_negative": 8192,
+            "temperature": 0.1,
+            "dropout": 0.3,
+            "sum_scale": 1.2,
+        },
+        "ours, sampled": {
             "optimizer": "adagrad",
             "learning_rate": 0.5,
             "num_epoch": 30,
@@ -154,8 +215,11 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "history_power": -0.5,
         },
         "ours, added up": ADDED_UP,
-        "ours, GPU": {**POOLED_UNIFORMLY, "num_epoch": 20},
-        "ours, added up, GPU": ADDED_UP,
+        "ours, quick": QUICKLY,
+        BY_DEFAULT: {},
+        "ours, GPU": ALL_PLACES,
+        "ours, quick, GPU": {**ALL_PLACES, "num_epoch": 30, "learning_rate": 0.004},
+        "ALS, no argument": NO_ARGUMENT,
         "popularity": {},
         "item-kNN": {"num_neighbour": 1000},
         "EASE": {"l2": 200.0},
@@ -173,6 +237,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "l2": 0.002,
             "subsample": 0.003,
         },
+        BY_DEFAULT: {},
         "popularity": {},
         "itembed": {"num_epoch": 25, "learning_rate": 0.05},
         "logistic regression": {"c": 3.0},
@@ -187,6 +252,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "l2": 0.0006,
             "subsample": 0.003,
         },
+        BY_DEFAULT: {},
         "popularity": {},
         "itembed": {"num_epoch": 25, "learning_rate": 0.05},
         "logistic regression": {"c": 0.3},

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -27,6 +28,9 @@ from .ranking.top_n import packed_rows, split_packed, top_n
 from .sets import BoolArray, Packed, choose_sets, distinct_items, keep_items, set_keys, set_sums
 
 GivenPacked: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
+
+# Metrics: by name and k, or all of them at a k.
+Metrics: TypeAlias = int | str | Iterable[int | str]
 
 # Numbers drawn at a time by the bootstrap.
 DRAWS = 1 << 22
@@ -321,6 +325,9 @@ _METRICS: dict[str, Callable[[Any, GivenPacked, int], Float64Array]] = {
     "map": average_precision,
 }
 
+# Of all queries together.
+_OF_CATALOG = ("coverage", "popularity_bias")
+
 
 def _counts(counts: npt.ArrayLike) -> Int64Array:
     given = checks.vector("counts", counts, "iu", "integers")
@@ -583,7 +590,13 @@ def leave_last_out(
     return Split(train, choose_sets(train, is_query), truth, np.flatnonzero(is_query), counts)
 
 
-def given_split(train: GivenPacked, test: GivenPacked, *, drop_unknown: bool = False) -> Split:
+def given_split(
+    train: GivenPacked,
+    test: GivenPacked,
+    *,
+    drop_unknown: bool = False,
+    drop_history: bool = True,
+) -> Split:
     """Use a split that is given: itemset i of one part and of the other are of one user.
 
     All of `train` is trained on, and its itemset i is the history of query i. What is
@@ -597,6 +610,9 @@ def given_split(train: GivenPacked, test: GivenPacked, *, drop_unknown: bool = F
     drop_unknown : bool
         Whether items of `test` that are nowhere in `train` are left out. By default
         they stay, and are counted.
+    drop_history : bool
+        Whether items of the history are left out of what is relevant. Without, they stay
+        relevant, for rankings that hold them: of what is bought again.
 
     Returns
     -------
@@ -622,7 +638,7 @@ def given_split(train: GivenPacked, test: GivenPacked, *, drop_unknown: bool = F
         )
     distinct = distinct_items(*test_part)
     repeated = len(test_part[0]) - len(distinct[0])
-    seen = np.isin(set_keys(*distinct), set_keys(*known_part))
+    seen = np.isin(set_keys(*distinct), set_keys(*known_part)) & bool(drop_history)
     truth = keep_items(*distinct, ~seen)
     known = _is_known(known_part[0], truth[0])
     num_unknown = int(np.count_nonzero(~known))
@@ -671,6 +687,8 @@ class Evaluation:
         Queries that means are over.
     num_skipped : int
         Queries to which nothing is relevant.
+    counts : SplitCounts or None
+        Those of the split, where one was evaluated.
 
     Examples
     --------
@@ -685,6 +703,7 @@ class Evaluation:
     catalog: dict[str, float]
     num_query: int
     num_skipped: int
+    counts: SplitCounts | None = dataclasses.field(default=None, repr=False)
 
     @property
     def means(self) -> dict[str, float]:
@@ -715,11 +734,12 @@ class Evaluation:
         for key, value in {**self.means, **self.catalog}.items():
             name, _, k = key.partition("@")
             cells.setdefault(name, {})[k] = value
-        columns = list(next(iter(cells.values())))
-        width = max(map(len, cells))
+        columns = sorted({k for row in cells.values() for k in row}, key=int)
+        width = max(map(len, cells), default=0)
         lines = [" " * width + "".join(f"{'@' + k:>10}" for k in columns)]
         for name, row in cells.items():
-            lines.append(f"{name:<{width}}" + "".join(f"{row[k]:>10.4f}" for k in columns))
+            shown = (f"{row[k]:>10.4f}" if k in row else " " * 10 for k in columns)
+            lines.append(f"{name:<{width}}" + "".join(shown))
         lines.append(f"{self.num_query:,} queries; {self.num_skipped:,} with nothing to find")
         return "\n".join(lines)
 
@@ -727,11 +747,11 @@ class Evaluation:
 def evaluate_rankings(
     ranked: npt.ArrayLike,
     truth: GivenPacked,
-    k: int | Iterable[int] = (10, 20),
+    k: Metrics = (10, 20),
     counts: npt.ArrayLike | None = None,
     num_row: int | None = None,
 ) -> Evaluation:
-    """Compute all metrics of a ranking.
+    """Compute metrics of a ranking.
 
     Parameters
     ----------
@@ -739,8 +759,9 @@ def evaluate_rankings(
         Rows, best first; -1 where there are no more.
     truth : (int, int)
         Packed rows that are relevant to each query.
-    k : int, or some
-        How many of the first to look at.
+    k : int or str, or some
+        How many of the first to look at, for all metrics; or metrics by name, as
+        ``"ndcg@10"``. One of the catalog is left out where it cannot be computed.
     counts : int (num_row,), optional
         How often each item occurred, for `popularity_bias`.
     num_row : int, optional
@@ -755,23 +776,20 @@ def evaluate_rankings(
     InputError
         As of `hit_rate`, `coverage` and `popularity_bias`.
     """
-    sizes = _sizes(k)
-    found = _found(ranked, truth, max(sizes))
-    values = {
-        f"{name}@{size}": metric(found, truth, size)
-        for name, metric in _METRICS.items()
-        for size in sizes
-    }
+    names = asked_metrics("k", k)
+    found = _found(ranked, truth, longest(names))
     if num_row is None and counts is not None:
         num_row = len(_counts(counts))
+    values: dict[str, Float64Array] = {}
     catalog: dict[str, float] = {}
-    if num_row is not None:
-        catalog |= {f"coverage@{size}": coverage(ranked, num_row, size) for size in sizes}
-    if counts is not None:
-        catalog |= {
-            f"popularity_bias@{size}": popularity_bias(ranked, truth, counts, size)
-            for size in sizes
-        }
+    for name in names:
+        metric, _, size = name.partition("@")
+        if metric in _METRICS:
+            values[name] = _METRICS[metric](found, truth, int(size))
+        elif metric == "coverage" and num_row is not None:
+            catalog[name] = coverage(ranked, num_row, int(size))
+        elif metric == "popularity_bias" and counts is not None:
+            catalog[name] = popularity_bias(ranked, truth, counts, int(size))
     num_query = int(np.count_nonzero(found.lengths))
     return Evaluation(values, catalog, num_query, len(found.lengths) - num_query)
 
@@ -780,14 +798,14 @@ def evaluate(
     queries: Any,
     table: Any,
     split: Split,
-    k: int | Iterable[int] = (10, 20),
+    k: Metrics = (10, 20),
     *,
     bias: npt.ArrayLike | None = None,
     counts: npt.ArrayLike | None = None,
     candidates: npt.ArrayLike | None = None,
     num_threads: int | None = None,
 ) -> Evaluation:
-    """Rank all items for each query of a split, by dot product, and compute all metrics.
+    """Rank all items for each query of a split, by dot product, and compute metrics.
 
     Items of a query's history are not ranked. Relevant items lose every tie, so that a
     system gains nothing from scores that are equal.
@@ -799,8 +817,8 @@ def evaluate(
     table : float32 (num_row, D)
         The vectors of all items.
     split : Split
-    k : int, or some
-        How many of the first to look at.
+    k : int or str, or some
+        As of `evaluate_rankings`.
     bias : float (num_row,), optional
         Added to the scores of an item.
     counts : int (num_row,), optional
@@ -821,11 +839,11 @@ def evaluate(
         As of `ranking.top_n` and `evaluate_rankings`: also where the split has items
         that the table has no row for.
     """
-    sizes = _sizes(k)
+    names = asked_metrics("k", k)
     ranked, _ = top_n(
         queries,
         table,
-        max(sizes),
+        longest(names),
         bias=bias,
         exclude=split.history,
         candidates=candidates,
@@ -835,15 +853,38 @@ def evaluate(
     if counts is None:
         trained, _ = packed_rows("split.train", split.train, len(split.train[1]) - 1, len(table))
         counts = np.bincount(trained, minlength=len(table))
-    return evaluate_rankings(ranked, split.truth, sizes, counts, len(table))
+    evaluation = evaluate_rankings(ranked, split.truth, names, counts, len(table))
+    return dataclasses.replace(evaluation, counts=split.counts)
 
 
-def _sizes(k: Any) -> list[int]:
-    """Check one k or some."""
-    given = list(k) if isinstance(k, Iterable) else [k]
+def asked_metrics(argument: str, k: Any) -> list[str]:
+    """Return the names of the metrics that an argument asks for, checked, each of them once.
+
+    It is a name such as "ndcg@10", a number, which asks for all metrics at this k, or some of
+    these.
+    """
+    given = list(k) if isinstance(k, Iterable) and not isinstance(k, str | bytes) else [k]
     if not given:
-        raise InputError("k is empty; pass at least one number of items to look at")
-    return sorted({checks.integer("k", size, 1) for size in given})
+        raise InputError(f"{argument} is empty; pass a number of items to look at, or a metric")
+    names = [one for one in given if isinstance(one, str)]
+    try:
+        sizes = {checks.integer(argument, one, 1) for one in given if not isinstance(one, str)}
+    except InputError as error:
+        raise InputError(f"{error}, or a metric by its name, as 'ndcg@10'") from error
+    known = "|".join([*_METRICS, *_OF_CATALOG])
+    for name in names:
+        if not re.fullmatch(f"({known})@[1-9][0-9]{{0,8}}", name):
+            raise InputError(
+                f"{argument} holds {checks.show(name)}, which is no metric; pass "
+                f"{known.replace('|', ', ')}, each with a k, as 'ndcg@10'"
+            )
+    every = [f"{name}@{size}" for name in known.split("|") for size in sorted(sizes)]
+    return list(dict.fromkeys(names + every))
+
+
+def longest(names: list[str]) -> int:
+    """How many rows are to be ranked for these metrics."""
+    return max(int(name.partition("@")[2]) for name in names)
 
 
 # ------------------------------------------------------------------ comparison

@@ -9,7 +9,7 @@ from hypothesis import settings
 
 from itembed_gpu import Cuda
 from itembed_gpu.backends.cpu import task as cpu
-from itembed_gpu.backends.cuda import chips, tables, task as cuda
+from itembed_gpu.backends.cuda import chips, programs, tables, task as cuda
 from itembed_gpu.errors import DeviceError
 
 # Compiling happens inside the first example, and machines are noisy.
@@ -69,12 +69,12 @@ def emulated(monkeypatch):
     from emulator.fake_cupy import FakeCupy
 
     fake = FakeCupy()
-    cached = (chips.find_chip, cuda._module)
+    cached = (chips.find_chip, programs._module)
     copy_rows = tables.copy_rows
 
     def copy_and_tell(to, source, kind):
         fake._may_fail("copy")
-        fake.log.append("upload" if kind == "HostToDevice" else "download")
+        fake.told.append("upload" if kind == "HostToDevice" else "download")
         copy_rows(to, source, kind)
 
     monkeypatch.setattr(tables, "copy_rows", copy_and_tell)

@@ -1,14 +1,27 @@
 """Compiled code run as the Python that it is written in: slow, but at once."""
 
+import functools
 import sys
 
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
+import itembed_gpu.backends.batches as batches
 import itembed_gpu.backends.cpu.blocks
 import itembed_gpu.backends.cpu.task as cpu
 from itembed_gpu.backends.batches import Batches
 from itembed_gpu.backends.cpu.task import make_kernel
+
+
+def _going_round(function):
+    """A function whose integers go round, as those of compiled code do."""
+
+    @functools.wraps(function)
+    def call(*arguments):
+        with np.errstate(all="ignore"):
+            return function(*arguments)
+
+    return call
 
 
 def interpret(monkeypatch):
@@ -18,7 +31,10 @@ def interpret(monkeypatch):
     for module in modules:
         for name, value in list(vars(module).items()):
             if isinstance(value, Dispatcher):
-                monkeypatch.setattr(module, name, value.py_func)
+                function = value.py_func
+                monkeypatch.setattr(
+                    module, name, _going_round(function) if module is batches else function
+                )
     # A hint to the processor.
     monkeypatch.setattr(itembed_gpu.backends.cpu.blocks, "_prefetch_element", lambda *where: None)
     monkeypatch.setattr(cpu, "kept", lambda **options: lambda function: function)

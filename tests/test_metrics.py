@@ -216,6 +216,30 @@ def test_the_catalog_is_as_large_as_the_counts():
     assert evaluate_rankings(RANKED, TRUTH, 4, counts=np.ones(18, int))["coverage@4"] == 9 / 18
 
 
+def test_metrics_are_asked_for_by_name():
+    counts = np.arange(10)
+    everything = evaluate_rankings(RANKED, TRUTH, k=(2, 4), counts=counts)
+    names = ["recall@4", "coverage@2", "ndcg@2", "recall@4", "popularity_bias@4"]
+    result = evaluate_rankings(RANKED, TRUTH, iter(names), counts=counts)
+    assert (list(result.values), list(result.catalog)) == (
+        ["recall@4", "ndcg@2"],
+        ["coverage@2", "popularity_bias@4"],
+    )
+    assert all(result[name] == everything[name] for name in names)
+    cells = {line.split()[0]: len(line.split()) - 1 for line in str(result).splitlines()[1:-1]}
+    assert cells == {"recall": 1, "ndcg": 1, "coverage": 1, "popularity_bias": 1}
+    one = evaluate_rankings(RANKED, TRUTH, "mrr@3")
+    assert one.means == {"mrr@3": pytest.approx(mrr(RANKED, TRUTH, 3)[:3].mean())}
+    both = evaluate_rankings(RANKED, TRUTH, ["mrr@3", 2])
+    assert list(both.values) == ["mrr@3", *(f"{name}@2" for name in NAMES)]
+
+
+@pytest.mark.parametrize("name", ["recal@2", "recall", "recall@0", "recall@-1", "@2", "recall@2.5"])
+def test_a_name_of_no_metric_is_refused(name):
+    with pytest.raises(InputError, match=f"k holds {name!r}, which is no metric; pass hit_rate"):
+        evaluate_rankings(RANKED, TRUTH, [2, name])
+
+
 def tables(num_query, num_row, dim=4, seed=0):
     generator = np.random.default_rng(seed)
     return (
@@ -433,6 +457,14 @@ def test_the_whole_way_from_itemsets_to_metrics():
     result = evaluate(pool_rows(table, *split.history), table, split, k=1)
     assert result["hit_rate@1"] == 1
     assert result.num_query == 4
+
+
+def test_what_is_in_the_history_may_stay_relevant():
+    parts = pack([[1, 2, 3], [4]]), pack([[3, 2, 2, 7], [4]])
+    split = given_split(*parts, drop_history=False)
+    assert unpack(split.truth) == [[2, 3, 7], [4]]
+    assert (split.counts.known_items, split.counts.repeated_items) == (0, 1)
+    assert unpack(given_split(*parts).truth) == [[7], []]
 
 
 # ------------------------------------------------------------------- bootstrap

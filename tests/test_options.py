@@ -11,6 +11,7 @@ import json
 import pickle
 import runpy
 import zlib
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,9 @@ OTHERS = {
     "l2": 0.1,
     "positive_weight": 0.5,
     "max_step": 1e-6,
+    "temperature": 0.5,
+    "sum_scale": 1.25,
+    "dropout": 0.5,
     "num_negative": 2,
     "learning_rate_scale": 2.0,
     "batch_size": 3,
@@ -55,13 +59,41 @@ OTHERS = {
     "history_exponent": 0.25,
     "fold_in": 2,
     "popularity": 0.5,
+    "sharpness": 2.0,
 }
+
+# What options mean something beside, where they do not by themselves.
+SOFTMAX = {"loss": "softmax"}
+COMPANIONS = {
+    "similarity": SOFTMAX | {"similarity": "dot"},
+    "temperature": SOFTMAX,
+    "sum_scale": SOFTMAX,
+    "sharpness": SOFTMAX | {"similarity": "cosine"},
+    "dropout": SOFTMAX | {"pooling": "mean"},
+    "targets": SOFTMAX | {"pooling": "mean"},
+    "optimizer": SOFTMAX,  # adam
+    "preset": SOFTMAX,
+    "schedule": {"epochs": 3},  # both are half way after one of two
+}
+# Defaults of an entrance that mean nothing to a softmax.
+FOR_SOFTMAX = {"SupervisedClassifier": {"max_step": 0.0}}
+# What is the same word as another option's, and refused: of features, all labels are predicted.
+REFUSED = {("SupervisedTask", "targets"), ("SupervisedClassifier", "targets")}
+
+
+def companions(where, name):
+    """Options that one is given beside, by their names at an entrance."""
+    beside = COMPANIONS.get(name, {})
+    if name == "loss" or "loss" in beside:
+        beside = FOR_SOFTMAX.get(where, {}) | beside
+    return beside
 
 
 def other_value(known, default):
     """A value of an option that is not its default."""
     if known.name in OTHERS:
         return OTHERS[known.name]
+    default = known.default if default is None else default
     choices = (False, True) if isinstance(default, bool) else about(known).choices
     different = [choice for choice in choices if choice != default]
     return different[-1] if different else pytest.fail(f"OTHERS has no value for {known.name}")
@@ -97,7 +129,15 @@ def trained(monkeypatch):
 
 SETTINGS = {"seed": 1, "device": "cpu"}
 OF_TASK = SETTINGS | {"num_threads": 1, "num_negative": 3}
-OF_ESTIMATOR = SETTINGS | {"workers": 1, "negative": 3, "vector_size": 12, "epochs": 2}
+# Whatever a class would choose: as tasks do by themselves.
+SAMPLED = {
+    "loss": "negative-sampling",
+    "pooling": "pairs",
+    "optimizer": "sgd",
+    "reject_positive": False,
+}
+OF_ESTIMATOR = SETTINGS | SAMPLED | {"workers": 1, "negative": 3, "vector_size": 12, "epochs": 2}
+OF_TRAIN = SETTINGS | SAMPLED | {"threads": 1, "epochs": 2}
 
 
 def itemsets(min_length, seed, num_itemset=40):
@@ -163,10 +203,11 @@ def run_command(*arguments, **options):
 
 
 def of_train(options, calls):
-    options = SETTINGS | {"threads": 1, "epochs": 2} | options
+    options = OF_TRAIN | options
     run_command("train", "itemsets.txt", "-o", "model", "--quiet", **options)
-    model = Embeddings.load("model")
-    return Learned(*calls[0], digest(model.labels, model.vectors, model.context))
+    model = Item2Vec.load("model", device="cpu", workers=1)
+    answers = model.recommend(ITEMSETS[:5], n=3)
+    return Learned(*calls[0], digest(model.labels_, model.syn0_, model.syn1_, answers))
 
 
 def of_evaluate(options, calls):
@@ -186,6 +227,8 @@ ENTRANCES = {
     "train": of_train,
     "evaluate": of_evaluate,
 }
+# What options are given beside those of a test.
+BASES = {"Item2Vec": OF_ESTIMATOR, "SupervisedClassifier": OF_ESTIMATOR, "train": OF_TRAIN}
 CLASSES = UnsupervisedTask, SupervisedTask, ListedTask, Item2Vec, SupervisedClassifier
 
 
@@ -193,13 +236,14 @@ def cases():
     """Every option at every entrance, and a value of it that is not the default there."""
     for cls in CLASSES:
         parameters = inspect.signature(cls).parameters
+        base = BASES.get(cls.__name__, {})
         for name, known in cls._schema.items():
-            yield cls.__name__, name, known, parameters[name].default
+            yield cls.__name__, name, known, base.get(name, parameters[name].default)
     if find_spec("click") and find_spec("polars"):
         from itembed_gpu.cli.options import ASKING, DEFAULTS, TRAINING
 
         for name, known in TRAINING.items():
-            yield "train", name, known, DEFAULTS.get(name)
+            yield "train", name, known, OF_TRAIN.get(name, DEFAULTS.get(name))
         for name, known in ASKING.items():
             yield "evaluate", name, known, known.default
 
@@ -219,7 +263,7 @@ TRAIN_NAMES = {
     "on_interrupt": "on_interrupt",
 }
 
-# Digests of what is learned without options, by entrance.
+# Digests of what is learned without an option, by entrance and what it is beside.
 PLAIN = {}
 
 
@@ -240,21 +284,27 @@ def learn(trained, tmp_path):
 @pytest.mark.parametrize(("where", "name", "known", "default"), CASES)
 def test_an_option_arrives_and_changes_what_is_computed(where, name, known, default, learn):
     value = other_value(known, default)
+    beside = {} if where == "evaluate" else companions(where, known.name)
     if known.name == "device":
         with pytest.raises(Exception, match=NOWHERE):
             learn(where, {name: value})
         return
-    if where not in PLAIN:
-        PLAIN[where] = learn(where, {}).digest
-        assert learn(where, {}).digest == PLAIN[where]
-    changed = learn(where, {name: value})
+    if (where, known.name) in REFUSED:
+        with pytest.raises(InputError, match=f"{name} is {value!r}, .*; leave it out"):
+            learn(where, beside | {name: value})
+        return
+    key = where, tuple(beside.items())
+    if key not in PLAIN:
+        PLAIN[key] = learn(where, beside).digest
+        assert learn(where, beside).digest == PLAIN[key]
+    changed = learn(where, beside | {name: value})
     if known.name == "num_threads":
         assert changed.task._bound._num_threads == value  # so little is trained by one of them
     elif known.name != "on_interrupt":  # nobody does
-        assert changed.digest != PLAIN[where]
+        assert changed.digest != PLAIN[key]
     if known.name in TRAIN_NAMES:
         assert changed.settings[TRAIN_NAMES[known.name]] == value
-    if known.name in Options.__dataclass_fields__:
+    if changed.task and known.name in Options.__dataclass_fields__:
         assert_arrived(changed.task, known.name, value, by_estimator=bool(changed.settings))
 
 
@@ -269,7 +319,7 @@ def assert_arrived(task, name, value, by_estimator):
 
 
 # Of the training that folds itemsets in: where, and what it does otherwise.
-NOT_FOLDED = {*FOLDING, "device", "num_threads", "seed"}
+NOT_FOLDED = {*FOLDING, "dropout", "targets", "device", "num_threads", "seed"}
 
 
 @pytest.mark.parametrize(
@@ -281,10 +331,82 @@ NOT_FOLDED = {*FOLDING, "device", "num_threads", "seed"}
     ],
 )
 def test_itemsets_are_folded_in_with_the_options_of_the_model(name, known, default):
-    model = Item2Vec(**OF_ESTIMATOR | {"alpha": 0.1}).fit(ITEMSETS)
+    beside = companions("Item2Vec", known.name)
+    model = Item2Vec(**OF_ESTIMATOR | {"alpha": 0.1} | beside).fit(ITEMSETS)
     before = model.transform(ITEMSETS[:20], fold_in=2)
     model.set_params(**{name: other_value(known, default)})
     assert (model.transform(ITEMSETS[:20], fold_in=2) != before).any()
+
+
+# ------------------------------------------------------------- beside others
+
+BAG = SOFTMAX | {"pooling": "mean"}
+SENSELESS = [
+    *[
+        ({name: value}, f"{name} is {value!r} and loss is 'negative-sampling'; pass loss='softmax'")
+        for name, value in [
+            ("similarity", "cosine"),
+            ("temperature", 0.1),
+            ("sum_scale", 1.2),
+            ("dropout", 0.5),
+            ("targets", "others"),
+        ]
+    ],
+    *[
+        (SOFTMAX | {name: value}, f"{name} is {value!r} and loss is 'softmax'; leave it out")
+        for name, value in [
+            ("positive_weight", 0.5),
+            ("max_step", 4.0),
+            ("reject_positive", True),
+            ("negative_sharing", 8),
+        ]
+    ],
+    ({"optimizer": "adam"}, "optimizer is 'adam' and loss is 'negative-sampling'; pass 'adagrad'"),
+    ({"optimizer": "adam", "loss": "nce"}, "optimizer is 'adam' and loss is 'nce'"),
+    (SOFTMAX | {"dropout": 0.5}, "dropout is 0.5 and pooling is 'pairs'; pass pooling='mean'"),
+    (SOFTMAX | {"targets": "others"}, "targets is 'others' and pooling is 'pairs'; pass pooling"),
+    (BAG | {"targets": "dropped"}, "targets is 'dropped' and dropout is 0; pass a dropout"),
+    (BAG | {"targets": "left"}, "targets is 'left'; pass one of 'all', 'dropped', 'others'"),
+    (SOFTMAX | {"noise_exponent": 0.75}, "noise_exponent is given and no negative is drawn; pass"),
+    (SOFTMAX | {"noise_weights": np.ones(30)}, "noise_weights is given and no negative is drawn"),
+    (SOFTMAX | {"num_negative": 0}, "num_negative is 0; pass some thousands, or None"),
+    (SOFTMAX | {"num_negative": 1 << 20}, "num_negative is 1048576; pass at most"),
+    (SOFTMAX | {"num_negative": 1.5}, "num_negative"),
+    (SOFTMAX | {"batch_size": 0}, "batch_size is 0"),
+    *[
+        (BAG | {name: value}, f"{name} is {shown}; pass")
+        for name in ("temperature", "sum_scale", "dropout")
+        for value, shown in [
+            (np.nan, "nan"),
+            (np.inf, "inf"),
+            (-0.5, "-0.5"),
+            ("warm", "'warm'"),
+            (1e39, "1e.39"),
+        ]
+    ],
+    (SOFTMAX | {"temperature": 0}, "temperature is 0.0; pass at least 1e-06"),
+    (SOFTMAX | {"temperature": 1e-50}, "temperature is 1e-50; pass at least"),
+    (SOFTMAX | {"sum_scale": None}, "sum_scale is None; pass a finite number"),
+    (BAG | {"dropout": 1}, "dropout is 1.0; pass less than 1"),
+    (SOFTMAX | {"similarity": "euclid"}, "similarity is 'euclid'; pass one of 'dot', 'cosine'"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), SENSELESS)
+def test_options_that_mean_nothing_beside_others_are_refused(options, message):
+    with pytest.raises(InputError, match=f"^{message}") as told:
+        UnsupervisedTask(*random_itemsets(30, 40, 2, 5), *random_tables(30), **options)
+    assert "\n" not in str(told.value)
+
+
+def test_what_is_left_out_goes_by_the_loss():
+    sampled, dense, cosine = Options(), Options(**SOFTMAX), Options(**SOFTMAX, similarity="cosine")
+    assert (sampled.num_negative, sampled.batch_size, sampled.temperature) == (5, 64, None)
+    assert (dense.num_negative, dense.batch_size, dense.temperature) == (None, 1024, 1.0)
+    assert cosine.temperature == 0.1
+    assert Options(**SOFTMAX, num_negative=1).num_negative == 1
+    for one in (sampled, dense, cosine):  # what was filled in may be given again
+        assert replace(one) is not one
 
 
 # ------------------------------------------------------------- names and words
@@ -336,9 +458,15 @@ def test_a_model_that_was_saved_with_an_old_name_is_read(tmp_path):
     Item2Vec(**OF_ESTIMATOR, chunk_size=30).fit(ITEMSETS).save(tmp_path)
     path = tmp_path / "embeddings.json"
     index = json.loads(path.read_text().replace("chunk_size", "window_size"))
-    del index["checksum"]  # which such versions did not write
+    del index["checksum"]  # which such versions did not write, and options that they did not know
+    later = "schedule", "temperature", "sum_scale", "dropout", "targets"
+    for name in later:
+        del index["metadata"]["params"][name]
     path.write_text(json.dumps(index))
-    assert Item2Vec.load(tmp_path).chunk_size == 30  # without a warning, which would be an error
+    loaded = Item2Vec.load(tmp_path)  # without a warning, which would be an error
+    assert loaded.chunk_size == 30
+    for name in later:
+        assert getattr(loaded, name) == getattr(Item2Vec(), name)
 
 
 def test_keywords_for_editors_are_those_of_the_schema():

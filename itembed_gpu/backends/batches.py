@@ -94,6 +94,7 @@ class Counts(NamedTuple):
     queries: int
     pairs: int  # targets, some of which may be the same
     dropped: int  # those that were left out, for want of a bag
+    share: float  # of a weight, one over the mean of their sizes
 
 
 class Batches:
@@ -124,9 +125,18 @@ class Batches:
         return len(problem.pairs.left_offsets) - 1 if self._kind.pooled else problem.num_slot
 
     def draw(
-        self, stream: int, epoch: int, batch: int, start: int, stop: int
+        self,
+        stream: int,
+        epoch: int,
+        batch: int,
+        start: int,
+        stop: int,
+        tile_logits: int | None = None,
     ) -> tuple[Batch, Counts]:
-        """Return the batch of this number, of positions start ... stop - 1 of an epoch's order."""
+        """Return the batch of this number, of positions start ... stop - 1 of an epoch's order.
+
+        Its tiles have so many logits, at most; None stands for `TILE_LOGITS`.
+        """
         problem = self._problem
         key = Stream(u64(problem.seed), u64(stream), u64(epoch))
         units = np.empty(stop - start, dtype=np.uint64)
@@ -145,6 +155,8 @@ class Batches:
         negatives, bias = self._draw_negatives(key, batch)
         used = None if negatives is None else np.union1d(negatives, targets)
         lengths = np.diff(drawn.target_offsets)
+        most = TILE_LOGITS if tile_logits is None else tile_logits
+        width = max(MIN_TILE, most // max(1, len(lengths)))
         made = Batch(
             bags=bags,
             queries=queries,
@@ -159,14 +171,16 @@ class Batches:
             target_queries=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
             right_offsets=right_offsets,
             right_order=right_order,
-            tiles=tuple(self._tiles(drawn, targets, negatives, bias, used)),
+            tiles=tuple(self._tiles(drawn, targets, negatives, bias, used, width)),
         )
-        return made, Counts(len(lengths), drawn.num_pair, drawn.num_dropped)
+        total = float(np.abs(drawn.target_weights).sum(dtype=np.float64))
+        share = drawn.num_pair / total if total else 0.0
+        return made, Counts(len(lengths), drawn.num_pair, drawn.num_dropped, share)
 
     def _tiles(
-        self, drawn: Drawn, targets: Int32Array, negatives: Any, bias: Any, used: Any
+        self, drawn: Drawn, targets: Int32Array, negatives: Any, bias: Any, used: Any, width: int
     ) -> Iterator[Tile]:
-        """Cut the columns into tiles of as many logits as there is room for."""
+        """Cut the columns into tiles of this width."""
         num_row = len(self._problem.right) if used is None else len(used)
         masked_rows, masked_queries = self._mask(drawn, negatives)
         columns = None
@@ -174,7 +188,6 @@ class Batches:
             # Of right rows, their places among those that are used.
             columns, targets = _places(used, negatives), _places(used, targets)
             masked_rows = _places(used, masked_rows)
-        width = max(MIN_TILE, TILE_LOGITS // max(1, len(drawn.query_bags)))
         num_column = num_row if columns is None else len(columns)
         for first in range(0, num_column, width):
             last = min(first + width, num_column)

@@ -54,12 +54,17 @@ class Operations(Protocol):
     ----------
     xp : module
         NumPy, or CuPy: for arithmetic that both have.
+    tile_logits : int or None
+        As of `Batches.draw`.
     in_place : bool
         As of `BoundTask`.
     """
 
     @property
     def xp(self) -> Any: ...
+
+    @property
+    def tile_logits(self) -> int | None: ...
 
     @property
     def in_place(self) -> bool: ...
@@ -152,7 +157,7 @@ class DenseTask:
         self._problem = problem
         self._ops = operations
         self._batches = Batches(problem)
-        self._seconds_per_batch = 0.0  # of those of the last call
+        self._seconds_per_batch = SECONDS_PER_CALL  # of those of the last call
 
     @property
     def in_place(self) -> bool:
@@ -170,7 +175,7 @@ class DenseTask:
 
     def prepare(self) -> None:
         with self._ops.begin():
-            pass
+            self._batches.draw(0, 0, 0, 0, 1)  # compiles most of what there is to compile
 
     def load(self) -> None:
         """Nothing to do: a batch is copied when it is trained."""
@@ -188,10 +193,14 @@ class DenseTask:
                 bounds = (batch_start(num_unit, num_batch, first_batch + n + i) for i in (0, 1))
                 start, stop = map(int, bounds)
                 if start < stop and not interrupts:
-                    batch, counts = self._batches.draw(stream, epoch, first_batch + n, start, stop)
+                    batch, counts = self._batches.draw(
+                        stream, epoch, first_batch + n, start, stop, self._ops.tile_logits
+                    )
                     if counts.queries:
                         step = Step(self._problem, self._ops, batch, counts, self._batches.masks)
                         step.take(float(rate), interrupts)
+                    else:
+                        self._ops.note(self._ops.xp.zeros(0, dtype=np.float32), counts)
         self._seconds_per_batch = (time.perf_counter() - began) / max(1, len(rates))
 
     def count_pairs(self, stream: int, epoch: int, first_batch: int, num_batch: int) -> int:
@@ -246,7 +255,8 @@ class Step:
             batch.target_offsets,
             batch.target_weights,
         )
-        ops.note(losses, self._counts)
+        # A weighted mean: what weights are on average is no part of the loss of a pair.
+        ops.note(losses * np.float32(self._counts.share), self._counts)
         how = Update(options.optimizer, rate, options.l2)
         gradient = self._change_right(log_sums, kept, shares, slopes, how)
         if not self._problem.left.frozen:

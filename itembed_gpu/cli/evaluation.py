@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -20,7 +20,7 @@ from .options import HIDING_SEED
 if TYPE_CHECKING:
     from ..data.itemsets import PackedItemsets
     from ..data.readers import ReadItemsets
-    from ..metrics import Evaluation, Split
+    from ..metrics import Evaluation, Split, SplitCounts
     from ..models.embeddings import Embeddings
     from ..models.item2vec import Item2Vec
     from ..models.known import KnownItemsets, Unknown
@@ -36,14 +36,25 @@ STOP_BY = "ndcg@10"
 class Asked:
     """Queries to a model.
 
-    `unknown` is what of each file the model does not know, and `account` what became of
-    the rest; `stopping` is what ends training by these queries, if anything does.
+    `unknown` is what of the itemsets the model does not know, and `stopping` what ends
+    training by these queries, if anything does.
     """
 
     split: Split
+    unknown: Unknown
+    stopping: EarlyStopping | None = None
+
+
+@dataclasses.dataclass
+class Measured:
+    """What was measured, and what became of the itemsets.
+
+    `unknown` is what of each file the model does not know, and `account` tells of the rest.
+    """
+
+    evaluation: Evaluation
     unknown: dict[str, Unknown]
     account: dict[str, int]
-    stopping: EarlyStopping | None = None
 
 
 def hold_out(
@@ -56,7 +67,7 @@ def hold_out(
     from ..data.packing import Limits, pack_again
     from ..models.embeddings import Embeddings
     from ..models.estimator import shape_of
-    from ..models.known import only_known
+    from ..models.known import check_findable, only_known
     from ..training.callbacks import EarlyStopping, Evaluator
 
     num_itemset = packed.num_itemset
@@ -72,16 +83,14 @@ def hold_out(
     part = pack_again(kept, Limits(min_length=2))
     lookup = Embeddings(part.labels, np.zeros((part.num_label, 1)))
     known = only_known(packed.prune(mask=is_held), lookup)
-    asked = Asked(_hide_one(known, len(lookup), HIDING_SEED), {packed.source: known.unknown}, {})
-    _check_queries(asked, "the itemsets held out")
-    asked.account = _account(asked.split) | {"held_out_itemsets": num_held}
+    asked = Asked(_hide_one(known, len(lookup), HIDING_SEED), known.unknown)
+    check_findable("the itemsets held out", asked.split, len(lookup), known.unknown)
     now = model._choose(shape_of(part))
 
     def by_epoch(state: TrainState) -> dict[str, float]:
         task = state.task
         now.embeddings_ = Embeddings(part.labels, task.syn0, context=task.syn1, counts=part.counts)
-        evaluation = now._measure(asked.split, [10])
-        return {name: evaluation[name] for name in BY_EPOCH}
+        return now._measure(asked.split, BY_EPOCH).means
 
     # Beside the progress bar, which has the standard error as well.
     report = functools.partial(tqdm.write, file=sys.stderr) if progress else None
@@ -106,7 +115,9 @@ def _hide_one(known: KnownItemsets, num_row: int, seed: int) -> Split:
     return leave_one_out(items, offsets, share=len(known) / (len(known) + 1), seed=seed)
 
 
-def held_out_report(model: Item2Vec, asked: Asked, evaluation: Evaluation) -> dict[str, Any]:
+def held_out_report(
+    model: Item2Vec, asked: Asked, evaluation: Evaluation, popularity: Evaluation
+) -> dict[str, Any]:
     by_epoch = [
         {"epoch": record.epoch + 1, **numbers(record.metrics)}
         for record in model.history_.epochs
@@ -115,58 +126,78 @@ def held_out_report(model: Item2Vec, asked: Asked, evaluation: Evaluation) -> di
     stopping = asked.stopping
     return {
         "protocol": "leave-one-out",
-        **asked.account,
-        "unknown_items": sum(unknown.items for unknown in asked.unknown.values()),
+        **_account(evaluation),
+        "held_out_itemsets": asked.split.counts.held_out_itemsets,
+        "unknown_items": asked.unknown.items,
         "best_epoch": None if stopping is None else stopping.best_epoch + 1,
         "stopped": model.history_.stopped,
         "by_epoch": by_epoch,
         "metrics": numbers(evaluation.as_dict()),
+        "popularity": numbers(popularity.means),
     }
 
 
-def _known(model: Item2Vec, packed: PackedItemsets) -> KnownItemsets:
-    """Find the rows of items, also of those that the model has as another type."""
-    from ..models.known import only_known
+def warn_if_below(metric: str, own: float, simple: float, rival: str) -> None:
+    """Tell of a training that failed, as what needs none is better."""
+    if own < simple:
+        click.echo(
+            f"Warning: {metric} is {own:.4f}, and {simple:.4f} by {rival} alone, without any "
+            "training; try another --learning-rate, or more --epochs",
+            err=True,
+        )
 
+
+def _as_known(model: Item2Vec, packed: ReadItemsets) -> ReadItemsets:
+    """Give items the labels of the model that are written like theirs, of whatever type."""
     # One "X1" in a CSV makes strings of all its numbers.
     written = {str(label): label for label in model.labels_}
     labels = [
         label if label in model.embeddings_ else written.get(str(label), label)
         for label in packed.labels
     ]
-    return only_known(dataclasses.replace(packed, labels=labels), model.embeddings_)
+    return dataclasses.replace(packed, labels=labels)
 
 
-def queries(
-    model: Item2Vec, file: Path, reading: dict[str, Any], protocol: str, seed: int
-) -> Asked:
-    """Hide an item of each itemset of a file."""
+def measure_hidden(
+    model: Item2Vec,
+    file: Path,
+    reading: dict[str, Any],
+    hiding: tuple[str, int],
+    cutoffs: tuple[int, ...],
+) -> Measured:
+    """Hide an item of each itemset of a file, by a protocol and a seed, and look for it."""
     from ..data.readers import read_itemsets
     from ..metrics import leave_last_out
+    from ..models.known import check_findable, only_known
 
     packed = read_itemsets(file, **reading)
-    known = _known(model, packed)
+    known = only_known(_as_known(model, packed), model.embeddings_)
+    protocol, seed = hiding
     if protocol == "leave-one-out":
         split = _hide_one(known, len(model.labels_), seed)
     else:
         split = leave_last_out(known.rows, known.offsets)
-    asked = Asked(split, {packed.source: known.unknown}, _account(split))
-    _check_queries(asked, str(file))
-    return asked
+    check_findable(str(file), split, len(model), known.unknown)
+    evaluation = model._measure(split, cutoffs)
+    return Measured(evaluation, {packed.source: known.unknown}, _account(evaluation))
 
 
-def given_queries(model: Item2Vec, file: Path, truth: Path, reading: dict[str, Any]) -> Asked:
+def measure_given(
+    model: Item2Vec, file: Path, truth: Path, reading: dict[str, Any], cutoffs: tuple[int, ...]
+) -> Measured:
     """Ask with the itemsets of one file for the items of those of another."""
     from ..data.opening import is_read_once
     from ..data.readers import read_itemset_ids, read_itemsets
-    from ..metrics import given_split
+    from ..models.known import check_findable, given_queries
 
     for path in (file, truth):
         if is_read_once(path):
             raise InputError(
                 f"{path}: is a pipe, and --protocol given reads each file twice; save it to a file"
             )
-    seen, sought = (read_itemsets(path, **reading, min_length=0) for path in (file, truth))
+    seen, sought = (
+        _as_known(model, read_itemsets(path, **reading, min_length=0)) for path in (file, truth)
+    )
     seen_ids, sought_ids = (read_itemset_ids(path, **reading) for path in (file, truth))
     unmatched = 0
     if seen_ids is None or sought_ids is None:
@@ -177,15 +208,14 @@ def given_queries(model: Item2Vec, file: Path, truth: Path, reading: dict[str, A
             )
     else:
         sought, unmatched = _in_order(sought, sought_ids, seen_ids)
-    known = [_known(model, packed) for packed in (seen, sought)]
-    split = given_split(*((rows.rows, rows.offsets) for rows in known))
-    account = _account(split) | {"unmatched_itemsets": unmatched}
-    unknown = {
-        packed.source: rows.unknown for packed, rows in zip((seen, sought), known, strict=True)
+    history, split, unknown = given_queries(seen, sought, model.embeddings_)
+    check_findable(str(truth), split, len(model), unknown)
+    evaluation = model._measure(split, cutoffs, history)
+    account = _account(evaluation) | {
+        "unmatched_itemsets": unmatched,
+        "unknown_to_find": split.counts.unknown_truth,
     }
-    asked = Asked(split, unknown, account)
-    _check_queries(asked, str(truth))
-    return asked
+    return Measured(evaluation, {seen.source: history.unknown, sought.source: unknown}, account)
 
 
 def _in_order(packed: ReadItemsets, ids: list[str], wanted: list[str]) -> tuple[ReadItemsets, int]:
@@ -205,22 +235,15 @@ def _in_order(packed: ReadItemsets, ids: list[str], wanted: list[str]) -> tuple[
     return chosen, len(place.keys() - set(wanted))
 
 
-def _account(split: Split) -> dict[str, int]:
+def _account(evaluation: Evaluation) -> dict[str, int]:
     """What became of the itemsets, of what is known of them."""
-    offsets = split.truth[1]
-    queries = int((offsets[1:] > offsets[:-1]).sum())
+    counts = cast("SplitCounts", evaluation.counts)
     return {
-        "queries": queries,
-        "nothing_to_find": split.num_query - queries,
-        "short_itemsets": split.counts.short_itemsets,
-        "already_in_history": split.counts.known_items,
+        "queries": evaluation.num_query,
+        "nothing_to_find": evaluation.num_skipped,
+        "short_itemsets": counts.short_itemsets,
+        "already_in_history": counts.known_items,
     }
-
-
-def _check_queries(asked: Asked, where: str) -> None:
-    if not len(asked.split.truth[0]):
-        unknown = "; ".join(map(str, asked.unknown.values()))
-        raise DataError(f"{where}: there is nothing to find that the model knows ({unknown})")
 
 
 def numbers(values: dict[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def train_labels(
     from .. import __version__
     from ..data.labelled import read_labelled
     from ..models.classifier import SupervisedClassifier
-    from .evaluation import check_device, quiet_library, usage_errors
+    from .evaluation import check_device, quiet_library, usage_errors, warn_if_below
 
     quiet_library()
     check_output(output)
@@ -94,7 +94,10 @@ def train_labels(
     save_model(model, output, {"source": read.source, "version": __version__})
     report = _report(read, trained, model) | {"output": str(output)}
     if held is not None:
-        report["evaluation"] = _measure(model, held)
+        measured = report["evaluation"] = _measure(model, held)
+        first = f"precision@{_RANKS[0]}"
+        own, simple = (measured[name][first] for name in ("classifier", "most_frequent_labels"))
+        warn_if_below(first, own, simple, "the most frequent labels")
     click.echo(json.dumps(report, indent=2) if as_json else _as_text(report))
     end_of_interrupted(model, output)
 

@@ -189,10 +189,9 @@ def evaluate(
     given = {known.name: options.pop(name) for name, known in ASKING.items()}
     model.set_params(**{name: value for name, value in given.items() if value is not None})
     if truth is None:
-        asked = asking.queries(model, file, options, protocol, seed)
+        measured = asking.measure_hidden(model, file, options, (protocol, seed), cutoffs)
     else:
-        asked = asking.given_queries(model, file, truth, options)
-    evaluation = model._measure(asked.split, cutoffs)
+        measured = asking.measure_given(model, file, truth, options, cutoffs)
     report = {
         "model": str(folder),
         "items": len(model.labels_),
@@ -200,11 +199,11 @@ def evaluate(
         "seed": seed if protocol == "leave-one-out" else None,
         **{name: getattr(model, name) for name in given},
         "history_exponent": model.history_exponent_,
-        "files": {source: unknown._asdict() for source, unknown in asked.unknown.items()},
-        **asked.account,
-        "metrics": asking.numbers(evaluation.as_dict()),
+        "files": {source: unknown._asdict() for source, unknown in measured.unknown.items()},
+        **measured.account,
+        "metrics": asking.numbers(measured.evaluation.as_dict()),
     }
-    click.echo(to_json(report) if as_json else evaluation_as_text(report, asked, evaluation))
+    click.echo(to_json(report) if as_json else evaluation_as_text(report, measured))
 
 
 @main.command()

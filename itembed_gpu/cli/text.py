@@ -6,11 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ..models.defaults import as_text
-from .evaluation import STOP_BY
+from .evaluation import BY_EPOCH, STOP_BY
 
 if TYPE_CHECKING:
-    from ..metrics import Evaluation
-    from .evaluation import Asked
+    from .evaluation import Measured
 
 
 def as_json(report: Any) -> str:
@@ -40,7 +39,9 @@ def training_as_text(report: dict[str, Any], table: str | None) -> str:
         lines.append(f"saved to  {report['output']}")
     lines += [f"drawn     {path}" for path in report.get("plots", ())]
     if table is not None:
-        lines += ["", *_held_out_as_text(report), "", table]
+        popularity = report["evaluation"]["popularity"]
+        shown = ", ".join(f"{name} {popularity[name]:.4f}" for name in BY_EPOCH)
+        lines += ["", *_held_out_as_text(report), "", table, f"popularity: {shown}"]
     if "similar" in report:
         lines = [neighbours_as_text(report["similar"], headed=True), "", *lines]
     return "\n".join(lines)
@@ -63,9 +64,9 @@ def _held_out_as_text(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def evaluation_as_text(report: dict[str, Any], asked: Asked, evaluation: Evaluation) -> str:
+def evaluation_as_text(report: dict[str, Any], measured: Measured) -> str:
     lines = [f"model     {report['model']}: {report['items']:,} items"]
-    for source, unknown in asked.unknown.items():
+    for source, unknown in measured.unknown.items():
         lines += [f"from      {source}", f"unknown   {unknown}"]
     reasons = {
         "short_itemsets": "itemsets with less than two different items that are known",
@@ -75,13 +76,15 @@ def evaluation_as_text(report: dict[str, Any], asked: Asked, evaluation: Evaluat
     for name, reason in reasons.items():
         if number := report.get(name):
             lines.append(f"left out  {number:,} {reason}")
+    if missed := report.get("unknown_to_find"):
+        lines.append(f"missed    {missed:,} items to find that are unknown")
     seed = "" if report["seed"] is None else f", seed {report['seed']}"
     lines += [
         f"asked     {report['protocol']}{seed}",
         f"scores    {report['similarity']}, history exponent {report['history_exponent']:g}, "
         f"popularity {report['popularity']}",
     ]
-    return "\n".join([*lines, "", str(evaluation)])
+    return "\n".join([*lines, "", str(measured.evaluation)])
 
 
 def neighbours_as_text(found: list[dict[str, Any]], headed: bool = False) -> str:

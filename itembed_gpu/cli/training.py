@@ -19,7 +19,16 @@ import click
 
 from .. import __version__
 from ..errors import DataError, InputError, ItembedError, MissingExtraError
-from .evaluation import check_device, held_out_report, hold_out, neighbours, usage_errors
+from .evaluation import (
+    BY_EPOCH,
+    STOP_BY,
+    check_device,
+    held_out_report,
+    hold_out,
+    neighbours,
+    usage_errors,
+    warn_if_below,
+)
 from .options import (
     CUTOFFS,
     SHARE,
@@ -145,7 +154,9 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     if held is not None:
         with _timed(seconds, "evaluating"):
             evaluation = model._measure(held.split, CUTOFFS)
-        report["evaluation"] = held_out_report(model, held, evaluation)
+            popularity = model._measure_popularity(held.split, BY_EPOCH)
+        report["evaluation"] = held_out_report(model, held, evaluation, popularity)
+        warn_if_below(STOP_BY, evaluation[STOP_BY], popularity[STOP_BY], "popularity")
         table = str(evaluation)
     if run.plot is not None:
         with _timed(seconds, "drawing"):

@@ -27,9 +27,9 @@ from .estimator import Checkpoint, float_row, shape_of
 from .keywords import SupervisedClassifierParameters
 from .known import (
     ObjectArray,
+    all_rows,
     as_labels,
     as_packed,
-    find_rows,
     labels_at,
     no_embeddings,
     only_known,
@@ -358,10 +358,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             raise _unequal(len(rows), truth.num_itemset)
         if not truth.num_item:
             raise InputError("labels: no example has one; pass some")
-        known = find_rows(self.label_embeddings_, truth.labels)
         # Unknown labels are rows that no prediction has.
-        known[known < 0] = len(self.labels_) + np.arange(np.count_nonzero(known < 0))
-        relevant = distinct_items(known[truth.indices].astype(np.int32), truth.offsets)
+        relevant = distinct_items(all_rows(truth, self.label_embeddings_, {}), truth.offsets)
         return float(np.nanmean(precision(rows, relevant, k)))
 
     def _ranked(
@@ -370,7 +368,7 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         """Return rows of labels, best first, and their scores or probabilities."""
         self._check_fitted()
         known = only_known(as_packed("features", features, weights), self.feature_embeddings_)
-        self._count_unknown(known)
+        self._count_unknown(known.unknown)
         shares = _times(self.feature_weights_[known.rows], known.weights)
         told = np.bincount(known.owners, np.abs(shares), minlength=len(known)) > 0
         queries = pool_rows(

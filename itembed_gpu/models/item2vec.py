@@ -16,11 +16,22 @@ from ..data.lists import as_rows, is_frame
 from ..data.matrices import as_numpy, is_matrix, is_row_of_matrix
 from ..disk.files import Tensors
 from ..errors import InputError
-from ..metrics import Evaluation, Split, evaluate_rankings, leave_last_out
+from ..metrics import (
+    Evaluation,
+    Metrics,
+    Split,
+    asked_metrics,
+    evaluate,
+    evaluate_rankings,
+    leave_last_out,
+    longest,
+)
 from ..objective.options import DENSE_LOSSES, ESTIMATOR, Options, takes_options
-from ..ranking.priors import log_shares, rank
+from ..ranking.each import rank_each
+from ..ranking.priors import answer_unknown, log_shares, rank
 from ..ranking.top_n import pool_rows, top_n
 from ..ranking.vectors import unit_rows
+from ..sets import keep_items
 from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
 from .defaults import CHOSEN_OF_ITEM2VEC, Shape, choose_for_item2vec
 from .embeddings import Embeddings, Neighbours, _listed
@@ -31,7 +42,9 @@ from .known import (
     ObjectArray,
     Unknown,
     as_packed,
+    check_findable,
     find_rows,
+    given_queries,
     labels_at,
     no_embeddings,
     only_known,
@@ -127,7 +140,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
     trials_ : list of dict
         Those of the last `tune`: what was moved, the metric, and seconds.
     unknown_ : Unknown
-        What was unknown in the last `transform`, `recommend` or `score`.
+        What was unknown in the last `transform`, `recommend`, `score` or `evaluate`.
 
     Examples
     --------
@@ -555,7 +568,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
     def _known(self, name: str, itemsets: Any, weights: Weights | None = None) -> KnownItemsets:
         self._check_fitted()
         known = only_known(as_packed(name, itemsets, weights), self.embeddings_)
-        self._count_unknown(known)
+        self._count_unknown(known.unknown)
         return known
 
     def _vectors(
@@ -564,13 +577,16 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         """Return the vector of each itemset, where the device is."""
         fold_in = self._value("fold_in", fold_in)
         exponent = self._value("history_exponent", history_exponent)
-        weights = np.maximum(self.counts_[known.rows], 1.0) ** -exponent
-        if known.weights is not None:
-            weights = weights * known.weights
+        weights = self._history_weights(known, exponent)
         means = pool_rows(
             self._place(self.syn0_), known.rows, known.offsets, weights, num_threads=self.workers
         )
         return self._fold_in(known, checks.on_host(means), fold_in) if fold_in else means
+
+    def _history_weights(self, known: KnownItemsets, exponent: float) -> npt.NDArray[Any]:
+        """Return the weight of each item of histories."""
+        weights: npt.NDArray[Any] = np.maximum(self.counts_[known.rows], 1.0) ** -exponent
+        return weights if known.weights is None else weights * known.weights
 
     def _folding(self) -> dict[str, Any]:
         return FOLDING | (FOLDING_DENSE if self._value("loss") in DENSE_LOSSES else {})
@@ -690,14 +706,17 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         history_exponent: float | None = None,
         popularity: float | None = None,
         similarity: str | None = None,
+        sharpness: float | None = None,
     ) -> tuple[ObjectArray, Float32Array]:
         """Return the items that go best with a basket, or with each of many.
 
         The score of item r is ``v . syn1_[r] + popularity * log(counts[r])``, with the vector v
-        of the basket that `transform` returns; for the similarity "cosine", both are
-        scaled to length 1 first. Unknown items are left out as there. A basket without a
-        known item is answered with the most frequent items, and the logarithms of their
-        shares of all occurrences as scores.
+        of the basket that `transform` returns; for the similarity "cosine", the cosine of v and
+        ``syn0_[r]`` takes the place of the product, as where neighbours are found. Of a model that
+        was trained by a softmax of cosines, it is the cosine of v and ``syn1_[r]``, or with a
+        `sharpness` above 0 a mean of those of the basket's items that leans to the nearest. Unknown
+        items are left out as there. A basket without a known item is answered with the most
+        frequent items, and the logarithms of their shares of all occurrences as scores.
 
         Parameters
         ----------
@@ -713,7 +732,7 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             Items never returned; unknown ones are none anyway.
         items : label, or list, set or array of labels, optional
             Items that alone may be returned.
-        history_exponent, popularity, similarity : optional
+        history_exponent, popularity, similarity, sharpness : optional
             By default the parameters of the model.
 
         Returns
@@ -736,13 +755,13 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         self._check_fitted()
         many, baskets = self._one_or_many(baskets)
         known = self._known("baskets", baskets)
-        exponent = self.history_exponent_ if history_exponent is None else history_exponent
         rows, scores = self._rank(
             known,
             n,
-            exponent,
+            history_exponent,
             popularity,
             similarity,
+            sharpness,
             exclude=(known.rows, known.offsets) if filter_already_liked_items else None,
             candidates=self._candidates(items, filter_items),
         )
@@ -786,38 +805,186 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             )
         return self._measure(split, [checks.integer("k", k, 1)])[f"ndcg@{k}"]
 
-    def _measure(self, split: Split, cutoffs: Sequence[int]) -> Evaluation:
-        """Rank all items for each query as `recommend` does; relevant ones lose ties."""
-        rows, _ = self._rank(
-            KnownItemsets(*split.history, None, Unknown(0, 0, 0, 0)),
-            max(cutoffs),
-            self.history_exponent_,
-            exclude=split.history,
-            losers=split.truth,
+    def evaluate(
+        self,
+        train: Any,
+        test: Any,
+        metrics: Metrics = ("recall@20", "ndcg@20"),
+        filter_already_liked_items: bool = True,
+        *,
+        history_exponent: float | None = None,
+        popularity: float | None = None,
+        similarity: str | None = None,
+        sharpness: float | None = None,
+    ) -> Evaluation:
+        """Measure how well itemsets are told from others of the same users: a split of your own.
+
+        The n-th itemset of `train` is a history, from which all items are ranked as `recommend`
+        does: one without a known item is answered with the most frequent ones. The different
+        items of the n-th itemset of `test` are what is to be found. Those that are unknown to
+        the model count as missed. Where there is nothing to find, there is no metric: such rows
+        are left out of means, and counted. Items to find lose all ties.
+
+        Parameters
+        ----------
+        train, test : itemsets
+            As many in both, in the same order; either may hold empty ones. To pack them, pass
+            ``min_length=0``, or empty ones are dropped.
+        metrics : str or int, or some, optional
+            Names such as "recall@20", of hit_rate, precision, recall, ndcg, mrr, map, coverage
+            and popularity_bias (see `itembed_gpu.metrics`); or a number k, for all of them at k.
+        filter_already_liked_items : bool, optional
+            Whether items of the history are neither ranked nor to be found; else they may be both.
+        history_exponent, popularity, similarity, sharpness : optional
+            By default the parameters of the model.
+
+        Returns
+        -------
+        Evaluation
+            Means by name, as in ``evaluation["recall@20"]``, and all of them as a dict in
+            `means`. `values` has those of each row, nan where there is nothing to find;
+            `num_query` and `num_skipped` count these rows, and `counts` what of the itemsets
+            was unknown, repeated, or in the history. `unknown_` counts the unknown items of
+            both parts.
+
+        Raises
+        ------
+        InputError
+            An argument cannot be used, there are not as many itemsets in both parts, nothing
+            is to be found that is known, or the model is not fitted.
+        DeviceError
+            The device cannot be had, or failed.
+
+        Examples
+        --------
+        >>> train = [["a", "b"], ["b", "c"], ["a", "b", "c"], ["c", "d"]]
+        >>> test = [["c"], ["a", "new"], [], ["a", "b"]]
+        >>> model = Item2Vec(vector_size=8, seed=1, device="cpu").fit(train)
+        >>> evaluation = model.evaluate(train, test, ["hit_rate@1", "recall@3"])
+        >>> evaluation["recall@3"]
+        0.8333333333333334
+        >>> evaluation.values["recall@3"], evaluation.num_skipped, evaluation.counts.unknown_truth
+        (array([1. , 0.5, nan, 1. ]), 1, 1)
+        """
+        names = asked_metrics("metrics", metrics)
+        self._check_fitted()
+        seen, sought = as_packed("train", train), as_packed("test", test)
+        history, split, unknown = given_queries(
+            seen, sought, self.embeddings_, drop_history=filter_already_liked_items
         )
-        return evaluate_rankings(rows, split.truth, cutoffs, self.counts_, len(self.labels_))
+        check_findable("test", split, len(self), unknown)
+        self._count_unknown(history.unknown.plus(unknown))
+        return self._measure(
+            split,
+            names,
+            history,
+            filter_already_liked_items,
+            history_exponent=history_exponent,
+            popularity=popularity,
+            similarity=similarity,
+            sharpness=sharpness,
+        )
+
+    def _measure(
+        self,
+        split: Split,
+        metrics: Metrics,
+        history: KnownItemsets | None = None,
+        filter_history: bool = True,
+        **scoring: Any,
+    ) -> Evaluation:
+        """Rank all items for each query as `recommend` does; relevant ones lose ties.
+
+        What is relevant and unknown has rows after those of the table, and is missed.
+        """
+        names, num_row = asked_metrics("metrics", metrics), len(self)
+        truth = split.truth
+        if history is None:
+            history = KnownItemsets(*split.history, None, Unknown(0, 0, 0, 0))
+        rows, _ = self._rank(
+            history,
+            longest(names),
+            exclude=split.history if filter_history else None,
+            losers=keep_items(*truth, truth[0] < num_row),
+            **scoring,
+        )
+        counts = np.zeros(max(num_row, truth[0].max(initial=0) + 1), dtype=np.int64)
+        counts[:num_row] = self.counts_
+        evaluation = evaluate_rankings(rows, truth, names, counts, num_row)
+        return dataclasses.replace(evaluation, counts=split.counts)
+
+    def _measure_popularity(self, split: Split, metrics: Metrics) -> Evaluation:
+        """Rank the most frequent items first for each query: what a model is to be better than."""
+        queries, table = (
+            np.zeros((number, 1), np.float32) for number in (split.num_query, len(self))
+        )
+        return evaluate(
+            queries,
+            self._place(table),
+            split,
+            metrics,
+            bias=log_shares(self.counts_),
+            counts=self.counts_,
+            num_threads=self.workers,
+        )
 
     def _rank(
         self,
         known: KnownItemsets,
         n: int,
-        history_exponent: float,
+        history_exponent: float | None = None,
         popularity: float | None = None,
         similarity: str | None = None,
+        sharpness: float | None = None,
         **options: Any,
     ) -> tuple[Int64Array, Float32Array]:
-        """Return the best rows for each history, by `rank`, and their scores."""
+        """Return the best rows for each history, by `rank` or `rank_each`, and their scores."""
+        exponent = self.history_exponent_ if history_exponent is None else history_exponent
         popularity = self._value("popularity", popularity)
         similarity = self._value("similarity", similarity)
-        vectors, table = self._vectors(known, history_exponent), self.syn1_
-        if similarity == "cosine":
-            vectors, table = unit_rows(checks.on_host(vectors)), unit_rows(table)
         if self._value("loss") in DENSE_LOSSES:
             popularity *= self._scale()
         bias = popularity * np.log(np.maximum(self.counts_, 1)) if popularity else None
         prior = log_shares(self.counts_)
         options |= {"bias": bias, "num_threads": self.workers}
+        sharpness = self._sharpness(similarity, sharpness)
+        if sharpness:
+            left, right = (self._place(unit_rows(table)) for table in (self.syn0_, self.syn1_))
+            weights = self._history_weights(known, exponent)
+            history = left, (known.rows, known.offsets), weights
+            found = rank_each(history, right, n, sharpness, **options)
+            del options["bias"], options["exclude"]
+            return answer_unknown(found, right, known.used, prior, **options)
+        vectors, table = self._vectors(known, exponent), self._table_of(similarity)
+        if similarity == "cosine":
+            vectors, table = unit_rows(checks.on_host(vectors)), unit_rows(table)
         return rank(vectors, self._place(table), n, known.used, prior, **options)
+
+    def _sharpness(self, similarity: str, given: float | None) -> float:
+        """Return how items of a history are compared, which are compared by trained cosines."""
+        asked = self.sharpness if given is None else given
+        trained = similarity == "cosine" and self._is_trained_by_cosine
+        if asked and not trained:
+            raise InputError(
+                f"sharpness is {asked}, and scores are no cosines of a softmax; leave it out, or "
+                "train with loss='softmax' and similarity='cosine'"
+            )
+        sharpness = float(self._value("sharpness", given) or 0.0)
+        return sharpness if trained and not self._value("fold_in") else 0.0
+
+    @property
+    def _is_trained_by_cosine(self) -> bool:
+        return self._value("loss") in DENSE_LOSSES and self._value("similarity") == "cosine"
+
+    def _table_of(self, similarity: str) -> Float32Array:
+        """Return the rows of items that the vector of an itemset is compared with.
+
+        Those of `syn1_` are trained for it: by dot products, or with a softmax of cosines, which
+        those are then. Else a cosine is that of neighbours: among rows of `syn0_`, of which the
+        vector is a mean.
+        """
+        by_cosine = similarity == "cosine" and not self._is_trained_by_cosine
+        return self.syn0_ if by_cosine else self.syn1_
 
     def _one_or_many(self, baskets: Any) -> tuple[bool, Any]:
         """Tell one basket from many, and return a list of baskets in either case."""

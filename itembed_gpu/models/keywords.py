@@ -55,6 +55,7 @@ class Item2VecParameters(ModelParameters):
     preset: str = "ranking"
     history_exponent: float | None = None
     fold_in: int = 0
+    sharpness: float | None = None
     popularity: float = 0.0
 
 

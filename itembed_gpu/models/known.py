@@ -10,14 +10,15 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import Float32Array, Int32Array, Int64Array
+from ..checks import Float32Array, Int32Array, Int64Array, warn
 from ..data.frames import OneHot, one_hot, open_frame
 from ..data.itemsets import PackedItemsets
-from ..data.labels import is_missing
+from ..data.labels import is_missing, plain
 from ..data.lists import as_rows, is_frame, pack_itemsets, refuse_lazy, refuse_mapping
 from ..data.matrices import as_numpy, is_matrix, pack_matrix
 from ..data.packing import Limits, pack_codes
 from ..errors import InputError
+from ..metrics import Split, given_split
 from ..sets import count_codes, keep_items
 from .embeddings import Embeddings
 
@@ -126,10 +127,14 @@ class Unknown(NamedTuple):
     itemsets: int
     itemsets_read: int
 
+    def plus(self, other: Unknown) -> Unknown:
+        """Add up two accounts."""
+        return Unknown(*map(sum, zip(self, other, strict=True)))
+
     def __str__(self) -> str:
         """Say it in one line."""
         return (
-            f"{self.items:,} of {self.items_read:,} items are unknown and were left out; "
+            f"{self.items:,} of {self.items_read:,} items are unknown; "
             f"{self.itemsets:,} of {self.itemsets_read:,} itemsets have no known item"
         )
 
@@ -179,6 +184,77 @@ def only_known(packed: PackedItemsets, embeddings: Embeddings) -> KnownItemsets:
             itemsets_read=len(offsets) - 1,
         ),
     )
+
+
+class GivenQueries(NamedTuple):
+    """Histories, and the split that asks with them.
+
+    `unknown` is what of the itemsets to find was unknown; in the truth, this has rows after those
+    of the table.
+    """
+
+    history: KnownItemsets
+    split: Split
+    unknown: Unknown
+
+
+def given_queries(
+    train: PackedItemsets, test: PackedItemsets, embeddings: Embeddings, drop_history: bool = True
+) -> GivenQueries:
+    """Ask with the itemsets of `train` for those of `test`, by `given_split`.
+
+    Items without a row are left out of histories, and stay relevant, to be missed.
+    """
+    _check_places(train, test)
+    history = only_known(train, embeddings)
+    others: dict[Any, int] = {}
+    seen, sought = (
+        (all_rows(packed, embeddings, others), np.asarray(packed.offsets))
+        for packed in (train, test)
+    )
+    split = given_split(seen, sought, drop_history=drop_history)
+    counts = dataclasses.replace(
+        split.counts,
+        unknown_history=history.unknown.items,
+        unknown_truth=int(np.count_nonzero(split.truth[0] >= len(embeddings))),
+    )
+    known = history.rows, history.offsets
+    split = dataclasses.replace(split, train=known, history=known, counts=counts)
+    return GivenQueries(history, split, only_known(test, embeddings).unknown)
+
+
+def check_findable(where: str, split: Split, num_row: int, unknown: Unknown) -> None:
+    """Raise an `InputError` if nothing that is relevant has a row."""
+    if not (split.truth[0] < num_row).any():
+        raise InputError(
+            f"{where}: there is nothing to find that the model knows ({unknown}); give items that "
+            "it was trained on, which the histories do not have already"
+        )
+
+
+def _check_places(train: PackedItemsets, test: PackedItemsets) -> None:
+    """Make sure that the n-th itemset of one part and of the other belong together."""
+    cure = "pack with min_length=0, which keeps empty and short ones in their places"
+    if train.num_itemset != test.num_itemset:
+        raise InputError(
+            f"train has {train.num_itemset:,} itemsets and test {test.num_itemset:,}; pass as many "
+            f"in both, which may be empty, or {cure}"
+        )
+    for name, packed in (("train", train), ("test", test)):
+        if short := packed.dropped.short_itemsets:
+            warn(
+                f"{name}: {short:,} short itemsets were dropped before, and those of train and "
+                f"test may no longer belong together; {cure}"
+            )
+
+
+def all_rows(packed: PackedItemsets, embeddings: Embeddings, others: dict[Any, int]) -> Int32Array:
+    """Return the row of each item; labels without one get those of `others`, after the table."""
+    rows = find_rows(embeddings, packed.labels)
+    for place in np.flatnonzero(rows < 0).tolist():
+        label = plain(packed.labels[place])
+        rows[place] = others.setdefault(label, len(embeddings) + len(others))
+    return rows[packed.indices].astype(np.int32)
 
 
 def find_rows(embeddings: Embeddings, labels: Iterable[Any]) -> Int64Array:

@@ -145,6 +145,18 @@ class Item2VecOptions:
         "are; see `transform`.",
         Number(int, 0),
     )
+    sharpness: float | None = of_training(
+        None,
+        "Compare each item of a history by itself, and weight the nearest: 4; 0 compares their "
+        "mean.",
+        "With cosines of a softmax, above 0: `recommend` compares each item i of a history by "
+        "itself, and scores item r by ``log(mean(exp(sharpness * cos(x_i, syn1_[r])))) / "
+        "sharpness``, which is the more of the nearest ones the larger it is. 0 compares the mean "
+        "of their rows, which takes as many times less as a history has items. By default 4 where "
+        "a basket is compared in a millisecond, and else 0.",
+        Number(float, 0, none=True),
+        absent="by the data",
+    )
     popularity: float = of_answers(
         0.0,
         "Add so many times the logarithm of an item's count to its score.",
@@ -158,7 +170,8 @@ class Item2VecOptions:
     similarity: str = of_answers(
         "dot",
         "How items are compared with a history.",
-        "How `recommend` compares the vector of an itemset with the rows of `syn1_`.",
+        'How `recommend` compares the vector of an itemset with items: "dot" by its dot product '
+        'with the rows of `syn1_`, "cosine" by its cosine with those of `syn0_`.',
         choices=("dot", "cosine"),
         flag="score",
     )

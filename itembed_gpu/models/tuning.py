@@ -13,7 +13,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +25,6 @@ from ..objective.options import DENSE_LOSSES
 from ..sets import keep_items
 from .defaults import as_text
 from .known import only_known, shuffled
-
-if TYPE_CHECKING:
-    from .item2vec import Item2Vec
 
 METRICS = ("hit_rate", "precision", "recall", "ndcg", "mrr", "map")
 # Of the itemsets, those held out: the last ones, and so many at most.
@@ -124,7 +121,7 @@ class Search:
 
     def __init__(
         self,
-        model: Item2Vec,
+        model: Any,
         train: PackedItemsets,
         held: PackedItemsets,
         metric: str,
@@ -222,7 +219,7 @@ class Search:
                 seconds *= moved[name] / self._start[name]
         return seconds
 
-    def _measure(self, model: Item2Vec) -> float:
+    def _measure(self, model: Any) -> float:
         """Find a part of the items of each itemset again that was held out."""
         known = only_known(self._held, model.embeddings_)
         rows, offsets = shuffled(known)
@@ -234,5 +231,5 @@ class Search:
         split = given_split(keep_items(*packed, is_shown), keep_items(*packed, ~is_shown))
         if not len(split.truth[0]):
             raise InputError("itemsets: those held out have no two known items; pass more of them")
-        measured = model._measure(split, [int(self._metric.partition("@")[2])])
-        return measured.means[self._metric]
+        measured: Any = model._measure(split, [int(self._metric.partition("@")[2])])
+        return float(measured.means[self._metric])

@@ -207,9 +207,10 @@ def check_objective(options: Options, right_name: str, num_right: int) -> None:
     if options.loss == "nce" and options.num_negative == 0:
         raise InputError("loss is 'nce' and num_negative is 0; pass at least 1 negative")
     if options.rejects and num_right < 2:
+        name = "reject_itemset" if options.reject_itemset else "reject_positive"
         raise InputError(
-            f"{right_name} has 1 row, and reject_positive leaves no negative; "
-            "pass more rows, or reject_positive=False"
+            f"{right_name} has 1 row, and {name} leaves no negative; "
+            f"pass more rows, or {name}=False"
         )
 
 

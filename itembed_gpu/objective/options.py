@@ -41,6 +41,8 @@ NEGATIVE_SHARING = (1, 2, 4, 8, 16, 32)
 # once, in batches of matrix products.
 SAMPLED_LOSSES = ("negative-sampling", "nce", "hinge")
 DENSE_LOSSES = ("softmax",)
+# Scores over less may be infinite.
+MIN_TEMPERATURE = 1e-6
 # What Ctrl-C may do to a training.
 ON_INTERRUPT = ("stop", "raise")
 # How learning rates fall.
@@ -222,7 +224,8 @@ class Options:
         False,
         "Draw a negative again that is any item of the pair's itemset.",
         "The same for a negative that is any right-hand item of the pair's itemset, at the "
-        "cost of a look at all of them.",
+        "cost of a look at all of them. In a softmax, a target is then compared with what is "
+        "outside of its itemset alone.",
         yes_or_no,
         entrances=OF_ITEMSETS,
         bits=("REJECT_POSITIVE", "REJECT_ITEMSET"),
@@ -249,7 +252,8 @@ class Options:
         "Strength that pulls vectors to 0.",
         "Strength of the regularisation: each row that a pair touches is divided by "
         "``1 + rate * l2`` times the size of the pair's weights; with Adagrad, the rate is "
-        "divided as it is for the gradient.",
+        "divided as it is for the gradient. In a softmax, each row that a step touches is, once, "
+        "whatever the weights.",
         Number(float, 0),
         bits=("L2",),
         scalar=True,
@@ -329,7 +333,8 @@ class Options:
         "up the mean squares of the gradients of its updates (Duchi et al., 2011; one number a "
         'row, as in PyTorch-BigGraph). Rates of 0.1 to 0.5 suit it. "adam" (Kingma and Ba, 2015), '
         'for ``loss="softmax"``, leaves rows alone that a batch does not touch, and counts the '
-        "steps of each; rates of 0.001 to 0.02.",
+        "steps of each; rates of 0.001 to 0.02. Tasks that share a table have moments of their "
+        "own.",
         choices=("sgd", "adagrad", "adam"),
         bits={"adagrad": ("ADAGRAD",)},
     )
@@ -433,7 +438,7 @@ class Options:
         for name, (sampled, dense) in BY_LOSS.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, dense if self.dense else sampled)
-        if self.temperature is None:
+        if self.temperature is None and self.dense:
             object.__setattr__(self, "temperature", 0.1 if self.similarity == "cosine" else 1.0)
         most = (MAX_DRAW // (MAX_REDRAW + 1) if self.rejects else MAX_DRAW) - 4
         if self.num_negative is not None and self.num_negative > most:
@@ -480,8 +485,10 @@ def _check_together(options: Options) -> None:
         if options.optimizer == "adam":
             raise InputError(f"optimizer is 'adam' and loss is {loss}; pass 'adagrad'")
         return
-    if options.temperature == 0:
-        raise InputError("temperature is 0; pass one above 0")
+    if options.temperature is not None and options.temperature < MIN_TEMPERATURE:
+        raise InputError(
+            f"temperature is {options.temperature}; pass at least {MIN_TEMPERATURE}, such as 0.1"
+        )
     if not options.dropout < 1:
         raise InputError(f"dropout is {options.dropout}; pass less than 1")
     if options.targets == "dropped" and not options.dropout:

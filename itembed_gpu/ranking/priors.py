@@ -30,11 +30,26 @@ def rank(
     highest prior (num_row,), and that as their scores, whatever the bias and what is excluded.
     """
     rows, scores = top_n(queries, table, n, bias=bias, exclude=exclude, losers=losers, **options)
+    return answer_unknown((rows, scores), table, known, prior, losers=losers, **options)
+
+
+def answer_unknown(
+    found: tuple[Int64Array, Float32Array],
+    table: Any,
+    known: npt.NDArray[np.bool_],
+    prior: npt.NDArray[Any],
+    *,
+    losers: Packed | None = None,
+    **options: Any,
+) -> tuple[Int64Array, Float32Array]:
+    """Put the rows with the highest prior, and that, in the place of what was found of nothing."""
+    rows, scores = found
     if not known.all():
         # One answer does for all, unless each of them has losers of its own.
         own = None if losers is None else choose_sets(losers, ~known)
         num_query = 1 if own is None else np.count_nonzero(~known)
         nothing = np.zeros((num_query, table.shape[1]), dtype=np.float32)
+        n = rows.shape[1]
         rows[~known], scores[~known] = top_n(nothing, table, n, bias=prior, losers=own, **options)
     return rows, scores
 

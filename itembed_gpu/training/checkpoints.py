@@ -40,6 +40,8 @@ KIND = Kind(
     what="a checkpoint",
     cure="train from the beginning, in another folder",
 )
+# What a plan was where an earlier version wrote nothing of it.
+_EARLIER = {"schedule": "linear"}
 # Items and offsets at both ends of the packed arrays that tell one job from another.
 _ENDS = 4096
 
@@ -156,7 +158,7 @@ class Checkpoints:
 
     def _check_job(self, job: Any) -> None:
         for name, ours in self._job.items():
-            theirs = job.get(name) if isinstance(job, dict) else None
+            theirs = {**_EARLIER, **job}.get(name) if isinstance(job, dict) else None
             if ours == theirs:
                 continue
             described = isinstance(theirs, list) and all(isinstance(t, dict) for t in theirs)

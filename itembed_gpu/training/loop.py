@@ -38,7 +38,8 @@ class EpochRecord:
         Its number, from 0.
     loss : float
         Mean loss of a pair and its negatives, over a sample of the pairs, each
-        before its own update; nan for a task that does not tell.
+        before its own update; of a softmax that of a target, over all of them, by their
+        weights. nan for a task that does not tell.
     num_pair : int
         Pairs trained; 0 for a task that does not tell.
     seconds : float
@@ -46,7 +47,8 @@ class EpochRecord:
     learning_rate : float
         That of its first batch.
     num_dropped : int
-        Pairs that subsampling left out; they are not among those trained.
+        Pairs that subsampling left out, or `targets` and `dropout` of a softmax; they are not
+        among those trained.
     metrics : dict of float by str
         What callbacks found in it, by name: they write here.
     """

@@ -49,10 +49,10 @@ def to_device(fake, table):
 def test_tables_travel_once_each_way(emulated):
     task = unsupervised(device=DEVICE)
     trained(task, num_epoch=3)
-    assert [entry for entry in emulated.log if "load" in entry] == ["upload"] * 2 + ["download"] * 2
-    emulated.log.clear()
+    assert [e for e in emulated.told if "load" in e] == ["upload"] * 2 + ["download"] * 2
+    emulated.told.clear()
     trained(CompoundTask(unsupervised(device=DEVICE, tables=(task.syn0, task.syn1)), task))
-    assert [entry for entry in emulated.log if "load" in entry] == ["upload"] * 2 + ["download"] * 2
+    assert [e for e in emulated.told if "load" in e] == ["upload"] * 2 + ["download"] * 2
 
 
 @pytest.mark.parametrize(("side", "frozen"), [("update_left", 0), ("update_right", 1)])
@@ -67,11 +67,11 @@ def test_a_frozen_table_is_not_written_back(emulated, caplog, side, frozen, opti
     task.synchronize()
     assert (tables[frozen] == 7).all()
     tables[frozen][...] = before
-    emulated.log.clear()
+    emulated.told.clear()
     trained(task)
     number = 2 if optimizer == "adagrad" else 1
-    assert emulated.log.count("upload") == 2 * number
-    assert emulated.log.count("download") == number
+    assert emulated.told.count("upload") == 2 * number
+    assert emulated.told.count("download") == number
     assert np.array_equal(tables[frozen], before)
     if optimizer == "adagrad":
         assert not task.accumulators[frozen].any()
@@ -88,14 +88,14 @@ def test_a_table_frozen_in_one_task_and_trained_in_another_is_written_back(emula
     before = frozen.syn1.copy()
     both = unsupervised(device=DEVICE, tables=(random_tables(seed=3)[0], frozen.syn1))
     trained(CompoundTask(frozen, both))
-    assert emulated.log.count("download") == 3
+    assert emulated.told.count("download") == 3
     assert not np.array_equal(frozen.syn1, before)
 
 
 def test_one_table_on_both_sides_is_one_copy(emulated):
     syn, _ = random_tables()
     trained(unsupervised(device=DEVICE, tables=(syn, syn)))
-    assert emulated.log.count("upload") == emulated.log.count("download") == 1
+    assert emulated.told.count("upload") == emulated.told.count("download") == 1
 
 
 def test_one_tile_does_what_one_thread_does(one_tile):
@@ -203,7 +203,7 @@ def test_tables_of_the_device_are_trained_in_place(one_tile):
     # The chip's default is a tile of threads: the same up to rounding.
     assert task._bound.instance.threads == 2
     trained(task)
-    assert one_tile.log.count("upload") == one_tile.log.count("download") == 2
+    assert one_tile.told.count("upload") == one_tile.told.count("download") == 2
     np.testing.assert_allclose(on_device[0].get(), expected.syn0, rtol=1e-5, atol=1e-6)
     embeddings = Embeddings(list(range(50)), on_device[0], context=on_device[1])
     assert np.array_equal(embeddings.vectors, on_device[0].get())
@@ -301,7 +301,7 @@ def test_how_work_is_cut_into_launches_does_not_matter(one_tile, monkeypatch, sh
         monkeypatch.setattr(cuda, "SPEED_CHANGE", 1.0)
         monkeypatch.setattr(cuda, "MAX_BATCHES", most)
         task = unsupervised(device=DEVICE, batch_size=8, negative_sharing=sharing)
-        one_tile.log.clear()
+        one_tile.told.clear()
         rates = np.linspace(0.1, 0.01, len(task))
         if fused:
             task.do_batches(rates)
@@ -310,7 +310,7 @@ def test_how_work_is_cut_into_launches_does_not_matter(one_tile, monkeypatch, sh
                 task.do_batch(rate)
         task.synchronize()
         results.append((task.syn0, task.syn1, task._read_tally(wait=True)))
-        launches = len([entry for entry in one_tile.log if entry.startswith("launch")]) - 2
+        launches = len([entry for entry in one_tile.told if entry.startswith("launch")]) - 2
         assert (
             launches == {1e9: 1, 300.0: -(-task.num_pair // (30 // sharing * sharing))}[speed]
             or not fused
@@ -587,7 +587,7 @@ def test_memory_is_added_up_before_the_first_copy(emulated):
     text = str(caught.value)
     for part in ("550 kB free", "1.58 MB", "tables 1.02 MB", "packed itemsets", "fewer itemsets"):
         assert part in text
-    assert emulated.log == []
+    assert emulated.told == []
     emulated.free = 1_000_000
     with pytest.raises(DeviceError, match=r"a dimension of 2\d would fit"):
         trained(task)

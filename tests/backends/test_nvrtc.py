@@ -25,8 +25,8 @@ def read(program, what):
 
 
 def compile_for(chip, chosen, form="CUBIN", *options):
-    """Compile instances, and return the code, the names of the kernels in it, and the log."""
-    names = [instance.name.encode() for instance in chosen]
+    """Compile kernels, and return the code, the names of the kernels in it, and the log."""
+    names = [getattr(one, "name", one).encode() for one in chosen]
     names.append(instances.FIND_BEYOND.encode())
     target = f"--gpu-architecture={'sm' if form == 'CUBIN' else 'compute'}_{chip}"
     arguments = [option.encode() for option in (target, "-std=c++17", "-ftz=true", *options)]
@@ -79,6 +79,14 @@ def test_every_instance_compiles_and_no_default_spills_registers():
     assert len(spilled) == len(names), log
     for instance, name in zip(instances.DEFAULTS, names, strict=False):
         assert spilled[name.decode()] == "0 bytes spill stores, 0 bytes spill loads", instance
+
+
+@pytest.mark.parametrize("chip", KNOWN)
+def test_what_sees_all_items_compiles_for_every_chip(chip):
+    names, log = check_compiles(chip, instances.DENSE, "--ptxas-options=-v")
+    spilled = re.findall(r"(\d+) bytes spill stores", log)
+    assert len(spilled) == len(names)
+    assert set(spilled) == {"0"}
 
 
 def test_the_chips_that_people_have_are_among_them():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-KERNELS = str(Path(__file__).parent / "test_kernels.py")
+KERNELS = [str(Path(__file__).parent / name) for name in ("test_kernels.py", "test_dense_cuda.py")]
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
@@ -28,7 +28,7 @@ def test_the_same_under_sanitizers():
         "PYTHONMALLOC": "malloc",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", KERNELS],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *KERNELS],
         env=environment,
         capture_output=True,
         text=True,

@@ -19,6 +19,7 @@ from benchmarks import (
     cpu_against,
     csv_fuzz,
     datasets,
+    dense as softmax,
     gpu,
     in_flight,
     oracle,
@@ -583,6 +584,11 @@ TINY_SETTINGS = {
     "itembed": {"dim": 4, "num_epoch": 200, "learning_rate": 0.2},
     "Word2Vec": {"dim": 4, "num_epoch": 100, "learning_rate": 0.2, "noise_exponent": 0.0},
     "ours": {"dim": 4, "num_epoch": 200, "learning_rate": 0.2},
+    "ours, quick": {
+        "dim": 4, "num_epoch": 20, "learning_rate": 0.1, "loss": "softmax", "pooling": "mean",
+        "similarity": "cosine", "optimizer": "adam", "sharpness": 2.0,
+    },
+    "ours, no argument": {"epochs": 200},
     "ours, added up": {
         "dim": 4, "num_epoch": 200, "learning_rate": 0.2,
         "beside": [
@@ -619,6 +625,7 @@ def test_every_system_learns_two_groups(system, ranking):
         ("logistic regression", {"c": 100.0}),
         ("itembed", {"dim": 4, "num_epoch": 100, "learning_rate": 0.2}),
         ("ours", {"dim": 4, "num_epoch": 100, "learning_rate": 0.2}),
+        ("ours, no argument", {"epochs": 200}),
     ],
 )
 def test_every_system_learns_labels(system, settings):
@@ -855,6 +862,28 @@ def test_speeds_are_of_items_with_zipf_popularity():
     shares = np.sort(np.bincount(items, minlength=1_000))[::-1] / len(items)
     expected = 1 / (np.arange(1_000) + 10)
     assert shares[:50] == pytest.approx(expected[:50] / expected.sum(), rel=0.12)
+
+
+# --- dense.py ---------------------------------------------------------------
+
+
+def test_a_softmax_is_timed_on_every_device(tmp_path, emulated, capsys):
+    command = ["--items", "60", "40", "--dims", "8", "--batches", "4", "--out", str(tmp_path)]
+    for device, steps in (("cpu", "1"), ("cuda", "1"), ("cpu", "2")):
+        softmax.main([*command, "--device", device, "--steps", steps])
+    rows = json.loads((tmp_path / "results" / "dense.json").read_text(encoding="utf-8"))
+    assert [(row["device"], row["items"], row["steps"]) for row in rows] == [
+        ("cpu", 40, 2), ("cpu", 60, 2), ("cuda", 40, 1), ("cuda", 60, 1),
+    ]  # fmt: skip
+    for row in rows:
+        assert row["speed"] * row["seconds"] == pytest.approx(row["items"] * 4)
+    text = (tmp_path / "dense.md").read_text(encoding="utf-8")
+    assert text.count("\n| cuda | ") == 2
+    assert "- cuda: cuda of Emulated" in text
+    assert "✓" not in text
+    asked = {**rows[-1], **softmax.LARGEST, "speed": 3e11, "memory": 1025}
+    assert softmax.show(asked)[-2:] == ("3.00e+11 (>= 2e+11 ✓)", "1,025 (<= 1024 ✗)")
+    assert "✓" not in softmax.show({**asked, "device": "cpu"})[-2]
 
 
 # --- damage.py --------------------------------------------------------------

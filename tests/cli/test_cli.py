@@ -586,6 +586,23 @@ class TestTrainEvaluates:
         quiet = run("train", shop, "-o", tmp_path / "m", *LEARN, "--evaluate", "--quiet")
         assert quiet.stderr == ""
 
+    def test_popularity_stands_beside_and_a_failure_is_told(self, tmp_path):
+        path = tmp_path / "popular.txt"
+        # Many look for "p", which is the most frequent, and nothing is learned.
+        others = np.random.default_rng(1).integers(0, 99, (500, 2))
+        lines = [f"p {a}" if number % 9 else f"{a} {b}" for number, (a, b) in enumerate(others)]
+        path.write_text("\n".join(lines))
+        options = [*LEARN, "--learning-rate", 1e-6, "--epochs", 1, "--evaluate", "--quiet"]
+        result = run("train", path, "-o", tmp_path / "m", *options, "--json")
+        found = json.loads(result.stdout)["evaluation"]
+        own, popular = (found[name]["ndcg@10"] for name in ("metrics", "popularity"))
+        assert own < 0.3 < 0.4 < popular < 0.5
+        told = f"Warning: ndcg@10 is {own:.4f}, and {popular:.4f} by popularity alone"
+        assert result.stderr.startswith(told)
+        text = run("train", path, "-o", tmp_path / "m", *options).stdout.splitlines()[-1]
+        shown = (f"{name} {found['popularity'][name]:.4f}" for name in BY_EPOCH)
+        assert text == f"popularity: {', '.join(shown)}"
+
     def test_a_share_that_leaves_nothing(self, tmp_path):
         path = tmp_path / "few.txt"
         path.write_text("a b\n")
@@ -644,8 +661,20 @@ class TestEvaluate:
         assert report["metrics"]["hit_rate@1"] == pytest.approx(4 / 5)
         assert (report["queries"], report["already_in_history"]) == (5, 1)
         assert [entry["items"] for entry in report["files"].values()] == [1, 1]
+        # What is unknown counts as missed: y is half of what the third one looks for.
+        assert report["metrics"]["recall@2"] == pytest.approx(3.5 / 5)
+        assert report["unknown_to_find"] == 1
+        fitted = Item2Vec(4, device="cpu")
+        fitted.embeddings_ = Embeddings.load(axis)
+        train, test = (
+            [[7 if word == "7" else word for word in line.split()] for line in lines]
+            for lines in (seen.read_text().splitlines(), bought.read_text().splitlines())
+        )
+        own = fitted.evaluate(train, test, (1, 2)).as_dict()
+        assert report["metrics"] == pytest.approx(own, abs=1e-6)
         text = run("evaluate", *options).stdout
         assert "1 items to find that are in the history already" in text
+        assert "missed    1 items to find that are unknown" in text
         assert "1 of 6 items are unknown" in text
         assert text.splitlines()[-1] == "5 queries; 0 with nothing to find"
 
@@ -677,6 +706,8 @@ class TestEvaluate:
         report = metrics_of(axis, path, "--protocol", "leave-last-out", "-k", 1)
         assert report["metrics"]["hit_rate@1"] == pytest.approx(2 / 3, abs=1e-6)
         assert (report["queries"], report["short_itemsets"], report["seed"]) == (3, 1, None)
+        # What is in no history of the file is known for all that.
+        assert "missed" not in run("evaluate", axis, path, "--protocol", "leave-last-out").stdout
 
     def test_leave_one_out_hides_as_the_seed_says(self, axis, tmp_path):
         path = tmp_path / "later.txt"
@@ -697,11 +728,20 @@ class TestEvaluate:
 
         # The frequent a wants b, and the rare c, half as much, 7.
         assert hits("--history-exponent", 0.25) == 0
-        assert hits("--history-exponent", 0.25, "--score", "cosine") == 1
         assert hits("--history-exponent", 2) == 1
         assert hits("--history-exponent", 2, "--popularity", 5) == 0
         text = run("evaluate", *options, "--score", "cosine", "--popularity", 2).stdout
         assert "scores    cosine, history exponent 0.5, popularity 2" in text
+
+    def test_cosines_are_those_of_neighbours(self, tmp_path):
+        # What x is a context of is y, and what lies near it is z.
+        vectors, context = [[1, 0], [0, 1], [1, 1]], [[0, 0], [1, 0], [0, 1]]
+        Embeddings(list("xyz"), vectors, context=context, counts=[1, 1, 1]).save(tmp_path / "m")
+        path = tmp_path / "later.txt"
+        path.write_text("x z\n")
+        options = [tmp_path / "m", path, "--protocol", "leave-last-out", "-k", 1]
+        for score, hit in (("dot", 0), ("cosine", 1)):
+            assert metrics_of(*options, "--score", score)["metrics"]["hit_rate@1"] == hit
 
     def test_a_table_shows_every_metric_and_k(self, axis, tmp_path):
         path = tmp_path / "later.txt"

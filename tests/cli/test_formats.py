@@ -109,6 +109,15 @@ def test_a_report_of_labels(examples, tmp_path):
     assert "read as fastText" in report["source"]
 
 
+def test_labels_below_the_most_frequent_are_told(tmp_path):
+    path = tmp_path / "changed.txt"
+    lines = ["__label__tea leaf"] * 10 + ["__label__cup china"] * 20 + ["__label__cup leaf"] * 10
+    path.write_text("\n".join(lines))
+    result = run("train-labels", path, "-o", tmp_path / "m", *TEACHES, "--evaluate", 0.25)
+    told = "Warning: precision@1 is 0.0000, and 1.0000 by the most frequent labels alone"
+    assert result.stderr.startswith(told)
+
+
 def test_what_cannot_be_learnt_is_told_first(examples, tmp_path):
     out = tmp_path / "model"
     assert_fails(run("train-labels", tmp_path / "none", "-o", out, *TEACHES), 1, "No such file")

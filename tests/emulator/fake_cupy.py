@@ -1,9 +1,13 @@
-"""As much of CuPy as `itembed_gpu.backends.cuda.task` uses, over host memory and emulated kernels.
+"""As much of CuPy as `itembed_gpu.backends.cuda` uses, over host memory and emulated kernels.
 
-It holds what the tests look at or want to go wrong: `Device.free` (bytes), `fail`
-(an exception for the next call of a kind), `log` (what was copied and launched).
+Arithmetic is NumPy's. As in CuPy, arrays of both kinds do not mix; what would wait for the
+device, such as the truth of an array, is not there. It holds what the tests look at or want to
+go wrong: `free` (bytes), `least_free` (what that fell to), `fail` (an exception for the next
+call of a kind), `told` (what was copied, launched and multiplied).
 """
 
+import functools
+import operator
 import re
 import time
 import weakref
@@ -14,6 +18,9 @@ import numpy as np
 from itembed_gpu.backends.cuda import instances
 
 from . import EmulatedKernel
+
+# Kernels in which threads of a warp exchange values.
+SHUFFLES = re.compile(r"train_positions<[\w:]+, (?!1,)|(dots|exponentials|weigh|update)<")
 
 
 class CUDARuntimeError(RuntimeError):
@@ -36,14 +43,47 @@ class OutOfMemoryError(MemoryError):
     pass
 
 
+class CUBLASError(RuntimeError):
+    pass
+
+
 def _free(cuda, num_byte):
     cuda.free += num_byte
+
+
+def _values_of(operand):
+    """What NumPy is to compute with, of a number, an index, or an array of this kind."""
+    if isinstance(operand, ndarray):
+        return operand._values
+    if isinstance(operand, tuple):
+        return tuple(map(_values_of, operand))
+    if isinstance(operand, np.ndarray):
+        raise TypeError(f"Unsupported type {type(operand)}")
+    return operand
+
+
+def _operator(function):
+    def call(self, *others):
+        return self._fake.own(function(self._values, *map(_values_of, others)))
+
+    return call
+
+
+def _in_place(function):
+    def call(self, other):
+        function(self._values, _values_of(other))
+        return self
+
+    return call
 
 
 class ndarray:
     """An array in what stands for a device's memory. It does not become NumPy's unasked."""
 
-    def __init__(self, values, base=None):
+    __array_ufunc__ = None
+
+    def __init__(self, fake, values, base=None):
+        self._fake = fake
         self._values = values
         self.base = base
 
@@ -54,6 +94,16 @@ class ndarray:
     nbytes = property(lambda self: self._values.nbytes)
     device = property(lambda self: SimpleNamespace(id=0))
     data = property(lambda self: SimpleNamespace(ptr=self._values.ctypes.data))
+    T = property(lambda self: self._part(self._values.T))
+
+    __add__, __sub__, __mul__, __truediv__, __rtruediv__, __gt__ = map(
+        _operator,
+        (
+            operator.add, operator.sub, operator.mul, operator.truediv,
+            lambda a, b: b / a, operator.gt,
+        ),
+    )  # fmt: skip
+    __iadd__, __imul__ = map(_in_place, (operator.iadd, operator.imul))
 
     @property
     def __cuda_array_interface__(self):
@@ -62,15 +112,38 @@ class ndarray:
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
+    def __bool__(self):
+        raise AssertionError("it would wait for the device")
+
     def __len__(self):
         return len(self._values)
 
+    def _part(self, values):
+        return ndarray(self._fake, values, base=self if self.base is None else self.base)
+
     def __getitem__(self, key):
-        key = key._values if isinstance(key, ndarray) else key
-        return ndarray(self._values[key], base=self if self.base is None else self.base)
+        found = self._values[_values_of(key)]
+        if np.may_share_memory(found, self._values) or not found.size:
+            return self._part(found)
+        return self._fake.own(found)
+
+    def __setitem__(self, key, value):
+        self._values[_values_of(key)] = _values_of(value)
 
     def reshape(self, *shape):
-        return ndarray(self._values.reshape(*shape), base=self if self.base is None else self.base)
+        return self._part(self._values.reshape(*shape))
+
+    def view(self, dtype):
+        return self._part(self._values.view(dtype))
+
+    def fill(self, value):
+        self._values.fill(value)
+
+    def copy(self):
+        return self._fake.own(self._values.copy())
+
+    def sum(self, **how):
+        return self._fake.own(np.asarray(self._values.sum(**how)))
 
     def get(self):
         return self._values.copy()
@@ -123,9 +196,9 @@ class FakeCupy:
     ndarray = ndarray
 
     def __init__(self):
-        self.free = 1 << 30
+        self.free = self.least_free = 1 << 30
         self.fail = {}
-        self.log = []
+        self.told = []
         self.max_block = 1
         runtime = SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
@@ -147,6 +220,9 @@ class FakeCupy:
             memcpyHostToDevice=1,
             memcpyDeviceToHost=2,
             memcpyDeviceToDevice=3,
+            CUDA_R_32F=0,
+            CUDA_R_16F=2,
+            CUDA_R_16BF=14,
         )
         stream = SimpleNamespace(ptr=0, synchronize=lambda: self._may_fail("synchronize"))
         self.cuda = SimpleNamespace(
@@ -158,6 +234,15 @@ class FakeCupy:
             compiler=SimpleNamespace(CompileException=CompileException),
             nvrtc=SimpleNamespace(NVRTCError=NVRTCError, getVersion=lambda: (12, 9)),
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+            cublas=SimpleNamespace(
+                CUBLASError=CUBLASError,
+                gemmEx=self._multiply,
+                CUBLAS_OP_N=0,
+                CUBLAS_OP_T=1,
+                CUBLAS_GEMM_DEFAULT=-1,
+                CUBLAS_COMPUTE_32F=68,
+            ),
+            get_cublas_handle=lambda: 1,
             Device=lambda index: _Device(stream),
             Event=Event,
             Stream=Stream,
@@ -190,14 +275,63 @@ class FakeCupy:
             target = self._bytes(to + row * to_pitch, width)
             target[:] = self._bytes(source + row * source_pitch, width)
 
-    def empty(self, shape, dtype=np.float64):
-        self._may_fail("allocate")
-        values = np.empty(shape, dtype=dtype)
+    def _multiply(
+        self, handle, turn_a, turn_b, m, n, k, alpha, a, a_kind, lda, b, b_kind, ldb, beta,
+        c, c_kind, ldc, compute, algorithm,
+    ):  # fmt: skip
+        """What cublasGemmEx does: matrices stand column by column, of float32, float16 or bf16."""
+        self._may_fail("multiply")
+        assert (a_kind, c_kind) in ((0, 0), (2, 2), (14, 0))
+        assert (b_kind, compute, algorithm) == (a_kind, 68, -1)
+
+        def matrix(pointer, kind, num_row, num_column, step):
+            assert step >= num_row > 0
+            number = np.dtype({0: np.float32, 2: np.float16, 14: np.uint16}[kind])
+            size = number.itemsize * (step * (num_column - 1) + num_row)
+            values = self._bytes(pointer, size).view(number)
+            steps = number.itemsize, number.itemsize * step
+            return np.lib.stride_tricks.as_strided(values, (num_row, num_column), steps)
+
+        def factor(turn, pointer, kind, num_row, num_column, step):
+            shape = (num_column, num_row) if turn else (num_row, num_column)
+            found = matrix(pointer, kind, *shape, step)
+            if kind == 14:
+                found = (found.astype(np.uint32) << 16).view(np.float32)
+            found = found.astype(np.float32)
+            return found.T if turn else found
+
+        assert [self._bytes(one, 4).view(np.float32)[0] for one in (alpha, beta)] == [1, 0]
+        self.told.append(f"multiply {({0: 'float32', 2: 'float16', 14: 'bf16'})[a_kind]}")
+        left = factor(turn_a, a, a_kind, m, k, lda)
+        matrix(c, c_kind, m, n, ldc)[...] = left @ factor(turn_b, b, b_kind, k, n, ldb)
+
+    def own(self, values):
+        """Make an array of the device of what NumPy has computed."""
         if values.nbytes > self.free:
             raise OutOfMemoryError(f"Out of memory allocating {values.nbytes} bytes")
         self.free -= values.nbytes
+        self.least_free = min(self.least_free, self.free)
         weakref.finalize(values, _free, self, values.nbytes)
-        return ndarray(values)
+        return ndarray(self, values)
+
+    def empty(self, shape, dtype=np.float64):
+        self._may_fail("allocate")
+        return self.own(np.empty(shape, dtype=dtype))
+
+    def full(self, shape, value, dtype):
+        return self.own(np.full(shape, value, dtype=dtype))
+
+    def _call(self, function, *operands, **how):
+        return self.own(function(*map(_values_of, operands), **how))
+
+    def concatenate(self, arrays):
+        return self._call(np.concatenate, tuple(arrays))
+
+    def __getattr__(self, name):
+        """Functions of CuPy that are NumPy's."""
+        if name not in ("sqrt", "exp", "log", "maximum", "where", "zeros_like", "empty_like"):
+            raise AttributeError(name)
+        return functools.partial(self._call, getattr(np, name))
 
     def zeros(self, shape, dtype=np.float64):
         array = self.empty(shape, dtype)
@@ -210,7 +344,7 @@ class FakeCupy:
         return array
 
     def get_default_memory_pool(self):
-        return SimpleNamespace(free_bytes=lambda: 0)
+        return SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
 
     def RawModule(self, *, code, options, name_expressions):
         assert code == instances.source()
@@ -218,12 +352,11 @@ class FakeCupy:
         def get_function(name):
             self._may_fail("compile")
             assert name in name_expressions
-            threads = re.search(r"<[\w:]+, (\d+),", name)
-            kernel = EmulatedKernel(name, serial=not threads or threads[1] == "1")
+            kernel = EmulatedKernel(name, serial=not SHUFFLES.search(name))
 
             def launch(grid, block, args):
                 self._may_fail("launch")
-                self.log.append(f"launch {grid[0]} x {block[0]}")
+                self.told.append(f"launch {grid[0]} x {block[0]}")
                 kernel(grid, block, args)
 
             launch.kernel = SimpleNamespace(ptr=0)

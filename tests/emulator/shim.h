@@ -8,17 +8,21 @@
 
 #include <ucontext.h>
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <utility>
-#include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
+#else
+#define ASAN_UNPOISON_MEMORY_REGION(address, size)
 #endif
 
 #define __CUDA_ARCH__ 900
@@ -68,6 +72,8 @@ inline void atomicAdd(float4* address, float4 value) {
 inline unsigned __umulhi(unsigned a, unsigned b) {
     return static_cast<unsigned>((static_cast<unsigned long long>(a) * b) >> 32);
 }
+inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
+inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
@@ -87,7 +93,7 @@ struct Fiber {
 struct Warp {
     std::function<void(int)> body;
     Fiber home, lanes[LANES];
-    std::vector<char> stacks = std::vector<char>(LANES * STACK);
+    char* stacks = nullptr;  // those of a launch's warps are one after the other in the same place
     bool ended[LANES] = {};
     // Two sets, in turn: a lane may come to its next shuffle before others have read this one.
     unsigned long long values[2][LANES];
@@ -122,10 +128,11 @@ inline void start_lane() {
 
 inline void Warp::run(unsigned first_thread) {
     warp = this;
+    ASAN_UNPOISON_MEMORY_REGION(stacks, LANES * STACK);  // of frames that were left for good
     for (int n = 0; n < LANES; ++n) {
         Fiber& fiber = lanes[n];
         getcontext(&fiber.context);
-        fiber.stack = fiber.context.uc_stack.ss_sp = stacks.data() + n * STACK;
+        fiber.stack = fiber.context.uc_stack.ss_sp = stacks + n * STACK;
         fiber.size = fiber.context.uc_stack.ss_size = STACK;
         fiber.context.uc_link = nullptr;
         makecontext(&fiber.context, start_lane, 0);
@@ -183,6 +190,7 @@ template <class... Arguments>
 void launch(void (*kernel)(Arguments...), bool serial, unsigned grid, unsigned block,
             void** arguments) {
     const auto run = [=] { call(kernel, arguments, std::index_sequence_for<Arguments...>()); };
+    const std::unique_ptr<char[]> stacks(serial ? nullptr : new char[LANES * STACK]);
     blockDim.x = block;
     gridDim.x = grid;
     for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x) {
@@ -192,6 +200,7 @@ void launch(void (*kernel)(Arguments...), bool serial, unsigned grid, unsigned b
         }
         for (unsigned first = 0; first < block; first += LANES) {
             Warp here;
+            here.stacks = stacks.get();
             here.body = [&](int) { run(); };
             here.run(first);
         }

@@ -124,6 +124,7 @@ EXPLICIT = {
     "dropout": 0.1,
     "reject_itemset": True,
     "targets": "others",
+    "sharpness": 2.0,
 }
 OF_TRAIN = {"epochs": "num_epoch", "alpha": "initial_learning_rate", "schedule": "schedule"}
 
@@ -141,13 +142,13 @@ def test_what_is_given_stays(name, trained):
         assert settings[OF_TRAIN[name]] == value
     elif name == "vector_size":
         assert task.syn0.shape[1] == value
-    else:
+    elif name != "sharpness":
         assert getattr(task.options, known.name) == value
 
 
 def test_all_that_is_to_be_chosen_is_named():
     assert set(CHOSEN_OF_ITEM2VEC) <= set(EXPLICIT)
-    assert set(EXPLICIT) - set(CHOSEN_OF_CLASSIFIER) == {"targets"}
+    assert set(EXPLICIT) - set(CHOSEN_OF_CLASSIFIER) == {"targets", "sharpness"}
     for cls, names in (
         (Item2Vec, CHOSEN_OF_ITEM2VEC),
         (SupervisedClassifier, CHOSEN_OF_CLASSIFIER),
@@ -217,13 +218,13 @@ def test_it_learns_with_no_argument(model):
 
 
 def test_scores_are_cosines_as_trained(model):
-    labels, scores = model.recommend(["g3m1", "g3m2"], n=3)
+    labels, scores = model.recommend(["g3m1", "g3m2"], n=3, sharpness=0)
     vector = model.transform([["g3m1", "g3m2"]])[0]
     for label, score in zip(labels, scores, strict=True):
         row = model.syn1_[model.embeddings_.index(label)]
         cosine = vector @ row / np.linalg.norm(vector) / np.linalg.norm(row)
         assert score == pytest.approx(cosine, abs=1e-5)
-    _, dots = model.recommend(["g3m1", "g3m2"], n=3, similarity="dot")
+    _, dots = model.recommend(["g3m1", "g3m2"], n=3, similarity="dot")  # of the mean
     assert not np.allclose(dots, scores)
     _, popular = model.recommend(["g3m1"], n=1, items=["g3m2"], popularity=2.0)
     _, plain = model.recommend(["g3m1"], n=1, items=["g3m2"])

@@ -129,7 +129,7 @@ def test_fit_is_the_training_of_a_task(model):
 
 def test_the_device_reaches_the_task(emulated):
     fitted = Item2Vec(**{**SETTINGS, "device": Cuda(threads_per_pair=1)}).fit(ITEMSETS[:50])
-    assert "upload" in emulated.log
+    assert "upload" in emulated.told
     assert fitted.syn1_.any()
 
 
@@ -389,7 +389,7 @@ def test_unknown_items_are_told(small, caplog):
     assert not caplog.messages
     small.transform([["a", "?"], []])
     assert caplog.messages == [
-        "Item2Vec: 1 of 2 items are unknown and were left out; 1 of 2 itemsets have no known item"
+        "Item2Vec: 1 of 2 items are unknown; 1 of 2 itemsets have no known item"
     ]
 
 
@@ -505,7 +505,7 @@ def test_recommendations_are_ranked_by_their_scores(model, similarity, popularit
     vector, table = expected_vector(model, basket, exponent), model.syn1_
     if similarity == "cosine":
         vector = vector / np.linalg.norm(vector)
-        table = table / np.linalg.norm(table, axis=1, keepdims=True)
+        table = model.syn0_ / np.linalg.norm(model.syn0_, axis=1, keepdims=True)
     scores = table @ vector + popularity * np.log(model.counts_)
     scores[[model.labels_.index(label) for label in basket]] = -np.inf
     best = np.argsort(-scores)[:10]
@@ -662,6 +662,126 @@ def test_what_is_sought_loses_ties_also_where_nothing_is_known():
     # The k-th query has k items to find, which come last.
     assert values["mrr@6"].tolist()[:3] == [1 / 6, 1 / 5, 1 / 4]
     assert math.isnan(values["mrr@6"][3])
+
+
+HISTORIES = [*(itemset[:3] for itemset in ITEMSETS[:40]), ["?", "new"], [], ["?"], ["item 3"]]
+SOUGHT = [
+    *(itemset[1:] + ["new"] * (number % 3) for number, itemset in enumerate(ITEMSETS[:40])),
+    *(["new", "item 7"], ["item 7", "item 1"], [], []),
+]
+KINDS = ("hit_rate", "precision", "recall", "ndcg", "mrr", "map")
+
+
+def expected_metrics(ranked, relevant, k):
+    """By the textbook, of one query, in the order of `KINDS`."""
+    hits = [label in relevant for label in ranked[:k]]
+    found = np.cumsum(hits)
+    gains = 1 / np.log2(np.arange(2, k + 2))
+    best = min(len(relevant), k)
+    return (
+        float(any(hits)),
+        sum(hits) / k,
+        sum(hits) / len(relevant),
+        gains[: len(hits)][hits].sum() / gains[:best].sum(),
+        1 / (hits.index(True) + 1) if any(hits) else 0,
+        sum(found[i] / (i + 1) for i, hit in enumerate(hits) if hit) / best,
+    )
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize(
+    "scoring", [{}, {"similarity": "cosine", "popularity": 0.3}, {"history_exponent": 0}]
+)
+def test_a_split_of_ones_own_is_measured_as_recommendations_are(model, masked, scoring):
+    k = 6
+    result = model.evaluate(HISTORIES, SOUGHT, k, masked, **scoring)
+    labels, _ = model.recommend(HISTORIES, k, masked, **scoring)
+    skipped = []
+    for row, (ranked, history, sought) in enumerate(zip(labels, HISTORIES, SOUGHT, strict=True)):
+        relevant = set(sought) - (set(history) if masked else set())
+        if not relevant:
+            skipped.append(row)
+            continue
+        values = [result.values[f"{name}@{k}"][row] for name in KINDS]
+        assert values == pytest.approx(expected_metrics(ranked.tolist(), relevant, k))
+    nothing = {row for row in range(len(labels)) if np.isnan(result.values[f"recall@{k}"][row])}
+    assert nothing == set(skipped) >= {len(labels) - 2, len(labels) - 1}
+    assert (result.num_query, result.num_skipped) == (len(labels) - len(skipped), len(skipped))
+    assert result["coverage@6"] == len(set(labels.ravel()) - {None}) / len(model)
+
+
+def test_what_is_unknown_in_a_split_is_counted(small):
+    train, test = [["a", "?", "new"], ["?"], ["b"]], [["b", "new", "other"], ["other", "a"], []]
+    result = small.evaluate(train, test, ["recall@9", "popularity_bias@1"])
+    # "new" is in the history: nobody looks for it.
+    assert result.values["recall@9"].tolist()[:2] == [1 / 2, 1 / 2]
+    assert small.unknown_ == (6, 10, 2, 6)
+    counts = result.counts
+    assert (counts.unknown_history, counts.unknown_truth, counts.known_items) == (3, 2, 1)
+    # Without a history, "a" is recommended; what is unknown was never seen.
+    ranked = small.recommend(train, 1)[0].ravel()
+    number = dict(zip(small.labels_, small.counts_.tolist(), strict=True))
+    wanted = (number["b"] + 0) / 2 + (0 + number["a"]) / 2
+    popular = sum(number[label] for label in ranked[:2])
+    assert result["popularity_bias@1"] == pytest.approx(popular / wanted)
+
+
+def test_a_split_comes_in_every_form(small):
+    train, test = [["a", "b"], ["d"], []], [["c"], ["a", "e"], ["b"]]
+    expected = small.evaluate(train, test, 2).values
+    packed = [pack_itemsets(part, min_length=0) for part in (train, test)]
+    frames = [polars.DataFrame({"items": part}) for part in (train, test)]
+    for parts in (packed, frames, [iter(train), map(tuple, test)], [frames[0], packed[1]]):
+        for name, values in small.evaluate(*parts, 2).values.items():
+            np.testing.assert_array_equal(values, expected[name])
+    order = [small.labels_.index(label) for label in "abcde"]
+    by_row = Item2Vec(**SETTINGS)
+    old = small.embeddings_
+    by_row.embeddings_ = Embeddings(
+        range(5), old.vectors[order], context=old.context[order], counts=old.counts[order]
+    )
+    dense = [np.array([[int(x in row) for x in "abcde"] for row in part]) for part in (train, test)]
+    for parts in (dense, [scipy.sparse.csr_array(part) for part in dense]):
+        for name, values in by_row.evaluate(*parts, 2).values.items():
+            np.testing.assert_allclose(values, expected[name])
+
+
+def test_weights_of_histories_count_as_in_recommendations(small):
+    histories, sought = [["a", "d"], ["b", "e"]], [["b"], ["d"]]
+    packed = pack_itemsets(histories, weights=[[1, -5], [-5, 1]])
+    ranks = [
+        row.tolist().index(*one)
+        for row, one in zip(small.recommend(packed)[0], sought, strict=True)
+    ]
+    found = small.evaluate(packed, sought, "mrr@9").values["mrr@9"]
+    assert found.tolist() == [1 / (rank + 1) for rank in ranks]
+    assert found.tolist() != small.evaluate(histories, sought, "mrr@9").values["mrr@9"].tolist()
+
+
+def test_a_split_that_cannot_be_evaluated_is_refused(small):
+    with pytest.raises(InputError, match=r"train has 2 itemsets and test 1; .* min_length=0"):
+        small.evaluate([["a"], ["b"]], pack_itemsets([["c"], []]))
+    with pytest.warns(UserWarning, match="test: 1 short itemsets were dropped before") as caught:
+        small.evaluate([["a"]], pack_itemsets([["c"], []]))
+    assert caught[0].filename == __file__
+    with pytest.raises(InputError, match="test: there is nothing to find that the model knows"):
+        small.evaluate([["a"], ["b"]], [["a"], ["?"]])
+    with pytest.raises(InputError, match="metrics holds 'recall', which is no metric"):
+        small.evaluate([["a"]], [["b"]], ["recall"])
+    with pytest.raises(InputError, match="metrics is 0"):
+        small.evaluate([["a"]], [["b"]], 0)
+    with pytest.raises(InputError, match="similarity is 'l2'"):
+        small.evaluate([["a"]], [["b"]], similarity="l2")
+    with pytest.raises(InputError, match="learned nothing"):
+        Item2Vec().evaluate([["a"]], [["b"]])
+
+
+def test_popularity_is_measured_beside_a_model(small):
+    # Of a, b, c, d and e; the last three are as frequent, and the sought one comes last.
+    rows = [small.labels_.index(label) for label in "abcde"]
+    split = given_split(([rows[0], rows[1]], [0, 1, 2, 2]), ([rows[1], rows[2], rows[0]], range(4)))
+    values = small._measure_popularity(split, "mrr@5").values["mrr@5"]
+    assert values.tolist() == [1, 1 / 4, 1]
 
 
 def test_losers_lose_ties_of_priors_and_nothing_else():

@@ -850,11 +850,11 @@ def test_l2_under_adagrad_is_alike_at_a_negative_rate(one_tile):
         ({"subsample": -1e-3}, "subsample is -0.001"),
         ({"subsample": np.inf}, "subsample is inf"),
         ({"subsample": None}, "subsample is None"),
-        ({"loss": "softmax"}, "loss is 'softmax'; pass one of 'negative-sampling', 'nce'"),
+        ({"loss": "bpr"}, "loss is 'bpr'; pass one of 'negative-sampling', 'nce', 'hinge', 'soft"),
         ({"loss": "nce", "num_negative": 0}, "loss is 'nce' and num_negative is 0"),
         ({"l2": -1}, "l2 is -1"),
         ({"l2": np.nan}, "l2 is nan"),
-        ({"optimizer": "adam"}, "optimizer is 'adam'; pass one of 'sgd', 'adagrad'"),
+        ({"optimizer": "adamw"}, "optimizer is 'adamw'; pass one of 'sgd', 'adagrad', 'adam'"),
         ({"pooling": "max"}, "pooling is 'max'; pass one of 'pairs', 'mean'"),
         ({"reject_positive": True, "num_negative": 20_000}, "num_negative is 20000"),
         ({"reject_itemset": True, "num_negative": 20_000}, "num_negative is 20000"),
@@ -875,7 +875,7 @@ def test_one_table_cannot_be_frozen_on_one_side(side):
 @pytest.mark.parametrize("option", ["reject_positive", "reject_itemset"])
 def test_one_row_leaves_no_negative(option):
     offsets = np.arange(3)
-    with pytest.raises(InputError, match="right_syn has 1 row, and reject_positive"):
+    with pytest.raises(InputError, match=f"right_syn has 1 row, and {option} .* {option}=False"):
         SupervisedTask(
             np.zeros(2, int), offsets, np.zeros(2, int), offsets, *random_tables(3, 1),
             **{option: True},

@@ -92,6 +92,12 @@ def test_learning_rates_fall_like_the_reference():
     assert learning_rates(0.1, 0.0, 0, 1, 7)[0] == 0.1
 
 
+def test_learning_rates_fall_along_half_a_cosine():
+    expected = [1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4]
+    np.testing.assert_allclose(learning_rates(1, 0, 0, 4, 4, "cosine"), expected, rtol=1e-12)
+    np.testing.assert_allclose(learning_rates(3, 1, 2, 2, 4, "cosine"), [2, 1 + 2 * expected[3]])
+
+
 @pytest.mark.parametrize("size", [1, 3, 10, 64])
 def test_index_batches_cover_each_epoch_once(size):
     batches = index_batch_stream(10, size, seed=1)

@@ -6,9 +6,9 @@ threads changes nothing; the products of matrices are the library's, which promi
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,16 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from ...compiling import FAST_MATH, inlined, kept
-from ...objective.constants import EPSILON
 from ...objective.table import Table
 from ..batches import ITEMSET, OWN, Batch, Counts, Sums
 from ..dense import ADAM_DECAYS, Update
 from ..protocol import Problem, Tally
 from .losses import ZERO, exponential
+from .sgns import adaptive_rate
 from .threads import share
 
 f32 = np.float32
 ONE = f32(1)
-EPS = f32(EPSILON)
 DECAY_MOMENT, DECAY_SQUARES, ADAM_EPSILON = map(f32, ADAM_DECAYS)
 # With fewer numbers than this, a thread is not worth starting.
 NUMBERS_PER_THREAD = 1 << 17
@@ -44,6 +43,7 @@ class CpuOperations:
     """The cores of this machine (see `dense.Operations`)."""
 
     xp = np
+    tile_logits = None
     in_place = True
 
     def __init__(self, problem: Problem, num_threads: int) -> None:
@@ -52,11 +52,12 @@ class CpuOperations:
         self._tally = Tally()
         self._tiles: list[npt.NDArray[np.float32]] = []  # room for logits
 
-    def begin(self) -> AbstractContextManager[Any]:
-        limited: AbstractContextManager[Any] = _libraries().limit(
-            limits=self._num_threads, user_api="blas"
-        )
-        return limited
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[None]:
+        limited = _libraries().limit(limits=self._num_threads, user_api="blas")
+        # What is not finite is found by `is_sound`, and told once.
+        with limited, np.errstate(over="ignore", invalid="ignore"):
+            yield
 
     def rows_of(self, table: Table) -> npt.NDArray[np.float32]:
         rows: npt.NDArray[np.float32] = table.array
@@ -229,8 +230,8 @@ def _update(optimizer, rate, l2, table, state, moment, variance, rows, gradient,
             for d in range(dim):
                 squares += gradient[n, d] * gradient[n, d]
             state[row] += squares / f32(dim)
-            factor = rate / np.sqrt(state[row] + EPS)
-        kept_share = ONE / (ONE + factor * l2)
+            factor = adaptive_rate(rate, state[row], None, row)
+        kept_share = ONE / (ONE + abs(factor) * l2)
         if optimizer == ADAM:
             state[row] += ONE
             unbias = ONE / (ONE - DECAY_MOMENT ** state[row])

@@ -32,6 +32,14 @@ def cupy() -> Any:
     return module
 
 
+def cublas() -> Any:
+    """Load cuBLAS, as CuPy does when it is first used; raises a `DeviceError` if it cannot."""
+    try:
+        return cupy().cuda.cublas
+    except ImportError as error:
+        raise DeviceError(f"the library cuBLAS cannot be loaded ({error}); {INSTALL}") from error
+
+
 @dataclass(frozen=True)
 class Chip:
     """A GPU."""
@@ -126,13 +134,15 @@ def show_size(num_byte: float) -> str:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What the driver and the compiler raise."""
+    """What the driver, the compiler and cuBLAS raise."""
     cuda = cupy().cuda
+    loaded = vars(cuda).get("cublas")
     return (
         cuda.runtime.CUDARuntimeError,
         cuda.driver.CUDADriverError,
         cuda.compiler.CompileException,
         cuda.nvrtc.NVRTCError,
+        *((loaded.CUBLASError,) if loaded else ()),
     )
 
 

@@ -28,10 +28,14 @@ from ...objective.options import (
     Options,
 )
 from ...objective.pairs import LISTED, NEIGHBOUR, PRODUCT
+from ..batches import ITEMSET, NOTHING, OWN
+from ..dense import ADAM_DECAYS
 
 # The record of a launch stands before all that reads it, and after its parts.
 RECORD_PARTS = ("rng.cuh",)
-SOURCES = ("losses.cuh", "pairs.cuh", "tile.cuh", "sgns.cuh", "blocks.cuh", "tables.cu")
+SOURCES = (
+    "losses.cuh", "pairs.cuh", "tile.cuh", "sgns.cuh", "blocks.cuh", "dense.cuh", "tables.cu",
+)  # fmt: skip
 
 WARP = 32
 THREADS_PER_BLOCK = 128  # as in the kernels' launch bounds
@@ -46,11 +50,31 @@ VECTOR_ATOMICS = 90
 MIN_CHIP = 75
 
 UPDATES = ("add_vector", "add", "store")
+OPTIMIZERS = ("sgd", "adagrad", "adam")
+WIDTHS = (1, 4)
 # What the sources of pairs are called in pairs.cuh.
 SOURCE_NAMES = {NEIGHBOUR: "Neighbour", PRODUCT: "Product", LISTED: "Listed"}
 
 # Name of the kernel of tables.cu.
 FIND_BEYOND = "itembed::find_beyond"
+
+
+def of_dense(kernel: str, *constants: int | str) -> str:
+    """Return the expression that names an instance of a kernel of dense.cuh to the compiler."""
+    return f"itembed::{kernel}<{', '.join(map(str, constants))}>"
+
+
+# What numbers of 16 bits are called there.
+FLOAT16, BFLOAT16 = "itembed::Float16", "itembed::BFloat16"
+# All of these, which are compiled together.
+DENSE = (
+    *(of_dense(n, width) for n in ("pool", "dots") for width in WIDTHS),
+    *(of_dense("narrow", number, width) for number in (FLOAT16, BFLOAT16) for width in WIDTHS),
+    *(of_dense("exponentials", "float", "float", width) for width in WIDTHS),
+    of_dense("exponentials", FLOAT16, BFLOAT16, 4),
+    *(of_dense("weigh", masks) for masks in (NOTHING, OWN, ITEMSET)),
+    *(of_dense("update", n, width) for n in range(len(OPTIMIZERS)) for width in WIDTHS),
+)
 
 # Fields of a launch's record: name, type in C++, and what it is. Made from it are `WORK`, by
 # which the host writes the record, and `struct Work`, as which kernels read it.
@@ -137,6 +161,10 @@ def _constants() -> str:
     """Return what the CPU's code and the kernels agree on, as C++."""
     numbers = {n: v for n, v in vars(constants).items() if n.isupper()} | BITS
     numbers |= {name.upper(): place for place, name in enumerate(UPDATES)}
+    numbers |= {f"BY_{name.upper()}": place for place, name in enumerate(OPTIMIZERS)}
+    numbers |= {"NOTHING": NOTHING, "OWN": OWN, "ITEMSET": ITEMSET}
+    adam = "ADAM_DECAY", "ADAM_DECAY_SQUARES", "ADAM_EPSILON"
+    numbers |= dict(zip(adam, ADAM_DECAYS, strict=True))
     lines = [f"constexpr {_literal(value, name)};" for name, value in numbers.items()]
     return _in_namespace(
         [

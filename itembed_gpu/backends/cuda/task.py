@@ -10,7 +10,6 @@ does to CuPy arrays.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import math
@@ -21,15 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import checks
-from ...errors import DeviceError
 from ...interrupts import deferred_interrupt
 from ...objective.constants import SPAN
 from ...objective.options import ADAGRAD, MEAN
 from ...objective.schedule import batch_at, batch_start, epoch_order, loss_stride
-from ...objective.table import Table
-from ..protocol import Problem, Tally
-from . import chips, instances, tables
+from ..dense import DenseTask
+from ..protocol import BoundTask, Problem, Tally
+from . import chips, instances, programs, tables
 from .chips import Chip
+from .copies import Copies, Pinned
+from .dense import CudaOperations
 from .in_flight import (
     MAX_LEFT_LOAD,
     Float64Array,
@@ -65,60 +65,23 @@ SLOT_BYTES = 4 * MAX_BATCHES + 8 * NUM_TALLY
 # Share of the L2 cache that the rows of pairs in flight may take, where the tables do not fit:
 # what is added to a row that has left it reads the row again (benchmarks/in_flight.py).
 CACHE_SHARE = 1 / 8
-# Blocks a multiprocessor, at most, that look for numbers that are not finite.
-BLOCKS_TO_CHECK = 16
 # The host runs ahead of the device by so many launches.
 NUM_SLOT = 2
 
 
-@functools.cache
-def _module(index: int, instance: instances.Instance) -> Any:
-    """Compile an instance for a device; CuPy keeps what it has compiled on disk."""
-    return chips.cupy().RawModule(
-        code=instances.source(),
-        options=("-std=c++17",),
-        name_expressions=(instance.name, instances.FIND_BEYOND),
-    )
-
-
-def _kernel(index: int, instance: instances.Instance, name: str) -> Any:
-    """Return one of an instance's kernels."""
-    try:
-        return _module(index, instance).get_function(name)
-    except OSError as error:
-        raise DeviceError(
-            f"the kernel cannot be compiled or kept ({error}); see that CUPY_CACHE_DIR, or else "
-            "~/.cupy, can be written to"
-        ) from error
-    except (ImportError, RuntimeError) as error:
-        if isinstance(error, chips.failures()):
-            raise
-        raise DeviceError(
-            f"the compiler NVRTC cannot be loaded ({error}); {chips.INSTALL}"
-        ) from error
-
-
-class _Slot:
+class _Slot(Pinned):
     """A launch under way: where its learning rates and its loss are kept."""
 
     def __init__(self) -> None:
+        super().__init__(SLOT_BYTES)
         cupy = chips.cupy()
         self.rates = cupy.empty(MAX_BATCHES, dtype=np.float32)
         self.tally = cupy.empty(NUM_TALLY, dtype=np.float64)
-        self._pinned = cupy.cuda.alloc_pinned_memory(SLOT_BYTES)
-        values = np.frombuffer(self._pinned, dtype=np.uint8, count=SLOT_BYTES)
-        self.host_tally = values[: 8 * NUM_TALLY].view(np.float64)
-        self.host_rates = values[8 * NUM_TALLY :].view(np.float32)
-        self.began, self.ended = cupy.cuda.Event(), cupy.cuda.Event()
-        self.busy = False
+        self.host_tally = self.bytes[: 8 * NUM_TALLY].view(np.float64)
+        self.host_rates = self.bytes[8 * NUM_TALLY :].view(np.float32)
+        self.began = cupy.cuda.Event()
         self.num_pair = 0
         self.num_sample = 0
-
-    def __del__(self) -> None:
-        # Its pinned memory may be given to somebody else at once.
-        if getattr(self, "busy", False):
-            with contextlib.suppress(Exception):
-                self.ended.synchronize()
 
 
 class CudaTask:
@@ -145,13 +108,9 @@ class CudaTask:
         self._problem = problem
         self._pairs_in_flight = pairs_in_flight
         self._chip = chip
-        # Accumulators are kept as tables of one row: copied, shared and checked alike.
-        self._copies = {
-            name: tables.device_table(chip.index, array if array.ndim == 2 else array[None])
-            for name, array in problem.arrays.items()
-        }
-        self._left, self._right = (self._copies[t.name] for t in (problem.left, problem.right))
-        self.in_place = self._left.host is None
+        self._copies = Copies(problem, chip)
+        self._left, self._right = map(self._copies.of, (problem.left, problem.right))
+        self.in_place = self._copies.in_place
         self.instance = instances.choose_instance(
             problem.source,
             self._left.shape[1],
@@ -177,16 +136,6 @@ class CudaTask:
         self._pairs_per_second = FIRST_SPEED
         self._tally = Tally()
 
-    # What a failure leaves behind.
-    @property
-    def _note(self) -> str:
-        if self.in_place:
-            return "Your CuPy tables may hold a part of an epoch; start again from fresh ones"
-        return "Nothing was written back: your tables are as they were before"
-
-    def _device(self) -> contextlib.AbstractContextManager[None]:
-        return chips.device(self._chip.index, self._note)
-
     # --- before the first launch
 
     def prepare(self) -> None:
@@ -198,9 +147,9 @@ class CudaTask:
         return expected_hits(self._problem)
 
     def _make_ready(self) -> None:
-        if self._ready and all(copy.trained for copy in self._copies.values()):
+        if self._ready and self._copies.ready:
             return
-        with self._device(), deferred_interrupt():
+        with self._copies.device(), deferred_interrupt():
             self._ready = False
             if not self._packed:
                 self._check_memory()
@@ -208,21 +157,25 @@ class CudaTask:
             if not self._slots:
                 self._slots = [_Slot() for _ in range(NUM_SLOT)]
             if self._kernel is None:
-                kernel = _kernel(self._chip.index, self.instance, self.instance.name)
+                kernel = self._find_kernel(self.instance.name)
                 self._max_tile = self._limit_tiles(self._count_tiles(kernel))
                 self._kernel = kernel
-            for copy in self._copies.values():
-                copy.upload()
+            self._copies.upload()
             for side, table in (("left", self._problem.left), ("right", self._problem.right)):
-                copies = dict(zip(("syn", "state"), self._copies_of(table), strict=False))
-                for part, copy in copies.items():
-                    self._work[f"{side}_{part}"] = copy.array.data.ptr
-                self._work[f"{side}_stride"] = copies["syn"].array.strides[0] // 4
+                rows = self._copies.of(table).array
+                self._work[f"{side}_syn"] = rows.data.ptr
+                self._work[f"{side}_stride"] = rows.strides[0] // 4
+                if table.accumulator is not None:
+                    state = self._copies.of(table, "accumulator").array
+                    self._work[f"{side}_state"] = state.data.ptr
             self._ready = True
+
+    def _find_kernel(self, name: str) -> Any:
+        return programs.kernel(self._chip.index, (self.instance.name,), name)
 
     def load(self) -> None:
         """Copy the pairs, by a stream of its own, while others train in theirs."""
-        with chips.device(self._chip.index, self._note):
+        with self._copies.device():
             if not self._packed:
                 self._check_memory()
                 stream = chips.cupy().cuda.Stream(non_blocking=True)
@@ -251,37 +204,14 @@ class CudaTask:
         return {name: array for name, array in arrays.items() if array is not None and len(array)}
 
     def _check_memory(self) -> None:
-        """Add up what will be allocated, and compare it with what is free.
-
-        Raises a `DeviceError` if it does not fit, which says what would.
-        """
-        cupy = chips.cupy()
-        own = [self._copies[table.name] for table in self._problem.tables]
-        beside = [copy for copy in self._copies.values() if copy not in own]
+        """Raise a `DeviceError` where what will be allocated is more than there is."""
+        own = [self._copies.of(table) for table in self._problem.tables]
         packed = {(checks.address(a), a.nbytes): a.nbytes for a in self._arrays().values()}
-        needs = {
-            "tables": sum(table.num_byte for table in own),
+        others = {
             "packed itemsets": sum(packed.values()),
-            "accumulators": sum(copy.num_byte for copy in beside),
             "caps and buffers": sum(4 * table.shape[0] for table in own) + NUM_SLOT * SLOT_BYTES,
         }
-        free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
-        total = sum(needs.values())
-        if total <= free:
-            return
-        parts = ", ".join(f"{name} {chips.show_size(size)}" for name, size in needs.items() if size)
-        num_row = sum(table.shape[0] for table in own if table.num_byte)
-        room = free - (total - needs["tables"])
-        dim = room // (4 * num_row) // 4 * 4 if num_row else 0
-        cure = (
-            f"a dimension of {dim} would"
-            if dim > 0
-            else "a chunk_size, fewer itemsets or labels may"
-        )
-        raise DeviceError(
-            f"cuda:{self._chip.index} ({self._chip.name}) has {chips.show_size(free)} free, "
-            f"and the task needs {chips.show_size(total)} ({parts}): {cure} fit. {self._note}"
-        )
+        self._copies.check_memory(others, "a chunk_size, fewer itemsets or labels may")
 
     def _copy_pairs(self, copy: Callable[[npt.NDArray[Any]], Any] = tables.to_device) -> None:
         problem, work = self._problem, self._work
@@ -399,7 +329,7 @@ class CudaTask:
         self._make_ready()
         load = abs(rate) * hottest_hits(self._problem)
         num_tile = int(min(self._max_tile, MAX_LEFT_LOAD / load if load > 0 else self._max_tile))
-        with self._device():
+        with self._copies.device():
             self._set_geometry(Geometry(max(1, num_tile), None, None), math.inf)
         # A bijection that changes nothing: x -> 1 * x + 0, and a shift beyond all bits.
         order = np.array([num_slot, (1 << 63) - 1, 63, 1, 0, 1, 0, 1, 0], dtype=np.uint64)
@@ -421,7 +351,7 @@ class CudaTask:
         problem = self._problem
         shape = (problem.num_slot, problem.num_batch)
         self._make_ready()
-        with self._device():
+        with self._copies.device():
             self._plan(float(np.abs(rates).max()))
             self._work["order"] = order
             key = self._work["stream"]
@@ -461,8 +391,7 @@ class CudaTask:
         work["start"], work["num_pair"], work["first_batch"] = start, stop - start, first_batch
         grid, block = self._choose_grid(stop - start)
         for table in self._problem.tables:
-            for copy in () if table.frozen else self._copies_of(table):
-                copy.changed = True
+            self._copies.mark_changed(table)
         slot.began.record(stream)
         self._kernel((grid,), (block,), (work,))
         cuda.runtime.memcpyAsync(
@@ -498,9 +427,8 @@ class CudaTask:
         """Wait for a launch, and note its loss and its speed."""
         if not slot.busy:
             return
-        slot.ended.synchronize()
+        slot.wait()
         seconds = chips.cupy().cuda.get_elapsed_time(slot.began, slot.ended) / 1e3
-        slot.busy = False
         self.kernel_seconds += seconds
         loss, num_dropped, num_unsampled = slot.host_tally.tolist()
         num_sample = slot.num_sample - int(num_unsampled)
@@ -519,60 +447,25 @@ class CudaTask:
     # --- results
 
     def read_tally(self, wait: bool) -> Tally:
-        with self._device():
+        with self._copies.device():
             for slot in self._slots:
                 if slot.busy and (wait or slot.ended.done):
                     self._collect(slot)
         result, self._tally = self._tally, Tally()
         return result
 
-    def _copies_of(self, table: Table) -> list[tables.DeviceTable]:
-        """List a table and what lies beside it."""
-        return [self._copies[name] for name in table.arrays()]
-
     def is_sound(self) -> bool:
-        with self._device():
+        with self._copies.device():
             self._wait()
-            trained = {name: copy for name, copy in self._copies.items() if copy.trained}
-            if not trained:
-                return True
-            kernel = _kernel(self._chip.index, self.instance, instances.FIND_BEYOND)
-            found = chips.cupy().zeros(1, dtype=np.int32)
-            bounds = self._problem.bounds
-            for name, table in trained.items():
-                num_row, dim = table.shape
-                num_block = -(-num_row * dim // THREADS_PER_BLOCK)
-                kernel(
-                    (min(num_block, BLOCKS_TO_CHECK * self._chip.num_multiprocessor),),
-                    (THREADS_PER_BLOCK,),
-                    (
-                        table.array.data.ptr,
-                        np.int64(table.array.strides[0] // 4),
-                        np.int64(num_row),
-                        np.int32(dim),
-                        np.float32(bounds[name]),
-                        found.data.ptr,
-                    ),
-                )
-            return int(found.get()[0]) == 0
+            return self._copies.is_sound(lambda: self._find_kernel(instances.FIND_BEYOND))
 
     def synchronize(self) -> None:
-        with self._device():
+        with self._copies.device():
             self._wait()
-            # All streams: other tasks may train the same tables in theirs.
-            chips.cupy().cuda.Device(self._chip.index).synchronize()
-        changed = [c for c in self._copies.values() if c.host is not None and c.changed]
-        if changed:
-            note = "Your tables may hold the result in part"
-            with chips.device(self._chip.index, note), deferred_interrupt():
-                for table in changed:
-                    table.download()
-        # Also of what was copied and not trained: from here on the host's values count.
-        self.discard()
+        self._copies.synchronize()
 
     def discard(self) -> None:
-        for copy in self._copies.values():
-            copy.discard()
+        self._copies.discard()
 
 
 class CudaBackend:
@@ -606,7 +499,9 @@ class CudaBackend:
         self._how = threads_per_pair, lossy, pairs_in_flight
         self.name = f"cuda:{index}"
 
-    def bind(self, problem: Problem) -> CudaTask:
+    def bind(self, problem: Problem) -> BoundTask:
+        if problem.options.dense:
+            return DenseTask(problem, CudaOperations(problem, self._chip))
         return CudaTask(problem, self._chip, *self._how)
 
     def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> Any:
