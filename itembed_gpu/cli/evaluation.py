@@ -306,6 +306,16 @@ def load_embeddings(folder: Path) -> Embeddings:
     return Embeddings.load(folder)
 
 
+def load_neighbours(folder: Path) -> Embeddings:
+    """Load what tells which items are alike."""
+    from ..models.item2vec import Item2Vec
+
+    embeddings = load_embeddings(folder)
+    if embeddings.metadata.get("estimator") != Item2Vec.__name__:
+        return embeddings
+    return Item2Vec.load(folder, device="cpu").neighbour_embeddings_
+
+
 def load_model(folder: Path, device: str | None, threads: int | None) -> Item2Vec:
     """Load a model of `Item2Vec.save`, or make one of embeddings that hold all it takes."""
     from ..models.item2vec import Item2Vec

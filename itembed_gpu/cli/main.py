@@ -221,7 +221,7 @@ def similar(folder: Path, items: tuple[str, ...], number: int, as_json: bool) ->
       itembed-gpu similar model "green tea"
       itembed-gpu similar model 4711 4712 -n 3 --json
     """
-    embeddings = asking.load_embeddings(folder)
+    embeddings = asking.load_neighbours(folder)
     labels, unknown = asking.find_labels(embeddings, items)
     if unknown:
         raise UnknownLabelError(asking.unknown_labels(embeddings, unknown))

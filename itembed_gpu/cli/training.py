@@ -169,7 +169,7 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
         from ..data.example import EXAMPLE_ITEMS
 
         known = [label for label in EXAMPLE_ITEMS if label in model.embeddings_]
-        report["similar"] = neighbours(model.embeddings_, known, _EXAMPLE_NEIGHBOURS)
+        report["similar"] = neighbours(model.neighbour_embeddings_, known, _EXAMPLE_NEIGHBOURS)
     return model, report, table
 
 
@@ -303,7 +303,7 @@ def _draw(model: Item2Vec, folder: Path) -> list[str]:
 
     drawn = []
     for name, draw in zip(_PICTURES, (plot_history, plot_map), strict=True):
-        what: Any = model.history_ if draw is plot_history else model.embeddings_
+        what: Any = model.history_ if draw is plot_history else model.neighbour_embeddings_
         try:
             folder.mkdir(parents=True, exist_ok=True)
             draw(what, folder / name)  # type: ignore[operator]

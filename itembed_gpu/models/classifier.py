@@ -216,7 +216,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             checks.warn(
                 f"labels: all are {checks.show(labels.labels[0])}, so that every prediction is"
             )
-            options["reject_positive"] = False  # there is no other one to draw
+            # There is no other one to compare with.
+            options |= {"reject_positive": False, "reject_itemset": False}
         if options["loss"] not in DENSE_LOSSES:
             options["num_negative"] = min(options["num_negative"], max(1, labels.num_label - 1))
         return options

@@ -8,10 +8,11 @@ from sklearn.base import clone
 
 from itembed_gpu import Item2Vec, SupervisedClassifier
 from itembed_gpu.errors import InputError
-from itembed_gpu.models import estimator
+from itembed_gpu.models import estimator, tuning
 from itembed_gpu.models.defaults import (
     CHOSEN_OF_CLASSIFIER,
     CHOSEN_OF_ITEM2VEC,
+    PRESETS,
     Shape,
     choose_for_classifier,
     choose_for_item2vec,
@@ -184,6 +185,20 @@ def test_the_choice_is_told(caplog, trained):
     assert "loss softmax" in caplog.text
 
 
+def test_a_preset_says_what_embeddings_are_for(trained):
+    ranking, neighbours = (
+        Item2Vec(**QUICK, preset=preset).fit(ITEMSETS).chosen_ for preset in PRESETS
+    )
+    assert ranking == Item2Vec(**QUICK).fit(ITEMSETS).chosen_
+    assert ranking["reject_itemset"]
+    assert {n for n in ranking if neighbours[n] != ranking[n]} == {"reject_itemset"}
+    given = Item2Vec(**QUICK, preset="neighbours", reject_itemset=True).fit(ITEMSETS)
+    assert trained[-1][0].options.reject_itemset
+    assert "reject_itemset" not in given.chosen_
+    with pytest.raises(InputError, match="preset is 'best'; pass one of 'ranking', 'neighbours'"):
+        Item2Vec(**QUICK, preset="best").fit(ITEMSETS)
+
+
 # ---------------------------------------------------------------- trained and kept
 
 
@@ -194,6 +209,10 @@ def test_it_learns_with_no_argument(model):
     assert np.abs(scores).max() <= 1 + 1e-6
     neighbours, _ = model.similar_items("g7m1", n=5)
     assert all(label.startswith("g7") for label in neighbours)
+    near = model.neighbour_embeddings_
+    assert [label for label, _ in near.similar("g7m1", 5)] == neighbours.tolist()
+    assert [label for label, _ in model.most_similar("g7m1", n=5)] == neighbours.tolist()
+    assert near.vectors is model.syn1_
     assert model.history_exponent_ == 0
 
 
@@ -300,7 +319,6 @@ def test_a_folder_of_before_is_as_it_was(model, tmp_path):
 
 def planted_temperature(monkeypatch, best):
     """Have trials train nothing, and measure how near the temperature is to the best one."""
-    from itembed_gpu.models import tuning
 
     def measure(self, model):
         return 1 / (1 + abs(np.log(model._value("temperature") / best)))
@@ -337,12 +355,28 @@ def test_what_is_given_is_not_moved(monkeypatch):
     assert all("temperature" not in trial["params"] for trial in tuned.trials_)
 
 
-def test_a_search_measures_what_is_learned_and_ends_in_time():
-    tuned = Item2Vec(8, **QUICK).tune(ITEMSETS, metric="recall@5", budget=1.5, report=None)
-    assert sum(trial["seconds"] for trial in tuned.trials_) < 4
+def test_a_search_measures_what_is_learned(monkeypatch):
+    monkeypatch.setitem(tuning.DIALS, True, {"temperature": (lambda value: 0.15,)})
+    tuned = Item2Vec(8, **QUICK).tune(ITEMSETS, metric="recall@5", budget=100, report=None)
+    assert len(tuned.trials_) == 2
     assert tuned.trials_[0]["recall@5"] > 0.5
     assert not tuned.__sklearn_is_fitted__()
     assert tuned.fit(ITEMSETS).score(ITEMSETS) > 0.4
+
+
+def test_a_search_begins_nothing_that_would_end_late(monkeypatch):
+    planted_temperature(monkeypatch, 1.0)
+    clock = [0.0]
+
+    def fit(self, itemsets, **options):
+        clock[0] += self._choose(Shape(96, 600, 4))._value("epochs")
+        return _pretend_to_fit(self, itemsets)
+
+    monkeypatch.setattr(Item2Vec, "fit", fit)
+    monkeypatch.setattr(tuning.time, "perf_counter", lambda: clock[0])
+    tuned = Item2Vec(8, 10, **QUICK).tune(ITEMSETS, budget=45, report=None)
+    assert [trial["seconds"] for trial in tuned.trials_] == [10] * 4
+    assert tuned.temperature > 0.1
 
 
 @pytest.mark.parametrize(
