@@ -153,8 +153,10 @@ class CudaOperations:
         self._feed = _Feed()
         self._calls: list[_Call] = []  # the last one is at work
         self._tiles: list[Any] = []  # room for logits
-        # What logits are.
-        self._kind = np.dtype(np.float16 if chip.capability >= TENSOR_CORES else np.float32)
+        # What logits are. Where both sides are one table, an item is most like itself, and the
+        # rest of its gradient would be lost in what is rounded of that.
+        half = chip.capability >= TENSOR_CORES and not problem.same_table
+        self._kind = np.dtype(np.float16 if half else np.float32)
         self._tally = Tally()
 
     @property
