@@ -406,10 +406,10 @@ def test_numbers_of_16_bits_train_nearly_alike(device, monkeypatch, kind, option
     expected, tally = train_on("cpu", kind, options)
     got, ours = train_on(device, kind, options)
     assert ours[1:] == tally[1:]
-    assert ours.loss == pytest.approx(tally.loss, rel=0.03)
+    assert ours.loss == pytest.approx(tally.loss, rel=5e-3)
     for name, before in start.items():
         changes = got[name] - before, expected[name] - before
-        assert np.linalg.norm(changes[0] - changes[1]) <= 0.1 * np.linalg.norm(changes[1])
+        assert np.linalg.norm(changes[0] - changes[1]) <= 0.02 * np.linalg.norm(changes[1])
 
 
 def test_a_table_is_trained_by_losses_of_both_kinds(exact):
