@@ -96,8 +96,9 @@ class Operations(Protocol):
     def exponentials(self, logits: Any, largest: Any, total: Any) -> None:
         """Take a tile of logits, (num_query, num_column), into each query's sum.
 
-        The sum is ``total * exp(largest)``, where `largest` is the largest logit so far.
-        In place: both are brought up to date, and the logits become exp(logit - largest).
+        The sum is ``total * exp(largest)``, where `largest` is the largest logit so far, or not
+        much less. In place: both are brought up to date, and the logits become
+        ``exp(logit - largest)``, which `matmul` alone may read.
         """
 
     def weigh(

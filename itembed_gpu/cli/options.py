@@ -113,7 +113,9 @@ def machine_of(given: Mapping[str, Any]) -> dict[str, Any]:
 def with_chosen(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with what an estimator chose, by the names that they have here."""
     names = {name_at(known, ESTIMATOR): name for name, known in TRAINING.items()}
-    return {**settings, **{names[name]: value for name, value in chosen.items()}}
+    # How it answers is no option of training.
+    own = {names[name]: value for name, value in chosen.items() if name in names}
+    return {**settings, **own}
 
 
 def parameters(settings: Mapping[str, Any]) -> dict[str, Any]:

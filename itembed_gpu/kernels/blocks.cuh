@@ -90,15 +90,30 @@ struct Group {
     int mine, size, longest;
 };
 
+// Draw and read negatives first ... first + count - 1 of a group.
+template <int OPTIONS, int MOST, bool WITH_POSITIVE, class T>
+__device__ __forceinline__ void draw_negatives(const T& tile, const Work& work, const Group& group,
+                                               int first, int count,
+                                               Negatives<MOST, WITH_POSITIVE, T>& negatives) {
+    negatives.count = count;
+    const u64 number = static_cast<u64>(work.start + group.mine) >> work.group_bits;
+    draw_negatives<OPTIONS>(work, GROUP_SLOT + number, first, negatives.rows);
+    read_negatives<OPTIONS>(tile, work, negatives);
+}
+
+// Whether a pair, if it is one of the tile's, is trained.
+template <int OPTIONS>
+__device__ __forceinline__ bool is_active(const Pair<1>& pair, bool is_mine) {
+    if constexpr ((OPTIONS & DROPS) != 0) return is_mine && pair.left != DROPPED;
+    return is_mine;
+}
+
 // Negatives first ... first + count - 1 of a group, with all of its pairs.
 template <int MOST, bool WITH_POSITIVE, int OPTIONS, class Source, class T>
 __device__ __forceinline__ float update_group(const T& tile, const Work& work, const Group& group,
                                               int first, int count, Dropped& dropped) {
     Negatives<MOST, WITH_POSITIVE, T> negatives;
-    negatives.count = count;
-    const u64 number = static_cast<u64>(work.start + group.mine) >> work.group_bits;
-    draw_negatives<OPTIONS>(work, GROUP_SLOT + number, first, negatives.rows);
-    read_negatives<OPTIONS>(tile, work, negatives);
+    draw_negatives<OPTIONS>(tile, work, group, first, count, negatives);
     float loss = 0.0f;
     for (int from = 0; from < group.longest; from += work.take) {
         Pair<1> found = {};
@@ -110,13 +125,78 @@ __device__ __forceinline__ float update_group(const T& tile, const Work& work, c
 #pragma unroll 1
         for (int i = 0; i < work.take && from + i < group.longest; ++i) {
             const Pair<1> pair = T::template from_pair<OPTIONS>(found, i);
-            bool active = from + i < group.size;
-            if constexpr ((OPTIONS & DROPS) != 0) active = active && pair.left != DROPPED;
+            const bool active = is_active<OPTIONS>(pair, from + i < group.size);
             const bool with_loss = is_sampled(work, group.mine + from + i);
-            loss += update_in_group<OPTIONS>(tile, work, active, pair, negatives, with_loss);
+            Left<T> left;
+            read_left<OPTIONS>(tile, work, pair, left);
+            loss += update_in_group<OPTIONS>(tile, work, active, pair, negatives, left, with_loss);
+            // The decay of a row is that of a pair, not of each of its spans.
+            add_to_left<OPTIONS>(tile, work, active, pair, left, WITH_POSITIVE);
         }
     }
     if (group.size > 0) add_negatives<OPTIONS>(tile, work, negatives);
+    return loss;
+}
+
+// Pairs of a group whose means are kept, from the first of several spans to the last: each
+// thread has found some of them, and holds its part of all the means.
+template <class T>
+struct Means {
+    Pair<1> found[(MEANS + T::SIZE - 1) / T::SIZE] = {};
+    Left<T> left[MEANS];
+
+    template <int OPTIONS>
+    __device__ __forceinline__ Pair<1> pair(int i) const {
+        return T::template from_pair<OPTIONS>(found[i / T::SIZE], i % T::SIZE);
+    }
+};
+
+// Negatives first ... first + count - 1 of a group, with those of its pairs whose means are kept.
+template <int MOST, bool WITH_POSITIVE, int OPTIONS, class T>
+__device__ __forceinline__ float update_span(const T& tile, const Work& work, const Group& some,
+                                             int first, int count, Means<T>& means) {
+    Negatives<MOST, WITH_POSITIVE, T> negatives;
+    draw_negatives<OPTIONS>(tile, work, some, first, count, negatives);
+    float loss = 0.0f;
+#pragma unroll 1
+    for (int i = 0; i < some.longest; ++i) {
+        const Pair<1> pair = means.template pair<OPTIONS>(i);
+        const bool active = is_active<OPTIONS>(pair, i < some.size);
+        const bool with_loss = is_sampled(work, some.mine + i);
+        loss += update_in_group<OPTIONS>(tile, work, active, pair, negatives, means.left[i],
+                                         with_loss);
+    }
+    if (some.size > 0) add_negatives<OPTIONS>(tile, work, negatives);
+    return loss;
+}
+
+// Some pairs of a group, with all of its negatives: means are read before the first span, and
+// their rows are moved after the last.
+template <int OPTIONS, class Source, class T>
+__device__ __forceinline__ float update_means(const T& tile, const Work& work, const Group& some,
+                                              Dropped& dropped) {
+    Means<T> means;
+    for (int i = tile.lane; i < some.size; i += T::SIZE) {
+        Pair<1>& found = means.found[i / T::SIZE];
+        found = find_pair<OPTIONS, Source, 1>(work, work.start + some.mine + i);
+        dropped.count<OPTIONS>(work, found, some.mine + i);
+    }
+#pragma unroll 1
+    for (int i = 0; i < some.longest; ++i) {
+        read_left<OPTIONS>(tile, work, means.template pair<OPTIONS>(i), means.left[i]);
+    }
+    float loss = update_span<SPAN - 1, true, OPTIONS>(
+        tile, work, some, 0, clamp_count(work.num_negative, SPAN - 1), means);
+    for (int first = SPAN; first <= work.num_negative; first += SPAN) {
+        const int count = clamp_count(work.num_negative + 1 - first, SPAN);
+        loss += update_span<SPAN, false, OPTIONS>(tile, work, some, first, count, means);
+    }
+#pragma unroll 1
+    for (int i = 0; i < some.longest; ++i) {
+        const Pair<1> pair = means.template pair<OPTIONS>(i);
+        const bool active = is_active<OPTIONS>(pair, i < some.size);
+        add_to_left<OPTIONS>(tile, work, active, pair, means.left[i], true);
+    }
     return loss;
 }
 
@@ -133,12 +213,20 @@ __device__ __forceinline__ float train_groups(const T& tile, const Work& work, c
         const Group group = {
             mine, share.tile < work.num_tile ? clamp_count(work.num_pair - mine, length) : 0,
             clamp_count(work.num_pair - base, length)};
-        loss += update_group<MOST, true, OPTIONS, Source>(tile, work, group, 0, count, dropped);
-        if constexpr (NEGATIVES < 0) {
-            for (int first = SPAN; first <= work.num_negative; first += SPAN) {
-                const int size = clamp_count(work.num_negative + 1 - first, SPAN);
-                loss += update_group<SPAN, false, OPTIONS, Source>(tile, work, group, first, size,
-                                                                   dropped);
+        if constexpr (NEGATIVES < 0 && (OPTIONS & MEAN) != 0) {
+            for (int from = 0; from < group.longest; from += MEANS) {
+                const Group some = {mine + from, clamp_count(group.size - from, MEANS),
+                                    clamp_count(group.longest - from, MEANS)};
+                loss += update_means<OPTIONS, Source>(tile, work, some, dropped);
+            }
+        } else {
+            loss += update_group<MOST, true, OPTIONS, Source>(tile, work, group, 0, count, dropped);
+            if constexpr (NEGATIVES < 0) {
+                for (int first = SPAN; first <= work.num_negative; first += SPAN) {
+                    const int size = clamp_count(work.num_negative + 1 - first, SPAN);
+                    loss += update_group<SPAN, false, OPTIONS, Source>(tile, work, group, first,
+                                                                       size, dropped);
+                }
             }
         }
     }

@@ -199,7 +199,8 @@ __global__ void exponentials(IN* logits, i64 stride, i64 num_query, int num_colu
     const float before = largest[query], total_before = total[query];
     const int end = num_column - lane_number() * WIDTH;
     // Where all is left out so far, any number will do.
-    float base = fmaxf(before, -1e30f), added = 0.0f;
+    // Of a sum of nothing, `largest` says nothing: the largest exponentials are best near 1.
+    float base = total_before > 0.0f ? fmaxf(before, -1e30f) : -1e30f, added = 0.0f;
     for (int start = 0; start < num_column; start += PIECES * STEP) {
         Piece<WIDTH> pieces[PIECES];
         float most = base;
@@ -240,7 +241,7 @@ __global__ void exponentials(IN* logits, i64 stride, i64 num_query, int num_colu
     }
     added = warp_sum(added);
     if (lane_number() == 0) {
-        total[query] = total_before * __expf(before - base) + added;
+        total[query] = (total_before > 0.0f ? total_before * __expf(before - base) : 0.0f) + added;
         largest[query] = base;
     }
 }

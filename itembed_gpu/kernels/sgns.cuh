@@ -363,20 +363,19 @@ __device__ __forceinline__ void move_negative(const Work& work, const Pair<1>& p
     T::accumulate(negatives.local[n], rate * scaled, left.u);
 }
 
-// Train one pair of a group with these negatives and, if so, its positive; return the loss.
+// Train one pair of a group, whose left side is read, with these negatives and, if so, its
+// positive. Adds to the gradient of the left side, and returns the loss before the update.
 template <int OPTIONS, int MOST, bool WITH_POSITIVE, class T>
 __device__ __forceinline__ float update_in_group(const T& tile, const Work& work, bool active,
                                                  const Pair<1>& pair,
                                                  Negatives<MOST, WITH_POSITIVE, T>& negatives,
-                                                 bool with_loss) {
+                                                 Left<T>& left, bool with_loss) {
     float* const right = work.right_syn + pair.targets[0] * work.right_stride;
-    Left<T> left;
     typename T::Row v;
     float positive = 0.0f, sum = 0.0f;
     constexpr int ROOM = Negatives<MOST, WITH_POSITIVE, T>::ROOM;
     float gradients[ROOM] = {};
     bool rejected[ROOM] = {};
-    read_left<OPTIONS>(tile, work, pair, left);
     if constexpr (WITH_POSITIVE) {
         tile.read(right, v);
         const float logit =
@@ -421,8 +420,6 @@ __device__ __forceinline__ float update_in_group(const T& tile, const Work& work
                                 shrinkage(rate, fabsf(pair.weight) * work.l2));
         }
     }
-    // The decay of a row is that of a pair, not of each of its spans.
-    add_to_left<OPTIONS>(tile, work, active, pair, left, WITH_POSITIVE);
     return active ? sum : 0.0f;
 }
 

@@ -25,6 +25,7 @@ constexpr u32 WHOLE_WARP = 0xFFFFFFFFu;
 template <int THREADS, int PIECES, int WIDTH, bool FULL, int UPDATE>
 struct Tile {
     static_assert(WIDTH == 4 || (WIDTH == 1 && UPDATE != ADD_VECTOR), "no such width");
+    static constexpr int SIZE = THREADS;
     static constexpr bool STORES = UPDATE == STORE;
     static constexpr bool ALONE = THREADS == 1;
     static constexpr int UNROLL = PIECES <= MAX_UNROLLED ? PIECES : 4;

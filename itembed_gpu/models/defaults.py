@@ -86,6 +86,9 @@ def choose_for_item2vec(given: Mapping[str, Any], shape: Shape) -> dict[str, Any
     loss = given.get("loss") or _loss(given)
     if loss in DENSE_LOSSES:
         chosen = _softmax(given, shape, MIN_STEPS) | {"targets": "all"}
+        compared = shape.length * shape.num_row
+        by_each = chosen["similarity"] == "cosine" and compared <= MAX_COMPARED
+        chosen["sharpness"] = SHARPNESS if by_each else 0.0
         if chosen["pooling"] == "mean" and given.get("targets") != "others":
             # HR@10 of Online Retail .273, .269 with .3 and .265 with .5; Gowalla likewise.
             chosen["dropout"] = 0.1
@@ -93,9 +96,6 @@ def choose_for_item2vec(given: Mapping[str, Any], shape: Shape) -> dict[str, Any
             # Rows that leave their own itemset in the sum are alike where names are as well: of
             # those of 10 neighbours on Online Retail .157 in common, by weight, and else .142.
             chosen["reject_itemset"] = False
-        compared = shape.length * shape.num_row
-        by_each = chosen["similarity"] == "cosine" and compared <= MAX_COMPARED
-        chosen["sharpness"] = SHARPNESS if by_each else 0.0
     else:
         chosen = _sampled(given, "adagrad") | {"negative": 20, "epochs": 10, "sharpness": 0.0}
     return _others(given, chosen | {"loss": loss})
@@ -151,7 +151,7 @@ def _others(given: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, An
 
 def _loss(given: Mapping[str, Any]) -> str:
     """Return a loss that has a use for what is given: the best one, if it has."""
-    if any(_differs(given, name) for name in OF_DENSE - {"similarity"} | {"sharpness"}):
+    if any(_differs(given, name) for name in OF_DENSE - {"similarity"}):
         return "softmax"
     of_sampled = (
         any(_differs(given, name) for name in OF_SAMPLED | {"ns_exponent"})

@@ -352,8 +352,8 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             Such as "ndcg@10": hit_rate, precision, recall, ndcg, mrr or map, and how many of the
             first items to look at.
         budget : float, optional
-            Seconds. No trial begins that would not end in time, as far as can be told from those
-            before it.
+            Seconds. The first trial is made in any case; after it, none begins that would not end
+            in time, as far as can be told from those before it.
         report : function of str, optional
             Called with a line for each trial; None to be silent.
 
@@ -365,14 +365,14 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         Raises
         ------
         InputError
-            An argument or a parameter cannot be used, there are too few itemsets, or not one
-            training ended within the budget.
+            An argument or a parameter cannot be used, there are too few itemsets, or the first
+            training diverges.
         DeviceError
             The device cannot be had, or failed.
 
         Examples
         --------
-        >>> model = Item2Vec(vector_size=8, seed=1).tune(load_example(), budget=2, report=None)
+        >>> model = Item2Vec(vector_size=8, epochs=1).tune(load_example(), budget=1, report=None)
         >>> model = model.fit(load_example())
         >>> sorted(model.trials_[0])
         ['ndcg@10', 'params', 'seconds']

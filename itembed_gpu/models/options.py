@@ -145,7 +145,7 @@ class Item2VecOptions:
         "are; see `transform`.",
         Number(int, 0),
     )
-    sharpness: float | None = of_training(
+    sharpness: float | None = of_estimators(
         None,
         "Compare each item of a history by itself, and weight the nearest: 4; 0 compares their "
         "mean.",

@@ -148,10 +148,7 @@ class Search:
         """
         value = self._try({})
         if math.isnan(value):
-            raise InputError(
-                f"budget is {self._budget:g} seconds, in which no training ended that learned "
-                "something; pass a larger one"
-            )
+            raise InputError("itemsets: a training diverged on them; pass a lower alpha")
         dials = DIALS[self._start["loss"] in DENSE_LOSSES]
         free = [name for name in dials if name in self._start]
         best: dict[str, Any] = {}
@@ -205,7 +202,8 @@ class Search:
         """Return parameters of trials that are others than the model's."""
         return {
             "seed": SEED if self._model.seed is None else self._model.seed,
-            "callbacks": [lambda state: self._left < 0],
+            # The first one has all the time that it takes.
+            "callbacks": [lambda state: bool(self.trials) and self._left < 0],
             "progress": False,
             "on_interrupt": "raise",
             "min_count": 1,  # what is rare is left out by now

@@ -38,6 +38,8 @@ BLOCK = 64
 
 # Targets of a pair that are read together, before one of them is changed.
 SPAN = 8
+# Pairs of a group whose means are kept at once, from the first of several spans to the last.
+MEANS = 8
 # Above this no value of a table is meant: one more update, which is of the size of the other
 # table's values, would be lost in float32, and products of such values say nothing of a pair.
 MAX_VALUE = 1e9

@@ -396,18 +396,20 @@ def test_a_training_is_that_of_the_cpu(exact, monkeypatch, kind, options, tiles)
         np.testing.assert_allclose(got[name], array, **tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize("tiles", TILES)
-def test_a_training_with_numbers_of_16_bits_is_near_that(emulated, monkeypatch, tiles):
+@pytest.mark.parametrize("device", ["emulated", "cuda"], indirect=True)
+@pytest.mark.parametrize("tiles", TILES[-2:])
+@pytest.mark.parametrize(("kind", "options"), VARIANTS)
+def test_numbers_of_16_bits_train_nearly_alike(device, monkeypatch, kind, options, tiles):
     cut_tiles(monkeypatch, tiles)
-    options = {**MEAN, **COSINE, **ADAGRAD, "dim": 64, "dropout": 0.3, "reject_itemset": True}
-    start = [table.copy() for table in random_tables(20, dim=64)]
-    expected, tally = train_on("cpu", "unsupervised", options)
-    got, ours = train_on("cuda", "unsupervised", options)
+    start = make_task(kind, device="cpu", **options)._problem.arrays
+    start = {name: array.copy() for name, array in start.items()}
+    expected, tally = train_on("cpu", kind, options)
+    got, ours = train_on(device, kind, options)
     assert ours[1:] == tally[1:]
-    assert ours.loss == pytest.approx(tally.loss, rel=2e-3)
-    for name, before in zip(("syn0", "syn1"), start, strict=True):
+    assert ours.loss == pytest.approx(tally.loss, rel=5e-3)
+    for name, before in start.items():
         changes = got[name] - before, expected[name] - before
-        assert 0 < np.linalg.norm(changes[0] - changes[1]) < 0.02 * np.linalg.norm(changes[1])
+        assert np.linalg.norm(changes[0] - changes[1]) <= 0.02 * np.linalg.norm(changes[1])
 
 
 def test_a_table_is_trained_by_losses_of_both_kinds(exact):

@@ -161,6 +161,11 @@ OPTION_CASES = [
         for threads in (1, 8)
         for options in ({}, ADAGRAD, EVERYTHING)
     ),
+    # More pairs than have their means kept at once, of one span and of several.
+    *(
+        ("supervised", 12, k, threads, {**MEAN, **options, "negative_sharing": 32})
+        for k, threads, options in ((5, 4, {}), (20, 4, ADAGRAD), (20, 16, EVERYTHING))
+    ),
     ("supervised", 12, 5, 4, {**MEAN, "weights": True}),
     *(("unsupervised", 12, 5, 1, {**MEAN, **options}) for options in ({}, ADAGRAD, EVERYTHING)),
     ("unsupervised", 12, 9, 4, {**MEAN, **EVERYTHING}),

@@ -6,7 +6,7 @@ from formula import numpy_update
 from numba import njit
 
 from itembed_gpu.backends.cpu.losses import sigmoid
-from itembed_gpu.backends.cpu.pairs import ONE, Block
+from itembed_gpu.backends.cpu.pairs import ONE, Bags, Block
 from itembed_gpu.backends.cpu.sgns import (
     Group,
     Model,
@@ -17,14 +17,14 @@ from itembed_gpu.backends.cpu.sgns import (
     update_group,
     update_pair,
 )
-from itembed_gpu.objective.constants import SPAN
+from itembed_gpu.objective.constants import MEANS, SPAN
 from itembed_gpu.objective.options import (
     FREEZE_LEFT,
     FREEZE_RIGHT,
     NO_SETTINGS,
     REJECT_POSITIVE,
 )
-from itembed_gpu.objective.pairs import PRODUCT, ListedSource
+from itembed_gpu.objective.pairs import PRODUCT, ItemsetSource, ListedSource, Side
 
 
 @njit
@@ -276,9 +276,22 @@ def compiled_pairs(constants, model, group, origin):
     return update_group(constants, model, group, origin, scratch)
 
 
+def make_origin(bags, right, scale, dim):
+    """Pair i is of itemset i, the left side of which is bag i."""
+    items, weights = (np.concatenate(side) for side in zip(*bags, strict=True))
+    offsets = np.r_[0, np.cumsum([len(rows) for rows, _ in bags])]
+    sides = Side(items, offsets, weights), Side(right, np.arange(len(right) + 1), scale)
+    pairs = ItemsetSource(*sides, pooled=True).pairs()
+    itemsets, longest = np.arange(len(right)), max(len(rows) for rows, _ in bags)
+    rows, shares = np.empty(longest, np.int32), np.empty(longest, np.float32)
+    means = np.empty((MEANS, dim), np.float32)
+    skips = np.full(len(right), -1)
+    return Origin(pairs, Bags(pairs, itemsets, skips, None, rows, shares, means, means.copy()))
+
+
 def compiled_group(
     syn_left, left, syn_right, right, negatives, scale, sample, rate, caps, states=(None, None),
-    corrections=None, l2=None, flags=0,
+    corrections=None, l2=None, flags=0, bags=None,
 ):  # fmt: skip
     model = make_model(syn_left, syn_right, caps, states, corrections, l2)
     num_pair = len(left)
@@ -287,6 +300,8 @@ def compiled_group(
     block = Block(np.arange(num_pair, dtype=np.uint64), left, right, scale, rates)
     # Which itemset a pair is of matters where all of it is rejected.
     origin = Origin(ListedSource(left, right, scale).pairs(), None)
+    if bags:
+        origin = make_origin(bags, right, scale, syn_left.shape[1])
     return compiled_pairs(
         constants, model, Group(block, 0, num_pair, negatives, sample, 1 << 20), origin
     )
@@ -304,26 +319,42 @@ def numpy_group_step(table, state, row, gradient, rate, cap, decay):
 
 def numpy_group(
     syn_left, left, syn_right, right, negatives, scale, sample, rate, caps, *,
-    states=(None, None), corrections=None, l2=0.0, updated=(True, True), rejects=False,
+    states=(None, None), corrections=None, l2=0.0, updated=(True, True), rejects=False, bags=None,
 ):  # fmt: skip
-    """Expected tables and loss: negatives change locally, and are added at the end."""
+    """Expected tables and loss: negatives change locally, and are added at the end.
+
+    A left row is read and moved at each span of negatives. With bags and several spans, the means
+    of MEANS pairs are read before the first one, and their rows are moved after the last.
+    """
     u, v = syn_left.astype(np.float64), syn_right.astype(np.float64)
     if syn_right is syn_left:
         v = u
     corrections = np.zeros(len(v)) if corrections is None else corrections
-    loss = 0.0
-    for first in range(0, len(negatives), SPAN):
+    if bags is None:
+        bags = [([row], np.ones(1)) for row in left]
+        keeps = False
+    else:
+        bags = [(rows, weights / np.abs(weights).sum()) for rows, weights in bags]
+        keeps = len(negatives) > SPAN
+
+    def move_left(i, change, decay):
+        for row, share in zip(*bags[i], strict=True) if updated[0] else ():
+            numpy_group_step(u, states[0], row, share * change, rate, caps[0][row], decay)
+
+    def train_span(first, pairs, means, changes):
+        """Train some pairs with a span of negatives; return the loss, and add to the changes."""
+        loss = 0.0
         span = negatives[first : first + SPAN]
         shared = span[1:] if first == 0 else span
         local = v[shared].copy()
         origin = local.copy()
         local_state = None if states[1] is None else states[1][shared].copy()
         origin_state = None if states[1] is None else local_state.copy()
-        for i in range(len(left)):
+        for i in pairs:
             targets = np.r_[right[i : i + 1], shared] if first == 0 else shared
             rows = np.concatenate([v[right[i : i + 1]], local]) if first == 0 else local
             labels = (np.arange(len(rows)) + first == 0).astype(float)
-            row = u[left[i]].copy()
+            row = means[i] if keeps else bags[i][1] @ u[bags[i][0]]
             trained = (labels == 1) | (targets != right[i]) | (not rejects)
             logits = np.where(trained, rows @ row - corrections[targets], -np.inf)
             if i == sample:
@@ -339,15 +370,26 @@ def numpy_group(
             if first == 0 and updated[1]:
                 cap = caps[1][right[i]]
                 numpy_group_step(v, states[1], right[i], gradients[0] * row, rate, cap, decay)
-            if updated[0]:
-                cap = caps[0][left[i]]
-                numpy_group_step(
-                    u, states[0], left[i], change, rate, cap, decay if first == 0 else 0
-                )
+            if keeps:
+                changes[i] += change
+            else:
+                move_left(i, change, decay if first == 0 else 0)
         for n, target in enumerate(shared):
             v[target] += local[n] - origin[n]
             if local_state is not None:
                 states[1][target] += local_state[n] - origin_state[n]
+        return loss
+
+    loss = 0.0
+    size = MEANS if keeps else len(left)
+    for start in range(0, len(left), size):
+        pairs = range(start, min(start + size, len(left)))
+        means = {i: bags[i][1] @ u[bags[i][0]] for i in pairs}
+        changes = {i: np.zeros(u.shape[1]) for i in pairs}
+        for first in range(0, len(negatives), SPAN):
+            loss += train_span(first, pairs, means, changes)
+        for i in pairs if keeps else ():
+            move_left(i, changes[i], abs(scale[i]) * l2)
     return u, v, loss
 
 
@@ -392,24 +434,44 @@ GROUP_OPTIONS = {
 @pytest.mark.parametrize("num_negative", [0, 7, 20])
 @pytest.mark.parametrize("name", GROUP_OPTIONS)
 def test_a_group_follows_the_formula_of_its_options(name, num_negative):
-    options = dict(GROUP_OPTIONS[name])
-    adagrad = options.pop("adagrad", False)
+    assert_group(num_negative, 6, **GROUP_OPTIONS[name])
+
+
+@pytest.mark.parametrize("num_negative", [7, 8, 40])
+@pytest.mark.parametrize("name", ["everything", "everything-frozen"])
+def test_means_of_a_group_are_read_and_moved_once_a_pair(name, num_negative):
+    # More pairs than have their means kept at once.
+    num_pair = 2 * MEANS + 3
+    generator = np.random.default_rng(5)
+    lengths = generator.integers(1, 5, num_pair)
+    bags = [
+        (
+            generator.integers(0, 10, length).astype(np.int32),
+            (generator.uniform(0.2, 1, length) * generator.choice([-1, 1])).astype(np.float32),
+        )
+        for length in lengths
+    ]
+    assert_group(num_negative, num_pair, bags=bags, **GROUP_OPTIONS[name])
+
+
+def assert_group(num_negative, num_pair, adagrad=False, bags=None, **options):
+    """Compare a group that is trained with the formula."""
     generator = np.random.default_rng(num_negative)
     tables = make_tables(9, 10, 13)
     before = [table.copy() for table in tables]
     # Some rows come twice, as negatives and as items; four of the negatives are positives.
-    left = generator.integers(0, 10, 6).astype(np.int32)
-    right = generator.integers(0, 13, 6).astype(np.int32)
+    left = generator.integers(0, 10, num_pair).astype(np.int32)
+    right = generator.integers(0, 13, num_pair).astype(np.int32)
     negatives = generator.integers(0, 13, num_negative + 1).astype(np.int32)
     negatives[1:13:3] = right[: len(negatives[1:13:3])]
-    scale = generator.uniform(-0.3, 0.6, 6).astype(np.float32)
+    scale = generator.uniform(-0.3, 0.6, num_pair).astype(np.float32)
     rate = np.float32(0.2)
     caps = tuple(generator.uniform(0.1, 0.6, len(table)).astype(np.float32) for table in tables)
     states = make_states(adagrad, tables)
     expected_states = in_float64(states)
     *expected, loss = numpy_group(
         *(tables[0], left, tables[1], right, negatives, scale, 3, rate, caps),
-        states=expected_states, **options,
+        states=expected_states, bags=bags, **options,
     )  # fmt: skip
     flags = flags_of(options.get("updated", (True, True)))
     flags += REJECT_POSITIVE * options.get("rejects", False)
@@ -417,6 +479,7 @@ def test_a_group_follows_the_formula_of_its_options(name, num_negative):
     got = compiled_group(
         tables[0], left, tables[1], right, negatives, scale, 3, rate, caps, states,
         options.get("corrections"), None if l2 is None else np.float32(l2), flags,
+        bags,
     )  # fmt: skip
     for table, other in zip(tables, expected, strict=True):
         np.testing.assert_allclose(table, other, rtol=1e-4, atol=1e-5)

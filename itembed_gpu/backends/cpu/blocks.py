@@ -252,7 +252,7 @@ def train_positions(
     key, num_right, num_slot = epoch.key, right.syn.shape[0], np.int64(epoch.order[0])
     model = Model(left, right, objective.corrections, objective.settings)
     kept = make_kept(key, objective.left_keep, objective.right_keep)
-    origin = Origin(pairs, make_bags(pairs, kept, max_bag))
+    origin = Origin(pairs, make_bags(pairs, kept, max_bag, dim))
     buffers, scratch = make_buffers(num_target, group), make_scratch(dim, right.state)
     block = buffers.block
     stride = loss_stride(num_slot)

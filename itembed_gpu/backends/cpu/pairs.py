@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...compiling import inlined, shared
 from ...objective import constants
-from ...objective.constants import ALWAYS, BLOCK, DROPPED, MAX_REDRAW
+from ...objective.constants import ALWAYS, BLOCK, DROPPED, MAX_REDRAW, MEANS
 from ...objective.options import MEAN, REJECT_ITEMSET
 from ...objective.pairs import LISTED, NEIGHBOUR, Pairs
 from ...objective.rng import HALF, LOW, below, slot_block, u64
@@ -59,6 +59,9 @@ class Bags(NamedTuple):
     kept: Kept | None
     rows: npt.NDArray[np.int32]  # buffer as long as the longest left itemset
     shares: npt.NDArray[np.float32]  # the same
+    # Of pairs that share their negatives: means as they were read, and their gradients.
+    means: npt.NDArray[np.float32]  # (MEANS, dim)
+    gradients: npt.NDArray[np.float32]
 
 
 @inlined
@@ -74,7 +77,7 @@ def make_block():
 
 
 @inlined
-def make_bags(pairs, kept, max_bag):
+def make_bags(pairs, kept, max_bag, dim):
     """Allocate what `fill_bag` needs; None where no left side is a mean."""
     if max_bag is None:
         return None
@@ -85,6 +88,8 @@ def make_bags(pairs, kept, max_bag):
         kept,
         np.empty(max_bag, dtype=np.int32),
         np.empty(max_bag, dtype=np.float32),
+        np.empty((MEANS, dim), dtype=np.float32),
+        np.empty((MEANS, dim), dtype=np.float32),
     )
 
 

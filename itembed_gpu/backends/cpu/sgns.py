@@ -22,7 +22,9 @@ Pairs in a *group* share one set of negatives (`update_group`). Their rows are r
 once, at the group's start, change locally from pair to pair, and what has changed is
 added to the table at its end. With more negatives than fit a span beside the
 positive, the group is trained span by span: all its pairs with the first one, then
-all its pairs with the next.
+all its pairs with the next. A left row is read and moved at each span. A mean, which is of many
+rows, is read before the first one, and its rows are moved after the last, by the gradient of the
+whole pair: so are `MEANS` pairs of the group, and then the next of them.
 
 Options change this as follows (`objective`); what is not used is not even compiled.
 
@@ -63,7 +65,7 @@ import numpy.typing as npt
 
 from ...compiling import inlined, inlined_fast
 from ...objective import constants
-from ...objective.constants import DROPPED, SPAN
+from ...objective.constants import DROPPED, MEANS, SPAN
 from ...objective.options import FREEZE_LEFT, FREEZE_RIGHT, NO_SETTINGS, REJECT_POSITIVE
 from ...objective.pairs import Pairs
 from .losses import corrected, fill_gradients, target_weight
@@ -436,6 +438,25 @@ def local_factor(rate, caps, state, target, local, place, squares):
     return adaptive_rate(rate, local[place], caps, target)
 
 
+@inlined
+def keeps_means(bags, num_target):
+    """Whether left sides are means that are kept from the first of several spans to the last."""
+    if bags is None:
+        return False
+    return num_target > SPAN
+
+
+@inlined
+def scratch_of(scratch, bags, keeps, place):
+    """Return the buffers of a pair: where means are kept, with its own mean and gradient."""
+    if bags is None:
+        return scratch
+    if not keeps:
+        return scratch
+    _, _, logits, local, before = scratch
+    return Scratch(bags.means[place], bags.gradients[place], logits, local, before)
+
+
 @inlined_fast
 def update_group(constants, model, group, origin, scratch):
     """Train the pairs of a group, which share their negatives.
@@ -460,35 +481,86 @@ def update_group(constants, model, group, origin, scratch):
         Loss of the sampled pairs, each span of its targets before its own update.
     """
     _, dim, num_target, _, flags = constants
-    syn, state, negatives = model.right.syn, model.right.state, group.negatives
+    block, _, _, negatives, sample, stride = group
+    keeps = keeps_means(origin.bags, num_target)
+    size = MEANS if keeps else group.stop - group.start
     loss = 0.0
-    for first in range(0, num_target, SPAN):
-        count = min(SPAN, num_target - first)
-        shared = 1 if first == 0 else 0
-        read_negatives(syn, state, negatives, first, shared, count, scratch, dim)
-        for i in range(group.start, group.stop):
-            if group.block.left[i] != DROPPED:
-                loss += update_in_group(constants, model, group, i, origin, scratch, first, count)
-        if not flags & FREEZE_RIGHT:
-            add_negatives(syn, state, negatives, first, shared, count, scratch, dim)
+    for start in range(group.start, group.stop, size):
+        some = Group(block, start, min(start + size, group.stop), negatives, sample, stride)
+        if keeps:
+            read_means(model, some, origin, scratch, dim)
+        for first in range(0, num_target, SPAN):
+            loss += update_span(constants, model, some, origin, scratch, keeps, first)
+        if keeps and not flags & FREEZE_LEFT:
+            add_to_means(model, some, origin, scratch, dim)
+    return loss
+
+
+@inlined_fast
+def read_means(model, group, origin, scratch, dim):
+    """Read the means of the pairs of a group that are kept at once."""
+    for i in range(group.start, group.stop):
+        if group.block.left[i] != DROPPED:
+            row, delta, _, _, _ = scratch_of(scratch, origin.bags, True, i - group.start)
+            read_left(model.left.syn, 0, fill_bag(origin.bags, i), dim, row, delta)
+
+
+@inlined_fast
+def add_to_means(model, group, origin, scratch, dim):
+    """Add the gradients of these means to their rows, pair after pair."""
+    block, l2 = group.block, model.settings.l2
+    for i in range(group.start, group.stop):
+        if block.left[i] != DROPPED:
+            own = scratch_of(scratch, origin.bags, True, i - group.start)
+            bag, decay = fill_bag(origin.bags, i), decay_of(block.scale[i], l2)
+            add_to_left(model.left, 0, bag, own, dim, block.rates[i], decay, l2)
+
+
+@inlined_fast
+def update_span(constants, model, group, origin, scratch, keeps, first):
+    """Train the pairs of a group and a span of their targets; return their loss."""
+    _, dim, num_target, _, flags = constants
+    syn, state = model.right.syn, model.right.state
+    block, negatives, l2 = group.block, group.negatives, model.settings.l2
+    count, shared = min(SPAN, num_target - first), 1 if first == 0 else 0
+    read_negatives(syn, state, negatives, first, shared, count, scratch, dim)
+    loss = 0.0
+    for i in range(group.start, group.stop):
+        left = block.left[i]
+        if left == DROPPED:
+            continue
+        own = scratch_of(scratch, origin.bags, keeps, i - group.start)
+        if keeps:
+            loss += update_in_group(constants, model, group, i, origin, own, first, count)
+            continue
+        bag = fill_bag(origin.bags, i)
+        read_left(model.left.syn, left, bag, dim, own.row, own.delta)
+        loss += update_in_group(constants, model, group, i, origin, own, first, count)
+        if not flags & FREEZE_LEFT:
+            # The decay of a row is that of a pair, not of each of its spans.
+            decay = decay_of(block.scale[i], l2) if first == 0 else ZERO
+            add_to_left(model.left, left, bag, own, dim, block.rates[i], decay, l2)
+    if not flags & FREEZE_RIGHT:
+        add_negatives(syn, state, negatives, first, shared, count, scratch, dim)
     return loss
 
 
 @inlined_fast
 def update_in_group(constants, model, group, i, origin, scratch, first, count):
-    """Train pair i of a group and a span of its targets; return their loss."""
+    """Train a span of the targets of pair i, and return their loss.
+
+    Its left side is read before, and receives the gradient that this adds to after.
+    """
     syn, caps, state = model.right.syn, model.right.caps, model.right.state
     _, dim, _, _, flags = constants
     l2 = model.settings.l2
     row, delta, logits, local = scratch.row, scratch.delta, scratch.logits, scratch.local
     # Read before the loops: the compiler cannot know that they do not change it.
     block = group.block
-    left_row, right_row, scale = block.left[i], block.right[i], block.scale[i]
-    rate = block.rates[group.start]  # a batch has one learning rate, and a group one batch
+    right_row, scale = block.right[i], block.scale[i]
+    rate = block.rates[i]
     shared = 1 if first == 0 else 0
-    bag = fill_bag(origin.bags, i)
     decay = decay_of(scale, l2)
-    read_left(model.left.syn, left_row, bag, dim, row, delta)
     squares = mean_square(state, row, dim)
     if first == 0:
         for d in range(dim):
@@ -518,8 +590,4 @@ def update_in_group(constants, model, group, i, origin, scratch, first, count):
             factor = bounded(step_factor(rate, caps, state, right_row, square), bound)
             decayed = shrinkage(factor, decay)
             add_to_row(syn, right_row, row, factor * gradient, decayed, dim, l2)
-    if not flags & FREEZE_LEFT:
-        # The decay of a row is that of a pair, not of each of its spans.
-        decayed = decay if first == 0 else ZERO
-        add_to_left(model.left, left_row, bag, scratch, dim, rate, decayed, l2)
     return loss

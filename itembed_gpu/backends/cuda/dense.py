@@ -38,6 +38,9 @@ VECTORS_AT_ONCE = 8
 # Memory of a tile of logits, at most: enough for a product to take longer than the host takes for
 # all that is done with a tile, some 0.3 ms.
 TILE_BYTES = 1 << 28
+# How much larger the room for a tile is made, as another batch may have a few queries more: memory
+# that was let go stays with CuPy.
+ROOM_TO_SPARE = 1.125
 # Numbers of a batch for each of its queries and entries, about.
 NUMBERS_PER_ENTRY = 16
 # What products are multiplied by, and what is kept of their place.
@@ -150,8 +153,10 @@ class CudaOperations:
         self._feed = _Feed()
         self._calls: list[_Call] = []  # the last one is at work
         self._tiles: list[Any] = []  # room for logits
-        # What logits are.
-        self._kind = np.dtype(np.float16 if chip.capability >= TENSOR_CORES else np.float32)
+        # What logits are. Where both sides are one table, an item is most like itself, and the
+        # rest of its gradient would be lost in what is rounded of that.
+        half = chip.capability >= TENSOR_CORES and not problem.same_table
+        self._kind = np.dtype(np.float16 if half else np.float32)
         self._tally = Tally()
 
     @property
@@ -208,7 +213,7 @@ class CudaOperations:
         logits = num_logit if num_logit <= KEPT_LOGITS else min(num_logit, tile)
         vectors = VECTORS_AT_ONCE * dim * (num_query + min(num_column, tile / max(1, num_query)))
         values = vectors + 2 * num_right + NUMBERS_PER_ENTRY * num_entry
-        return self._kind.itemsize * logits + 4 * values + CUBLAS_BYTES
+        return ROOM_TO_SPARE * self._kind.itemsize * logits + 4 * values + CUBLAS_BYTES
 
     def _collect(self, call: _Call) -> None:
         if call.busy:
@@ -250,7 +255,9 @@ class CudaOperations:
         stride = -(-num_column // ROW_NUMBERS) * ROW_NUMBERS
         size = num_query * stride
         if len(self._tiles) <= place or len(self._tiles[place]) < size:
-            self._tiles[place : place + 1] = [self.xp.empty(size, dtype=self._kind)]
+            self._tiles[place : place + 1] = []
+            room = self.xp.empty(int(ROOM_TO_SPARE * size), dtype=self._kind)
+            self._tiles.insert(place, room)
         return self._tiles[place][:size].reshape(num_query, stride)[:, :num_column]
 
     def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
