@@ -151,7 +151,7 @@ def _others(given: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, An
 
 def _loss(given: Mapping[str, Any]) -> str:
     """Return a loss that has a use for what is given: the best one, if it has."""
-    if any(_differs(given, name) for name in OF_DENSE - {"similarity"}):
+    if any(_differs(given, name) for name in OF_DENSE - {"similarity"} | {"sharpness"}):
         return "softmax"
     of_sampled = (
         any(_differs(given, name) for name in OF_SAMPLED | {"ns_exponent"})
