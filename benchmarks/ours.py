@@ -20,6 +20,7 @@ from benchmarks.peers import (
     unit_rows,
 )
 from itembed_gpu.backends.cuda import chips
+from itembed_gpu.models.estimator import FIRST_LENGTH
 
 # Below any score, and finite.
 LAST = np.float32(-1e30)
@@ -64,6 +65,8 @@ def ours(
     )
     if options.get("optimizer") == "adagrad":
         right[:] = 0  # its first steps are as large as any
+    if options.get("similarity") == "cosine":  # as the estimators begin
+        left, right = (FIRST_LENGTH * unit_rows(rows) for rows in (left, right))
     task = make_task(data, left, right, options, seed, watch)
     others = [Beside(data, seed, watch, **settings) for settings in beside]
     for each in (task, *(other.task for other in others)):

@@ -132,13 +132,13 @@ SOFTMAX = {
 QUICKLY = {
     **SOFTMAX,
     "dim": 64,
-    "num_epoch": 7,
-    "num_negative": 1024,
+    "num_epoch": 5,
+    "num_negative": 4096,
     "optimizer": "adagrad",
-    "learning_rate": 0.5,
-    "temperature": 0.12,
-    "dropout": 0.2,
-    "sum_scale": 1.25,
+    "learning_rate": 0.4,
+    "dropout": 0.1,
+    "sum_scale": 1.1,
+    "reject_itemset": True,
 }
 # All of 40,981 items, for a card (or for the night): as the paper of the bilateral softmax has it.
 ALL_PLACES = {
@@ -153,14 +153,7 @@ ALL_PLACES = {
 }
 # ALS as it is without arguments.
 NO_ARGUMENT = {"dim": 100, "l2": 0.01, "alpha": 1.0, "num_epoch": 15}
-LABELS = {
-    "pooling": "mean",
-    "optimizer": "adagrad",
-    "learning_rate": 0.4,
-    "dim": 100,
-    "num_epoch": 50,
-    "reject_itemset": True,
-}
+LABELS = {**SOFTMAX, "dim": 256, "num_epoch": 8, "temperature": 0.13, "reject_itemset": True}
 # Settings of each data set's systems: a system that is not listed does not run on it.
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "online_retail": {
@@ -189,10 +182,11 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             **SOFTMAX,
             "dim": 128,
             "num_epoch": 12,
-            "num_negative": 8192,
+            "num_negative": 4096,
             "temperature": 0.1,
-            "dropout": 0.3,
-            "sum_scale": 1.2,
+            "dropout": 0.1,
+            "sum_scale": 1.1,
+            "reject_itemset": True,
         },
         "ours, sampled": {
             "optimizer": "adagrad",
@@ -229,29 +223,14 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "Word2Vec": {"num_epoch": 20, "learning_rate": 0.05, "window": 5},
     },
     "cooking": {
-        "ours": {
-            **LABELS,
-            "num_negative": 200,
-            "negative_sharing": 32,
-            "noise_exponent": 0.5,
-            "l2": 0.002,
-            "subsample": 0.003,
-        },
+        "ours": {**LABELS, "dropout": 0.1},
         BY_DEFAULT: {},
         "popularity": {},
         "itembed": {"num_epoch": 25, "learning_rate": 0.05},
         "logistic regression": {"c": 3.0},
     },
     "bibtex": {
-        "ours": {
-            **LABELS,
-            "dim": 200,
-            "learning_rate": 0.6,
-            "num_epoch": 200,
-            "num_negative": 60,
-            "l2": 0.0006,
-            "subsample": 0.003,
-        },
+        "ours": {**LABELS, "batch_size": 64, "learning_rate": 0.005, "dropout": 0.2},
         BY_DEFAULT: {},
         "popularity": {},
         "itembed": {"num_epoch": 25, "learning_rate": 0.05},
