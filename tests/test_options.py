@@ -72,6 +72,7 @@ COMPANIONS = {
     "dropout": SOFTMAX | {"pooling": "mean"},
     "targets": SOFTMAX | {"pooling": "mean"},
     "optimizer": SOFTMAX,  # adam
+    "preset": SOFTMAX,
     "schedule": {"epochs": 3},  # both are half way after one of two
 }
 # Defaults of an entrance that mean nothing to a softmax.
@@ -204,8 +205,9 @@ def run_command(*arguments, **options):
 def of_train(options, calls):
     options = OF_TRAIN | options
     run_command("train", "itemsets.txt", "-o", "model", "--quiet", **options)
-    model = Embeddings.load("model")
-    return Learned(*calls[0], digest(model.labels, model.vectors, model.context))
+    model = Item2Vec.load("model", device="cpu", workers=1)
+    answers = model.recommend(ITEMSETS[:5], n=3)
+    return Learned(*calls[0], digest(model.labels_, model.syn0_, model.syn1_, answers))
 
 
 def of_evaluate(options, calls):

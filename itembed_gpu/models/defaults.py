@@ -39,7 +39,7 @@ RATES = {
 # data, at least and at most; and at least where rows are drawn, of which the rare ones come seldom.
 # More epochs rank better, up to 30, until they take more than 4 times as long as ALS does with its
 # defaults; those of labels overfit: P@1 of Bibtex is .623 after 10 and .604 after 20.
-MIN_STEPS, MIN_STEPS_OF_LABELS = 1000, 600
+MIN_STEPS, MIN_STEPS_OF_LABELS = 800, 600
 MIN_EPOCHS, MAX_EPOCHS, MIN_EPOCHS_OF_SAMPLES = 8, 50, 12
 # Rows that are drawn for a batch where all would be too many for a first try. Recall@20 of Gowalla
 # is .207 after 39 s with 2,048 of 40,981, and .202 after 32 s with 4,096; with 512 it is far worse.
@@ -151,7 +151,7 @@ def _others(given: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, An
 
 def _loss(given: Mapping[str, Any]) -> str:
     """Return a loss that has a use for what is given: the best one, if it has."""
-    if any(_differs(given, name) for name in OF_DENSE - {"similarity"}):
+    if any(_differs(given, name) for name in OF_DENSE - {"similarity"} | {"sharpness"}):
         return "softmax"
     of_sampled = (
         any(_differs(given, name) for name in OF_SAMPLED | {"ns_exponent"})
