@@ -20,8 +20,9 @@ from benchmarks.peers import (
     unit_rows,
 )
 from itembed_gpu.backends.cuda import chips
-from itembed_gpu.models.estimator import FIRST_LENGTH
 
+# Length of rows to begin with, where only directions count: that of estimators.
+FIRST_LENGTH = 0.3
 # Below any score, and finite.
 LAST = np.float32(-1e30)
 

@@ -29,6 +29,8 @@ ONE = f32(1)
 DECAY_MOMENT, DECAY_SQUARES, ADAM_EPSILON = map(f32, ADAM_DECAYS)
 # With fewer numbers than this, a thread is not worth starting.
 NUMBERS_PER_THREAD = 1 << 17
+# The same of products in a matrix product, of which there are some 40 in a nanosecond.
+PRODUCTS_PER_THREAD = 1 << 24
 OPTIMIZERS = {"sgd": 0, "adagrad": 1, "adam": 2}
 ADAGRAD, ADAM = 1, 2
 
@@ -54,7 +56,7 @@ class CpuOperations:
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[None]:
-        limited = _libraries().limit(limits=self._num_threads, user_api="blas")
+        limited = _libraries().limit(limits=1, user_api="blas")
         # What is not finite is found by `is_sound`, and told once.
         with limited, np.errstate(over="ignore", invalid="ignore"):
             yield
@@ -67,7 +69,21 @@ class CpuOperations:
         return batch
 
     def matmul(self, a: Any, b: Any, out: Any = None) -> Any:
-        return np.matmul(a, b, out=out)
+        num_row, num_column = len(a), b.shape[1]
+        if self._num_threads == 1 or a.size * num_column < PRODUCTS_PER_THREAD:
+            return np.matmul(a, b, out=out)
+        if out is None:
+            out = np.empty((num_row, num_column), dtype=np.float32)
+        # Parts for our threads, and not the library's own, which wait by spinning: where others
+        # are at work on the machine, these take many times as long as one.
+        step = -(-num_row // self._num_threads)
+
+        def multiply(start: int) -> None:
+            part = slice(start, start + step)
+            np.matmul(a[part], b, out=out[part])
+
+        share(multiply, range(0, num_row, step), self._num_threads)
+        return out
 
     def tile(self, place: int, num_query: int, num_column: int) -> Any:
         # New memory is cleared by the system, which takes as long as a third of the product.
