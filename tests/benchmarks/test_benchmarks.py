@@ -27,7 +27,7 @@ from benchmarks import (
     peers,
     quality,
 )
-from itembed_gpu.backends.cuda import chips, instances, task as cuda
+from itembed_gpu.backends.cuda import chips, instances
 from itembed_gpu.objective.pairs import NEIGHBOUR
 
 TINY = oracle.Problem(40, 60, 2, hot=0.1, dim=4)
@@ -239,7 +239,7 @@ def test_pairs_in_flight_have_a_line_each():
 
 def test_without_a_gpu_it_says_why(monkeypatch, capsys):
     def fail(index):
-        raise cuda.DeviceError("there is none")
+        raise chips.DeviceError("there is none")
 
     monkeypatch.setattr(chips, "find_chip", fail)
     with pytest.raises(SystemExit) as error:

@@ -244,8 +244,13 @@ def test_slots_beyond_two_to_the_31(backend, request, monkeypatch):
         from itembed_gpu.backends.devices import select_backend
 
         copy = tables.to_device
-        shared = {pairs.right_items.ctypes.data: ndarray(pairs.right_items)}
-        monkeypatch.setattr(tables, "to_device", lambda a: shared.get(a.ctypes.data) or copy(a))
+        shared = {pairs.right_items.ctypes.data: ndarray(None, pairs.right_items)}
+
+        def to_device(array):
+            found = shared.get(array.ctypes.data)
+            return copy(array) if found is None else found
+
+        monkeypatch.setattr(tables, "to_device", to_device)
         bound = select_backend(Cuda(), None, {"a": left}).bind(problem)
         monkeypatch.setattr(bound, "_check_memory", lambda: None)
         monkeypatch.setattr(bound, "_plan", lambda rate: None)
