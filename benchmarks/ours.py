@@ -20,6 +20,7 @@ from benchmarks.peers import (
     unit_rows,
 )
 from itembed_gpu.backends.cuda import chips
+from itembed_gpu.ranking.each import score_each
 
 # Length of rows to begin with, where only directions count: that of estimators.
 FIRST_LENGTH = 0.3
@@ -201,13 +202,11 @@ class ByEach:
         self.bias: np.ndarray | None = None
 
     def scores(self, queries: slice) -> np.ndarray:
-        scores = [
-            np.log(np.exp(self.sharpness * (self.left[items] @ self.right.T)).mean(axis=0))
-            if len(items)
-            else np.zeros(len(self.right), np.float32)
-            for items in self.history.take(queries)
-        ]
-        return np.array(scores, np.float32) + (0 if self.bias is None else self.bias)
+        asked = self.history.take(queries)
+        packed = asked.items, asked.offsets
+        history = self.left, packed, np.ones(len(asked.items))
+        scores = score_each(history, self.right, self.sharpness)
+        return scores if self.bias is None else scores + self.bias
 
 
 def where(seed: int, watch: Watch) -> dict[str, Any]:

@@ -230,13 +230,10 @@ class Batches:
         if self.masks == NOTHING:
             none = np.empty(0, dtype=np.int32)
             return none, none
-        places = self._places
-        if negatives is None:
-            places[:] = 0
-        else:
-            places[negatives] = 0
+        places, columns = self._places, slice(None) if negatives is None else negatives
+        places[columns] = 0
         rows, queries = list_masked(self._problem.pairs, self.masks == ITEMSET, drawn, places)
-        places[:] = -1
+        places[columns] = -1
         order = np.argsort(rows, kind="stable")
         return rows[order], queries[order]
 

@@ -282,9 +282,9 @@ class Step:
             return found
         return found * self._inverse_right[tile.start : tile.stop]
 
-    def _columns(self, tile: Tile) -> Any:
-        """Return those of them that are its columns."""
-        rows = self._rows(tile)
+    @staticmethod
+    def _columns(tile: Tile, rows: Any) -> Any:
+        """Return those of a tile's rows that are its columns."""
         return rows if tile.columns is None else rows[tile.columns]
 
     def _logits(self, tile: Tile, columns: Any, place: int) -> Any:
@@ -306,7 +306,8 @@ class Step:
         num_column = sum(tile.stop - tile.start for tile in tiles)
         keep = len(tiles) == 1 or num_query * num_column <= KEPT_LOGITS
         for place, tile in enumerate(tiles):
-            logits = self._logits(tile, self._columns(tile), place if keep else 0)
+            columns = self._columns(tile, self._rows(tile))
+            logits = self._logits(tile, columns, place if keep else 0)
             self._ops.exponentials(logits, largest, total)
             kept.append((logits, largest.copy()) if keep else None)
         # A sum of nothing, where all is left out, is as good as 0.
@@ -335,7 +336,8 @@ class Step:
         by_row = batch.right_order
         pulls = slopes[by_row], batch.target_queries[by_row]
         for tile, exponentials in zip(batch.tiles, kept, strict=True):
-            columns = self._columns(tile)
+            rows = self._rows(tile)
+            columns = self._columns(tile, rows)
             if exponentials is None:
                 logits, largest = self._logits(tile, columns, 0), log_sums.copy()
                 ops.exponentials(logits, largest, ops.xp.zeros_like(log_sums))
@@ -345,10 +347,12 @@ class Step:
             gradient += factors * ops.matmul(logits, columns)
             if not self._problem.right.frozen:
                 own = ops.matmul(logits.T, factors * self._asked)
-                self._change_tile(tile, own, pulls, how)
+                self._change_tile(tile, rows, own, pulls, how)
         return gradient / np.float32(self._problem.options.temperature)
 
-    def _change_tile(self, tile: Tile, own: Any, pulls: tuple[Any, Any], how: Update) -> None:
+    def _change_tile(
+        self, tile: Tile, unit: Any, own: Any, pulls: tuple[Any, Any], how: Update
+    ) -> None:
         """Change a tile's rows, by the gradient of its columns and by what pulls at targets."""
         ops, batch = self._ops, self._batch
         gradient = own
@@ -360,7 +364,7 @@ class Step:
         gradient[tile.target_rows] += ops.pool(Sums(bounds, queries, slopes), self._asked)
         here = slice(tile.start, tile.stop)
         if self._inverse_right is not None:
-            gradient = self._across(gradient, self._rows(tile)) * self._inverse_right[here]
+            gradient = self._across(gradient, unit) * self._inverse_right[here]
         rows = here if batch.right_rows is None else batch.right_rows[here]
         ops.update(self._problem.right, rows, gradient, how)
 

@@ -207,6 +207,10 @@ class Estimator(Interface):
             options["num_negative"] = None if count is None or count >= len(counts) else count
         return options | {"noise_weights": noise_weights(counts, exponent, None), "seed": seed}
 
+    @property
+    def _is_trained_by_cosine(self) -> bool:
+        return self._value("loss") in DENSE_LOSSES and self._value("similarity") == "cosine"
+
     def _scale(self) -> float:
         """Return what scores of a softmax are divided by."""
         options = Options(**self._task_options(None, 0))
@@ -217,11 +221,11 @@ class Estimator(Interface):
 
         A row of zeros has no direction, so that for cosines those on the right are random too.
         """
-        if side and (self._value("loss") not in DENSE_LOSSES or self._value("similarity") == "dot"):
+        if side and not self._is_trained_by_cosine:
             return np.zeros((num_row, dim), dtype=np.float32)
         seed = (seed + side * SEED_OF_RIGHT) % (1 << 64)
         rows: Float32Array = initialize_syn(num_row, dim, seed=seed, device="cpu")
-        if self._value("loss") in DENSE_LOSSES and self._value("similarity") == "cosine":
+        if self._is_trained_by_cosine:
             rows *= FIRST_LENGTH / np.linalg.norm(rows, axis=1, keepdims=True)
         return rows
 

@@ -972,10 +972,6 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         sharpness = float(self._value("sharpness", given) or 0.0)
         return sharpness if trained and not self._value("fold_in") else 0.0
 
-    @property
-    def _is_trained_by_cosine(self) -> bool:
-        return self._value("loss") in DENSE_LOSSES and self._value("similarity") == "cosine"
-
     def _table_of(self, similarity: str) -> Float32Array:
         """Return the rows of items that the vector of an itemset is compared with.
 

@@ -229,5 +229,5 @@ class Search:
         split = given_split(keep_items(*packed, is_shown), keep_items(*packed, ~is_shown))
         if not len(split.truth[0]):
             raise InputError("itemsets: those held out have no two known items; pass more of them")
-        measured: Any = model._measure(split, [int(self._metric.partition("@")[2])])
+        measured: Any = model._measure(split, [self._metric])
         return float(measured.means[self._metric])

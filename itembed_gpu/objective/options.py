@@ -43,6 +43,7 @@ SAMPLED_LOSSES = ("negative-sampling", "nce", "hinge")
 DENSE_LOSSES = ("softmax",)
 # Scores over less may be infinite.
 MIN_TEMPERATURE = 1e-6
+OPTIMIZERS = ("sgd", "adagrad", "adam")
 # What Ctrl-C may do to a training.
 ON_INTERRUPT = ("stop", "raise")
 # How learning rates fall.
@@ -335,7 +336,7 @@ class Options:
         'for ``loss="softmax"``, leaves rows alone that a batch does not touch, and counts the '
         "steps of each; rates of 0.001 to 0.02. Tasks that share a table have moments of their "
         "own.",
-        choices=("sgd", "adagrad", "adam"),
+        choices=OPTIMIZERS,
         bits={"adagrad": ("ADAGRAD",)},
     )
     pooling: str = option(

@@ -87,27 +87,37 @@ def rank_each(
     width = min(n, len(allowed))
     best = np.full((num_query, width), -np.inf, dtype=np.float32)
     ties = np.full((num_query, width), FREE, dtype=np.int64)
-    device = checks.device_of(rows, table)
     first = 0
     while first < num_query and width:
         # So many items at once, and one history at least.
         stop = int(np.searchsorted(offsets, offsets[first] + BLOCK_ITEMS, side="right")) - 1
         stop = min(max(stop, first + 1), num_query)
         part = slice(offsets[first], offsets[stop])
-        owners = np.repeat(np.arange(stop - first), np.diff(offsets[first : stop + 1]))
-        shares = _shares(owners, weights[part], stop - first)
-        block = rows, items[part], shares
-        if device is None:
-            scores = _compare(np, *block, table, sharpness)
-        else:
-            with chips.device(device):
-                scores = checks.on_host(_compare(chips.cupy(), *block, table, sharpness))
+        block = rows, (items[part], offsets[first : stop + 1] - offsets[first]), weights[part]
+        scores = score_each(block, table, sharpness)
         if bias is not None:
             scores += np.asarray(bias, dtype=np.float32)
         choose = functools.partial(_call, _choose, scores, first, allowed, *packed, best, ties)
         _share_range(choose, len(scores), num_row, _num_threads(num_threads), SCORES_PER_THREAD)
         first = stop
     return _padded(best, ties, n)
+
+
+def score_each(
+    history: tuple[Any, Packed, npt.NDArray[Any]], table: Any, sharpness: float
+) -> Float32Array:
+    """Return the scores of all rows for each history, (q, num_row): see `rank_each`."""
+    rows, (items, offsets), weights = history
+    num_query = len(offsets) - 1
+    owners = np.repeat(np.arange(num_query), np.diff(offsets))
+    block = rows, items, _shares(owners, weights, num_query), table, sharpness
+    device = checks.device_of(rows, table)
+    if device is None:
+        scores: Float32Array = _compare(np, *block)
+    else:
+        with chips.device(device):
+            scores = checks.on_host(_compare(chips.cupy(), *block))
+    return scores
 
 
 def _shares(owners: Int64Array, weights: npt.NDArray[Any], num_query: int) -> Float32Array:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from samples import DIM, NUM_NEGATIVE, planted_itemsets
 
-from itembed_gpu import History, SupervisedTask, initialize_syn, pack_itemsets, train
+from itembed_gpu import SupervisedTask, initialize_syn, pack_itemsets, train
 from itembed_gpu.errors import DataError, DivergenceError, InputError
 from itembed_gpu.models import estimator
 from itembed_gpu.models.classifier import SupervisedClassifier
@@ -50,19 +50,6 @@ def model():
 @pytest.fixture
 def small():
     return SupervisedClassifier(**SETTINGS).fit(FEW, FEW_LABELS)
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """What is passed to `train`, which does nothing."""
-    calls = []
-
-    def note(task, **settings):
-        calls.append((task, settings))
-        return History()
-
-    monkeypatch.setattr(estimator, "train", note)
-    return calls
 
 
 # -------------------------------------------------------------------- learning

@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from itembed_gpu import Item2Vec, SupervisedClassifier
 from itembed_gpu.errors import InputError
-from itembed_gpu.models import estimator, tuning
+from itembed_gpu.models import tuning
 from itembed_gpu.models.defaults import (
     CHOSEN_OF_CLASSIFIER,
     CHOSEN_OF_ITEM2VEC,
@@ -37,19 +37,6 @@ ITEMSETS = groups()
 @pytest.fixture(scope="module")
 def model():
     return Item2Vec(**QUICK).fit(ITEMSETS)
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """Tasks, which are not trained, and how they would be."""
-    calls = []
-
-    def note(task, **settings):
-        calls.append((task, settings))
-        return History()
-
-    monkeypatch.setattr(estimator, "train", note)
-    return calls
 
 
 # ---------------------------------------------------------------------- choices

@@ -17,7 +17,6 @@ from itembed_gpu import (
     CompoundTask,
     Cuda,
     Embeddings,
-    History,
     UnsupervisedTask,
     initialize_syn,
     pack_itemsets,
@@ -63,19 +62,6 @@ def small():
     """A model of few items, quickly made anew, with other counts for each of them."""
     itemsets = [["a", "b"], ["a", "b", "c"], ["a", "c", "d"], ["a", "b", "d", "e"], ["a", "e"]]
     return Item2Vec(**SETTINGS).fit(itemsets)
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """What is passed to `train`, which does nothing."""
-    calls = []
-
-    def note(task, **settings):
-        calls.append((task, settings))
-        return History()
-
-    monkeypatch.setattr(estimator, "train", note)
-    return calls
 
 
 def share_in_cluster(labels, cluster):

@@ -16,10 +16,12 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from ...compiling import FAST_MATH, inlined, kept
+from ...objective.options import OPTIMIZERS
 from ...objective.table import Table
 from ..batches import ITEMSET, OWN, Batch, Counts, Sums
 from ..dense import ADAM_DECAYS, Update
 from ..protocol import Problem, Tally
+from .in_place import InPlace
 from .losses import ZERO, exponential
 from .sgns import adaptive_rate
 from .threads import share
@@ -31,8 +33,7 @@ DECAY_MOMENT, DECAY_SQUARES, ADAM_EPSILON = map(f32, ADAM_DECAYS)
 NUMBERS_PER_THREAD = 1 << 17
 # The same of products in a matrix product, of which there are some 40 in a nanosecond.
 PRODUCTS_PER_THREAD = 1 << 24
-OPTIMIZERS = {"sgd": 0, "adagrad": 1, "adam": 2}
-ADAGRAD, ADAM = 1, 2
+ADAGRAD, ADAM = map(OPTIMIZERS.index, ("adagrad", "adam"))
 
 
 @functools.cache
@@ -41,17 +42,15 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-class CpuOperations:
+class CpuOperations(InPlace):
     """The cores of this machine (see `dense.Operations`)."""
 
     xp = np
     tile_logits = None
-    in_place = True
 
     def __init__(self, problem: Problem, num_threads: int) -> None:
-        self._problem = problem
+        super().__init__(problem)
         self._num_threads = num_threads
-        self._tally = Tally()
         self._tiles: list[npt.NDArray[np.float32]] = []  # room for logits
 
     @contextlib.contextmanager
@@ -132,7 +131,7 @@ class CpuOperations:
     def update(self, table: Table, rows: Any, gradient: Any, how: Update) -> None:
         if isinstance(rows, slice):
             rows = np.arange(rows.start, rows.stop, dtype=np.int32)
-        optimizer = OPTIMIZERS[how.optimizer]
+        optimizer = OPTIMIZERS.index(how.optimizer)
         none = np.empty((0, 0), dtype=np.float32)
         state = table.accumulator if optimizer else none[0:0].reshape(-1)
         moments = (table.moment, table.variance) if optimizer == ADAM else (none, none)
@@ -147,19 +146,6 @@ class CpuOperations:
     def note(self, losses: Any, counts: Counts) -> None:
         loss = float(losses.sum(dtype=np.float64))
         self._tally = self._tally.plus(Tally(loss, counts.pairs, counts.dropped))
-
-    def read_tally(self, wait: bool) -> Tally:
-        result, self._tally = self._tally, Tally()
-        return result
-
-    def is_sound(self) -> bool:
-        return self._problem.is_sound()
-
-    def synchronize(self) -> None:
-        """Nothing to do: the caller's arrays are trained in place."""
-
-    def discard(self) -> None:
-        """Nothing to do, likewise."""
 
 
 @kept(nogil=True, fastmath=FAST_MATH, error_model="numpy")

@@ -32,6 +32,7 @@ from ..protocol import BoundTask, Problem, Tally
 from . import blocks
 from .blocks import Epoch, train_positions
 from .dense import CpuOperations
+from .in_place import InPlace
 from .pairs import Stream
 from .sgns import Constants, Rows
 from .threads import share
@@ -96,13 +97,11 @@ def make_kernel(constants: Constants) -> Any:
     return kept(nogil=True, fastmath=FAST_MATH, error_model="numpy")(kernel)
 
 
-class CpuTask:
+class CpuTask(InPlace):
     """A problem bound to the cores of this machine (see `protocol.BoundTask`)."""
 
-    in_place = True
-
     def __init__(self, problem: Problem, num_threads: int) -> None:
-        self._problem = problem
+        super().__init__(problem)
         self._num_threads = num_threads
         dim = int(problem.syn_left.shape[1])
         constants = Constants(
@@ -115,7 +114,6 @@ class CpuTask:
         self._order_key: tuple[int, int] | None = None
         self._order = np.empty(0, dtype=np.uint64)
         self._pairs_per_second = FIRST_SPEED / (dim * (problem.num_negative + 2))
-        self._tally = Tally()
 
     @property
     def _pairs_per_call(self) -> int:
@@ -204,19 +202,6 @@ class CpuTask:
     def _note_speed(self, num_pair: int, num_threads: int, seconds: float) -> None:
         speed, known = num_pair / num_threads / max(seconds, 1e-9), self._pairs_per_second
         self._pairs_per_second = min(max(speed, known / SPEED_CHANGE), known * SPEED_CHANGE)
-
-    def read_tally(self, wait: bool) -> Tally:
-        result, self._tally = self._tally, Tally()
-        return result
-
-    def is_sound(self) -> bool:
-        return self._problem.is_sound()
-
-    def synchronize(self) -> None:
-        """Nothing to do: the caller's arrays are trained in place."""
-
-    def discard(self) -> None:
-        """Nothing to do, likewise."""
 
 
 class CpuBackend:

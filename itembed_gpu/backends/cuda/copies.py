@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...errors import DeviceError
 from ...interrupts import deferred_interrupt
@@ -160,6 +161,20 @@ class Pinned:
         self.bytes = np.frombuffer(self._memory, dtype=np.uint8, count=num_byte)
         self.ended = cuda.Event()
         self.busy = False
+
+    def fetch(self, values: Any, into: npt.NDArray[Any]) -> None:
+        """Have the current stream copy an array of the device into a part of it."""
+        cuda = chips.cupy().cuda
+        stream = cuda.get_current_stream()
+        cuda.runtime.memcpyAsync(
+            into.ctypes.data,
+            values.data.ptr,
+            into.nbytes,
+            cuda.runtime.memcpyDeviceToHost,
+            stream.ptr,
+        )
+        self.ended.record(stream)
+        self.busy = True
 
     def wait(self) -> None:
         """Wait until it is free."""

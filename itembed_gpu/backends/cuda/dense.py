@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...interrupts import deferred_interrupt
+from ...objective.options import OPTIMIZERS
 from ...objective.table import Table
 from ..batches import MIN_TILE, Batch, Counts, Sums
 from ..dense import KEPT_LOGITS, Update
@@ -21,7 +22,7 @@ from ..protocol import Problem, Tally
 from . import chips, instances, programs
 from .chips import Chip
 from .copies import Copies, Pinned
-from .instances import OPTIMIZERS, THREADS_PER_BLOCK, WARP, of_dense
+from .instances import THREADS_PER_BLOCK, WARP, of_dense
 
 # Arrays of a batch begin at multiples of so many bytes.
 ALIGNMENT = 16
@@ -61,17 +62,7 @@ class _Call(Pinned):
         self.num_pair = self.num_dropped = 0
 
     def end(self) -> None:
-        cuda = chips.cupy().cuda
-        stream = cuda.get_current_stream()
-        cuda.runtime.memcpyAsync(
-            self.host_loss.ctypes.data,
-            self.loss.data.ptr,
-            self.loss.nbytes,
-            cuda.runtime.memcpyDeviceToHost,
-            stream.ptr,
-        )
-        self.ended.record(stream)
-        self.busy = True
+        self.fetch(self.loss, self.host_loss)
 
     def tally(self) -> Tally:
         """Wait for it, and return what was trained."""

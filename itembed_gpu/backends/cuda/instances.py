@@ -23,6 +23,7 @@ from ...objective.options import (
     FREEZE_RIGHT,
     HINGE,
     MEAN,
+    OPTIMIZERS,
     REJECT_ITEMSET,
     SCALARS,
     Options,
@@ -50,7 +51,6 @@ VECTOR_ATOMICS = 90
 MIN_CHIP = 75
 
 UPDATES = ("add_vector", "add", "store")
-OPTIMIZERS = ("sgd", "adagrad", "adam")
 WIDTHS = (1, 4)
 # What the sources of pairs are called in pairs.cuh.
 SOURCE_NAMES = {NEIGHBOUR: "Neighbour", PRODUCT: "Product", LISTED: "Listed"}
@@ -342,6 +342,7 @@ def _list_instances() -> list[Instance]:
         {"options": EVERY_OPTION, "shared": True, "num_negative": 20},
         *({"source": PRODUCT, "options": MEAN + bit, "num_negative": 20} for bit in (0, ADAGRAD)),
         {"source": PRODUCT, "options": MEAN + EVERY_OPTION, "shared": True},
+        {"source": PRODUCT, "options": MEAN + ADAGRAD, "shared": True, "num_negative": 20},
         {"source": LISTED},
         {"source": LISTED, "options": EVERY_OPTION, "num_negative": 20},
         {"source": LISTED, "options": ADAGRAD, "shared": True},

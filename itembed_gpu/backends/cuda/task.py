@@ -394,15 +394,7 @@ class CudaTask:
             self._copies.mark_changed(table)
         slot.began.record(stream)
         self._kernel((grid,), (block,), (work,))
-        cuda.runtime.memcpyAsync(
-            slot.host_tally.ctypes.data,
-            slot.tally.data.ptr,
-            slot.host_tally.nbytes,
-            cuda.runtime.memcpyDeviceToHost,
-            stream.ptr,
-        )
-        slot.ended.record(stream)
-        slot.busy = True
+        slot.fetch(slot.tally, slot.host_tally)
 
     def _choose_grid(self, num_pair: int) -> tuple[int, int]:
         """Set the number of tiles, and return how many blocks of how many threads hold them."""
