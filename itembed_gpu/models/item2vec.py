@@ -372,8 +372,9 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
 
         Examples
         --------
-        >>> model = Item2Vec(vector_size=8, epochs=1).tune(load_example(), budget=1, report=None)
-        >>> model = model.fit(load_example())
+        >>> baskets = load_example()[:100]
+        >>> model = Item2Vec(vector_size=8, epochs=1).tune(baskets, budget=1, report=None)
+        >>> model = model.fit(baskets)
         >>> sorted(model.trials_[0])
         ['ndcg@10', 'params', 'seconds']
         """
