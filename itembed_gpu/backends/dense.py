@@ -30,13 +30,12 @@ from ..checks import Float64Array
 from ..interrupts import deferred_interrupt
 from ..objective.schedule import batch_start
 from ..objective.table import Table
-from .batches import MIN_TILE, Batch, Batches, Counts, Sums, Tile
+from .batches import MIN_TILE, TILE_LOGITS, Batch, Batches, Counts, Sums, Tile
 from .protocol import Problem, Tally
 
 # Logits of a batch, at most, that are kept and not made twice.
 KEPT_LOGITS = 1 << 26
-# Those of a tile where nothing but their sums is asked for, at most, and its columns.
-PARTITION_LOGITS = 1 << 23
+# Columns of a tile, at most, where nothing but sums of logits is asked for.
 MAX_WIDTH = 1 << 16
 # What is less is a vector of zeros; and it keeps the logarithm of a sum of nothing finite.
 TINY = np.float32(1e-30)
@@ -208,7 +207,7 @@ def log_sums_over(
     if cosine:
         vectors = vectors * inverse_norms(ops, vectors)
     asked, sums = vectors / np.float32(temperature), LogSums(ops, len(vectors))
-    most = PARTITION_LOGITS if ops.tile_logits is None else ops.tile_logits
+    most = TILE_LOGITS if ops.tile_logits is None else ops.tile_logits
     width = min(max(MIN_TILE, most // len(asked)), MAX_WIDTH)
     for start in range(0, len(rows), width):
         part = rows[start : start + width]

@@ -85,7 +85,7 @@ def log_partition(
     Notes
     -----
     Scores are made in tiles, and never all of them are in memory: beside the answer, that takes
-    32 MiB on the CPU and 256 MiB on a GPU, and copies of some rows.
+    128 MiB on the CPU and 256 MiB on a GPU, and copies of some rows.
 
     Examples
     --------
