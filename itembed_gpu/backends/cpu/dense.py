@@ -125,8 +125,8 @@ class CpuOperations(InPlace):
         self, masks: int, scale: float, log_sums: Any, logits: Any, targets: Targets
     ) -> tuple[Any, Any, Any]:
         losses, shares, slopes = (np.empty_like(a) for a in (log_sums, log_sums, logits))
-        none = np.zeros(len(log_sums) if targets.penalties is None else 0, dtype=np.float32)
-        targets = targets if targets.penalties is not None else targets._replace(penalties=none)
+        if targets.penalties is None:
+            targets = targets._replace(penalties=np.zeros_like(log_sums))
         _weigh(masks, f32(scale), log_sums, logits, *targets, losses, shares, slopes)
         return losses, shares, slopes
 
