@@ -49,10 +49,11 @@ OF_SOFTMAX = {
     "loss": "softmax", "targets": "dropped", "dropout": 0.5, "optimizer": "adam",
     "batch_size": 256,
 }  # fmt: skip
-OF_SAMPLES = {"num_negative": 20, "noise_exponent": 1.0, "optimizer": "adagrad"}
+OF_SAMPLES = {"num_negative": 20, "optimizer": "adagrad"}
 LOSSES: dict[str, dict[str, Any]] = {
-    "negative-sampling": OF_SAMPLES | {"loss": "negative-sampling"},
-    "nce": OF_SAMPLES | {"loss": "nce"},
+    "negative-sampling": OF_SAMPLES | {"loss": "negative-sampling", "noise_exponent": 1.0},
+    "nce": OF_SAMPLES | {"loss": "nce", "noise_exponent": 1.0},
+    "nce, noise_exponent=0": OF_SAMPLES | {"loss": "nce"},
     "softmax": OF_SOFTMAX,
     **{
         f"softmax, self_normalization={weight:g}": OF_SOFTMAX | {"self_normalization": weight}
@@ -238,8 +239,9 @@ def losses_part(options: argparse.Namespace) -> list[str]:
         f"Online Retail: {len(ranking.train):,} baskets train, {len(ranking.truth):,} are held "
         f"out; {ranking.num_item:,} items, D = {LOSS_DIM}, dot products of means; {of_softmax} "
         "epochs of a softmax, which predicts half of the items of a basket from the others, and "
-        f"{of_samples} of sampled losses, with 20 negatives drawn as items occur: their scores "
-        "estimate PMI (negative sampling) and log-probabilities (NCE). Held-out loss: of each item "
+        f"{of_samples} of sampled losses, with 20 negatives drawn as items occur, or all alike "
+        "(`noise_exponent=0`): their scores estimate PMI (negative sampling) and log-probabilities "
+        "(NCE). Held-out loss: of each item "
         "by the others of its basket, `log Z - s`; without log Z, `-s`, which is the same where "
         "scores are normalised by themselves, and says nothing where they are not."
     )

@@ -318,7 +318,8 @@ class Options:
         'probabilities as they are, and need no sum (Devlin et al., "Fast and robust neural '
         'network joint models for statistical machine translation", ACL 2014, with a = 0.1). Of '
         "weights it is the size that counts. With `num_negative`, Z is the estimate of that sum. "
-        "`log_partition` tells how near to 0 its logarithm is.",
+        '`log_partition` tells how near to 0 its logarithm is. Of sampled losses, "nce" comes '
+        "near to that by itself.",
         Number(float, 0),
     )
     normalized_share: float = option(

@@ -156,6 +156,25 @@ def test_of_chunks_it_is_that_of_all():
 
 
 @pytest.mark.parametrize("loss", ["negative-sampling", "softmax"])
+def test_who_looks_at_it_changes_nothing(device, loss):
+    trained = []
+    for looks in (False, True):
+        tables = random_tables(20, dim=DIM)
+        options = POOLED | {"loss": loss, "device": device, "batch_size": 4}
+        task = UnsupervisedTask(*random_itemsets(20, 12, 2, 5), *tables, **options)
+        for rate in (0.1, 0.05):
+            task.do_batch(rate)
+            seen = log_partition(task) if looks else None
+        task.synchronize()
+        trained.append(tables)
+    for one, other in zip(*trained, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    bounds = task.offsets
+    pooled = means(task.items, bounds, np.ones(len(task.items)), tables[0])
+    np.testing.assert_allclose(seen, expect(pooled, tables[1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["negative-sampling", "softmax"])
 def test_of_a_model(loss):
     itemsets = [["a", "b"], ["b", "c", "d"], ["a", "d"]] * 20
     model = Item2Vec(loss=loss, vector_size=DIM, seed=1, device="cpu", workers=1, epochs=2)
