@@ -195,6 +195,19 @@ def table(name: str, value: Any) -> Any:
     return value
 
 
+def rows(name: str, value: Any) -> Any:
+    """Check a float32 array of two axes, of NumPy or CuPy; it may have no rows."""
+    if not isinstance(value, np.ndarray) and not (on_device(value) and hasattr(value, "get")):
+        raise InputError(f"{name} is a {type(value).__name__}; pass a NumPy or a CuPy array")
+    if value.ndim != 2 or not value.shape[1]:
+        raise InputError(f"{name} has shape {value.shape}; pass two axes, of (rows, dimension)")
+    if value.dtype != np.float32:
+        raise InputError(f"{name} has dtype {value.dtype}; pass {name}.astype(np.float32)")
+    if len(value) > np.iinfo(np.int32).max:
+        raise InputError(f"{name} has {len(value)} rows; pass at most 2**31 - 1")
+    return value
+
+
 def tables(**given: Any) -> int:
     """Check two tables that are trained together, by their names; return their dimension."""
     for name, value in given.items():

@@ -12,6 +12,7 @@ from samples import slots_of
 from itembed_gpu import ListedTask, SupervisedTask, UnsupervisedTask
 from itembed_gpu.objective.pairs import LISTED, NEIGHBOUR
 
+NORMALIZED_SLOT = GROUP_SLOT + (1 << 62)
 NUM_LEFT, NUM_RIGHT, NUM_ITEMSET, DIM = 14, 11, 12, 5
 SEED = (5 << 32) | 2
 KINDS = ["unsupervised", "supervised", "listed"]
@@ -71,6 +72,7 @@ class Queries(NamedTuple):
     own: np.ndarray  # num_right: whether a row is one of them, of whatever weight
     sums: np.ndarray  # num_right: how many rows each stands for in its sum; 0 is left out
     touched: np.ndarray  # right rows that take a step, whatever their gradient
+    penalties: np.ndarray  # num_query: factors on the squares of the logarithms of the sums
     num_pair: int
     num_dropped: int
 
@@ -97,7 +99,9 @@ def unpack(batch, counts, num_left, num_right):
         assert (sums[:, rows] == 0).all()  # in one tile each
         sums[:, rows] = 1 if tile.bias is None else np.exp(tile.bias)
         sums[tile.masked_queries, rows[tile.masked_columns]] = 0
-    return Queries(bags, targets, own > 0, sums, np.unique(used), counts.pairs, counts.dropped)
+    penalties = np.zeros(counts.queries) if batch.penalties is None else batch.penalties
+    parts = bags, targets, own > 0, sums, np.unique(used), penalties
+    return Queries(*parts, counts.pairs, counts.dropped)
 
 
 def expect_queries(task, epoch, batch, stream=0):
@@ -109,12 +113,13 @@ def expect_queries(task, epoch, batch, stream=0):
     num_unit = len(pairs.left_offsets) - 1 if pooled else len(places)
     order = slots_of(task.seed, stream, epoch, num_unit).astype(np.int64)
     units = order[num_unit * batch // num_batch : num_unit * (batch + 1) // num_batch]
-    queries, itemsets, num_pair, num_unkept = [], [], 0, 0
+    queries, itemsets, origins, num_pair, num_unkept = [], [], [], 0, 0
     for unit in units:
         found = of_itemset(task, unit, kept) if pooled else of_pair(task, *places[unit], kept)
         found, itemset, count, total = found
         queries += found
         itemsets += [itemset] * len(found)
+        origins += [unit] * len(found)
         num_pair += count
         num_unkept += total - count
     size = (len(queries), len(problem.right))
@@ -136,7 +141,16 @@ def expect_queries(task, epoch, batch, stream=0):
     if task.options.reject_itemset:
         for n, itemset in enumerate(itemsets):
             sums[n, pairs.right_items[slice(*pairs.right_offsets[itemset : itemset + 2])]] = 0
-    return Queries(bags, targets, own, sums, touched, num_pair, num_unkept)
+    penalties = draw_penalties(task, epoch, stream, origins) * abs(targets).sum(axis=1)
+    return Queries(bags, targets, own, sums, touched, penalties, num_pair, num_unkept)
+
+
+def draw_penalties(task, epoch, stream, units):
+    """Draw which itemsets, or pairs, are penalised, and by how much on average."""
+    options = task.options
+    slots = np.array(units, dtype=np.uint64) + np.uint64(NORMALIZED_SLOT)
+    drawn = draw(task, epoch, stream, slots, 0) < options.normalized_share * 2.0**32
+    return options.self_normalization / options.normalized_share * drawn
 
 
 def draw_sum(task, epoch, stream, batch):
@@ -244,7 +258,8 @@ def dense_loss(left, right, queries, options):
     elif options.num_negative is not None:
         totals = totals + np.where(queries.own, powers, 0).sum(axis=1, keepdims=True)
     log_sums = np.log(totals) + largest
-    return (queries.targets * (options.sum_scale * log_sums - logits)).sum()
+    loss = (queries.targets * (options.sum_scale * log_sums - logits)).sum()
+    return loss + queries.penalties @ (log_sums**2)[:, 0]
 
 
 def _unit(rows):

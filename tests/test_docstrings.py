@@ -57,6 +57,7 @@ PREPARED = {
     "Item2Vec": lambda: {"load_example": small_example},
     "UnsupervisedTask": lambda: {"itemsets": ITEMSETS},
     "itemset_task": lambda: {"itemsets": ITEMSETS},
+    "log_partition": lambda: {"task": small_task()},
     "extend_syn": lambda: {
         "new_itemsets": ITEMSETS,
         "old_labels": ["tea", "cup"],

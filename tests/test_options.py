@@ -41,6 +41,8 @@ OTHERS = {
     "max_step": 1e-6,
     "temperature": 0.5,
     "sum_scale": 1.25,
+    "self_normalization": 0.1,
+    "normalized_share": 0.5,
     "dropout": 0.5,
     "num_negative": 2,
     "learning_rate_scale": 2.0,
@@ -68,6 +70,8 @@ COMPANIONS = {
     "similarity": SOFTMAX | {"similarity": "dot"},
     "temperature": SOFTMAX,
     "sum_scale": SOFTMAX,
+    "self_normalization": SOFTMAX,
+    "normalized_share": SOFTMAX | {"self_normalization": 0.1},
     "sharpness": SOFTMAX | {"similarity": "cosine"},
     "dropout": SOFTMAX | {"pooling": "mean"},
     "targets": SOFTMAX | {"pooling": "mean"},
@@ -76,7 +80,10 @@ COMPANIONS = {
     "schedule": {"epochs": 3},  # both are half way after one of two
 }
 # Defaults of an entrance that mean nothing to a softmax.
-FOR_SOFTMAX = {"SupervisedClassifier": {"max_step": 0.0}}
+FOR_SOFTMAX = {
+    "SupervisedClassifier": {"max_step": 0.0},
+    "Item2Vec": {"reject_itemset": False},  # which else is chosen
+}
 # What is the same word as another option's, and refused: of features, all labels are predicted.
 REFUSED = {("SupervisedTask", "targets"), ("SupervisedClassifier", "targets")}
 
@@ -349,6 +356,8 @@ SENSELESS = [
             ("similarity", "cosine"),
             ("temperature", 0.1),
             ("sum_scale", 1.2),
+            ("self_normalization", 0.1),
+            ("normalized_share", 0.1),
             ("dropout", 0.5),
             ("targets", "others"),
         ]
@@ -389,6 +398,19 @@ SENSELESS = [
     (SOFTMAX | {"temperature": 1e-50}, "temperature is 1e-50; pass at least"),
     (SOFTMAX | {"sum_scale": None}, "sum_scale is None; pass a finite number"),
     (BAG | {"dropout": 1}, "dropout is 1.0; pass less than 1"),
+    (
+        SOFTMAX | {"self_normalization": 0.1, "reject_itemset": True},
+        "self_normalization is 0.1 and reject_itemset is True, whose sums lack the itemset; leave",
+    ),
+    (SOFTMAX | {"normalized_share": 0.5}, "normalized_share is 0.5 and self_normalization is 0"),
+    (SOFTMAX | {"self_normalization": -1}, "self_normalization is -1; pass at least 0"),
+    *[
+        (
+            SOFTMAX | {"self_normalization": 0.1, "normalized_share": share},
+            "normalized_share is .*; pass from 0.0001 to 1",
+        )
+        for share in (0, 1.5)
+    ],
     (SOFTMAX | {"similarity": "euclid"}, "similarity is 'euclid'; pass one of 'dot', 'cosine'"),
 ]
 
@@ -460,7 +482,7 @@ def test_a_model_that_was_saved_with_an_old_name_is_read(tmp_path):
     path = tmp_path / "embeddings.json"
     index = json.loads(path.read_text().replace("chunk_size", "window_size"))
     del index["checksum"]  # which such versions did not write, and options that they did not know
-    later = "schedule", "temperature", "sum_scale", "dropout", "targets"
+    later = "schedule", "temperature", "sum_scale", "dropout", "targets", "self_normalization"
     for name in later:
         del index["metadata"]["params"][name]
     path.write_text(json.dumps(index))

@@ -28,6 +28,7 @@ from .draws import (
     Keeping,
     Kind,
     draw_entries,
+    draw_penalties,
     fill_negatives,
     fill_units,
     group_rows,
@@ -70,6 +71,8 @@ class Batch(NamedTuple):
     target_rows: Int32Array  # those of a query are different ones
     target_weights: Float32Array
     target_queries: Int32Array  # query of each
+    # Of each query, the factor on the square of the logarithm of its sum; None where all are 0.
+    penalties: Float32Array | None
     right_offsets: Int64Array  # by ascending right row: its targets, ...
     right_order: Int32Array  # ... as places among the targets
     tiles: tuple[Tile, ...]
@@ -155,6 +158,7 @@ class Batches:
         negatives, bias = self._draw_negatives(key, batch)
         used = None if negatives is None else np.union1d(negatives, targets)
         lengths = np.diff(drawn.target_offsets)
+        target_queries = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         most = TILE_LOGITS if tile_logits is None else tile_logits
         width = max(MIN_TILE, most // max(1, len(lengths)))
         made = Batch(
@@ -168,7 +172,8 @@ class Batches:
             target_offsets=drawn.target_offsets,
             target_rows=drawn.target_rows if used is None else _places(used, drawn.target_rows),
             target_weights=drawn.target_weights,
-            target_queries=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+            target_queries=target_queries,
+            penalties=self._draw_penalties(key, drawn, target_queries),
             right_offsets=right_offsets,
             right_order=right_order,
             tiles=tuple(self._tiles(drawn, targets, negatives, bias, used, width)),
@@ -224,6 +229,19 @@ class Batches:
         rows, times = np.unique(drawn, return_counts=True)
         expected = count / num_right if self._shares is None else count * self._shares[rows]
         return rows, np.log(times / expected).astype(np.float32)
+
+    def _draw_penalties(
+        self, key: Stream, drawn: Drawn, target_queries: Int32Array
+    ) -> Float32Array | None:
+        """Draw which queries are penalised, and work out how much, by the size of their targets."""
+        options = self._problem.options
+        if not options.self_normalization:
+            return None
+        share = options.normalized_share
+        sizes = np.bincount(target_queries, np.abs(drawn.target_weights), len(drawn.query_units))
+        penalties = (options.self_normalization / share * sizes).astype(np.float32)
+        draw_penalties(key, drawn.query_units, u64(int(share * 2.0**32)), penalties)
+        return penalties
 
     def _mask(self, drawn: Drawn, negatives: Int32Array | None) -> tuple[Int32Array, Int32Array]:
         """List what is left out of a query's sum, by row."""

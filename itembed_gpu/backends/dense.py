@@ -6,12 +6,14 @@ and the right table, a batch is two sparse matrices A (`Batch.bags`) and T (targ
     Z = A X,  Q = Z or Z / |Z|,  V = Y or Y / |Y|,  S = Q V' / temperature
     loss = sum over the targets (q, t) of T[q, t] * (sum_scale * log(sum_j exp(S[q, j])) - S[q, t])
 
-with the sum over all rows j of Y, or those that were drawn, and its gradients by X and Y. S is made
-and used a tile of the columns at a time, and never in memory as a whole: first for the logarithms
-of the sums, added up tile by tile around the largest logit so far (Milakov and Gimelshein,
-"Online normalizer calculation for softmax", 2018), then for the gradients, again, or from what was
-kept where that takes little memory (as in Wijmans et al., "Cut your losses in large-vocabulary
-language models", ICLR 2025). Each tile of Y is changed once, as soon as its gradient is known.
+with the sum over all rows j of Y, or those that were drawn; to it, `self_normalization` adds for
+some of the queries a factor times the square of that logarithm. With its gradients by X and Y, S is
+made and used a tile of the columns at a time, and never in memory as a whole: first for the
+logarithms of the sums, added up tile by tile around the largest logit so far (Milakov and
+Gimelshein, "Online normalizer calculation for softmax", 2018), then for the gradients, again, or
+from what was kept where that takes little memory (as in Wijmans et al., "Cut your losses in
+large-vocabulary language models", ICLR 2025). Each tile of Y is changed once, as soon as its
+gradient is known.
 """
 
 from __future__ import annotations
@@ -23,14 +25,18 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .. import checks
+from ..checks import Float64Array
 from ..interrupts import deferred_interrupt
 from ..objective.schedule import batch_start
 from ..objective.table import Table
-from .batches import Batch, Batches, Counts, Sums, Tile
+from .batches import MIN_TILE, TILE_LOGITS, Batch, Batches, Counts, Sums, Tile
 from .protocol import Problem, Tally
 
 # Logits of a batch, at most, that are kept and not made twice.
 KEPT_LOGITS = 1 << 26
+# Columns of a tile, at most, where nothing but sums of logits is asked for.
+MAX_WIDTH = 1 << 16
 # What is less is a vector of zeros; and it keeps the logarithm of a sum of nothing finite.
 TINY = np.float32(1e-30)
 # Of Adam: what is kept of the means of gradients and of squares, and what is added to a root.
@@ -45,6 +51,15 @@ class Update(NamedTuple):
     optimizer: str
     rate: float
     l2: float
+
+
+class Targets(NamedTuple):
+    """The targets of queries."""
+
+    offsets: Any  # int64, num_query + 1: those of each query
+    weights: Any  # num_target
+    # num_query: factor on the square of the logarithm of the sum over all rows, or None
+    penalties: Any = None
 
 
 class Operations(Protocol):
@@ -102,7 +117,7 @@ class Operations(Protocol):
         """
 
     def weigh(
-        self, masks: int, scale: float, log_sums: Any, logits: Any, offsets: Any, weights: Any
+        self, masks: int, scale: float, log_sums: Any, logits: Any, targets: Targets
     ) -> tuple[Any, Any, Any]:
         """Work out each query's loss, and its derivatives.
 
@@ -115,10 +130,10 @@ class Operations(Protocol):
             Factor on the logarithm of the sum.
         log_sums : num_query
             Logarithms of the sums.
-        logits, weights : num_target
+        logits : num_target
             Of the targets.
-        offsets : int64, num_query + 1
-            Targets of each query.
+        targets : Targets
+            What they are.
 
         Returns
         -------
@@ -149,6 +164,61 @@ class Operations(Protocol):
 
     def discard(self) -> None:
         """As of `BoundTask`."""
+
+
+class LogSums:
+    """Logarithms of sums of exponentials, a sum for each query, of tiles one after the other.
+
+    A sum is ``total * exp(largest)``.
+    """
+
+    def __init__(self, ops: Operations, num_query: int) -> None:
+        self._ops = ops
+        self.largest = ops.xp.full(num_query, -np.inf, dtype=np.float32)
+        self.total = ops.xp.zeros(num_query, dtype=np.float32)
+
+    def add(self, logits: Any) -> None:
+        """Take a tile of logits, (num_query, num_column), which become exponentials."""
+        self._ops.exponentials(logits, self.largest, self.total)
+
+    def logarithms(self) -> Any:
+        """Return the logarithms; a sum of nothing, where all is left out, is as good as 0."""
+        xp = self._ops.xp
+        return self.largest + xp.log(xp.maximum(self.total, TINY))
+
+
+def inverse_norms(ops: Operations, rows: Any) -> Any:
+    """Return what scales rows to length 1, (num_row, 1).
+
+    A row of zeros, which has no direction yet, gets one as if it had that length.
+    """
+    xp, squares = ops.xp, ops.squares(rows)
+    return 1 / xp.sqrt(xp.where(squares > TINY, squares, np.float32(1)))
+
+
+def log_sums_over(
+    ops: Operations, vectors: Any, rows: Any, *, cosine: bool, temperature: float
+) -> Float64Array:
+    """Return the logarithm of each vector's sum over all rows: of the exponentials of its scores.
+
+    Scores are made a tile of the rows at a time, like those of a `Step`; both arrays are on the
+    device.
+    """
+    if cosine:
+        vectors = vectors * inverse_norms(ops, vectors)
+    asked, sums = vectors / np.float32(temperature), LogSums(ops, len(vectors))
+    most = TILE_LOGITS if ops.tile_logits is None else ops.tile_logits
+    width = min(max(MIN_TILE, most // len(asked)), MAX_WIDTH)
+    for start in range(0, len(rows), width):
+        part = rows[start : start + width]
+        if cosine:
+            part = part * inverse_norms(ops, part)
+        room = ops.tile(0, len(asked), len(part))
+        sums.add(ops.matmul(asked, part.T, out=room))
+    # Beside a large logit, float32 has no room for the logarithm of the rest.
+    largest, total = map(checks.on_host, (sums.largest, sums.total))
+    logarithms: Float64Array = largest.astype(np.float64) + np.log(total, dtype=np.float64)
+    return logarithms
 
 
 class DenseTask:
@@ -235,8 +305,8 @@ class Step:
         if batch.queries is not None and batch.own is not None:
             vectors = ops.pool(batch.own, left, out=ops.pool(batch.queries, vectors))
         # 1 / |Z| and 1 / |Y|, where vectors are scaled by it.
-        self._inverse = self._inverse_norms(vectors)
-        self._inverse_right = self._inverse_norms(self._right)
+        self._inverse = inverse_norms(ops, vectors) if self._cosine else None
+        self._inverse_right = inverse_norms(ops, self._right) if self._cosine else None
         self._unit = vectors if self._inverse is None else vectors * self._inverse  # Q
         self._asked = self._unit / np.float32(problem.options.temperature)
 
@@ -248,13 +318,9 @@ class Step:
             return
         logits = self._target_logits()
         batch = self._batch
+        targets = Targets(batch.target_offsets, batch.target_weights, batch.penalties)
         losses, shares, slopes = ops.weigh(
-            self._masks,
-            options.sum_scale,
-            log_sums,
-            logits,
-            batch.target_offsets,
-            batch.target_weights,
+            self._masks, options.sum_scale, log_sums, logits, targets
         )
         # A weighted mean: what weights are on average is no part of the loss of a pair.
         ops.note(losses * np.float32(self._counts.share), self._counts)
@@ -264,16 +330,6 @@ class Step:
             self._change_left(gradient, how)
 
     # --- the loss
-
-    def _inverse_norms(self, rows: Any) -> Any:
-        """Return what scales rows to length 1, (num_row, 1); None where they stay.
-
-        A row of zeros, which has no direction yet, gets one as if it had that length.
-        """
-        if not self._cosine:
-            return None
-        xp, squares = self._ops.xp, self._ops.squares(rows)
-        return 1 / xp.sqrt(xp.where(squares > TINY, squares, np.float32(1)))
 
     def _rows(self, tile: Tile) -> Any:
         """Return the rows of V that are a tile's."""
@@ -299,19 +355,17 @@ class Step:
 
     def _log_sums(self) -> tuple[Any, list[Any]]:
         """Return the logarithm of each query's sum, and exponentials of tiles, if kept."""
-        xp, num_query = self._ops.xp, self._counts.queries
-        largest = xp.full(num_query, -np.inf, dtype=np.float32)
-        total = xp.zeros(num_query, dtype=np.float32)
+        num_query = self._counts.queries
+        sums = LogSums(self._ops, num_query)
         tiles, kept = self._batch.tiles, []
         num_column = sum(tile.stop - tile.start for tile in tiles)
         keep = len(tiles) == 1 or num_query * num_column <= KEPT_LOGITS
         for place, tile in enumerate(tiles):
             columns = self._columns(tile, self._rows(tile))
             logits = self._logits(tile, columns, place if keep else 0)
-            self._ops.exponentials(logits, largest, total)
-            kept.append((logits, largest.copy()) if keep else None)
-        # A sum of nothing, where all is left out, is as good as 0.
-        return largest + xp.log(xp.maximum(total, TINY)), kept
+            sums.add(logits)
+            kept.append((logits, sums.largest.copy()) if keep else None)
+        return sums.logarithms(), kept
 
     def _target_logits(self) -> Any:
         """Return the score of each target with its query."""

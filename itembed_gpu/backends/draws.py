@@ -9,7 +9,13 @@ import numpy.typing as npt
 
 from ..checks import Float32Array, Int32Array, Int64Array
 from ..compiling import inlined, kept
-from ..objective.constants import ALWAYS, GROUP_SLOT, KEEP_RIGHT_SLOT, KEEP_SLOT
+from ..objective.constants import (
+    ALWAYS,
+    GROUP_SLOT,
+    KEEP_RIGHT_SLOT,
+    KEEP_SLOT,
+    NORMALIZED_SLOT,
+)
 from ..objective.pairs import LISTED, NEIGHBOUR
 from ..objective.rng import slot_block, u64
 from ..objective.schedule import fill_slots
@@ -17,6 +23,7 @@ from .cpu.pairs import ONE, ZERO, draw_noise, find_itemset, find_pair
 
 f32 = np.float32
 KEPT_LEFT, KEPT_RIGHT, GROUPED = u64(KEEP_SLOT), u64(KEEP_RIGHT_SLOT), u64(GROUP_SLOT)
+NORMALIZED = u64(NORMALIZED_SLOT)
 
 # What is predicted: the right items, or of one's own those that are in the bag as well, those that
 # are not, and each from the others.
@@ -53,6 +60,7 @@ class Drawn(NamedTuple):
     target_rows: Int32Array
     target_weights: Float32Array
     query_itemsets: Int64Array  # -1 of pairs that are listed
+    query_units: npt.NDArray[np.uint64]  # itemset, or pair, as of the epoch's order
     num_pair: int
     num_dropped: int
 
@@ -131,6 +139,7 @@ def draw_entries(pairs, kind, key, units, kept, places):
         np.empty(most, dtype=np.int32),
         np.zeros(most, dtype=np.float32),
         np.empty(most, dtype=np.int64),
+        np.empty(most, dtype=np.uint64),
     )
     targets = (
         np.zeros(most + 1, dtype=np.int64),
@@ -140,7 +149,7 @@ def draw_entries(pairs, kind, key, units, kept, places):
     out = np.empty(num_left, dtype=np.bool_)
     num_bag, num_query, num_pair, num_dropped = 0, 0, 0, 0
     for unit in units:
-        u = np.int64(unit)
+        u, before = np.int64(unit), num_query
         if not kind.pooled:
             done = _draw_pair(pairs, kind, key, u, kept, num_bag, bags, queries, targets)
             total = 1
@@ -160,6 +169,7 @@ def draw_entries(pairs, kind, key, units, kept, places):
         num_dropped += total - done
         if kind.targets != OTHERS:
             num_query = num_bag
+        queries[5][before:num_query] = unit
     num_entry, num_target = bags[0][num_bag], targets[0][num_query]
     return Drawn(
         bags[0][: num_bag + 1],
@@ -173,6 +183,7 @@ def draw_entries(pairs, kind, key, units, kept, places):
         targets[1][:num_target],
         targets[2][:num_target],
         queries[4][:num_query],
+        queries[5][:num_query],
         num_pair,
         num_dropped,
     )
@@ -295,6 +306,16 @@ def _draw_others(pairs, key, itemset, kept, place, bags, queries, targets):
     if query > first_query:
         bags[0][bag + 1] = end
     return query - first_query
+
+
+@kept()
+def draw_penalties(key, units, share, penalties):
+    """Leave penalties to a share of the queries: of those whose units' words are under this."""
+    for query in range(len(units)):
+        slot = NORMALIZED + units[query]
+        word, _, _, _ = slot_block(key.seed, key.stream, key.epoch, slot, u64(0))
+        if not word < share:
+            penalties[query] = 0
 
 
 @kept()

@@ -238,6 +238,9 @@ class Backend(Protocol):
     def bind(self, problem: Problem) -> BoundTask:
         """Prepare a problem for training."""
 
+    def operations(self, problem: Problem) -> Any:
+        """Return the device's `dense.Operations` on a problem's tables; scores are float32."""
+
     def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> Any:
         """Return a table of zeros, of the device's own kind."""
 

@@ -253,12 +253,14 @@ __device__ __forceinline__ float joined(float log_sum, float logit) {
 }
 
 // Each query's loss, and its derivatives by the logarithm of its sum and by its targets' logits.
-// MASKS: what the sum lacks of the targets (NOTHING, OWN, ITEMSET).
+// MASKS: what the sum lacks of the targets (NOTHING, OWN, ITEMSET). Penalties are factors on the
+// square of the logarithm of the whole sum; null: all are 0.
 template <int MASKS>
 __global__ void weigh(const i64* __restrict__ offsets, const float* __restrict__ weights,
-                      const float* __restrict__ log_sums, const float* __restrict__ logits,
-                      float* __restrict__ losses, float* __restrict__ shares,
-                      float* __restrict__ slopes, i64 num_query, float scale) {
+                      const float* __restrict__ penalties, const float* __restrict__ log_sums,
+                      const float* __restrict__ logits, float* __restrict__ losses,
+                      float* __restrict__ shares, float* __restrict__ slopes, i64 num_query,
+                      float scale) {
     const i64 query = warp_number();
     if (query >= num_query) return;
     const i64 first = offsets[query] + lane_number(), stop = offsets[query + 1];
@@ -276,6 +278,10 @@ __global__ void weigh(const i64* __restrict__ offsets, const float* __restrict__
         total = warp_sum(total);
         joint += logf(warp_sum(sum) + expf(log_sum - joint));
     }
+    // Of the penalty, its value and its derivative by the logarithm of the whole sum.
+    const float penalty = penalties ? penalties[query] : 0.0f;
+    const float fine = penalty > 0.0f ? penalty * joint * joint : 0.0f;
+    const float pull = penalty > 0.0f ? 2.0f * penalty * joint : 0.0f;
     float loss = 0.0f, share = 0.0f;
     for (i64 n = first; n < stop; n += WARP_SIZE) {
         const float weight = weights[n], logit = logits[n];
@@ -283,15 +289,15 @@ __global__ void weigh(const i64* __restrict__ offsets, const float* __restrict__
         loss += weight * (scale * whole - logit);
         share += scale * weight * expf(log_sum - whole);
         float slope = -weight;
-        if constexpr (MASKS == OWN) slope += scale * total * expf(logit - whole);
+        if constexpr (MASKS == OWN) slope += (scale * total + pull) * expf(logit - whole);
         if constexpr (MASKS == ITEMSET) slope += scale * weight * expf(logit - whole);
         slopes[n] = slope;
     }
     loss = warp_sum(loss);
     share = warp_sum(share);
     if (lane_number() == 0) {
-        losses[query] = loss;
-        shares[query] = share;
+        losses[query] = loss + fine;
+        shares[query] = share + (pull != 0.0f ? pull * expf(log_sum - joint) : 0.0f);
     }
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import checks
-from ..checks import Float32Array, Int64Array
+from ..checks import Float32Array, Float64Array, Int64Array
 from ..data.itemsets import PackedItemsets
 from ..data.lists import as_rows, is_frame
 from ..data.matrices import as_numpy, is_matrix, is_row_of_matrix
@@ -32,6 +32,7 @@ from ..ranking.priors import answer_unknown, log_shares, rank
 from ..ranking.top_n import pool_rows, top_n
 from ..ranking.vectors import unit_rows
 from ..sets import keep_items
+from ..training.partition import log_partition
 from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
 from .defaults import CHOSEN_OF_ITEM2VEC, Shape, choose_for_item2vec
 from .embeddings import Embeddings, Neighbours, _listed
@@ -546,6 +547,53 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
             packed = dataclasses.replace(packed, weights=None)
         vectors = self._transform(packed, None, fold_in)
         return cast(Float32Array, self._in_container(vectors, itemsets))
+
+    def log_partition(self, itemsets: Any, *, weights: Weights | None = None) -> Float64Array:
+        """Return the logarithm of the sum over all items that each itemset's scores would need.
+
+        It is ``log(sum_j exp(s_j))`` over all items j, with the vector v of the itemset that
+        `transform` returns: s_j is ``v . syn1_[j]``, or of a softmax that or their cosine over
+        the temperature. Its mean and its variance tell how far scores are normalised without it:
+        see `log_partition` of this package, for what to expect of each loss. Unknown items are
+        left out as by `transform`; without a known item, all scores are 0, and it is the
+        logarithm of the number of items. Of a model that was trained in pairs, pass itemsets of
+        one item each: a pair is given a single one.
+
+        Parameters
+        ----------
+        itemsets : itemsets
+            Labels of each itemset.
+        weights : iterable of iterable of float, optional
+            Weight of each item.
+
+        Returns
+        -------
+        float64, num_itemset
+            By products of float32.
+
+        Raises
+        ------
+        InputError
+            An argument cannot be used, or the model is not fitted.
+        DeviceError
+            The device cannot be had, or failed.
+
+        Examples
+        --------
+        >>> model = Item2Vec(loss="nce", vector_size=8, seed=1, device="cpu")
+        >>> log_z = model.fit([["a", "b"], ["b", "c"], ["a", "c"]]).log_partition([["a"], ["new"]])
+        >>> float(log_z[1].round(3))  # log(3)
+        1.099
+        """
+        known = self._known("itemsets", itemsets, weights)
+        return log_partition(
+            checks.on_host(self._vectors(known, self.history_exponent_)),
+            self.syn1_,
+            similarity="cosine" if self._is_trained_by_cosine else "dot",
+            temperature=self._scale() if self._value("loss") in DENSE_LOSSES else 1.0,
+            device=self.device,
+            num_threads=self.workers,
+        )
 
     def _transform(
         self, itemsets: Any, weights: Weights | None, fold_in: int | None

@@ -35,6 +35,8 @@ class ModelParameters(Estimator):
     similarity: str | None = None
     temperature: float | None = None
     sum_scale: float | None = None
+    self_normalization: float = 0.0
+    normalized_share: float = 1.0
     dropout: float | None = None
     optimizer: str | None = None
     pooling: str | None = None

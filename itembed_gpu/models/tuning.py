@@ -150,7 +150,9 @@ class Search:
         if math.isnan(value):
             raise InputError("itemsets: a training diverged on them; pass a lower alpha")
         dials = DIALS[self._start["loss"] in DENSE_LOSSES]
-        free = [name for name in dials if name in self._start]
+        # With a penalty on the sum over all items, none of them is left out of it.
+        fixed = {"reject_itemset"} if self._model.self_normalization else set()
+        free = [name for name in dials if name in self._start and name not in fixed]
         best: dict[str, Any] = {}
         still = 0  # parameters that were moved in vain since the last gain
         for name in itertools.cycle(free):

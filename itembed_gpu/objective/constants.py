@@ -18,6 +18,9 @@ GROUP_SLOT = 1 << 63
 # item in the packed array, and more for those of the right-hand side where there are two.
 KEEP_SLOT = 1 << 62
 KEEP_RIGHT_SLOT = KEEP_SLOT + (1 << 61)
+# Nor do those that decide which itemsets, or pairs, have the logarithm of their sum penalised: this
+# one plus their number.
+NORMALIZED_SLOT = GROUP_SLOT + (1 << 62)
 
 # --- pairs
 

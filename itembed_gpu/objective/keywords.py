@@ -23,6 +23,8 @@ class ListedKeywords(TypedDict, total=False):
     similarity: str
     temperature: float | None
     sum_scale: float
+    self_normalization: float
+    normalized_share: float
     optimizer: str
     num_negative: int | None
     negative_sharing: int

@@ -43,6 +43,8 @@ SAMPLED_LOSSES = ("negative-sampling", "nce", "hinge")
 DENSE_LOSSES = ("softmax",)
 # Scores over less may be infinite.
 MIN_TEMPERATURE = 1e-6
+# Of fewer itemsets, penalties would be few and large.
+MIN_SHARE = 1e-4
 OPTIMIZERS = ("sgd", "adagrad", "adam")
 # What Ctrl-C may do to a training.
 ON_INTERRUPT = ("stop", "raise")
@@ -308,6 +310,26 @@ class Options:
         "1.25 on sparse data. It is to be chosen on a validation split.",
         Number(float, 0),
     )
+    self_normalization: float = option(
+        0.0,
+        "Pull the logarithm of the sum to 0 in a softmax, by this factor on its square: 0.1.",
+        'Factor a on a penalty with ``loss="softmax"``, which adds ``a * log(Z)**2`` to the loss '
+        "of each pair, where Z is the sum over all items: scores are then near to logarithms of "
+        'probabilities as they are, and need no sum (Devlin et al., "Fast and robust neural '
+        'network joint models for statistical machine translation", ACL 2014, with a = 0.1). Of '
+        "weights it is the size that counts. With `num_negative`, Z is the estimate of that sum. "
+        '`log_partition` tells how near to 0 its logarithm is. Of sampled losses, "nce" comes '
+        "near to that by itself.",
+        Number(float, 0),
+    )
+    normalized_share: float = option(
+        1.0,
+        "Share of the itemsets, or pairs, that self_normalization looks at.",
+        "Share of the itemsets, or pairs, drawn anew in each epoch, that have the penalty of "
+        "`self_normalization`, divided by this, so that on average it is the same (Andreas and "
+        'Klein, "When and why are log-linear models self-normalizing?", NAACL 2015).',
+        Number(float, 0),
+    )
     dropout: float = option(
         0.0,
         "Leave out this share of the items of an itemset at random in a softmax.",
@@ -466,7 +488,10 @@ class Options:
 BY_LOSS: dict[str, tuple[Any, Any]] = {"num_negative": (5, None), "batch_size": (64, 1024)}
 # Options that mean something with one kind of loss alone.
 OF_SAMPLED = {"positive_weight", "max_step", "reject_positive", "negative_sharing"}
-OF_DENSE = {"similarity", "temperature", "sum_scale", "dropout", "targets"}
+OF_DENSE = {
+    *("similarity", "temperature", "sum_scale", "self_normalization", "normalized_share"),
+    *("dropout", "targets"),
+}
 OF_NOISE = {"noise_exponent", "noise_weights"}
 OF_BAGS = {"dropout", "targets"}
 
@@ -489,6 +514,20 @@ def _check_together(options: Options) -> None:
     if options.temperature is not None and options.temperature < MIN_TEMPERATURE:
         raise InputError(
             f"temperature is {options.temperature}; pass at least {MIN_TEMPERATURE}, such as 0.1"
+        )
+    if options.self_normalization and options.reject_itemset:
+        raise InputError(
+            f"self_normalization is {options.self_normalization} and reject_itemset is True, whose "
+            "sums lack the itemset; leave out one of them"
+        )
+    if not MIN_SHARE <= options.normalized_share <= 1:
+        raise InputError(
+            f"normalized_share is {options.normalized_share}; pass from {MIN_SHARE} to 1"
+        )
+    if options.normalized_share < 1 and not options.self_normalization:
+        raise InputError(
+            f"normalized_share is {options.normalized_share} and self_normalization is 0; pass a "
+            "self_normalization, such as 0.1"
         )
     if not options.dropout < 1:
         raise InputError(f"dropout is {options.dropout}; pass less than 1")

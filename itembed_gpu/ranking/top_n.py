@@ -141,7 +141,7 @@ def top_n(
     >>> top_n(table[:1], table, 3, exclude=([0], [0, 1]))[0]
     array([[2, 3, 1]])
     """
-    queries, table = _float_table("queries", queries), _float_table("table", table)
+    queries, table = checks.rows("queries", queries), checks.rows("table", table)
     checks.same_dimension("queries", queries, "table", table)
     num_query, num_row = len(queries), len(table)
     n = checks.integer("n", n, 1)
@@ -212,7 +212,7 @@ def pool_rows(
     >>> pool_rows(table, [0, 1], [0, 2], weights=[1, -1])
     array([[ 1., -2.]], dtype=float32)
     """
-    table = _float_table("table", table)
+    table = checks.rows("table", table)
     given = checks.vector("items", items, "iu", "integers")
     bounds = checks.offsets("offsets", offsets, len(given))
     first, last = bounds[0], bounds[-1]
@@ -275,21 +275,6 @@ def _rows_of(name: str, given: npt.NDArray[Any], num_row: int) -> Int32Array:
     if not given.size:
         return np.empty(0, dtype=np.int32)
     return checks.items(name, given, num_row)
-
-
-def _float_table(name: str, value: Any) -> Any:
-    """Check a float32 array of two axes, of NumPy or CuPy; it may have no rows."""
-    if not isinstance(value, np.ndarray) and not (
-        checks.on_device(value) and hasattr(value, "get")
-    ):
-        raise InputError(f"{name} is a {type(value).__name__}; pass a NumPy or a CuPy array")
-    if value.ndim != 2 or not value.shape[1]:
-        raise InputError(f"{name} has shape {value.shape}; pass two axes, of (rows, dimension)")
-    if value.dtype != np.float32:
-        raise InputError(f"{name} has dtype {value.dtype}; pass {name}.astype(np.float32)")
-    if len(value) > np.iinfo(np.int32).max:
-        raise InputError(f"{name} has {len(value)} rows; pass at most 2**31 - 1")
-    return value
 
 
 def _sorted_rows(name: str, value: Any, num_query: int, num_row: int) -> Packed:

@@ -444,7 +444,8 @@ class _PackedTask(_FusedTask):
     def _loss_at_random(self) -> float:
         options = self.options
         if options.dense:
-            return max(1.0, options.sum_scale) * math.log(max(2, len(self._tables[-1])))
+            log_sum = math.log(max(2, len(self._tables[-1])))
+            return log_sum * (max(1.0, options.sum_scale) + options.self_normalization * log_sum)
         weight = max(1.0, options.positive_weight)
         return ((self.num_negative or 0) + weight) * math.log(2)
 

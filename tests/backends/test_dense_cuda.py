@@ -29,7 +29,7 @@ from itembed_gpu.backends import batches
 from itembed_gpu.backends.batches import ITEMSET, NOTHING, OWN, Sums
 from itembed_gpu.backends.cpu.dense import CpuOperations
 from itembed_gpu.backends.cuda import chips, dense as cuda, instances
-from itembed_gpu.backends.dense import Update
+from itembed_gpu.backends.dense import Targets, Update
 from itembed_gpu.objective.table import Table
 
 SANITIZED = os.environ.get("ITEMBED_GPU_SANITIZE") == "1"
@@ -187,8 +187,12 @@ def test_losses_and_their_derivatives(both, masks):
     offsets = np.array([0, 1, 1, 4, 70, 75])
     logits, weights = 5 * matrix(1, 75)[0], matrix(1, 75, seed=1)[0]
     log_sums = np.array([1, 2, -1e30, 4, 90], dtype=np.float32)
+    penalties = None if masks == ITEMSET else np.array([0.5, 0, 0.1, 0.1, 1], dtype=np.float32)
+    log_sums[2] = -1e30 if masks == ITEMSET else -20
     tolerance = {"rtol": 1e-4, "atol": 1e-4}
-    compare(both, "weigh", masks, 1.25, log_sums, logits, offsets, weights, tolerance=tolerance)
+    for known in (None, penalties):
+        targets = Targets(offsets, weights, known)
+        compare(both, "weigh", masks, 1.25, log_sums, logits, targets, tolerance=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -354,6 +358,8 @@ VARIANTS = [
     ("supervised", {**MEAN, **ADAGRAD, **SAMPLED}),
     ("listed", {**ADAM, "weights": True, "dim": 5}),
     ("listed", {**COSINE, **SAMPLED, "update_left": False, **ADAGRAD}),
+    ("unsupervised", {**OTHERS, "self_normalization": 0.2, "normalized_share": 0.5}),
+    ("supervised", {**SAMPLED, "weights": True, "self_normalization": 0.1}),
 ]
 
 

@@ -24,6 +24,7 @@ from benchmarks import (
     in_flight,
     oracle,
     ours,
+    partition,
     peers,
     quality,
 )
@@ -884,6 +885,36 @@ def test_a_softmax_is_timed_on_every_device(tmp_path, emulated, capsys):
     asked = {**rows[-1], **softmax.LARGEST, "speed": 3e11, "memory": 1025}
     assert softmax.show(asked)[-2:] == ("3.00e+11 (>= 2e+11 ✓)", "1,025 (<= 1024 ✗)")
     assert "✓" not in softmax.show({**asked, "device": "cpu"})[-2]
+
+
+# --- partition.py -----------------------------------------------------------
+
+
+def test_the_sum_over_all_items_is_timed_and_looked_at(tmp_path, ranking, monkeypatch):
+    monkeypatch.setattr(partition, "online_retail", lambda folder: ranking)
+    monkeypatch.setattr(partition, "TILES", ((32, 7), (64, 64)))
+    size = ["--items", "50", "--itemsets", "40", "--dim", "8", "--repeat", "1", "--epochs", "1"]
+    partition.main([*size, "--data", str(tmp_path), "--out", str(tmp_path)])
+    text = (tmp_path / "partition.md").read_text(encoding="utf-8")
+    assert text.count("\n| `log_partition(") == 2
+    assert text.count("\n| softmax") == 4
+    with pytest.raises(SystemExit):
+        partition.main(["--parts", "losses", "--out", str(tmp_path)])
+
+
+def test_products_in_tiles_and_losses_of_single_items():
+    generator = np.random.default_rng(0)
+    syn0, syn1 = generator.normal(size=(2, 13, 5)).astype(np.float32)
+    partition.multiply(syn0, syn1, 4, 3)
+    test = datasets.pack([[1, 2, 3], [4, 4]])
+    total = without = 0.0
+    for row in test:
+        for place, item in enumerate(row):
+            scores = syn1 @ syn0[np.delete(row, place)].mean(axis=0)
+            total += np.log(np.exp(scores).sum()) - scores[item]
+            without -= scores[item]
+    expected = total / 5, without / 5
+    assert partition.losses_of(test, syn0, syn1) == pytest.approx(expected, rel=1e-5)
 
 
 # --- damage.py --------------------------------------------------------------

@@ -363,6 +363,19 @@ def test_what_is_given_is_not_moved(monkeypatch):
     assert all("temperature" not in trial["params"] for trial in tuned.trials_)
 
 
+def test_a_sum_that_is_to_be_1_lacks_no_item(monkeypatch):
+    for chosen in (
+        choose_for_item2vec({"self_normalization": 0.1}, SMALL),
+        choose_for_classifier({"self_normalization": 0.1}, SMALL),
+    ):
+        assert (chosen["loss"], chosen["reject_itemset"]) == ("softmax", False)
+    planted_temperature(monkeypatch, 0.1)
+    model = Item2Vec(self_normalization=0.1, **QUICK).tune(ITEMSETS, report=None)
+    moved = {name for trial in model.trials_ for name in trial["params"]}
+    assert "temperature" in moved
+    assert "reject_itemset" not in moved
+
+
 def test_a_search_measures_what_is_learned(monkeypatch):
     monkeypatch.setitem(tuning.DIALS, True, {"temperature": (lambda value: 0.15,)})
     tuned = Item2Vec(8, **QUICK).tune(ITEMSETS, metric="recall@5", budget=100, report=None)

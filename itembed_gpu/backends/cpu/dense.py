@@ -19,7 +19,7 @@ from ...compiling import FAST_MATH, inlined, kept
 from ...objective.options import OPTIMIZERS
 from ...objective.table import Table
 from ..batches import ITEMSET, OWN, Batch, Counts, Sums
-from ..dense import ADAM_DECAYS, Update
+from ..dense import ADAM_DECAYS, Targets, Update
 from ..protocol import Problem, Tally
 from .in_place import InPlace
 from .losses import ZERO, exponential
@@ -27,7 +27,7 @@ from .sgns import adaptive_rate
 from .threads import share
 
 f32 = np.float32
-ONE = f32(1)
+ONE, TWO = f32(1), f32(2)
 DECAY_MOMENT, DECAY_SQUARES, ADAM_EPSILON = map(f32, ADAM_DECAYS)
 # With fewer numbers than this, a thread is not worth starting.
 NUMBERS_PER_THREAD = 1 << 17
@@ -122,10 +122,12 @@ class CpuOperations(InPlace):
         self._share_rows(work, *logits.shape)
 
     def weigh(
-        self, masks: int, scale: float, log_sums: Any, logits: Any, offsets: Any, weights: Any
+        self, masks: int, scale: float, log_sums: Any, logits: Any, targets: Targets
     ) -> tuple[Any, Any, Any]:
         losses, shares, slopes = (np.empty_like(a) for a in (log_sums, log_sums, logits))
-        _weigh(masks, f32(scale), log_sums, logits, offsets, weights, losses, shares, slopes)
+        if targets.penalties is None:
+            targets = targets._replace(penalties=np.zeros_like(log_sums))
+        _weigh(masks, f32(scale), log_sums, logits, *targets, losses, shares, slopes)
         return losses, shares, slopes
 
     def update(self, table: Table, rows: Any, gradient: Any, how: Update) -> None:
@@ -197,15 +199,18 @@ def _joined(log_sum, logit):
 
 
 @kept(error_model="numpy")
-def _weigh(masks, scale, log_sums, logits, offsets, weights, losses, shares, slopes):
+def _weigh(masks, scale, log_sums, logits, offsets, weights, penalties, losses, shares, slopes):
     for query in range(len(log_sums)):
         first, stop = offsets[query], offsets[query + 1]
         joint = log_sums[query]
         if masks == OWN:
             for n in range(first, stop):
                 joint = _joined(joint, logits[n])
-        loss, share_of_sum = ZERO, ZERO
-        total = ZERO
+        # Of the penalty, its value and its derivative by the logarithm of the whole sum.
+        loss, pull, share_of_sum, total = ZERO, ZERO, ZERO, ZERO
+        if penalties[query] > ZERO:
+            loss, pull = penalties[query] * joint * joint, TWO * penalties[query] * joint
+            share_of_sum = pull * np.exp(log_sums[query] - joint)
         for n in range(first, stop):
             total += weights[n]
         for n in range(first, stop):
@@ -215,7 +220,7 @@ def _weigh(masks, scale, log_sums, logits, offsets, weights, losses, shares, slo
             share_of_sum += scale * weight * np.exp(log_sums[query] - log_sum)
             slopes[n] = -weight
             if masks == OWN:
-                slopes[n] += scale * total * np.exp(logit - log_sum)
+                slopes[n] += (scale * total + pull) * np.exp(logit - log_sum)
             elif masks == ITEMSET:
                 slopes[n] += scale * weight * np.exp(logit - log_sum)
         losses[query], shares[query] = loss, share_of_sum

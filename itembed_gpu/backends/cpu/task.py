@@ -221,8 +221,11 @@ class CpuBackend:
 
     def bind(self, problem: Problem) -> BoundTask:
         if problem.options.dense:
-            return DenseTask(problem, CpuOperations(problem, self.num_threads))
+            return DenseTask(problem, self.operations(problem))
         return CpuTask(problem, self.num_threads)
+
+    def operations(self, problem: Problem) -> CpuOperations:
+        return CpuOperations(problem, self.num_threads)
 
     def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         return np.zeros((num_row, dim), dtype=dtype)

@@ -17,7 +17,7 @@ from ...interrupts import deferred_interrupt
 from ...objective.options import OPTIMIZERS
 from ...objective.table import Table
 from ..batches import MIN_TILE, Batch, Counts, Sums
-from ..dense import KEPT_LOGITS, Update
+from ..dense import KEPT_LOGITS, Targets, Update
 from ..protocol import Problem, Tally
 from . import chips, instances, programs
 from .chips import Chip
@@ -132,10 +132,10 @@ class CudaOperations:
     Chips from compute capability 8.0 on make logits of rows that are rounded to float16, and keep
     them as such, with 11 bits; their exponentials are bf16, with 8 bits and the exponents of
     float32, and what these are multiplied by is rounded to it. A softmax bears it. Sums, tables
-    and all else are float32, as everything is on older chips.
+    and all else are float32, as everything is on older chips, and where it is to be `exact`.
     """
 
-    def __init__(self, problem: Problem, chip: Chip) -> None:
+    def __init__(self, problem: Problem, chip: Chip, exact: bool = False) -> None:
         self._problem = problem
         self._chip = chip
         self._copies = Copies(problem, chip)
@@ -146,7 +146,7 @@ class CudaOperations:
         self._tiles: list[Any] = []  # room for logits
         # What logits are. Where both sides are one table, an item is most like itself, and the
         # rest of its gradient would be lost in what is rounded of that.
-        half = chip.capability >= TENSOR_CORES and not problem.same_table
+        half = chip.capability >= TENSOR_CORES and not (exact or problem.same_table)
         self._kind = np.dtype(np.float16 if half else np.float32)
         self._tally = Tally()
 
@@ -348,14 +348,15 @@ class CudaOperations:
         )  # fmt: skip
 
     def weigh(
-        self, masks: int, scale: float, log_sums: Any, logits: Any, offsets: Any, weights: Any
+        self, masks: int, scale: float, log_sums: Any, logits: Any, targets: Targets
     ) -> tuple[Any, Any, Any]:
         losses, shares, slopes = map(self.xp.empty_like, (log_sums, log_sums, logits))
-        arrays = offsets, weights, log_sums, logits, losses, shares, slopes
+        arrays: tuple[Any, ...] = *targets, log_sums, logits, losses, shares, slopes
         num_query = len(log_sums)
         self._launch(
             "weigh", (masks,), num_query,
-            *(array.data.ptr for array in arrays), np.int64(num_query), np.float32(scale),
+            *(0 if array is None else array.data.ptr for array in arrays),
+            np.int64(num_query), np.float32(scale),
         )  # fmt: skip
         return losses, shares, slopes
 

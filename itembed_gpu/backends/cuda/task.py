@@ -496,6 +496,9 @@ class CudaBackend:
             return DenseTask(problem, CudaOperations(problem, self._chip))
         return CudaTask(problem, self._chip, *self._how)
 
+    def operations(self, problem: Problem) -> CudaOperations:
+        return CudaOperations(problem, self._chip, exact=True)
+
     def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> Any:
         with chips.device(self._chip.index):
             return tables.allocate_table(num_row, dim, dtype)
