@@ -1,18 +1,16 @@
 """The package's shape: imports run one way, two wings stay apart, and importing is cheap."""
 
 import ast
-import importlib.machinery
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from checkout import ROOT, load_script
 
 import itembed_gpu
 
 PACKAGE = Path(itembed_gpu.__file__).parent
-ROOT = PACKAGE.parent
 
 # What each wing is made of; they do not know each other, and meet in `models`.
 DATA_WING = {"disk", "data"}
@@ -20,13 +18,6 @@ TRAINING_WING = {"objective", "kernels", "backends", "ranking", "training"}
 # Checkpoints are folders that change as a whole.
 KNOWN_ACROSS = {("training", "disk")}
 FOUNDATION = {"errors", "checks", "interrupts", "compiling", "sets"}
-
-
-def load_script(name):
-    loader = importlib.machinery.SourceFileLoader(name, str(ROOT / "scripts" / name))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    loader.exec_module(module)
-    return module
 
 
 imports = load_script("imports")

@@ -350,12 +350,12 @@ def test_the_most_similar_are_those_of_gensim(data_of_gensim):
 
 @pytest.fixture
 def data_of_gensim():
-    from gensim.models import KeyedVectors
+    models = pytest.importorskip("gensim.models")
 
     # Of different lengths, which are not to matter.
     rows = table(40) * np.arange(1, 41)[:, None]
     labels = [str(row) for row in range(40)]
-    vectors = KeyedVectors(rows.shape[1])
+    vectors = models.KeyedVectors(rows.shape[1])
     vectors.add_vectors(labels, rows.astype(np.float32))
     return Embeddings(labels, rows), vectors
 
