@@ -26,6 +26,8 @@ _NAMES = {
     "data.labelled": "LabelledItemsets read_labelled",
     "data.lists": "pack_itemsets",
     "data.packing": "prune_itemsets",
+    "training.co_occurrence": "CoOccurrences co_occurrences",
+    "training.glove": "GloveTask",
     "training.lowlevel": (
         "do_step do_supervised_batch do_supervised_steps do_unsupervised_batch "
         "do_unsupervised_steps expit"
@@ -85,6 +87,11 @@ if TYPE_CHECKING:
     from .ranking.top_n import pool_rows as pool_rows, top_n as top_n
     from .ranking.vectors import norm as norm, normalize as normalize, softmax as softmax
     from .training.callbacks import EarlyStopping as EarlyStopping, Evaluator as Evaluator
+    from .training.co_occurrence import (
+        CoOccurrences as CoOccurrences,
+        co_occurrences as co_occurrences,
+    )
+    from .training.glove import GloveTask as GloveTask
     from .training.loop import (
         EpochRecord as EpochRecord,
         History as History,

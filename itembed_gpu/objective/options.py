@@ -30,9 +30,12 @@ Class = TypeVar("Class", bound=type)
 
 # Where an option can be given.
 TASK, LISTED_TASK = "task", "task over listed pairs"
+CELL_TASK = "task over cells of counts"
 ESTIMATOR, COMMAND_LINE = "estimator", "command line"
 TASKS = (TASK, LISTED_TASK)
 EVERYWHERE = (*TASKS, ESTIMATOR, COMMAND_LINE)
+# What says how to train, whatever the objective.
+OF_ALL = (*EVERYWHERE, CELL_TASK)
 # What asks for itemsets.
 OF_ITEMSETS = (TASK, ESTIMATOR, COMMAND_LINE)
 
@@ -377,7 +380,10 @@ class Options:
         choices=NEGATIVE_SHARING,
     )
     learning_rate_scale: float = option(
-        1.0, "Multiplier of the learning rate.", check=Number(float), entrances=TASKS
+        1.0,
+        "Multiplier of the learning rate.",
+        check=Number(float),
+        entrances=(*TASKS, CELL_TASK),
     )
     batch_size: int | None = option(
         None,
@@ -386,6 +392,7 @@ class Options:
         'by default 64. With ``loss="softmax"`` a batch is one step, by default of 1,024.',
         Number(int, 1, none=True),
         absent="64, of a softmax 1,024",
+        entrances=OF_ALL,
     )
     chunk_size: int | None = option(
         None,
@@ -398,6 +405,7 @@ class Options:
         Number(int, 1, none=True),
         metavar="ITEMS",
         absent="all at once",
+        entrances=OF_ALL,
     )
     seed: int | None = option(
         None,
@@ -406,6 +414,7 @@ class Options:
         "result to the last bit. By default one is drawn, and kept in `seed`.",
         lambda name, value: resolve_seed(value),
         absent="drawn, and told",
+        entrances=OF_ALL,
     )
     device: Any = option(
         None,
@@ -419,6 +428,7 @@ class Options:
         kind="str or Cuda",
         absent="cpu",
         machine=True,
+        entrances=OF_ALL,
     )
     num_threads: int | None = option(
         None,
@@ -429,6 +439,7 @@ class Options:
         flag="threads",
         absent="one a core",
         machine=True,
+        entrances=OF_ALL,
     )
 
     def __post_init__(self) -> None:
@@ -520,12 +531,17 @@ def _bits(known: Field[Any], value: Any) -> tuple[str, ...]:
     return () if _is_default(known, value) else bits
 
 
+# Bits of objectives that are tasks of their own, and no option of others.
+OF_OBJECTIVES = ("GLOVE",)
+
+
 def _all_bits() -> dict[str, int]:
     names: dict[str, None] = {}
     for known in fields(Options):
         bits = about(known).bits
         for group in bits.values() if isinstance(bits, Mapping) else (bits,):
             names |= dict.fromkeys(group)
+    names |= dict.fromkeys(OF_OBJECTIVES)
     return {name: 1 << place for place, name in enumerate(names)}
 
 
@@ -542,6 +558,7 @@ FREEZE_RIGHT = BITS["FREEZE_RIGHT"]
 L2 = BITS["L2"]
 ADAGRAD = BITS["ADAGRAD"]
 MEAN = BITS["MEAN"]
+GLOVE = BITS["GLOVE"]
 
 # Numbers that kernels are given: a float32 each, or None where the option has its default, of
 # which compiled code then has no trace.
@@ -600,7 +617,7 @@ def make_options(owner: object, entrance: str, given: Mapping[str, Any]) -> Opti
 
 def name_at(known: Field[Any], entrance: str) -> str:
     """Return what an option is called at an entrance."""
-    if entrance in TASKS:
+    if entrance in (*TASKS, CELL_TASK):
         return known.name
     other = about(known).alias if entrance == ESTIMATOR else about(known).flag
     return other or known.name
