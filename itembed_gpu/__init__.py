@@ -22,6 +22,7 @@ _NAMES = {
     ),
     "data.example": "load_example",
     "models.item2vec": "Item2Vec",
+    "models.glove": "GloVe",
     "data.itemsets": "Dropped PackedItemsets",
     "data.labelled": "LabelledItemsets read_labelled",
     "data.lists": "pack_itemsets",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     )
     from .models.classifier import SupervisedClassifier as SupervisedClassifier
     from .models.embeddings import Embeddings as Embeddings
+    from .models.glove import GloVe as GloVe
     from .models.item2vec import Item2Vec as Item2Vec
     from .models.plots import ItemMap as ItemMap, plot_history as plot_history, plot_map as plot_map
     from .models.verify import Verified as Verified, verify as verify

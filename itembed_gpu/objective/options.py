@@ -79,7 +79,7 @@ def option(default: Any, help: str, doc: str = "", check: Any = None, **known: A
     """Define an option: a field of a dataclass, with what is known of it beside."""
     choices = known.get("choices")
     if check is None and choices:
-        check = one_of(choices)
+        check = one_of(choices) if default is not None else _none_or(one_of(choices))
     made = Option(help=help, doc=doc or help, check=check or _as_it_is, **known)
     return field(default=default, metadata={"option": made})
 
@@ -105,6 +105,11 @@ def one_of(choices: tuple[Any, ...]) -> Callable[[str, Any], Any]:
         return value
 
     return check
+
+
+def _none_or(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """Return a check that takes None as well."""
+    return lambda name, value: None if value is None else check(name, value)
 
 
 @dataclass(frozen=True)
@@ -629,6 +634,12 @@ def options_at(entrance: str, *schemas: type) -> dict[str, Field[Any]]:
     return {name_at(one, entrance): one for one in found if entrance in about(one).entrances}
 
 
+def of_others(entrance: str, task: str) -> set[str]:
+    """Name the options of tasks, as an entrance calls them, that mean nothing to a kind of task."""
+    own = {known.name for known in options_at(task).values()}
+    return {name for name, known in options_at(entrance).items() if known.name not in own}
+
+
 def takes_options(
     entrance: str,
     *schemas: type,
@@ -636,6 +647,7 @@ def takes_options(
     docs: Mapping[str, str] | None = None,
     positional: Iterable[str] = (),
     chosen: Iterable[str] = (),
+    without: Iterable[str] = (),
 ) -> Callable[[Class], Class]:
     """Have a class say which options its ``**options`` are, to `help` and whoever asks.
 
@@ -654,6 +666,8 @@ def takes_options(
         Names of those that can be given by place, in this order, after the class's own.
     chosen : iterable of str, optional
         Names of those that are None where they are not given, for the class to choose.
+    without : iterable of str, optional
+        Names of those that it does not take.
 
     Returns
     -------
@@ -661,6 +675,7 @@ def takes_options(
         A decorator. In the class's docstring, a line ``{options}`` becomes their description.
     """
     known = options_at(entrance, *schemas)
+    known = {name: one for name, one in known.items() if name not in set(without)}
     order = list(dict.fromkeys([*positional, *known]))
     own_defaults = {**(defaults or {}), **dict.fromkeys(chosen)}
 

@@ -157,7 +157,7 @@ def co_occurrences(
     [(0, 1, 2.0), (0, 2, 1.0), (1, 0, 2.0), (1, 2, 1.0), (2, 0, 1.0), (2, 1, 1.0)]
     """
     num_label = checks.integer("num_label", num_label, 1)
-    way = _way(weighting, window, symmetric, min_count)
+    way = check_way(weighting, window, symmetric, min_count)
     num_threads = check_threads(num_threads)
     index = _index(items, offsets, num_label)
     parts = max(PARTS_PER_THREAD * num_threads, len(index.items) // PART)
@@ -188,7 +188,9 @@ def co_occurrences(
     return CoOccurrences(left, right, counts, num_label, int(dropped.sum()))
 
 
-def _way(weighting: str | None, window: int | None, symmetric: bool, min_count: float) -> _Way:
+def check_way(
+    weighting: str | None, window: int | None, symmetric: bool = True, min_count: float = 0.0
+) -> _Way:
     """Check how pairs are to be counted."""
     if weighting is None:
         weighting = "pairs" if window is None else "distance"

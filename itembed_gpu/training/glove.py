@@ -115,7 +115,7 @@ class GloveTask(_PackedTask):
                 raise InputError(
                     "syn0 and syn1 are one table, and bias0 and bias1 are two; pass one"
                 )
-        self.x_max, self.exponent = _check_curve(x_max, exponent)
+        self.x_max, self.exponent = check_curve(x_max, exponent)
         source = ListedSource(
             *rows,
             checks.counts("counts", counts, len(rows[0])),
@@ -189,7 +189,8 @@ class GloveTask(_PackedTask):
         )
 
 
-def _check_curve(x_max: float, exponent: float) -> tuple[float, float]:
+def check_curve(x_max: float, exponent: float) -> tuple[float, float]:
+    """Check how cells are to be weighed by their counts."""
     most = float(np.finfo(np.float32).max)
     checked = checks.number("x_max", x_max), checks.number("exponent", exponent)
     if not 0 < checked[0] <= most:
