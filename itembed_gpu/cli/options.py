@@ -95,8 +95,8 @@ class Trained(NamedTuple):
 
 
 def _of_glove() -> Trained:
-    # What has no place in its objective; and its learning rate stays as it is.
-    others = of_others(COMMAND_LINE, CELL_TASK) | {"schedule"}
+    # What has no place in its objective; and its learning rate is the same for all batches.
+    others = of_others(COMMAND_LINE, CELL_TASK) | {"schedule", "batch_size"}
     known = {
         name: one
         for name, one in options_at(

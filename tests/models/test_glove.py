@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from glove_formula import count_pairs
 from interpreted import interpret
 from samples import planted_itemsets
 from scipy import sparse
 
+from benchmarks.common.glove_formula import count_pairs
 from itembed_gpu import (
     CoOccurrences,
     DataError,

@@ -2,12 +2,12 @@
 
 import itertools
 
-import glove_formula as formula
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from scipy import sparse
 
+from benchmarks.common import glove_formula as formula
 from itembed_gpu import CoOccurrences, InputError, co_occurrences
 from itembed_gpu.training import co_occurrence
 

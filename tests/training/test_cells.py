@@ -2,12 +2,12 @@
 
 import pickle
 
-import glove_formula as formula
 import numpy as np
 import pytest
 from interpreted import interpret
 from samples import planted_itemsets, random_tables, slots_of
 
+from benchmarks.common import glove_formula as formula
 from itembed_gpu import (
     CompoundTask,
     Cuda,
