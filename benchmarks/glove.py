@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numba
@@ -130,7 +130,7 @@ def run_theirs(cells: ig.CoOccurrences, dim: int, num_epoch: int, num_threads: i
     return Run(*seconds, mean_loss(cells, tables, [model.word_biases] * 2))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser("glove", __doc__)
     parser.add_argument("--device", default="cpu", help="of this library [cpu]")
     parser.add_argument("--labels", type=int, default=20_000)
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     on_gpu = options.device != "cpu"
 
     rows = []

@@ -12,6 +12,7 @@ from ..backends.cpu.threads import check_threads, share
 from ..checks import Float32Array, Int32Array, Int64Array
 from ..compiling import kept, shared
 from ..errors import InputError, MissingExtraError
+from ..sets import count_codes
 
 WEIGHTINGS = ("pairs", "itemsets", "distance")
 PAIRS, ITEMSETS, DISTANCE = range(3)
@@ -219,7 +220,7 @@ def _index(items: npt.ArrayLike, offsets: npt.ArrayLike, num_label: int) -> _Ind
         raise InputError(f"offsets bounds {len(lengths)} itemsets; pass at most 2**31 - 1")
     owners = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     starts = np.zeros(num_label + 1, dtype=np.int64)
-    np.cumsum(np.bincount(used, minlength=num_label), out=starts[1:])
+    np.cumsum(count_codes(used, num_label)[0], out=starts[1:])
     dtype = np.int32 if len(used) <= np.iinfo(np.int32).max else np.int64
     places = np.empty(len(used), dtype=dtype)
     _fill_places(used, starts[:-1].copy(), places)

@@ -204,6 +204,22 @@ def make_task_with(*biases, same=False, **options):
     return GloveTask(*random_cells(), syn0, syn0 if same else syn1, *biases, **options)
 
 
+@pytest.mark.parametrize("dim", [12, 13])
+def test_tables_of_a_device_are_trained_there(one_tile, dim):
+    syn0, syn1 = (initialize_syn(n, dim, seed=n, device="cuda") for n in (12, 9))
+    first = GloveTask(*random_cells(), syn0, syn1, seed=3, batch_size=8, **CURVE)
+    model = formula.Model(syn0.get(), syn1.get())
+    orders = [slots_of(3, 0, 0, 60).astype(int)]
+    formula.train(model, random_cells(), RATE, orders * 2, **CURVE)
+    run(first)
+    # Another one goes on with what is beside the tables.
+    beside = {"accumulators": first.accumulators, "seed": 3, "batch_size": 8, **CURVE}
+    second = GloveTask(*random_cells(), syn0, syn1, *first.biases, **beside)
+    run(second)
+    for array, other in zip(arrays_of(second), model.arrays, strict=True):
+        np.testing.assert_allclose(array.get(), other, **TOLERANCE)
+
+
 def test_a_compound_trains_it_beside_others(interpreted):
     task = make_task()
     other = ListedTask([0, 1], [1, 2], task.syn0, task.syn1, seed=1, num_threads=1)

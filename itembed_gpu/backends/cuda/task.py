@@ -31,6 +31,7 @@ from .chips import Chip
 from .copies import Copies, Pinned
 from .dense import CudaOperations
 from .in_flight import (
+    CELL_MEAN_LOAD,
     MAX_LEFT_LOAD,
     Float64Array,
     Geometry,
@@ -288,8 +289,15 @@ class CudaTask:
                 return
         planned = float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
         left, right = self._hits
-        adaptive = bool(self._problem.objective.flags & ADAGRAD)
-        geometry = plan_geometry(left, right, planned, self._max_tile, adaptive=adaptive)
+        flags = self._problem.objective.flags
+        geometry = plan_geometry(
+            left,
+            right,
+            planned,
+            self._max_tile,
+            adaptive=bool(flags & ADAGRAD),
+            mean_load=CELL_MEAN_LOAD if flags & GLOVE else None,
+        )
         with deferred_interrupt():
             self._set_geometry(geometry, planned)
 
