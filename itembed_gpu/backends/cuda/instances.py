@@ -380,4 +380,4 @@ INSTANTIATIONS = _list_instances()
 DEFAULTS = [
     choose_instance(source, dim, 5, chip=VECTOR_ATOMICS)
     for source, dim in itertools.product((NEIGHBOUR, PRODUCT, LISTED), (32, 64, 100, 128, 256, 512))
-]
+] + [choose_instance(LISTED, dim, 0, chip=VECTOR_ATOMICS, options=OF_CELLS) for dim in (100, 128)]
