@@ -53,6 +53,7 @@ def rising():
 PREPARED = {
     "EarlyStopping": lambda: {"task": small_task(), "hit_rate": rising()},
     "Evaluator": lambda: {"task": small_task(), "hit_rate": lambda syn0: 0.31},
+    "GloveTask": lambda: {"itemsets": ITEMSETS},
     "History.as_table": lambda: {"history": train(small_task(), num_epoch=1, progress=False)},
     "Item2Vec": lambda: {"load_example": small_example},
     "UnsupervisedTask": lambda: {"itemsets": ITEMSETS},

@@ -21,7 +21,16 @@ import pytest
 from interpreted import interpret
 from samples import random_itemsets, random_tables
 
-from itembed_gpu import Embeddings, InputError, ListedTask, SupervisedTask, UnsupervisedTask, train
+from itembed_gpu import (
+    Embeddings,
+    GloVe,
+    GloveTask,
+    InputError,
+    ListedTask,
+    SupervisedTask,
+    UnsupervisedTask,
+    train,
+)
 from itembed_gpu.models import estimator
 from itembed_gpu.models.classifier import SupervisedClassifier
 from itembed_gpu.models.item2vec import FOLDING, Item2Vec
@@ -62,6 +71,9 @@ OTHERS = {
     "fold_in": 2,
     "popularity": 0.5,
     "sharpness": 2.0,
+    "x_max": 3.0,
+    "exponent": 0.5,
+    "window": 1,
 }
 
 # What options mean something beside, where they do not by themselves.
@@ -90,6 +102,8 @@ REFUSED = {("SupervisedTask", "targets"), ("SupervisedClassifier", "targets")}
 
 def companions(where, name):
     """Options that one is given beside, by their names at an entrance."""
+    if where == "GloVe" and name in ("schedule", "batch_size"):
+        return {"epochs": 3, "min_alpha": 0.001}  # its rate stays where nothing else is said
     beside = COMPANIONS.get(name, {})
     if name == "loss" or "loss" in beside:
         beside = FOR_SOFTMAX.get(where, {}) | beside
@@ -144,6 +158,8 @@ SAMPLED = {
     "reject_positive": False,
 }
 OF_ESTIMATOR = SETTINGS | SAMPLED | {"workers": 1, "negative": 3, "vector_size": 12, "epochs": 2}
+OF_GLOVE = SETTINGS | {"workers": 1, "vector_size": 12, "epochs": 2, "x_max": 5.0}
+OF_TRAIN_GLOVE = SETTINGS | {"threads": 1, "epochs": 2}
 OF_TRAIN = SETTINGS | SAMPLED | {"threads": 1, "epochs": 2}
 
 
@@ -178,6 +194,26 @@ def of_supervised(options, calls):
 def of_listed(options, calls):
     left, right = np.random.default_rng(3).integers(0, 30, (2, 120))
     return of_task(ListedTask(left, right, *random_tables(30), **OF_TASK | options))
+
+
+def of_cells(options, calls):
+    left, right = np.random.default_rng(3).integers(0, 30, (2, 120))
+    task = GloveTask(
+        left, right, 1 + left, *random_tables(30), **SETTINGS | {"num_threads": 1} | options
+    )
+    return of_task(task)
+
+
+def of_glove(options, calls):
+    model = GloVe(**OF_GLOVE | options).fit(ITEMSETS)
+    return Learned(*calls[0], digest(model.labels_, model.syn0_, model.syn1_))
+
+
+def of_train_glove(options, calls):
+    options = OF_TRAIN_GLOVE | options
+    run_command("train", "itemsets.txt", "-o", "model", "--quiet", "--model=glove", **options)
+    model = GloVe.load("model", device="cpu")
+    return Learned(*calls[0], digest(model.labels_, model.syn0_, model.syn1_))
 
 
 def of_item2vec(options, calls):
@@ -229,14 +265,31 @@ ENTRANCES = {
     "UnsupervisedTask": of_unsupervised,
     "SupervisedTask": of_supervised,
     "ListedTask": of_listed,
+    "GloveTask": of_cells,
+    "GloVe": of_glove,
+    "train --model glove": of_train_glove,
     "Item2Vec": of_item2vec,
     "SupervisedClassifier": of_classifier,
     "train": of_train,
     "evaluate": of_evaluate,
 }
 # What options are given beside those of a test.
-BASES = {"Item2Vec": OF_ESTIMATOR, "SupervisedClassifier": OF_ESTIMATOR, "train": OF_TRAIN}
-CLASSES = UnsupervisedTask, SupervisedTask, ListedTask, Item2Vec, SupervisedClassifier
+BASES = {
+    "Item2Vec": OF_ESTIMATOR,
+    "SupervisedClassifier": OF_ESTIMATOR,
+    "GloVe": OF_GLOVE,
+    "train": OF_TRAIN,
+    "train --model glove": OF_TRAIN_GLOVE,
+}
+CLASSES = (
+    UnsupervisedTask,
+    SupervisedTask,
+    ListedTask,
+    GloveTask,
+    Item2Vec,
+    SupervisedClassifier,
+    GloVe,
+)
 
 
 def cases():
@@ -247,10 +300,14 @@ def cases():
         for name, known in cls._schema.items():
             yield cls.__name__, name, known, base.get(name, parameters[name].default)
     if find_spec("click") and find_spec("polars"):
-        from itembed_gpu.cli.options import ASKING, DEFAULTS, TRAINING
+        from itembed_gpu.cli.options import ASKING, DEFAULTS, MODELS, TRAINING
 
         for name, known in TRAINING.items():
             yield "train", name, known, OF_TRAIN.get(name, DEFAULTS.get(name))
+        glove = MODELS["glove"]
+        for name, known in glove.options.items():
+            base = OF_TRAIN_GLOVE.get(name, glove.defaults.get(name))
+            yield "train --model glove", name, known, base
         for name, known in ASKING.items():
             yield "evaluate", name, known, known.default
 

@@ -217,6 +217,8 @@ struct Pair {
     i64 bag, bag_skip;
     int bag_length;
     float bag_weight;
+    // With GLOVE: logarithm of the count of the cell.
+    float log_count;
 
     __device__ __forceinline__ Rejects rejects() const {
         return {targets[0], right_begin, right_end};
@@ -257,7 +259,11 @@ __device__ __forceinline__ Pair<TARGETS> find_pair(const Work& work, i64 positio
         const u64 left_slot = KEEP_SLOT + static_cast<u64>(place.left);
         if (!is_kept<OPTIONS>(work, work.left_keep, left_slot, pair.left)) pair.left = DROPPED;
     }
-    if (work.right_weights != nullptr) pair.weight *= __ldg(work.right_weights + place.right);
+    if constexpr ((OPTIONS & GLOVE) != 0) {
+        pair.log_count = __ldg(work.right_weights + place.right);
+    } else {
+        if (work.right_weights != nullptr) pair.weight *= __ldg(work.right_weights + place.right);
+    }
     draw_negatives<OPTIONS>(work, pair.slot, 0, pair.targets);
     pair.targets[0] = __ldg(work.right_items + place.right);
     if constexpr ((OPTIONS & REJECT_ITEMSET) != 0) {

@@ -30,9 +30,12 @@ Class = TypeVar("Class", bound=type)
 
 # Where an option can be given.
 TASK, LISTED_TASK = "task", "task over listed pairs"
+CELL_TASK = "task over cells of counts"
 ESTIMATOR, COMMAND_LINE = "estimator", "command line"
 TASKS = (TASK, LISTED_TASK)
 EVERYWHERE = (*TASKS, ESTIMATOR, COMMAND_LINE)
+# What says how to train, whatever the objective.
+OF_ALL = (*EVERYWHERE, CELL_TASK)
 # What asks for itemsets.
 OF_ITEMSETS = (TASK, ESTIMATOR, COMMAND_LINE)
 
@@ -78,7 +81,7 @@ def option(default: Any, help: str, doc: str = "", check: Any = None, **known: A
     """Define an option: a field of a dataclass, with what is known of it beside."""
     choices = known.get("choices")
     if check is None and choices:
-        check = one_of(choices)
+        check = one_of(choices) if default is not None else _none_or(one_of(choices))
     made = Option(help=help, doc=doc or help, check=check or _as_it_is, **known)
     return field(default=default, metadata={"option": made})
 
@@ -104,6 +107,11 @@ def one_of(choices: tuple[Any, ...]) -> Callable[[str, Any], Any]:
         return value
 
     return check
+
+
+def _none_or(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """Return a check that takes None as well."""
+    return lambda name, value: None if value is None else check(name, value)
 
 
 @dataclass(frozen=True)
@@ -399,7 +407,10 @@ class Options:
         choices=NEGATIVE_SHARING,
     )
     learning_rate_scale: float = option(
-        1.0, "Multiplier of the learning rate.", check=Number(float), entrances=TASKS
+        1.0,
+        "Multiplier of the learning rate.",
+        check=Number(float),
+        entrances=(*TASKS, CELL_TASK),
     )
     batch_size: int | None = option(
         None,
@@ -408,6 +419,7 @@ class Options:
         'by default 64. With ``loss="softmax"`` a batch is one step, by default of 1,024.',
         Number(int, 1, none=True),
         absent="64, of a softmax 1,024",
+        entrances=OF_ALL,
     )
     chunk_size: int | None = option(
         None,
@@ -420,6 +432,7 @@ class Options:
         Number(int, 1, none=True),
         metavar="ITEMS",
         absent="all at once",
+        entrances=OF_ALL,
     )
     seed: int | None = option(
         None,
@@ -428,6 +441,7 @@ class Options:
         "result to the last bit. By default one is drawn, and kept in `seed`.",
         lambda name, value: resolve_seed(value),
         absent="drawn, and told",
+        entrances=OF_ALL,
     )
     device: Any = option(
         None,
@@ -441,6 +455,7 @@ class Options:
         kind="str or Cuda",
         absent="cpu",
         machine=True,
+        entrances=OF_ALL,
     )
     num_threads: int | None = option(
         None,
@@ -451,6 +466,7 @@ class Options:
         flag="threads",
         absent="one a core",
         machine=True,
+        entrances=OF_ALL,
     )
 
     def __post_init__(self) -> None:
@@ -559,12 +575,17 @@ def _bits(known: Field[Any], value: Any) -> tuple[str, ...]:
     return () if _is_default(known, value) else bits
 
 
+# Bits of objectives that are tasks of their own, and no option of others.
+OF_OBJECTIVES = ("GLOVE",)
+
+
 def _all_bits() -> dict[str, int]:
     names: dict[str, None] = {}
     for known in fields(Options):
         bits = about(known).bits
         for group in bits.values() if isinstance(bits, Mapping) else (bits,):
             names |= dict.fromkeys(group)
+    names |= dict.fromkeys(OF_OBJECTIVES)
     return {name: 1 << place for place, name in enumerate(names)}
 
 
@@ -581,6 +602,7 @@ FREEZE_RIGHT = BITS["FREEZE_RIGHT"]
 L2 = BITS["L2"]
 ADAGRAD = BITS["ADAGRAD"]
 MEAN = BITS["MEAN"]
+GLOVE = BITS["GLOVE"]
 
 # Numbers that kernels are given: a float32 each, or None where the option has its default, of
 # which compiled code then has no trace.
@@ -639,7 +661,7 @@ def make_options(owner: object, entrance: str, given: Mapping[str, Any]) -> Opti
 
 def name_at(known: Field[Any], entrance: str) -> str:
     """Return what an option is called at an entrance."""
-    if entrance in TASKS:
+    if entrance in (*TASKS, CELL_TASK):
         return known.name
     other = about(known).alias if entrance == ESTIMATOR else about(known).flag
     return other or known.name
@@ -651,6 +673,12 @@ def options_at(entrance: str, *schemas: type) -> dict[str, Field[Any]]:
     return {name_at(one, entrance): one for one in found if entrance in about(one).entrances}
 
 
+def of_others(entrance: str, task: str) -> set[str]:
+    """Name the options of tasks, as an entrance calls them, that mean nothing to a kind of task."""
+    own = {known.name for known in options_at(task).values()}
+    return {name for name, known in options_at(entrance).items() if known.name not in own}
+
+
 def takes_options(
     entrance: str,
     *schemas: type,
@@ -658,6 +686,7 @@ def takes_options(
     docs: Mapping[str, str] | None = None,
     positional: Iterable[str] = (),
     chosen: Iterable[str] = (),
+    without: Iterable[str] = (),
 ) -> Callable[[Class], Class]:
     """Have a class say which options its ``**options`` are, to `help` and whoever asks.
 
@@ -676,6 +705,8 @@ def takes_options(
         Names of those that can be given by place, in this order, after the class's own.
     chosen : iterable of str, optional
         Names of those that are None where they are not given, for the class to choose.
+    without : iterable of str, optional
+        Names of those that it does not take.
 
     Returns
     -------
@@ -683,6 +714,7 @@ def takes_options(
         A decorator. In the class's docstring, a line ``{options}`` becomes their description.
     """
     known = options_at(entrance, *schemas)
+    known = {name: one for name, one in known.items() if name not in set(without)}
     order = list(dict.fromkeys([*positional, *known]))
     own_defaults = {**(defaults or {}), **dict.fromkeys(chosen)}
 

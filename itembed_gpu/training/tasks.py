@@ -29,7 +29,7 @@ from ..objective.pairs import ItemsetSource, ListedSource, Side, Source
 from ..objective.table import Table, pair_up
 from .chunks import ChunkedTask, Chunks
 
-Accumulators = tuple[Any, Any]
+Accumulators = tuple[Any, ...]
 
 # Sub-tasks take at least so many turns an epoch.
 MIN_TURNS = 16
@@ -270,6 +270,8 @@ class _PackedTask(_FusedTask):
 
     # Names of what cannot be changed once a task is made.
     _fixed: frozenset[str] = frozenset()
+    # Bits of an objective that no option asks for.
+    _flags = 0
 
     def __init__(
         self,
@@ -286,8 +288,8 @@ class _PackedTask(_FusedTask):
         self._backend = select_backend(
             options.device, options.num_threads, {table.name: table.array for table in tables}
         )
-        self.accumulators = _add_accumulators(tables, accumulators, options, self._backend)
         self.options = options
+        self.accumulators = self._add_accumulators(tables, accumulators)
         self.num_negative = options.num_negative
         self.negative_sharing = options.negative_sharing
         self.batch_size = cast(int, options.batch_size)  # filled in by now
@@ -308,6 +310,12 @@ class _PackedTask(_FusedTask):
         public = {name for name in vars(self) if not name.startswith("_")}
         self._fixed = frozenset(public - {"learning_rate_scale"})
 
+    def _add_accumulators(
+        self, tables: tuple[Table, ...], given: Accumulators | None
+    ) -> Accumulators | None:
+        """Give tables what lies beside them: what is given, checked, or new ones."""
+        return _add_accumulators(tables, given, self.options, self._backend)
+
     # --- on its device, once something is trained
 
     @functools.cached_property
@@ -315,6 +323,7 @@ class _PackedTask(_FusedTask):
         """What a backend is told; of chunks, each has its own pairs, and here are those of none."""
         source = self._source
         counts = Occurrences(*source.items, len(self._tables[0]), len(self._tables[-1]))
+        objective = make_objective(self.options, counts)
         return Problem(
             pairs=source.pairs() if self.chunk_size is None else source.pairs(0, 0),
             source=source.kind,
@@ -323,7 +332,7 @@ class _PackedTask(_FusedTask):
             num_batch=self._num_batch,
             seed=self.seed,
             group=self.negative_sharing,
-            objective=make_objective(self.options, counts),
+            objective=objective._replace(flags=objective.flags | self._flags),
             options=self.options,
             counted=counts,
         )
@@ -513,7 +522,7 @@ def _add_accumulators(
         return None
     if given is None:
         for table in tables:
-            table.accumulator = _zeros_beside(table, 1, len(table), backend)[0]
+            table.accumulator = zeros_beside(table, 1, len(table), backend)[0]
     else:
         if not isinstance(given, (tuple, list)) or len(given) != 2:
             raise InputError(
@@ -537,12 +546,12 @@ def _add_moments(tables: tuple[Table, ...], backend: Backend) -> None:
     """Make what Adam keeps of each table that is trained."""
     for table in tables:
         if not table.frozen:
-            table.accumulator = _zeros_beside(table, 1, len(table), backend)[0]
-            table.moment = _zeros_beside(table, len(table), table.dim, backend)
-            table.variance = _zeros_beside(table, len(table), table.dim, backend)
+            table.accumulator = zeros_beside(table, 1, len(table), backend)[0]
+            table.moment = zeros_beside(table, len(table), table.dim, backend)
+            table.variance = zeros_beside(table, len(table), table.dim, backend)
 
 
-def _zeros_beside(table: Table, num_row: int, dim: int, backend: Backend) -> Any:
+def zeros_beside(table: Table, num_row: int, dim: int, backend: Backend) -> Any:
     """Return zeros where a table is; those on the host are copied to a device with it."""
     if checks.on_device(table.array):
         return backend.zeros(num_row, dim, np.float32)

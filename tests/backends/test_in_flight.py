@@ -8,8 +8,9 @@ from formula import HALF_OF_THEM, NUM_LEFT, draw_epoch, make_task, weights_for
 from hypothesis import given, strategies as st
 from samples import random_itemsets, random_tables
 
-from itembed_gpu import Cuda, ListedTask, SupervisedTask, UnsupervisedTask, train
+from itembed_gpu import Cuda, GloveTask, ListedTask, SupervisedTask, UnsupervisedTask, train
 from itembed_gpu.backends.cuda.in_flight import (
+    CELL_MEAN_LOAD,
     MAX_LEFT_LOAD,
     MAX_LOAD,
     MEAN_LOAD,
@@ -36,6 +37,23 @@ def test_pairs_in_flight_are_limited_by_the_catalog(num_label, num_tile):
     assert geometry.num_tile == num_tile
     assert geometry.left_caps is None
     assert geometry.right_caps is None
+
+
+def test_cells_of_counts_are_hit_as_often_as_they_are_there(emulated):
+    left, right = [0, 0, 0, 1], [1, 2, 3, 0]
+    syn0, syn1 = random_tables(4)
+    task = GloveTask(left, right, [1, 100, 5, 7], syn0, syn1, device="cuda")
+    hits = expected_hits(task._problem)
+    np.testing.assert_allclose(hits, [[0.75, 0.25, 0, 0], [0.25] * 4])
+    one = GloveTask(left, right, [1, 100, 5, 7], syn0, syn0, device="cuda")
+    np.testing.assert_allclose(expected_hits(one._problem)[0], [1, 0.5, 0.25, 0.25])
+    # As many in flight as leave a row 0.1 of updates times their rate.
+    bound = task._bound
+    bound._make_ready()
+    bound._max_tile = 1000
+    bound._plan(0.0625)
+    assert bound.geometry.num_tile == int(CELL_MEAN_LOAD / (0.0625 * 0.25)) == 6
+    assert bound.geometry.left_caps is bound.geometry.right_caps is None
 
 
 def test_a_higher_rate_means_fewer_pairs_in_flight():

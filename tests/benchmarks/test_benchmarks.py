@@ -20,6 +20,7 @@ from benchmarks import (
     csv_fuzz,
     datasets,
     dense as softmax,
+    glove,
     gpu,
     in_flight,
     oracle,
@@ -939,3 +940,18 @@ def test_made_csv_files_are_read_as_python_reads_them():
     counts = csv_fuzz.measure(60, 7)
     assert {outcome for outcome, _ in counts} == {"the same", "refused by both"}
     assert {reader for _, reader in counts} == {"read_itemsets", "pack_files"}
+
+
+@pytest.mark.compiled_in
+def test_glove_is_measured_beside_another_library(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("glove")
+    # Of a size whose code other tests compile too.
+    monkeypatch.setattr(glove, "SMALL", {"num_label": 40, "num_item": 300, "dim": 12})
+    sizes = ["--labels", "60", "--items", "400", "--cells", "500", "--dim", "12", "--epochs", "1"]
+    glove.main([*sizes, "--repeat", "1", "--threads", "1", "--out", str(tmp_path)])
+    text = (tmp_path / "glove.md").read_text(encoding="utf-8")
+    ratios = [float(line.split("|")[3]) for line in text.splitlines() if line.startswith("| 25 |")]
+    assert len(ratios) == 2
+    assert all(0.95 < ratio < 1.05 for ratio in ratios)
+    assert text.count("\n| itembed_gpu | ") == 2
+    assert "500 cells of 60 labels" in text

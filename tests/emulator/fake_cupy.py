@@ -90,6 +90,7 @@ class ndarray:
     shape = property(lambda self: self._values.shape)
     dtype = property(lambda self: self._values.dtype)
     strides = property(lambda self: self._values.strides)
+    flags = property(lambda self: self._values.flags)
     ndim = property(lambda self: self._values.ndim)
     nbytes = property(lambda self: self._values.nbytes)
     device = property(lambda self: SimpleNamespace(id=0))
@@ -118,6 +119,9 @@ class ndarray:
     def __len__(self):
         return len(self._values)
 
+    def __float__(self):
+        return float(self._values)
+
     def _part(self, values):
         return ndarray(self._fake, values, base=self if self.base is None else self.base)
 
@@ -144,6 +148,12 @@ class ndarray:
 
     def sum(self, **how):
         return self._fake.own(np.asarray(self._values.sum(**how)))
+
+    def min(self):
+        return self._fake.own(np.asarray(self._values.min()))
+
+    def max(self):
+        return self._fake.own(np.asarray(self._values.max()))
 
     def get(self):
         return self._values.copy()

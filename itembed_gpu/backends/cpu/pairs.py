@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ...compiling import inlined, shared
 from ...objective import constants
 from ...objective.constants import ALWAYS, BLOCK, DROPPED, MAX_REDRAW, MEANS
-from ...objective.options import MEAN, REJECT_ITEMSET
+from ...objective.options import GLOVE, MEAN, REJECT_ITEMSET
 from ...objective.pairs import LISTED, NEIGHBOUR, Pairs
 from ...objective.rng import HALF, LOW, below, slot_block, u64
 
@@ -48,6 +48,7 @@ class Block(NamedTuple):
     right: npt.NDArray[np.int32]  # rows
     scale: npt.NDArray[np.float32]  # weights of both items, and what else a step is scaled by
     rates: npt.NDArray[np.float32]  # learning rates
+    logs: npt.NDArray[np.float32]  # of cells of counts: logarithms of the counts
 
 
 class Bags(NamedTuple):
@@ -71,6 +72,7 @@ def make_block():
         np.empty(BLOCK, dtype=np.uint64),
         np.empty(BLOCK, dtype=np.int32),
         np.empty(BLOCK, dtype=np.int32),
+        np.empty(BLOCK, dtype=np.float32),
         np.empty(BLOCK, dtype=np.float32),
         np.empty(BLOCK, dtype=np.float32),
     )
@@ -221,11 +223,14 @@ def fill_pairs(pairs, source, block, words, count, flags=0, kept=None, bags=None
         Receives the itemset of each slot where the left side is a mean.
     """
     # Named before the loop, in which it would cost counts of references.
-    slots, lefts, rights, scale = block.slots, block.left, block.right, block.scale
+    slots, lefts, rights = block.slots, block.left, block.right
+    scale, logs = block.scale, block.logs
     for i in range(count):
         a, b = find_pair(pairs, source, np.int64(slots[i]), u64(words[i]), flags)
         rights[i] = pairs.right_items[b]
-        if pairs.right_weights.shape[0] > 0:
+        if flags & GLOVE:
+            logs[i] = pairs.right_weights[b]
+        elif pairs.right_weights.shape[0] > 0:
             scale[i] *= pairs.right_weights[b]
         if bags is not None:
             bags.itemsets[i] = a

@@ -141,8 +141,12 @@ class CpuTask(InPlace):
     ) -> Callable[[int, int], Tally]:
         """Return a function that trains a range of positions."""
         problem = self._problem
-        left = Rows(problem.syn_left, None, problem.left.accumulator)
-        right = Rows(problem.syn_right, None, problem.right.accumulator)
+        left, right = (
+            Rows(side.array, None, side.accumulator)
+            if side.bias is None
+            else Rows(side.array, None, None, side.bias, side.accumulator, side.bias_accumulator)
+            for side in (problem.left, problem.right)
+        )
         key = Stream(u64(problem.seed), u64(stream), u64(epoch))
         order = self._epoch_order(stream, epoch)
         schedule = Epoch(key, order, problem.num_batch, first_batch, rates)

@@ -21,6 +21,7 @@ from ...objective.options import (
     BITS,
     FREEZE_LEFT,
     FREEZE_RIGHT,
+    GLOVE,
     HINGE,
     MEAN,
     OPTIMIZERS,
@@ -35,7 +36,8 @@ from ..dense import ADAM_DECAYS
 # The record of a launch stands before all that reads it, and after its parts.
 RECORD_PARTS = ("rng.cuh",)
 SOURCES = (
-    "losses.cuh", "pairs.cuh", "tile.cuh", "sgns.cuh", "blocks.cuh", "dense.cuh", "tables.cu",
+    "losses.cuh", "pairs.cuh", "tile.cuh", "sgns.cuh", "cells.cuh", "blocks.cuh", "dense.cuh",
+    "tables.cu",
 )  # fmt: skip
 
 WARP = 32
@@ -99,13 +101,19 @@ WORK_FIELDS = (
     ("corrections", "const float*", "log(k Q(row))"),
     ("left_keep", "const u32*", "words under this keep an item"),
     ("right_keep", "const u32*", ""),
-    ("left_state", "float*", "accumulators of Adagrad"),
+    ("left_state", "float*", "accumulators of Adagrad: one a row, of cells one a number"),
     ("right_state", "float*", ""),
+    ("left_bias", "float*", "of cells alone"),
+    ("right_bias", "float*", ""),
+    ("left_bias_state", "float*", ""),
+    ("right_bias_state", "float*", ""),
     ("left_syn", "float*", ""),
     ("right_syn", "float*", ""),
     ("tally", "double*", "receives sums over pairs: losses of those sampled, left out, both"),
     ("left_stride", "i64", "floats from one row to the next"),
     ("right_stride", "i64", ""),
+    ("left_state_stride", "i64", "the same of accumulators of each number"),
+    ("right_state_stride", "i64", ""),
     ("first_slot", "u64", "number of slot 0 in the random stream"),
     ("start", "i64", "first position of the order, a multiple of the group"),
     ("num_batch", "i64", "batches of an epoch"),
@@ -248,7 +256,9 @@ class Instance(NamedTuple):
 
 
 # All that go together, but for means and frozen sides; of losses, the one with an array.
-EVERY_OPTION = sum(BITS.values()) - MEAN - FREEZE_LEFT - FREEZE_RIGHT - HINGE
+EVERY_OPTION = sum(BITS.values()) - MEAN - FREEZE_LEFT - FREEZE_RIGHT - HINGE - GLOVE
+# What cells of counts are trained with.
+OF_CELLS = ADAGRAD + GLOVE
 
 
 def default_threads(dim: int, width: int = 4) -> int:
@@ -334,7 +344,7 @@ def _list_instances() -> list[Instance]:
         {"source": PRODUCT},
         {"source": PRODUCT, "num_negative": 20},
         {"source": PRODUCT, "shared": True},
-        *({"options": bit} for bit in BITS.values() if bit not in (REJECT_ITEMSET, MEAN)),
+        *({"options": bit} for bit in BITS.values() if bit not in (REJECT_ITEMSET, MEAN, GLOVE)),
         {"options": ADAGRAD, "num_negative": 20, "dim": 64},
         {"options": ADAGRAD, "shared": True},
         {"options": EVERY_OPTION, "num_negative": 20},
@@ -346,6 +356,19 @@ def _list_instances() -> list[Instance]:
         {"source": LISTED},
         {"source": LISTED, "options": EVERY_OPTION, "num_negative": 20},
         {"source": LISTED, "options": ADAGRAD, "shared": True},
+        *(
+            {"source": LISTED, "options": OF_CELLS, "num_negative": 0, **other}
+            for other in (
+                {},
+                {"dim": 50},
+                {"dim": 100},
+                {"dim": 300},
+                {"threads": 1},
+                {"threads": 32},
+                {"width": 1},
+                {"lossy": True},
+            )
+        ),
     ]
     chosen = [choose_instance(**{**default, **option}) for option in options]
     return list(dict.fromkeys(defaults + chosen))
@@ -357,4 +380,4 @@ INSTANTIATIONS = _list_instances()
 DEFAULTS = [
     choose_instance(source, dim, 5, chip=VECTOR_ATOMICS)
     for source, dim in itertools.product((NEIGHBOUR, PRODUCT, LISTED), (32, 64, 100, 128, 256, 512))
-]
+] + [choose_instance(LISTED, dim, 0, chip=VECTOR_ATOMICS, options=OF_CELLS) for dim in (100, 128)]

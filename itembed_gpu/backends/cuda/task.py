@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ... import checks
 from ...interrupts import deferred_interrupt
 from ...objective.constants import SPAN
-from ...objective.options import ADAGRAD, MEAN
+from ...objective.options import ADAGRAD, GLOVE, MEAN
 from ...objective.schedule import batch_at, batch_start, epoch_order, loss_stride
 from ..dense import DenseTask
 from ..protocol import BoundTask, Problem, Tally
@@ -31,6 +31,7 @@ from .chips import Chip
 from .copies import Copies, Pinned
 from .dense import CudaOperations
 from .in_flight import (
+    CELL_MEAN_LOAD,
     MAX_LEFT_LOAD,
     Float64Array,
     Geometry,
@@ -65,6 +66,12 @@ SLOT_BYTES = 4 * MAX_BATCHES + 8 * NUM_TALLY
 # Share of the L2 cache that the rows of pairs in flight may take, where the tables do not fit:
 # what is added to a row that has left it reads the row again (benchmarks/in_flight.py).
 CACHE_SHARE = 1 / 8
+# What a launch is told of that lies beside the rows of a table, and what it is called there.
+BESIDE_ROWS = {
+    "accumulator": "state",
+    "bias": "bias",
+    "bias_accumulator": "bias_state",
+}
 # The host runs ahead of the device by so many launches.
 NUM_SLOT = 2
 
@@ -110,13 +117,17 @@ class CudaTask:
         self._chip = chip
         self._copies = Copies(problem, chip)
         self._left, self._right = map(self._copies.of, (problem.left, problem.right))
+        # What has rows of the dimension.
+        self._wide = [(table, "") for table in problem.tables]
+        if problem.objective.flags & GLOVE:
+            self._wide += [(table, "accumulator") for table in problem.tables]
         self.in_place = self._copies.in_place
         self.instance = instances.choose_instance(
             problem.source,
             self._left.shape[1],
             problem.num_negative,
             chip=chip.capability,
-            width=min(self._left.width, self._right.width),
+            width=min(self._copies.of(*wide).width for wide in self._wide),
             shared=problem.group > 1,
             options=problem.objective.flags,
             lossy=lossy,
@@ -165,9 +176,12 @@ class CudaTask:
                 rows = self._copies.of(table).array
                 self._work[f"{side}_syn"] = rows.data.ptr
                 self._work[f"{side}_stride"] = rows.strides[0] // 4
-                if table.accumulator is not None:
-                    state = self._copies.of(table, "accumulator").array
-                    self._work[f"{side}_state"] = state.data.ptr
+                for part, name in BESIDE_ROWS.items():
+                    if getattr(table, part) is not None:
+                        beside = self._copies.of(table, part).array
+                        self._work[f"{side}_{name}"] = beside.data.ptr
+                        if part == "accumulator":
+                            self._work[f"{side}_state_stride"] = beside.strides[0] // 4
             self._ready = True
 
     def _find_kernel(self, name: str) -> Any:
@@ -251,9 +265,11 @@ class CudaTask:
         num_tile = min(num_tile, -(-problem.num_slot // problem.group))
         if self._pairs_in_flight is not None:
             num_tile = min(num_tile, self._pairs_in_flight)
-        size = sum(copy.shape[0] * copy.shape[1] * 4 for copy in {self._left, self._right})
+        shapes = (self._copies.of(*wide).shape for wide in self._wide)
+        size = sum(4 * num_row * dim for num_row, dim in shapes)
         if size > self._chip.cache and problem.group == 1 and not problem.objective.flags & MEAN:
             rows = 1 + min(problem.num_negative + 1, SPAN)
+            rows *= 2 if problem.objective.flags & GLOVE else 1
             room = CACHE_SHARE * self._chip.cache / (rows * self._left.shape[1] * 4)
             # As many on each multiprocessor: the last ones to end are waited for.
             once = self._chip.num_multiprocessor * THREADS_PER_BLOCK // self.instance.threads
@@ -273,8 +289,15 @@ class CudaTask:
                 return
         planned = float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
         left, right = self._hits
-        adaptive = bool(self._problem.objective.flags & ADAGRAD)
-        geometry = plan_geometry(left, right, planned, self._max_tile, adaptive=adaptive)
+        flags = self._problem.objective.flags
+        geometry = plan_geometry(
+            left,
+            right,
+            planned,
+            self._max_tile,
+            adaptive=bool(flags & ADAGRAD),
+            mean_load=CELL_MEAN_LOAD if flags & GLOVE else None,
+        )
         with deferred_interrupt():
             self._set_geometry(geometry, planned)
 
