@@ -167,7 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{SMALL['dim']}, two tables. Speed: {len(cells.counts):,} cells of {cells.num_label:,} "
         f"labels, dimension {options.dim}; medians over rounds ({options.repeat}) of "
         f"{options.epochs} epochs, in turns. The ratio is that of the speeds of a busy core, of a "
-        "GPU those by the clock; the last column but one is the mean of the terms of J after the training. "
+        "GPU those by the clock; the last column but one is the mean of the terms of J after the "
+        "training. "
         f"{machine(PEER)}."
     )
     name = "glove_gpu.md" if on_gpu else "glove.md"
