@@ -16,6 +16,7 @@ library has float64 throughout.
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -140,7 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser.parse_args(given)
     on_gpu = options.device != "cpu"
 
     rows = []
@@ -160,12 +162,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for threads in options.threads:
         rows += compare_speed(cells, options, threads, SPEED_ON_GPU if on_gpu else SPEED)
     note = (
-        f"`python -m benchmarks.glove --device {options.device}`: objective and speed of GloVe, "
+        f"`python -m benchmarks.glove {' '.join(given)}`: objective and speed of GloVe, "
         f"learning rate {RATE}. The oracle in NumPy: {SMALL['num_label']} labels, dimension "
         f"{SMALL['dim']}, two tables. Speed: {len(cells.counts):,} cells of {cells.num_label:,} "
-        f"labels, dimension {options.dim}; medians of {options.repeat} rounds of {options.epochs} "
-        "epochs, in turns. The ratio is that of the speeds of a busy core, of a GPU those by the "
-        "clock; the last column but one is the mean of the terms of J after the training. "
+        f"labels, dimension {options.dim}; medians over rounds ({options.repeat}) of "
+        f"{options.epochs} epochs, in turns. The ratio is that of the speeds of a busy core, of a "
+        "GPU those by the clock; the last column but one is the mean of the terms of J after the "
+        "training. "
         f"{machine(PEER)}."
     )
     name = "glove_gpu.md" if on_gpu else "glove.md"
