@@ -182,7 +182,8 @@ def draw_entries(pairs, kind, key, units, kept, places):
 def _draw_pair(pairs, kind, key, slot, kept, place, bags, queries, targets):
     """Draw a pair: a bag of one left row, with one target; return how many it is."""
     word, _, _, _ = slot_block(key.seed, key.stream, key.epoch, u64(slot), u64(0))
-    left, right = find_pair(pairs, kind.source, slot, word)
+    itemset = np.int64(-1) if kind.source == LISTED else find_itemset(pairs, slot)
+    left, right = find_pair(pairs, kind.source, itemset, slot, word)
     item, target = pairs.left_items[left], pairs.right_items[right]
     same = kind.source in WITHIN
     left_word, _ = _words(key, KEPT_LEFT + u64(left))
@@ -197,7 +198,7 @@ def _draw_pair(pairs, kind, key, slot, kept, place, bags, queries, targets):
     bags[1][place], bags[2][place] = item, ONE
     bags[0][place + 1] = place + 1
     queries[0][place] = place
-    queries[4][place] = -1 if kind.source == LISTED else find_itemset(pairs, slot)
+    queries[4][place] = itemset
     targets[1][place], targets[2][place] = target, weight
     targets[0][place + 1] = place + 1
     return 1

@@ -220,7 +220,7 @@ class Search:
     def _measure(self, model: Any) -> float:
         """Find a part of the items of each itemset again that was held out."""
         known = only_known(self._held, model.embeddings_)
-        rows, offsets = shuffled(known)
+        rows, offsets = shuffled(known, model.window)
         lengths = np.diff(offsets)
         hidden = np.where(lengths > 1, np.maximum(1, (HIDDEN_SHARE * lengths).astype(np.int64)), 0)
         places = np.arange(len(rows)) - np.repeat(offsets[:-1], lengths)

@@ -73,21 +73,20 @@ def find_in_window(length, window, rank, num_slot, word):
     farthest = min(window, length - ONE)
     half = units_within(length, window, farthest)
     unit = unit_of(rank, num_slot, TWO * half, word)
-    backward = unit >= half
-    if backward:
-        unit -= half
-    # The least distance up to which there are more units than this one's number.
-    low, high = ONE, farthest
-    while low < high:
-        middle = (low + high) // TWO
-        if units_within(length, window, middle) <= unit:
-            low = middle + ONE
-        else:
-            high = middle
-    place = (unit - units_within(length, window, low - ONE)) // (window - low + ONE)
-    if backward:
-        return place + low, place
-    return place, place + low
+    # From here on without branches: they would depend on what is random, and wait for memory.
+    backward = u64(unit >= half)
+    unit -= half * backward
+    # The greatest distance, less than the farthest, up to which units are before this one.
+    before, step = u64(0), ONE
+    while step < farthest:
+        step <<= ONE
+    while step > u64(0):
+        longer = before + step
+        before += step * u64((longer < farthest) & (units_within(length, window, longer) <= unit))
+        step >>= ONE
+    place = (unit - units_within(length, window, before)) // (window - before)
+    distance = before + ONE
+    return place + distance * backward, place + distance * (ONE - backward)
 
 
 def count_in_windows(lengths: npt.NDArray[Any], window: int) -> Int64Array:

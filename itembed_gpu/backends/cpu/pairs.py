@@ -45,6 +45,9 @@ class Block(NamedTuple):
     """Buffers for the pairs that are drawn together, `BLOCK` of them."""
 
     slots: npt.NDArray[np.uint64]
+    itemsets: npt.NDArray[np.int64]
+    left_places: npt.NDArray[np.int64]  # positions in the packed arrays
+    right_places: npt.NDArray[np.int64]
     left: npt.NDArray[np.int32]  # rows, or DROPPED
     right: npt.NDArray[np.int32]  # rows
     scale: npt.NDArray[np.float32]  # weights of both items, and what else a step is scaled by
@@ -72,6 +75,9 @@ def make_block():
     """Allocate a block."""
     return Block(
         np.empty(BLOCK, dtype=np.uint64),
+        np.empty(BLOCK, dtype=np.int64),
+        np.empty(BLOCK, dtype=np.int64),
+        np.empty(BLOCK, dtype=np.int64),
         np.empty(BLOCK, dtype=np.int32),
         np.empty(BLOCK, dtype=np.int32),
         np.empty(BLOCK, dtype=np.float32),
@@ -106,13 +112,14 @@ def find_itemset(pairs, slot):
     entry = slot >> pairs.shift
     low = np.int64(pairs.guide[entry])
     high = np.int64(pairs.guide[entry + 1])
-    while low < high:
-        middle = (low + high + 1) >> 1
+    while high - low > 1:
+        middle = (low + high) >> 1
         if pairs.slot_offsets[middle] <= slot:
             low = middle
         else:
             high = middle - 1
-    return low
+    # Without a branch: whether an entry is of one itemset or of two cannot be predicted.
+    return low + np.int64((low < high) & (pairs.slot_offsets[high] <= slot))
 
 
 @inlined
@@ -125,7 +132,7 @@ def draw_neighbour(position, first, length, word):
 
 
 @inlined
-def find_pair(pairs, source, slot, word):
+def find_pair(pairs, source, itemset, slot, word):
     """Return the positions in the packed arrays of a slot's left and right items.
 
     Parameters
@@ -134,14 +141,13 @@ def find_pair(pairs, source, slot, word):
         Arrays of the source.
     source : int
         Its kind.
-    slot : int64
-        Slot.
+    itemset, slot : int64
+        Slot, and its itemset, which pairs that are listed have none of.
     word : uint64
         Draw number 0 of the slot.
     """
     if source == LISTED:
         return slot, slot
-    itemset = find_itemset(pairs, slot)
     first = pairs.right_offsets[itemset]
     rank = u64(slot - pairs.slot_offsets[itemset])
     length = pairs.right_offsets[itemset + 1] - first
@@ -156,13 +162,12 @@ def find_pair(pairs, source, slot, word):
 
 
 @inlined
-def find_bag(pairs, source, slot, word):
+def find_bag(pairs, source, itemset, slot, word):
     """Return a slot's range of left positions, which of them to skip, and its right position.
 
     Where left sides are means, slots enumerate the right items, which are all items where both
     sides are the same. In a window, draw number 0 decides how far the range reaches.
     """
-    itemset = find_itemset(pairs, slot)
     right = pairs.right_offsets[itemset] + slot - pairs.slot_offsets[itemset]
     first, stop = pairs.left_offsets[itemset], pairs.left_offsets[itemset + 1]
     if source == WINDOW:
@@ -237,16 +242,16 @@ def fill_pairs(pairs, source, block, words, count, kept=None, bags=None):
     bags : Bags, optional
         Receives the range of each slot where the left side is a mean.
     """
-    # Named before the loop, in which it would cost counts of references.
-    slots, lefts, rights, scale = block.slots, block.left, block.right, block.scale
+    # Named before the loops, in which it would cost counts of references.
+    lefts, rights, scale = block.left, block.right, block.scale
+    fill_places(pairs, source, block, words, count, bags)
     for i in range(count):
-        slot, word = np.int64(slots[i]), u64(words[i])
+        b = block.right_places[i]
         if bags is not None:
-            bags.firsts[i], bags.stops[i], bags.skips[i], b = find_bag(pairs, source, slot, word)
             _, _, length = fill_bag(bags, i)
             lefts[i] = 0 if length > 0 else DROPPED
         else:
-            a, b = find_pair(pairs, source, slot, word)
+            a = block.left_places[i]
             lefts[i] = pairs.left_items[a]
             if pairs.left_weights.shape[0] > 0:
                 scale[i] *= pairs.left_weights[a]
@@ -260,6 +265,25 @@ def fill_pairs(pairs, source, block, words, count, kept=None, bags=None):
             first = KEEP_SLOT if source in WITHIN else KEEP_RIGHT_SLOT
             if not is_kept(kept.key, kept.right, first + u64(b), rights[i]):
                 lefts[i] = DROPPED
+
+
+@inlined
+def fill_places(pairs, source, block, words, count, bags):
+    """Find the places of a block's slots, in loops so short that their reads overlap."""
+    slots, itemsets = block.slots, block.itemsets
+    lefts, rights = block.left_places, block.right_places
+    if source != LISTED:
+        for i in range(count):
+            itemsets[i] = find_itemset(pairs, np.int64(slots[i]))
+            rights[i] = pairs.right_offsets[itemsets[i]]  # which the next loop has at hand then
+    for i in range(count):
+        itemset, slot, word = itemsets[i], np.int64(slots[i]), u64(words[i])
+        if bags is not None:
+            bags.firsts[i], bags.stops[i], bags.skips[i], rights[i] = find_bag(
+                pairs, source, itemset, slot, word
+            )
+        else:
+            lefts[i], rights[i] = find_pair(pairs, source, itemset, slot, word)
 
 
 # --- negatives
