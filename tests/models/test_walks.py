@@ -13,7 +13,9 @@ networkx = pytest.importorskip(
 def test_walks_tell_the_two_sides_of_the_karate_club_apart():
     graph = networkx.karate_club_graph()
     walks = networkx.generate_random_paths(graph, 340, path_length=19, weight=None, seed=1)
-    model = Item2Vec(window=3, vector_size=16, epochs=5, seed=1, device="cpu", workers=1)
+    model = Item2Vec(
+        window=3, preset="neighbours", vector_size=16, epochs=5, seed=1, device="cpu", workers=1
+    )
     model.fit([list(map(int, walk)) for walk in walks])
     clubs = networkx.get_node_attributes(graph, "club")
     assert sorted(model.labels_) == sorted(graph)
