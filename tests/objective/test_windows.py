@@ -168,3 +168,10 @@ def test_windows_are_of_itemsets_alone():
         SupervisedTask(np.arange(3), offsets, np.arange(3), offsets, *tables, window=2)
     with pytest.raises(TypeError, match="unexpected keyword argument 'window'"):
         ListedTask([0], [1], *tables, window=2)
+
+
+def test_chunks_have_the_pairs_of_all_itemsets():
+    whole, cut = (unsupervised(window=3, chunk_size=size, batch_size=8) for size in (None, 200))
+    history = train(cut, num_epoch=1, progress=False)
+    assert len(cut._bound._chunks) > 1
+    assert history.epochs[0].num_pair == cut.num_pair == whole.num_pair
