@@ -151,6 +151,8 @@ class Search:
             raise InputError("itemsets: a training diverged on them; pass a lower alpha")
         dials = DIALS[self._start["loss"] in DENSE_LOSSES]
         free = [name for name in dials if name in self._start]
+        if (self._start.get("pooling") or self._model.pooling) == "pairs":
+            free = [name for name in free if name != "dropout"]  # which is of means
         best: dict[str, Any] = {}
         still = 0  # parameters that were moved in vain since the last gain
         for name in itertools.cycle(free):

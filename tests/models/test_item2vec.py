@@ -630,6 +630,14 @@ def test_with_a_window_the_score_is_that_of_the_last_item():
     assert model.score(cycle, k=5) == pytest.approx(np.mean(expected))
 
 
+def test_pairs_of_a_softmax_are_tuned_without_what_is_of_means():
+    cycle = [[(start + n) % 12 for n in range(6)] for start in range(60)]
+    model = Item2Vec(window=2, vector_size=4, epochs=1, seed=1, device="cpu", workers=1)
+    model.tune(cycle, budget=1, report=None)
+    assert len(model.trials_) > 3
+    assert not any("dropout" in trial["params"] for trial in model.trials_)
+
+
 # ----------------------------------------------------------------------- score
 
 
