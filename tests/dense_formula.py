@@ -6,7 +6,15 @@ What a batch is of is worked out here as well, from the words of the random stre
 from typing import NamedTuple
 
 import numpy as np
-from formula import GROUP_SLOT, KEEP_RIGHT_SLOT, KEEP_SLOT, draw, keep_items, pick
+from formula import (
+    GROUP_SLOT,
+    KEEP_RIGHT_SLOT,
+    KEEP_SLOT,
+    draw,
+    find_window_pairs,
+    keep_items,
+    pick,
+)  # fmt: skip
 from samples import slots_of
 
 from itembed_gpu import ListedTask, SupervisedTask, UnsupervisedTask
@@ -172,7 +180,7 @@ def draw_sum(task, epoch, stream, batch):
 def kept_and_out(task, epoch, stream):
     """Which occurrences are kept, of the left and the right, and which are out of their bag."""
     pairs, num_left, num_right = task._problem.pairs, *map(len, (task._tables[0], task._tables[-1]))
-    first = KEEP_SLOT if task._problem.source == NEIGHBOUR else KEEP_RIGHT_SLOT
+    first = KEEP_SLOT if task._problem.within else KEEP_RIGHT_SLOT
     left = keep_items(task, epoch, stream, pairs.left_items, num_left, KEEP_SLOT)
     right = keep_items(task, epoch, stream, pairs.right_items, num_right, first)
     slots = np.uint64(KEEP_SLOT) + np.arange(len(pairs.left_items), dtype=np.uint64)
@@ -188,6 +196,8 @@ def find_pairs(task, epoch, stream):
     pairs = task._problem.pairs
     if task._problem.source == LISTED:
         return [(n, n, -1) for n in range(len(pairs.left_items))]
+    if task.options.window is not None:
+        return find_window_pairs(task, epoch, stream).T.tolist()
     found = []
     for i in range(len(pairs.left_offsets) - 1):
         both = pairs.left_offsets, pairs.right_offsets

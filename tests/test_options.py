@@ -53,6 +53,7 @@ OTHERS = {
     "self_normalization": 0.1,
     "normalized_share": 0.5,
     "dropout": 0.5,
+    "window": 1,
     "num_negative": 2,
     "learning_rate_scale": 2.0,
     "batch_size": 3,
@@ -73,7 +74,6 @@ OTHERS = {
     "sharpness": 2.0,
     "x_max": 3.0,
     "exponent": 0.5,
-    "window": 1,
 }
 
 # What options mean something beside, where they do not by themselves.
@@ -96,8 +96,12 @@ FOR_SOFTMAX = {
     "SupervisedClassifier": {"max_step": 0.0},
     "Item2Vec": {"reject_itemset": False},  # which else is chosen
 }
-# What is the same word as another option's, and refused: of features, all labels are predicted.
-REFUSED = {("SupervisedTask", "targets"), ("SupervisedClassifier", "targets")}
+# What means nothing of features and labels, and is refused there.
+REFUSED = {
+    (where, name)
+    for where in ("SupervisedTask", "SupervisedClassifier")
+    for name in ("targets", "window")
+}
 
 
 def companions(where, name):
@@ -539,7 +543,10 @@ def test_a_model_that_was_saved_with_an_old_name_is_read(tmp_path):
     path = tmp_path / "embeddings.json"
     index = json.loads(path.read_text().replace("chunk_size", "window_size"))
     del index["checksum"]  # which such versions did not write, and options that they did not know
-    later = "schedule", "temperature", "sum_scale", "dropout", "targets", "self_normalization"
+    later = (
+        *("schedule", "temperature", "sum_scale", "dropout", "targets", "self_normalization"),
+        "window",
+    )
     for name in later:
         del index["metadata"]["params"][name]
     path.write_text(json.dumps(index))

@@ -16,7 +16,7 @@ from ..objective.constants import (
     KEEP_SLOT,
     NORMALIZED_SLOT,
 )
-from ..objective.pairs import LISTED, NEIGHBOUR
+from ..objective.pairs import LISTED, WITHIN
 from ..objective.rng import slot_block, u64
 from ..objective.schedule import fill_slots
 from .cpu.pairs import ONE, ZERO, draw_noise, find_itemset, find_pair
@@ -193,9 +193,10 @@ def draw_entries(pairs, kind, key, units, kept, places):
 def _draw_pair(pairs, kind, key, slot, kept, place, bags, queries, targets):
     """Draw a pair: a bag of one left row, with one target; return how many it is."""
     word, _, _, _ = slot_block(key.seed, key.stream, key.epoch, u64(slot), u64(0))
-    left, right = find_pair(pairs, kind.source, slot, word)
+    itemset = np.int64(-1) if kind.source == LISTED else find_itemset(pairs, slot)
+    left, right = find_pair(pairs, kind.source, itemset, slot, word)
     item, target = pairs.left_items[left], pairs.right_items[right]
-    same = kind.source == NEIGHBOUR
+    same = kind.source in WITHIN
     left_word, _ = _words(key, KEPT_LEFT + u64(left))
     right_word, _ = _words(key, (KEPT_LEFT if same else KEPT_RIGHT) + u64(right))
     if not (_is_kept(kept.left, item, left_word) and _is_kept(kept.right, target, right_word)):
@@ -208,7 +209,7 @@ def _draw_pair(pairs, kind, key, slot, kept, place, bags, queries, targets):
     bags[1][place], bags[2][place] = item, ONE
     bags[0][place + 1] = place + 1
     queries[0][place] = place
-    queries[4][place] = -1 if kind.source == LISTED else find_itemset(pairs, slot)
+    queries[4][place] = itemset
     targets[1][place], targets[2][place] = target, weight
     targets[0][place + 1] = place + 1
     return 1

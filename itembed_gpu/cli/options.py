@@ -96,11 +96,11 @@ class Trained(NamedTuple):
 
 def _of_glove() -> Trained:
     # What has no place in its objective; and its learning rate is the same for all batches.
-    others = of_others(COMMAND_LINE, CELL_TASK) | {"schedule", "batch_size"}
+    others = (of_others(COMMAND_LINE, CELL_TASK) | {"schedule", "batch_size"}) - {"window"}
     known = {
         name: one
         for name, one in options_at(
-            COMMAND_LINE, GloveOptions, ModelOptions, ReadingOptions, Options
+            COMMAND_LINE, ModelOptions, ReadingOptions, Options, GloveOptions
         ).items()
         if name not in others
     }

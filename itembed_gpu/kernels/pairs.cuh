@@ -32,11 +32,19 @@ __device__ __forceinline__ i64 find_itemset(const Work& work, i64 slot) {
     return low;
 }
 
-// Positions in the packed arrays: with MEAN, `left` is the number of the itemset.
+// Positions in the packed arrays: with MEAN, left ... left_end - 1 are those of the bag.
 struct Place {
     i64 left, right;
     i64 begin, end;  // of the right items of the itemset
+    i64 left_end;
 };
+
+// Place of a slot that is the mean of all left items of an itemset, and a right item.
+__device__ __forceinline__ Place whole_bag(const Work& work, i64 itemset, i64 right, i64 begin,
+                                           i64 end) {
+    return {__ldg(work.left_offsets + itemset), right, begin, end,
+            __ldg(work.left_offsets + itemset + 1)};
+}
 
 // Each item with one random other item of its itemset or, with MEAN, with the mean of all
 // the others.
@@ -50,10 +58,10 @@ struct Neighbour {
         const i64 itemset = find_itemset(work, slot);
         const i64 first = __ldg(work.right_offsets + itemset);
         const i64 end = __ldg(work.right_offsets + itemset + 1);
-        if constexpr ((OPTIONS & MEAN) != 0) return {itemset, slot, first, end};
+        if constexpr ((OPTIONS & MEAN) != 0) return whole_bag(work, itemset, slot, first, end);
         i64 other = first + below(word, static_cast<u32>(end - first - 1));
         if (other >= slot) ++other;
-        return {slot, other, first, end};
+        return {slot, other, first, end, 0};
     }
 };
 
@@ -71,11 +79,70 @@ struct Product {
         const i64 end = __ldg(work.right_offsets + itemset + 1);
         const u64 rank = slot - __ldg(work.slot_offsets + itemset);
         if constexpr ((OPTIONS & MEAN) != 0) {
-            return {itemset, first + static_cast<i64>(rank), first, end};
+            return whole_bag(work, itemset, first + static_cast<i64>(rank), first, end);
         }
         const u64 length = end - first;
         return {__ldg(work.left_offsets + itemset) + static_cast<i64>(rank / length),
-                first + static_cast<i64>(rank % length), first, end};
+                first + static_cast<i64>(rank % length), first, end, 0};
+    }
+};
+
+// --- windows: the twin of objective/windows.py
+
+// Units of an itemset in one direction, up to a distance.
+__device__ __forceinline__ u64 units_within(u64 length, u64 window, u64 distance) {
+    const u64 steps = distance * (distance + 1);
+    const u64 squares = steps * (2 * distance + 1) / 6;
+    return distance * length * (window + 1) - (length + window + 1) * (steps / 2) + squares;
+}
+
+// The unit that a slot draws: floor((rank + word / 2**32) * num_unit / num_slot).
+__device__ __forceinline__ u64 unit_of(u64 rank, u64 num_slot, u64 num_unit, u32 word) {
+    const u64 each = num_unit / num_slot, rest = num_unit % num_slot;
+    const u64 product = word * each;
+    // What is left over of the slots before, and of this one's draw, in parts of a slot.
+    const u64 own = (static_cast<u32>(product) * num_slot + word * rest) >> 32;
+    const u64 parts = (rank * rest) % num_slot + own;
+    return rank * each + rank * rest / num_slot + (product >> 32) + parts / num_slot;
+}
+
+// Each item with those near it, nearer ones more often or, with MEAN, with the mean of those
+// within a distance that is drawn.
+struct Window {
+    static constexpr bool SKIPS = true;
+    static constexpr u64 KEEP = KEEP_SLOT;
+
+    template <int OPTIONS>
+    static __device__ __forceinline__ Place find(const Work& work, i64 slot, u32 word) {
+        const i64 itemset = find_itemset(work, slot);
+        const i64 first = __ldg(work.right_offsets + itemset);
+        const i64 end = __ldg(work.right_offsets + itemset + 1);
+        if constexpr ((OPTIONS & MEAN) != 0) {
+            const i64 reach = 1 + static_cast<i64>(static_cast<u64>(word) * work.window >> 32);
+            const i64 left = slot - reach, left_end = slot + reach + 1;
+            return {left < first ? first : left, slot, first, end, left_end < end ? left_end : end};
+        }
+        const i64 start = __ldg(work.slot_offsets + itemset);
+        const u64 num_slot = __ldg(work.slot_offsets + itemset + 1) - start;
+        const u64 length = end - first, window = work.window;
+        const u64 farthest = window < length - 1 ? window : length - 1;
+        const u64 half = units_within(length, window, farthest);
+        u64 unit = unit_of(slot - start, num_slot, 2 * half, word);
+        const bool backward = unit >= half;
+        if (backward) unit -= half;
+        // The least distance up to which there are more units than this one's number.
+        u64 low = 1, high = farthest;
+        while (low < high) {
+            const u64 middle = (low + high) / 2;
+            if (units_within(length, window, middle) <= unit) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        const u64 place = (unit - units_within(length, window, low - 1)) / (window - low + 1);
+        const i64 near = first + static_cast<i64>(place), far = near + static_cast<i64>(low);
+        return {backward ? far : near, backward ? near : far, first, end, 0};
     }
 };
 
@@ -86,7 +153,7 @@ struct Listed {
 
     template <int OPTIONS>
     static __device__ __forceinline__ Place find(const Work&, i64 slot, u32) {
-        return {slot, slot, slot, slot + 1};
+        return {slot, slot, slot, slot + 1, 0};
     }
 };
 
@@ -225,13 +292,13 @@ struct Pair {
     }
 };
 
-// The left items of an itemset, without the one to skip; their shares are their weights
+// The left items of a place, without the one to skip; their shares are their weights
 // divided by the sum of the weights' sizes.
 template <int OPTIONS, int TARGETS>
-__device__ __forceinline__ void find_bag(const Work& work, i64 itemset, i64 skip,
+__device__ __forceinline__ void find_bag(const Work& work, const Place& place, i64 skip,
                                          Pair<TARGETS>& pair) {
-    pair.bag = __ldg(work.left_offsets + itemset);
-    pair.bag_length = static_cast<int>(__ldg(work.left_offsets + itemset + 1) - pair.bag);
+    pair.bag = place.left;
+    pair.bag_length = static_cast<int>(place.left_end - place.left);
     pair.bag_skip = skip;
     pair.bag_weight = 0.0f;
     for (int i = 0; i < pair.bag_length; ++i) {
@@ -252,7 +319,7 @@ __device__ __forceinline__ Pair<TARGETS> find_pair(const Work& work, i64 positio
     pair.rate = rate_at(work, position);
     pair.weight = 1.0f;
     if constexpr ((OPTIONS & MEAN) != 0) {
-        find_bag<OPTIONS>(work, place.left, Source::SKIPS ? place.right : -1, pair);
+        find_bag<OPTIONS>(work, place, Source::SKIPS ? place.right : -1, pair);
     } else {
         pair.left = __ldg(work.left_items + place.left);
         if (work.left_weights != nullptr) pair.weight *= __ldg(work.left_weights + place.left);

@@ -59,6 +59,7 @@ FOLDING = {
     "update_right": False,
     "max_step": 0.0,  # of right-hand rows
     "pooling": "pairs",
+    "window": None,
     "subsample": 0.0,
     "chunk_size": None,
 }
@@ -101,6 +102,12 @@ class Item2Vec(Item2VecParameters, ItemModel):
     `pack_itemsets`; a `PackedItemsets`, as from `pack_itemsets` and `read_itemsets`; a
     data frame of a single column of lists, or a column; or a matrix whose rows are the
     itemsets: a sparse one of SciPy, or an array or a data frame of 0 and 1.
+
+    Itemsets whose order tells (sessions, walks on a graph, sentences) are learned from with a
+    `window`, as by word2vec: gensim's ``sg=1`` is ``pooling="pairs"``, and its ``sg=0`` (CBOW) is
+    ``pooling="mean"``, whose mean is that of ``cbow_mean=1``. The order is that of the lists, or of
+    the rows of a long table, which all readers keep; matrices and sets have none, and are refused
+    then. `score` and `tune` then look for the last items of itemsets, and else for some at random.
 
     Parameters
     ----------
@@ -335,7 +342,7 @@ class Item2Vec(Item2VecParameters, ItemModel):
         metric, budget = check_arguments(metric, budget)
         self._check_parameters()
         _, _, packed = with_new_labels(
-            as_packed("itemsets", itemsets, None),
+            as_packed("itemsets", itemsets, None, self.window),
             no_embeddings(1),
             self._value("min_count"),
             min_length=2,
@@ -370,7 +377,10 @@ class Item2Vec(Item2VecParameters, ItemModel):
         """Train copies of tables, with rows for new labels, and keep them if all went well."""
         old = start.embeddings
         labels, counts, packed = with_new_labels(
-            as_packed("itemsets", itemsets, weights), old, self._value("min_count"), min_length=2
+            as_packed("itemsets", itemsets, weights, self.window),
+            old,
+            self._value("min_count"),
+            min_length=2,
         )
         if not packed.num_itemset:
             raise InputError(
@@ -494,7 +504,7 @@ class Item2Vec(Item2VecParameters, ItemModel):
             As of both of them.
         """
         fold_in = options.pop("fold_in", None)
-        packed = as_packed("itemsets", itemsets, weights)
+        packed = as_packed("itemsets", itemsets, weights, self.window)
         self.fit(packed, **options)
         if weights is not None and not self._requests("transform", "weights"):
             packed = dataclasses.replace(packed, weights=None)
@@ -707,7 +717,7 @@ class Item2Vec(Item2VecParameters, ItemModel):
             The device cannot be had, or failed.
         """
         known = self._known("itemsets", itemsets)
-        split = leave_last_out(*shuffled(known))
+        split = leave_last_out(*shuffled(known, self.window))
         if not split.num_query:
             raise InputError(
                 f"itemsets: none of {len(known)} has two different known items; pass others"

@@ -40,6 +40,7 @@ class ModelParameters(Estimator):
     dropout: float | None = None
     optimizer: str | None = None
     pooling: str | None = None
+    window: int | None = None
     negative_sharing: int = 1
     batch_size: int | None = None
     chunk_size: int | None = None
@@ -87,12 +88,12 @@ class GloVeParameters(Estimator):
     callbacks: Iterable[Any] = ()
     on_interrupt: str = "stop"
     progress: bool = False
-    x_max: float = 100.0
-    exponent: float = 0.75
-    weighting: str | None = None
     window: int | None = None
     batch_size: int | None = None
     chunk_size: int | None = None
     seed: int | None = None
     device: Any = "auto"
     workers: int | None = None
+    x_max: float = 100.0
+    exponent: float = 0.75
+    weighting: str | None = None

@@ -32,7 +32,10 @@ _PIECE = 1 << 22
 
 
 def as_packed(
-    name: str, itemsets: Any, weights: Iterable[Iterable[float]] | None = None
+    name: str,
+    itemsets: Any,
+    weights: Iterable[Iterable[float]] | None = None,
+    window: int | None = None,
 ) -> PackedItemsets:
     """Pack itemsets that are given in any form, as an argument of this name, and keep empty ones.
 
@@ -41,10 +44,15 @@ def as_packed(
     sparse matrix of SciPy or an array of 0 and 1, whose rows are itemsets and whose columns are
     the labels 0, 1, ... of the values that are not zero. These values are not used otherwise.
     Weights of the items go with an iterable of iterables alone. Raises an `InputError` if they are
-    none of these.
+    none of these, or if there is a window and their items have no order.
     """
     given = _opened(name, itemsets)
     by_column = isinstance(given, OneHot) or is_matrix(name, given)
+    if window is not None and (by_column or _has_sets(given)):
+        raise InputError(
+            f"window is {window}, and the items of {name}, a {type(itemsets).__name__} of "
+            f"{'0 and 1' if by_column else 'sets'}, have no order; pass lists, or leave window out"
+        )
     if weights is not None and (isinstance(given, PackedItemsets) or by_column):
         raise InputError(
             f"weights are given beside {name} that are a {type(itemsets).__name__}; "
@@ -65,6 +73,13 @@ def as_packed(
         if name == "itemsets":  # as its messages say
             raise
         raise InputError(f"{name}: {error}") from error
+
+
+def _has_sets(given: Any) -> bool:
+    """Whether some itemsets are sets, as far as can be told without reading what is read once."""
+    return isinstance(given, list | tuple) and any(
+        isinstance(one, set | frozenset) for one in given
+    )
 
 
 def _opened(name: str, given: Any) -> Any:
@@ -327,9 +342,14 @@ def with_new_labels(
     )
 
 
-def shuffled(known: KnownItemsets) -> tuple[npt.NDArray[Any], Int64Array]:
-    """Return packed itemsets, each in a random order that depends on the items alone."""
+def shuffled(known: KnownItemsets, window: int | None) -> tuple[npt.NDArray[Any], Int64Array]:
+    """Return packed itemsets, each in a random order that depends on the items alone.
+
+    With a window their order tells, and they are left as they are.
+    """
     rows, owners = known.rows, known.owners
+    if window is not None:
+        return rows, known.offsets
     # Sets of strings come in another order in each process.
     rows = rows[np.lexsort((rows, owners))]
     draws = np.random.Generator(np.random.Philox(key=SHUFFLE_SEED)).random(len(rows))

@@ -152,6 +152,8 @@ class Search:
         dials = DIALS[self._start["loss"] in DENSE_LOSSES]
         # With a penalty on the sum over all items, none of them is left out of it.
         fixed = {"reject_itemset"} if self._model.self_normalization else set()
+        if (self._start.get("pooling") or self._model.pooling) == "pairs":
+            fixed.add("dropout")  # which is of means
         free = [name for name in dials if name in self._start and name not in fixed]
         best: dict[str, Any] = {}
         still = 0  # parameters that were moved in vain since the last gain
@@ -222,7 +224,7 @@ class Search:
     def _measure(self, model: Any) -> float:
         """Find a part of the items of each itemset again that was held out."""
         known = only_known(self._held, model.embeddings_)
-        rows, offsets = shuffled(known)
+        rows, offsets = shuffled(known, model.window)
         lengths = np.diff(offsets)
         hidden = np.where(lengths > 1, np.maximum(1, (HIDDEN_SHARE * lengths).astype(np.int64)), 0)
         places = np.arange(len(rows)) - np.repeat(offsets[:-1], lengths)

@@ -48,3 +48,4 @@ class TaskKeywords(ListedKeywords, total=False):
     dropout: float
     targets: str
     pooling: str
+    window: int | None

@@ -642,11 +642,13 @@ class UnsupervisedTask(_PackedTask):
         self._weights = weights
         self.syn0 = syn0
         self.syn1 = syn1
+        settings = make_options(self, TASK, options)
+        side = _side("", items, offsets, weights, len(syn0), 2)
         super().__init__(
-            ItemsetSource(_side("", items, offsets, weights, len(syn0), 2)),
+            ItemsetSource(side, pooled=settings.pooling == "mean", window=settings.window),
             Table("syn0", syn0),
             Table("syn1", syn1),
-            make_options(self, TASK, options),
+            settings,
             accumulators,
         )
 
@@ -712,6 +714,11 @@ class SupervisedTask(_PackedTask):
         if settings.targets != "all":
             raise InputError(
                 f"targets is {settings.targets!r}, and of features all labels are predicted; "
+                "leave it out"
+            )
+        if settings.window is not None:
+            raise InputError(
+                f"window is {settings.window}, and features have no order among labels; "
                 "leave it out"
             )
         self.left_items = left_items

@@ -41,6 +41,7 @@ WHAT = {
     "others, weighted": ("unsupervised", True, OTHERS),
     "others, dropout": ("unsupervised", True, OTHERS | {"dropout": 0.3, "subsample": 0.05}),
     "pairs": ("unsupervised", False, {}),
+    "windows": ("unsupervised", False, {"window": 2}),
     "pairs, weighted": ("unsupervised", True, {"subsample": 0.05}),
     "labels": ("supervised", False, MEAN),
     "labels, weighted": ("supervised", True, MEAN | {"dropout": 0.3, "subsample": 0.05}),

@@ -259,6 +259,16 @@ def test_expected_hits_of_a_mean_of_what_is_kept():
         assert 0.8 < ratios.min() < ratios.max() < 1.5
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_expected_hits_of_a_window(weighted):
+    # An item is hit by where it stands, and what is next to it; the mean of its itemset is taken.
+    task = make_task("unsupervised", window=3, **(weights_for("unsupervised") if weighted else {}))
+    for got, counted in zip(expected_hits(task._problem), count_hits(task, 5), strict=True):
+        assert got.sum() == pytest.approx(counted.sum(), rel=0.05)
+        frequent = counted > np.median(counted)
+        np.testing.assert_allclose(got[frequent], counted[frequent], rtol=0.35)
+
+
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_frozen_table_is_never_hit(side):
     name = ("update_left", "update_right")[side]

@@ -174,6 +174,9 @@ OPTION_CASES = [
     *(("unsupervised", 12, 9, 8, options) for options in (ADAGRAD, EVERYTHING)),
     ("unsupervised", 12, 5, 1, {**ADAGRAD, "same": True}),
     ("unsupervised", 12, 9, 4, {**EVERYTHING, "same": True}),
+    *(("unsupervised", 12, 5, 1, {"window": window}) for window in (1, 2, 1 << 31)),
+    ("unsupervised", 12, 9, 4, {**EVERYTHING, "window": 3, "negative_sharing": 4}),
+    *(("unsupervised", 12, 5, 4, {**MEAN, **options, "window": 1}) for options in ({}, EVERYTHING)),
     ("unsupervised", 200, 9, 1, EVERYTHING),  # more than the registers hold
     ("unsupervised", 12, 200, 4, {**NOISE, **ADAGRAD}),
 ]

@@ -282,11 +282,11 @@ def make_origin(bags, right, scale, dim):
     offsets = np.r_[0, np.cumsum([len(rows) for rows, _ in bags])]
     sides = Side(items, offsets, weights), Side(right, np.arange(len(right) + 1), scale)
     pairs = ItemsetSource(*sides, pooled=True).pairs()
-    itemsets, longest = np.arange(len(right)), max(len(rows) for rows, _ in bags)
+    ranges, longest = (offsets[:-1], offsets[1:]), max(len(rows) for rows, _ in bags)
     rows, shares = np.empty(longest, np.int32), np.empty(longest, np.float32)
     means = np.empty((MEANS, dim), np.float32)
     skips = np.full(len(right), -1)
-    return Origin(pairs, Bags(pairs, itemsets, skips, None, rows, shares, means, means.copy()))
+    return Origin(pairs, Bags(pairs, *ranges, skips, None, rows, shares, means, means.copy()))
 
 
 def compiled_group(
@@ -297,8 +297,9 @@ def compiled_group(
     num_pair = len(left)
     constants = PRODUCT, syn_left.shape[1], len(negatives), num_pair, flags
     rates = np.full(num_pair, rate, dtype=np.float32)
+    places = np.empty((3, num_pair), dtype=np.int64)
     slots, logs = np.arange(num_pair, dtype=np.uint64), np.empty(0, np.float32)
-    block = Block(slots, left, right, scale, rates, logs)
+    block = Block(slots, *places, left, right, scale, rates, logs)
     # Which itemset a pair is of matters where all of it is rejected.
     origin = Origin(ListedSource(left, right, scale).pairs(), None)
     if bags:

@@ -413,3 +413,19 @@ def test_a_search_that_cannot_be_is_refused(arguments, words):
     arguments = {"itemsets": ITEMSETS, "report": None, **arguments}
     with pytest.raises(InputError, match=words):
         Item2Vec(8, **QUICK).tune(**arguments)
+
+
+def test_windows_are_learned_by_pairs():
+    small, large = Shape(2000, 2000, 12.0), Shape(2000, 200_000, 12.0)
+    for given, shape, loss, pooling in [
+        ({}, small, "softmax", "pairs"),
+        ({}, large, "negative-sampling", "pairs"),
+        ({"preset": "neighbours"}, small, "negative-sampling", "pairs"),
+        ({"temperature": 0.2}, large, "softmax", "pairs"),
+        ({"negative": 5}, small, "negative-sampling", "pairs"),
+        ({"pooling": "mean"}, small, "negative-sampling", None),  # as given
+        ({"loss": "softmax"}, large, None, "pairs"),
+    ]:
+        chosen = choose_for_item2vec({"window": 3, **given}, shape)
+        assert (chosen.get("loss"), chosen.get("pooling")) == (loss, pooling)
+        assert chosen["reject_itemset"] is False

@@ -600,6 +600,44 @@ def test_what_is_asked_is_computed_on_the_device(small, monkeypatch):
     assert placed[3] is small.syn1_
 
 
+# ---------------------------------------------------------------------- window
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (scipy.sparse.csr_matrix, "a csr_matrix of 0 and 1"),
+        (lambda rows: [set(np.flatnonzero(row)) for row in rows], "a list of sets"),
+        (lambda rows: rows, "a ndarray of 0 and 1"),
+    ],
+)
+def test_what_has_no_order_has_no_window(kind, message):
+    itemsets = kind((np.random.default_rng(0).random((30, 8)) < 0.6).astype(np.int64))
+    model = Item2Vec(window=2, vector_size=4, epochs=1)
+    for learn in (model.fit, model.tune, model.fit_transform):
+        with pytest.raises(InputError, match=f"window is 2, .* {message}, have no order; pass li"):
+            learn(itemsets)
+
+
+def test_with_a_window_the_score_is_that_of_the_last_item():
+    cycle = [[(start + n) % 12 for n in range(6)] for start in range(12)]
+    model = Item2Vec(window=2, **SETTINGS).fit(cycle)
+    expected = []
+    for *shown, hidden in cycle:
+        found = np.flatnonzero(model.recommend([shown], n=5)[0] == hidden)
+        expected.append(1 / math.log2(found[0] + 2) if len(found) else 0.0)
+    assert 0 < np.mean(expected) < 1
+    assert model.score(cycle, k=5) == pytest.approx(np.mean(expected))
+
+
+def test_pairs_of_a_softmax_are_tuned_without_what_is_of_means():
+    cycle = [[(start + n) % 12 for n in range(6)] for start in range(60)]
+    model = Item2Vec(window=2, vector_size=4, epochs=1, seed=1, device="cpu", workers=1)
+    model.tune(cycle, budget=1, report=None)
+    assert len(model.trials_) > 3
+    assert not any("dropout" in trial["params"] for trial in model.trials_)
+
+
 # ----------------------------------------------------------------------- score
 
 

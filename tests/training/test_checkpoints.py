@@ -246,6 +246,7 @@ def test_early_stopping_goes_on(tmp_path):
     [
         (lambda: unsupervised(seed=4), {}, "its seed is 3, and here it is 4"),
         (lambda: unsupervised(num_negative=7), {}, "its num_negative is 5, and here it is 7"),
+        (lambda: unsupervised(window=2), {}, r"its num_pair is \d+, and here it is \d+"),
         (compound, {}, "of another job"),
         (unsupervised, {"num_epoch": 9}, "its num_epoch is 5, and here it is 9"),
     ],

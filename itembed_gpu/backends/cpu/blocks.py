@@ -251,7 +251,7 @@ def train_positions(
         Whether pairs share their negatives, as a compile-time constant: what is not used
         is not even compiled.
     max_bag : int or None
-        Length of the longest left itemset where the left side is a mean.
+        Length of the longest bag where the left side is a mean.
     pairs : Pairs
         Arrays of the source.
     left, right : Rows
@@ -287,7 +287,7 @@ def train_positions(
             fill_draws(key.seed, key.stream, key.epoch, block.slots, count, buffers.draws)
         adapts = has(right.state) | has(right.bias)
         batch = fill_rates(epoch, position, count, batch, group, block, adapts)
-        fill_pairs(pairs, source, block, buffers.draws[0], count, flags, kept, origin.bags)
+        fill_pairs(pairs, source, block, buffers.draws[0], count, kept, origin.bags, flags)
         sample = -position % stride
         for i in range(sample, count, stride):
             num_sample += block.left[i] != DROPPED

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from ...compiling import inlined, shared
 from ...objective import constants
 from ...objective.constants import ALWAYS, BLOCK, DROPPED, MAX_REDRAW, MEANS
-from ...objective.options import GLOVE, MEAN, REJECT_ITEMSET
-from ...objective.pairs import LISTED, NEIGHBOUR, Pairs
+from ...objective.options import GLOVE, REJECT_ITEMSET
+from ...objective.pairs import LISTED, NEIGHBOUR, WINDOW, WITHIN, Pairs
 from ...objective.rng import HALF, LOW, below, slot_block, u64
+from ...objective.windows import find_in_window
 
 f32 = np.float32
 ZERO = f32(0)
@@ -44,6 +45,9 @@ class Block(NamedTuple):
     """Buffers for the pairs that are drawn together, `BLOCK` of them."""
 
     slots: npt.NDArray[np.uint64]
+    itemsets: npt.NDArray[np.int64]
+    left_places: npt.NDArray[np.int64]  # positions in the packed arrays
+    right_places: npt.NDArray[np.int64]
     left: npt.NDArray[np.int32]  # rows, or DROPPED
     right: npt.NDArray[np.int32]  # rows
     scale: npt.NDArray[np.float32]  # weights of both items, and what else a step is scaled by
@@ -55,10 +59,12 @@ class Bags(NamedTuple):
     """The left rows of a block's pairs where their left side is a mean."""
 
     pairs: Pairs
-    itemsets: npt.NDArray[np.int64]  # of each slot of a block
-    skips: npt.NDArray[np.int64]  # position of the left item to leave out, or -1
+    # Of each slot of a block: the range of left positions, and which of them to leave out, or -1.
+    firsts: npt.NDArray[np.int64]
+    stops: npt.NDArray[np.int64]
+    skips: npt.NDArray[np.int64]
     kept: Kept | None
-    rows: npt.NDArray[np.int32]  # buffer as long as the longest left itemset
+    rows: npt.NDArray[np.int32]  # buffer as long as the longest bag
     shares: npt.NDArray[np.float32]  # the same
     # Of pairs that share their negatives: means as they were read, and their gradients.
     means: npt.NDArray[np.float32]  # (MEANS, dim)
@@ -70,6 +76,9 @@ def make_block():
     """Allocate a block."""
     return Block(
         np.empty(BLOCK, dtype=np.uint64),
+        np.empty(BLOCK, dtype=np.int64),
+        np.empty(BLOCK, dtype=np.int64),
+        np.empty(BLOCK, dtype=np.int64),
         np.empty(BLOCK, dtype=np.int32),
         np.empty(BLOCK, dtype=np.int32),
         np.empty(BLOCK, dtype=np.float32),
@@ -85,6 +94,7 @@ def make_bags(pairs, kept, max_bag, dim):
         return None
     return Bags(
         pairs,
+        np.empty(BLOCK, dtype=np.int64),
         np.empty(BLOCK, dtype=np.int64),
         np.empty(BLOCK, dtype=np.int64),
         kept,
@@ -104,13 +114,14 @@ def find_itemset(pairs, slot):
     entry = slot >> pairs.shift
     low = np.int64(pairs.guide[entry])
     high = np.int64(pairs.guide[entry + 1])
-    while low < high:
-        middle = (low + high + 1) >> 1
+    while high - low > 1:
+        middle = (low + high) >> 1
         if pairs.slot_offsets[middle] <= slot:
             low = middle
         else:
             high = middle - 1
-    return low
+    # Without a branch: whether an entry is of one itemset or of two cannot be predicted.
+    return low + np.int64((low < high) & (pairs.slot_offsets[high] <= slot))
 
 
 @inlined
@@ -123,7 +134,7 @@ def draw_neighbour(position, first, length, word):
 
 
 @inlined
-def find_pair(pairs, source, slot, word, flags=0):
+def find_pair(pairs, source, itemset, slot, word):
     """Return the positions in the packed arrays of a slot's left and right items.
 
     Parameters
@@ -132,26 +143,40 @@ def find_pair(pairs, source, slot, word, flags=0):
         Arrays of the source.
     source : int
         Its kind.
-    slot : int64
-        Slot.
+    itemset, slot : int64
+        Slot, and its itemset, which pairs that are listed have none of.
     word : uint64
         Draw number 0 of the slot.
-    flags : int
-        With MEAN of `options`, slots enumerate the right items (all items, of neighbours),
-        and the number of the itemset takes the place of the left position.
     """
     if source == LISTED:
         return slot, slot
-    itemset = find_itemset(pairs, slot)
     first = pairs.right_offsets[itemset]
     rank = u64(slot - pairs.slot_offsets[itemset])
-    if flags & MEAN:
-        return itemset, first + np.int64(rank)
     length = pairs.right_offsets[itemset + 1] - first
     if source == NEIGHBOUR:
         return slot, draw_neighbour(slot, first, length, word)
+    if source == WINDOW:
+        num_slot = u64(pairs.slot_offsets[itemset + 1] - pairs.slot_offsets[itemset])
+        near, far = find_in_window(u64(length), u64(pairs.window), rank, num_slot, word)
+        return first + np.int64(near), first + np.int64(far)
     left = pairs.left_offsets[itemset] + np.int64(rank // u64(length))
     return left, first + np.int64(rank % u64(length))
+
+
+@inlined
+def find_bag(pairs, source, itemset, slot, word):
+    """Return a slot's range of left positions, which of them to skip, and its right position.
+
+    Where left sides are means, slots enumerate the right items, which are all items where both
+    sides are the same. In a window, draw number 0 decides how far the range reaches.
+    """
+    right = pairs.right_offsets[itemset] + slot - pairs.slot_offsets[itemset]
+    first, stop = pairs.left_offsets[itemset], pairs.left_offsets[itemset + 1]
+    if source == WINDOW:
+        reach = np.int64(below(word, u64(pairs.window))) + 1
+        first, stop = max(first, right - reach), min(stop, right + reach + 1)
+    # An item is not in its own context.
+    return first, stop, right if source in WITHIN else np.int64(-1), right
 
 
 @inlined
@@ -171,16 +196,15 @@ def is_kept(key, keep, slot, item):
 
 @inlined
 def fill_bag(bags, i):
-    """Return the rows of slot i's left itemset, their shares in the mean, and how many."""
+    """Return the rows of slot i's bag, their shares in the mean, and how many."""
     if bags is None:
         return None
     pairs, kept, rows, shares = bags.pairs, bags.kept, bags.rows, bags.shares
-    itemset, skip = bags.itemsets[i], bags.skips[i]
     count = 0
     total = ZERO
-    for position in range(pairs.left_offsets[itemset], pairs.left_offsets[itemset + 1]):
+    for position in range(bags.firsts[i], bags.stops[i]):
         item = pairs.left_items[position]
-        if position == skip:
+        if position == bags.skips[i]:
             continue
         if not is_kept_left(kept, position, item):
             continue
@@ -201,7 +225,7 @@ def fill_bag(bags, i):
 
 
 @inlined
-def fill_pairs(pairs, source, block, words, count, flags=0, kept=None, bags=None):
+def fill_pairs(pairs, source, block, words, count, kept=None, bags=None, flags=0):
     """Find the items of a block's slots.
 
     Parameters
@@ -215,40 +239,57 @@ def fill_pairs(pairs, source, block, words, count, flags=0, kept=None, bags=None
         Draw number 0 of each.
     count : int
         Number of slots.
-    flags : int
-        Bits of `options`.
     kept : Kept, optional
         Which items are kept.
     bags : Bags, optional
-        Receives the itemset of each slot where the left side is a mean.
+        Receives the range of each slot where the left side is a mean.
+    flags : int, optional
+        Bits of `options`.
     """
-    # Named before the loop, in which it would cost counts of references.
-    slots, lefts, rights = block.slots, block.left, block.right
-    scale, logs = block.scale, block.logs
+    # Named before the loops, in which it would cost counts of references.
+    lefts, rights, scale, logs = block.left, block.right, block.scale, block.logs
+    fill_places(pairs, source, block, words, count, bags)
     for i in range(count):
-        a, b = find_pair(pairs, source, np.int64(slots[i]), u64(words[i]), flags)
-        rights[i] = pairs.right_items[b]
-        if flags & GLOVE:
-            logs[i] = pairs.right_weights[b]
-        elif pairs.right_weights.shape[0] > 0:
-            scale[i] *= pairs.right_weights[b]
+        b = block.right_places[i]
         if bags is not None:
-            bags.itemsets[i] = a
-            # An item is not in its own context.
-            bags.skips[i] = b if source == NEIGHBOUR else -1
             _, _, length = fill_bag(bags, i)
             lefts[i] = 0 if length > 0 else DROPPED
         else:
+            a = block.left_places[i]
             lefts[i] = pairs.left_items[a]
             if pairs.left_weights.shape[0] > 0:
                 scale[i] *= pairs.left_weights[a]
             if not is_kept_left(kept, a, lefts[i]):
                 lefts[i] = DROPPED
+        rights[i] = pairs.right_items[b]
+        if flags & GLOVE:
+            logs[i] = pairs.right_weights[b]
+        elif pairs.right_weights.shape[0] > 0:
+            scale[i] *= pairs.right_weights[b]
         if kept is not None:
-            # On both sides of neighbours there are the same occurrences.
-            first = KEEP_SLOT if source == NEIGHBOUR else KEEP_RIGHT_SLOT
+            # On both sides there may be the same occurrences.
+            first = KEEP_SLOT if source in WITHIN else KEEP_RIGHT_SLOT
             if not is_kept(kept.key, kept.right, first + u64(b), rights[i]):
                 lefts[i] = DROPPED
+
+
+@inlined
+def fill_places(pairs, source, block, words, count, bags):
+    """Find the places of a block's slots, in loops so short that their reads overlap."""
+    slots, itemsets = block.slots, block.itemsets
+    lefts, rights = block.left_places, block.right_places
+    if source != LISTED:
+        for i in range(count):
+            itemsets[i] = find_itemset(pairs, np.int64(slots[i]))
+            rights[i] = pairs.right_offsets[itemsets[i]]  # which the next loop has at hand then
+    for i in range(count):
+        itemset, slot, word = itemsets[i], np.int64(slots[i]), u64(words[i])
+        if bags is not None:
+            bags.firsts[i], bags.stops[i], bags.skips[i], rights[i] = find_bag(
+                pairs, source, itemset, slot, word
+            )
+        else:
+            lefts[i], rights[i] = find_pair(pairs, source, itemset, slot, word)
 
 
 # --- negatives

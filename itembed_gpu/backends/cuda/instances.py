@@ -29,7 +29,7 @@ from ...objective.options import (
     SCALARS,
     Options,
 )
-from ...objective.pairs import LISTED, NEIGHBOUR, PRODUCT
+from ...objective.pairs import LISTED, NEIGHBOUR, PRODUCT, WINDOW
 from ..batches import ITEMSET, NOTHING, OWN
 from ..dense import ADAM_DECAYS
 
@@ -55,7 +55,7 @@ MIN_CHIP = 75
 UPDATES = ("add_vector", "add", "store")
 WIDTHS = (1, 4)
 # What the sources of pairs are called in pairs.cuh.
-SOURCE_NAMES = {NEIGHBOUR: "Neighbour", PRODUCT: "Product", LISTED: "Listed"}
+SOURCE_NAMES = {NEIGHBOUR: "Neighbour", PRODUCT: "Product", LISTED: "Listed", WINDOW: "Window"}
 
 # Name of the kernel of tables.cu.
 FIND_BEYOND = "itembed::find_beyond"
@@ -114,6 +114,7 @@ WORK_FIELDS = (
     ("right_stride", "i64", ""),
     ("left_state_stride", "i64", "the same of accumulators of each number"),
     ("right_state_stride", "i64", ""),
+    ("window", "u64", "greatest distance of the items of a pair"),
     ("first_slot", "u64", "number of slot 0 in the random stream"),
     ("start", "i64", "first position of the order, a multiple of the group"),
     ("num_batch", "i64", "batches of an epoch"),
@@ -369,6 +370,9 @@ def _list_instances() -> list[Instance]:
                 {"lossy": True},
             )
         ),
+        {"source": WINDOW},
+        {"source": WINDOW, "options": EVERY_OPTION, "shared": True, "num_negative": 20},
+        {"source": WINDOW, "options": MEAN + EVERY_OPTION, "num_negative": 20},
     ]
     chosen = [choose_instance(**{**default, **option}) for option in options]
     return list(dict.fromkeys(defaults + chosen))
@@ -379,5 +383,5 @@ INSTANTIATIONS = _list_instances()
 # Those that no option was needed for.
 DEFAULTS = [
     choose_instance(source, dim, 5, chip=VECTOR_ATOMICS)
-    for source, dim in itertools.product((NEIGHBOUR, PRODUCT, LISTED), (32, 64, 100, 128, 256, 512))
+    for source, dim in itertools.product(SOURCE_NAMES, (32, 64, 100, 128, 256, 512))
 ] + [choose_instance(LISTED, dim, 0, chip=VECTOR_ATOMICS, options=OF_CELLS) for dim in (100, 128)]

@@ -74,6 +74,8 @@ BESIDE_ROWS = {
 }
 # The host runs ahead of the device by so many launches.
 NUM_SLOT = 2
+# Fields of pairs that are no arrays.
+NUMBERS = ("shift", "window")
 
 
 class _Slot(Pinned):
@@ -212,7 +214,7 @@ class CudaTask:
         One array may have two names.
         """
         pairs, objective = self._problem.pairs, self._problem.objective
-        arrays = {name: getattr(pairs, name) for name in pairs._fields if name != "shift"}
+        arrays = {name: getattr(pairs, name) for name in pairs._fields if name not in NUMBERS}
         names = "thresholds", "aliases", "corrections", "left_keep", "right_keep"
         arrays |= {name: getattr(objective, name) for name in names}
         return {name: array for name, array in arrays.items() if array is not None and len(array)}
@@ -238,6 +240,7 @@ class CudaTask:
             work[name] = copies[key].data.ptr
         self._packed = list(copies.values())
         work["guide_shift"] = problem.pairs.shift
+        work["window"] = problem.pairs.window
         work["wide_guide"] = problem.pairs.guide.dtype.itemsize == 8
         work["stream"]["seed"] = problem.seed
         work["num_batch"] = problem.num_batch
