@@ -1,7 +1,10 @@
 """What `scripts/release` refuses, and that what lies beside the package says the same as it."""
 
 import re
+import tarfile
 import tomllib
+import zipfile
+from pathlib import Path
 
 import pytest
 from checkout import ROOT, load_script
@@ -78,6 +81,28 @@ def test_an_sdist_has_what_the_wheel_is_built_from():
     assert release.sdist_problems(names[:-1], KERNELS) == [f"sdist: {KERNELS[-1]} is missing"]
 
 
+def test_what_was_built_is_small_well_named_and_the_same_from_both(tmp_path, monkeypatch):
+    sdist, wheel = tmp_path / "itembed_gpu-0.2.0.tar.gz", tmp_path / "itembed_gpu-0.2.0.whl"
+    names = ["pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "PKG-INFO", *KERNELS]
+    with tarfile.open(sdist, "w:gz") as opened:
+        for name in names:
+            opened.addfile(tarfile.TarInfo(f"itembed_gpu-0.2.0/{name}"))
+    with zipfile.ZipFile(wheel, "w") as opened:
+        for name in KERNELS:
+            opened.writestr(name, bytes(200_000))
+
+    def run(*command, **_):
+        if "build" in command:
+            (Path(command[command.index("--outdir") + 1]) / wheel.name).write_bytes(b"another")
+        return "\n".join(KERNELS) if "ls-files" in command else ""
+
+    monkeypatch.setattr(release, "run", run)
+    named, large, other = release.built_problems(ROOT, sdist, wheel, "0.2.0")
+    assert "not itembed_gpu-0.2.0-py3-none-any.whl" in named
+    assert f"has {wheel.stat().st_size:,} bytes" in large
+    assert "is not the wheel from the checkout" in other
+
+
 def test_the_recipe_is_of_this_version_and_needs_what_the_package_needs():
     recipe = (ROOT / "scripts" / "conda" / "recipe.yaml").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -92,6 +117,8 @@ def test_the_recipe_is_of_this_version_and_needs_what_the_package_needs():
 
 
 def test_every_action_is_pinned_by_commit():
-    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+    workflows = list((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert len(workflows) == 2
+    for path in workflows:
         for used in re.findall(r"uses: (.*)", path.read_text(encoding="utf-8")):
             assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v[\d.]+", used), f"{path.name}: {used}"
