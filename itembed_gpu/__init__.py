@@ -37,7 +37,9 @@ _NAMES = {
     "objective.schedule": "index_batch_stream",
     "data.out_of_memory": "pack_files",
     "training.tables": "extend_syn initialize_syn",
-    "training.tasks": "CompoundTask ListedTask SupervisedTask Task UnsupervisedTask itemset_task",
+    "training.tasks": (
+        "CompoundTask DocumentTask ListedTask SupervisedTask Task UnsupervisedTask itemset_task"
+    ),
     "training.loop": "EpochRecord History TrainState train",
     "ranking.vectors": "norm normalize softmax",
     "models.verify": "Verified verify",
@@ -102,6 +104,7 @@ if TYPE_CHECKING:
     from .training.tables import extend_syn as extend_syn, initialize_syn as initialize_syn
     from .training.tasks import (
         CompoundTask as CompoundTask,
+        DocumentTask as DocumentTask,
         ListedTask as ListedTask,
         SupervisedTask as SupervisedTask,
         Task as Task,

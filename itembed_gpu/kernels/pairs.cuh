@@ -217,6 +217,7 @@ struct Pair {
     i64 bag, bag_skip;
     int bag_length;
     float bag_weight;
+    i64 own;  // with OWN_ROW: the itemset's own row, which is in the mean with a weight of 1
 
     __device__ __forceinline__ Rejects rejects() const {
         return {targets[0], right_begin, right_end};
@@ -232,6 +233,10 @@ __device__ __forceinline__ void find_bag(const Work& work, i64 itemset, i64 skip
     pair.bag_length = static_cast<int>(__ldg(work.left_offsets + itemset + 1) - pair.bag);
     pair.bag_skip = skip;
     pair.bag_weight = 0.0f;
+    if constexpr ((OPTIONS & OWN_ROW) != 0) {
+        pair.own = work.first_itemset + itemset;
+        pair.bag_weight = 1.0f;
+    }
     for (int i = 0; i < pair.bag_length; ++i) {
         const int item = __ldg(work.left_items + pair.bag + i);
         pair.bag_weight += fabsf(left_weight<OPTIONS>(work, pair.bag + i, item, pair.bag_skip));

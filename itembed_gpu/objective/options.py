@@ -529,8 +529,10 @@ def _all_bits() -> dict[str, int]:
     return {name: 1 << place for place, name in enumerate(names)}
 
 
-# What is compiled into kernels, on every device.
+# What is compiled into kernels, on every device. A task, and no option, says whether each itemset
+# has a row of its own in its mean, of a third table.
 BITS = _all_bits()
+BITS["OWN_ROW"] = 1 << len(BITS)
 NOISE = BITS["NOISE"]
 SUBSAMPLE = BITS["SUBSAMPLE"]
 NCE = BITS["NCE"]
@@ -542,6 +544,7 @@ FREEZE_RIGHT = BITS["FREEZE_RIGHT"]
 L2 = BITS["L2"]
 ADAGRAD = BITS["ADAGRAD"]
 MEAN = BITS["MEAN"]
+OWN_ROW = BITS["OWN_ROW"]
 
 # Numbers that kernels are given: a float32 each, or None where the option has its default, of
 # which compiled code then has no trace.

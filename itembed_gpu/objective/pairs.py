@@ -34,6 +34,7 @@ class Pairs(NamedTuple):
     slot_offsets: Int64Array  # num_itemset + 1: first slot of each itemset
     guide: npt.NDArray[np.signedinteger]  # as made by schedule.slot_guide
     shift: int  # of the guide
+    first: int = 0  # number of the first itemset among those that these are a part of
 
 
 class Side(NamedTuple):
@@ -66,11 +67,14 @@ class ItemsetSource(NamedTuple):
         Right items; None where they are the other items of the same itemset.
     pooled : bool
         Whether a right item is one slot, whatever is on the left.
+    own_rows : bool
+        Whether each itemset has a row of its own, which is in the means of it.
     """
 
     left: Side
     right: Side | None = None
     pooled: bool = False
+    own_rows: bool = False
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -109,12 +113,12 @@ class ItemsetSource(NamedTuple):
         left = self.left.cut(start, stop, copy)
         if self.right is None:
             guide = slot_guide(left[1], 0)
-            return Pairs(*left, *left, slot_offsets=left[1], guide=guide, shift=0)
+            return Pairs(*left, *left, slot_offsets=left[1], guide=guide, shift=0, first=start)
         right = self.right.cut(start, stop, copy)
         slots = right[1] if self.pooled else count_slots(left[1], right[1])
         shift = guide_shift(slots)
         guide = slot_guide(slots, shift)
-        return Pairs(*left, *right, slot_offsets=slots, guide=guide, shift=shift)
+        return Pairs(*left, *right, slots, guide, shift, start)
 
     def count_items(self, itemsets: Int64Array) -> Int64Array:
         """Count the items before each of some itemsets, on sides that differ."""

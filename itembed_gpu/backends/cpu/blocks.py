@@ -28,6 +28,7 @@ from .pairs import (
     fill_bag,
     fill_negatives,
     fill_pairs,
+    has,
     make_bags,
     make_block,
     redraw_negatives,
@@ -104,14 +105,6 @@ def _prefetch_pair(model, left, targets, dim, num_target):
     _prefetch_row(model.left.syn, left, dim)
     for n in range(num_target):
         _prefetch_row(model.right.syn, targets[n], dim)
-
-
-@inlined
-def has(optional):
-    """Whether an optional array is there, as a number."""
-    if optional is None:
-        return 0
-    return 1
 
 
 @inlined
@@ -216,9 +209,7 @@ def train_groups(constants, model, origin, block, negatives, scratch, count, sam
 
 
 @part
-def train_positions(
-    constants, shared, max_bag, pairs, left, right, objective, epoch, start, stop
-):  # fmt: skip
+def train_positions(constants, shared, max_bag, pairs, tables, objective, epoch, start, stop):
     """Train the slots at positions start ... stop - 1 of an epoch's order, one after the other.
 
     Parameters
@@ -232,7 +223,7 @@ def train_positions(
         Length of the longest left itemset where the left side is a mean.
     pairs : Pairs
         Arrays of the source.
-    left, right : Rows
+    tables : Tables
         Tables, updated in place, and their accumulators.
     objective : Objective
         Its other arrays.
@@ -249,10 +240,11 @@ def train_positions(
         number of pairs that were left out because an item was not kept.
     """
     source, dim, num_target, group, flags = constants
+    left, right, own = tables
     key, num_right, num_slot = epoch.key, right.syn.shape[0], np.int64(epoch.order[0])
     model = Model(left, right, objective.corrections, objective.settings)
     kept = make_kept(key, objective.left_keep, objective.right_keep)
-    origin = Origin(pairs, make_bags(pairs, kept, max_bag, dim))
+    origin = Origin(pairs, make_bags(pairs, kept, max_bag, dim, own))
     buffers, scratch = make_buffers(num_target, group), make_scratch(dim, right.state)
     block = buffers.block
     stride = loss_stride(num_slot)

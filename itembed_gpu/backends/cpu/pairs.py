@@ -5,7 +5,7 @@ The twin of ``kernels/pairs.cuh``. The kinds of sources are those of `objective.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,7 @@ class Bags(NamedTuple):
     # Of pairs that share their negatives: means as they were read, and their gradients.
     means: npt.NDArray[np.float32]  # (MEANS, dim)
     gradients: npt.NDArray[np.float32]
+    own: Any = None  # Rows of the itemsets, where each has one in its means
 
 
 @inlined
@@ -77,7 +78,7 @@ def make_block():
 
 
 @inlined
-def make_bags(pairs, kept, max_bag, dim):
+def make_bags(pairs, kept, max_bag, dim, own=None):
     """Allocate what `fill_bag` needs; None where no left side is a mean."""
     if max_bag is None:
         return None
@@ -90,6 +91,7 @@ def make_bags(pairs, kept, max_bag, dim):
         np.empty(max_bag, dtype=np.float32),
         np.empty((MEANS, dim), dtype=np.float32),
         np.empty((MEANS, dim), dtype=np.float32),
+        own,
     )
 
 
@@ -168,14 +170,34 @@ def is_kept(key, keep, slot, item):
 
 
 @inlined
+def has(optional):
+    """Whether something optional is there, as a number."""
+    if optional is None:
+        return 0
+    return 1
+
+
+@inlined
+def own_row(own, pairs, itemset, share):
+    """Return the rows of itemsets, the row of one of them, and its share in a mean."""
+    if own is None:
+        return None
+    return own, pairs.first + itemset, share
+
+
+@inlined
 def fill_bag(bags, i):
-    """Return the rows of slot i's left itemset, their shares in the mean, and how many."""
+    """Return what slot i's mean is of, or None where there are no means.
+
+    That are the rows of its left itemset, their shares in the mean, how many there are, and the
+    itemset's own row, as of `own_row`.
+    """
     if bags is None:
         return None
     pairs, kept, rows, shares = bags.pairs, bags.kept, bags.rows, bags.shares
     itemset, skip = bags.itemsets[i], bags.skips[i]
     count = 0
-    total = ZERO
+    total = np.float32(has(bags.own))
     for position in range(pairs.left_offsets[itemset], pairs.left_offsets[itemset + 1]):
         item = pairs.left_items[position]
         if position == skip:
@@ -195,7 +217,8 @@ def fill_bag(bags, i):
         count = 0
     for n in range(count):
         shares[n] /= total
-    return rows, shares, count
+    own = own_row(bags.own, pairs, itemset, ONE / total)
+    return rows, shares, count, own
 
 
 @inlined
@@ -231,8 +254,8 @@ def fill_pairs(pairs, source, block, words, count, flags=0, kept=None, bags=None
             bags.itemsets[i] = a
             # An item is not in its own context.
             bags.skips[i] = b if source == NEIGHBOUR else -1
-            _, _, length = fill_bag(bags, i)
-            lefts[i] = 0 if length > 0 else DROPPED
+            _, _, length, own = fill_bag(bags, i)
+            lefts[i] = 0 if length + has(own) > 0 else DROPPED
         else:
             lefts[i] = pairs.left_items[a]
             if pairs.left_weights.shape[0] > 0:

@@ -51,6 +51,7 @@ class Geometry:
     # Highest learning rate of each row, (num_left,) and (num_right,); None where none needs one.
     left_caps: Float32Array | None
     right_caps: Float32Array | None
+    own_caps: Float32Array | None = None  # (num_itemset,), of the itemsets' own rows
 
 
 def plan_geometry(
@@ -60,6 +61,7 @@ def plan_geometry(
     max_tile: int,
     *,
     adaptive: bool = False,
+    own_hits: Float64Array | None = None,
 ) -> Geometry:
     """Choose how many pairs to train at once, and the caps of hot rows.
 
@@ -75,6 +77,8 @@ def plan_geometry(
         Pairs that the device can hold.
     adaptive : bool, optional
         Whether rows hold themselves back, as by Adagrad: then none has a cap.
+    own_hits : float64, num_itemset, optional
+        The same of the itemsets' own rows, where they have any.
 
     Returns
     -------
@@ -87,17 +91,20 @@ def plan_geometry(
     """
     num_tile = max_tile
     mean_load = ADAPTIVE_MEAN_LOAD if adaptive else MEAN_LOAD
-    for hits in (left_hits, right_hits):
+    for hits in (left_hits, right_hits, *(() if own_hits is None else (own_hits,))):
         load = learning_rate * float(hits.mean())
         if load * max_tile > mean_load:
             num_tile = min(num_tile, int(mean_load / load))
     num_tile = max(1, num_tile)
     if num_tile == 1 or adaptive:
         return Geometry(num_tile, None, None)
-    left_caps = _caps(left_hits, learning_rate, num_tile, MAX_LEFT_LOAD)
-    if left_hits is right_hits:
-        return Geometry(num_tile, left_caps, left_caps)
-    return Geometry(num_tile, left_caps, _caps(right_hits, learning_rate, num_tile, MAX_LOAD))
+    left_caps = right_caps = _caps(left_hits, learning_rate, num_tile, MAX_LEFT_LOAD)
+    if left_hits is not right_hits:
+        right_caps = _caps(right_hits, learning_rate, num_tile, MAX_LOAD)
+    own_caps = None
+    if own_hits is not None:
+        own_caps = _caps(own_hits, learning_rate, num_tile, MAX_LEFT_LOAD)
+    return Geometry(num_tile, left_caps, right_caps, own_caps)
 
 
 def _caps(
@@ -145,6 +152,22 @@ def expected_hits(problem: Problem) -> tuple[Float64Array, Float64Array]:
     if problem.same_table:
         left_hits = right_hits = left_hits + right_hits
     return left_hits, right_hits
+
+
+def own_hits(problem: Problem) -> Float64Array | None:
+    """Count as `expected_hits` does how often one pair updates each itemset's own row."""
+    if problem.own is None:
+        return None
+    pairs, objective = problem.pairs, problem.objective
+    sizes = _sizes(pairs.right_weights, pairs.right_items, objective.right_keep)
+    if not objective.flags & ADAGRAD:  # by which a step is as large for any share
+        left_sizes = _sizes(pairs.left_weights, pairs.left_items, objective.left_keep)
+        sums = np.repeat(set_sums(left_sizes, pairs.left_offsets), np.diff(pairs.left_offsets))
+        sizes /= 1 + np.maximum(sums - left_sizes, 0)
+    hits = np.zeros(len(problem.own))
+    own = slice(pairs.first, pairs.first + len(pairs.left_offsets) - 1)
+    hits[own] = set_sums(sizes, pairs.right_offsets) / max(problem.num_slot, 1)
+    return hits * max(1.0, float(objective.settings.positive_weight or 1))
 
 
 def hottest_hits(problem: Problem) -> float:

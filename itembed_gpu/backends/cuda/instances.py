@@ -24,6 +24,7 @@ from ...objective.options import (
     HINGE,
     MEAN,
     OPTIMIZERS,
+    OWN_ROW,
     REJECT_ITEMSET,
     SCALARS,
     Options,
@@ -92,8 +93,10 @@ WORK_FIELDS = (
     ("rates", "const float*", "learning rate of batches first_batch, first_batch + 1, ..."),
     ("left_caps", "const float*", "highest learning rate of each row; null: no limit"),
     ("right_caps", "const float*", ""),
+    ("own_caps", "const float*", ""),
     ("left_capped", "const u32*", "a bit a row: whether its cap matters"),
     ("right_capped", "const u32*", ""),
+    ("own_capped", "const u32*", ""),
     ("thresholds", "const u32*", "alias table of the noise"),
     ("aliases", "const int*", ""),
     ("corrections", "const float*", "log(k Q(row))"),
@@ -101,11 +104,15 @@ WORK_FIELDS = (
     ("right_keep", "const u32*", ""),
     ("left_state", "float*", "accumulators of Adagrad"),
     ("right_state", "float*", ""),
+    ("own_state", "float*", ""),
     ("left_syn", "float*", ""),
     ("right_syn", "float*", ""),
+    ("own_syn", "float*", "row of each itemset, which is in its means"),
     ("tally", "double*", "receives sums over pairs: losses of those sampled, left out, both"),
     ("left_stride", "i64", "floats from one row to the next"),
     ("right_stride", "i64", ""),
+    ("own_stride", "i64", ""),
+    ("first_itemset", "i64", "number of itemset 0 among the itemsets' own rows"),
     ("first_slot", "u64", "number of slot 0 in the random stream"),
     ("start", "i64", "first position of the order, a multiple of the group"),
     ("num_batch", "i64", "batches of an epoch"),
@@ -248,7 +255,11 @@ class Instance(NamedTuple):
 
 
 # All that go together, but for means and frozen sides; of losses, the one with an array.
-EVERY_OPTION = sum(BITS.values()) - MEAN - FREEZE_LEFT - FREEZE_RIGHT - HINGE
+EVERY_OPTION = sum(BITS.values()) - MEAN - OWN_ROW - FREEZE_LEFT - FREEZE_RIGHT - HINGE
+
+
+# Of means with the itemsets' own rows.
+DOCUMENT = MEAN + OWN_ROW
 
 
 def default_threads(dim: int, width: int = 4) -> int:
@@ -334,7 +345,7 @@ def _list_instances() -> list[Instance]:
         {"source": PRODUCT},
         {"source": PRODUCT, "num_negative": 20},
         {"source": PRODUCT, "shared": True},
-        *({"options": bit} for bit in BITS.values() if bit not in (REJECT_ITEMSET, MEAN)),
+        *({"options": bit} for bit in BITS.values() if bit not in (REJECT_ITEMSET, MEAN, OWN_ROW)),
         {"options": ADAGRAD, "num_negative": 20, "dim": 64},
         {"options": ADAGRAD, "shared": True},
         {"options": EVERY_OPTION, "num_negative": 20},
@@ -343,6 +354,10 @@ def _list_instances() -> list[Instance]:
         *({"source": PRODUCT, "options": MEAN + bit, "num_negative": 20} for bit in (0, ADAGRAD)),
         {"source": PRODUCT, "options": MEAN + EVERY_OPTION, "shared": True},
         {"source": PRODUCT, "options": MEAN + ADAGRAD, "shared": True, "num_negative": 20},
+        *({"options": DOCUMENT + bits} for bits in (0, ADAGRAD, EVERY_OPTION)),
+        {"options": DOCUMENT + FREEZE_LEFT + FREEZE_RIGHT, "num_negative": 20},
+        {"options": DOCUMENT, "shared": True},
+        {"options": DOCUMENT + EVERY_OPTION, "shared": True, "num_negative": 20},
         {"source": LISTED},
         {"source": LISTED, "options": EVERY_OPTION, "num_negative": 20},
         {"source": LISTED, "options": ADAGRAD, "shared": True},
