@@ -135,7 +135,7 @@ class Problem:
 
     @property
     def max_bag(self) -> int | None:
-        """Length of the longest left itemset, where the left side is a mean."""
+        """Length of the longest bag, where the left side is a mean."""
         if not self.objective.flags & MEAN:
             return None
         return int(np.diff(self.pairs.left_offsets).max(initial=0))

@@ -32,11 +32,19 @@ __device__ __forceinline__ i64 find_itemset(const Work& work, i64 slot) {
     return low;
 }
 
-// Positions in the packed arrays: with MEAN, `left` is the number of the itemset.
+// Positions in the packed arrays: with MEAN, left ... left_end - 1 are those of the bag.
 struct Place {
     i64 left, right;
     i64 begin, end;  // of the right items of the itemset
+    i64 left_end;
 };
+
+// Place of a slot that is the mean of all left items of an itemset, and a right item.
+__device__ __forceinline__ Place whole_bag(const Work& work, i64 itemset, i64 right, i64 begin,
+                                           i64 end) {
+    return {__ldg(work.left_offsets + itemset), right, begin, end,
+            __ldg(work.left_offsets + itemset + 1)};
+}
 
 // Each item with one random other item of its itemset or, with MEAN, with the mean of all
 // the others.
@@ -50,10 +58,10 @@ struct Neighbour {
         const i64 itemset = find_itemset(work, slot);
         const i64 first = __ldg(work.right_offsets + itemset);
         const i64 end = __ldg(work.right_offsets + itemset + 1);
-        if constexpr ((OPTIONS & MEAN) != 0) return {itemset, slot, first, end};
+        if constexpr ((OPTIONS & MEAN) != 0) return whole_bag(work, itemset, slot, first, end);
         i64 other = first + below(word, static_cast<u32>(end - first - 1));
         if (other >= slot) ++other;
-        return {slot, other, first, end};
+        return {slot, other, first, end, 0};
     }
 };
 
@@ -71,11 +79,11 @@ struct Product {
         const i64 end = __ldg(work.right_offsets + itemset + 1);
         const u64 rank = slot - __ldg(work.slot_offsets + itemset);
         if constexpr ((OPTIONS & MEAN) != 0) {
-            return {itemset, first + static_cast<i64>(rank), first, end};
+            return whole_bag(work, itemset, first + static_cast<i64>(rank), first, end);
         }
         const u64 length = end - first;
         return {__ldg(work.left_offsets + itemset) + static_cast<i64>(rank / length),
-                first + static_cast<i64>(rank % length), first, end};
+                first + static_cast<i64>(rank % length), first, end, 0};
     }
 };
 
@@ -86,7 +94,7 @@ struct Listed {
 
     template <int OPTIONS>
     static __device__ __forceinline__ Place find(const Work&, i64 slot, u32) {
-        return {slot, slot, slot, slot + 1};
+        return {slot, slot, slot, slot + 1, 0};
     }
 };
 
@@ -224,19 +232,15 @@ struct Pair {
     }
 };
 
-// The left items of an itemset, without the one to skip; their shares are their weights
+// The left items of a place, without the one to skip; their shares are their weights
 // divided by the sum of the weights' sizes.
 template <int OPTIONS, int TARGETS>
-__device__ __forceinline__ void find_bag(const Work& work, i64 itemset, i64 skip,
+__device__ __forceinline__ void find_bag(const Work& work, const Place& place, i64 skip,
                                          Pair<TARGETS>& pair) {
-    pair.bag = __ldg(work.left_offsets + itemset);
-    pair.bag_length = static_cast<int>(__ldg(work.left_offsets + itemset + 1) - pair.bag);
+    pair.bag = place.left;
+    pair.bag_length = static_cast<int>(place.left_end - place.left);
     pair.bag_skip = skip;
-    pair.bag_weight = 0.0f;
-    if constexpr ((OPTIONS & OWN_ROW) != 0) {
-        pair.own = work.first_itemset + itemset;
-        pair.bag_weight = 1.0f;
-    }
+    pair.bag_weight = (OPTIONS & OWN_ROW) != 0 ? 1.0f : 0.0f;
     for (int i = 0; i < pair.bag_length; ++i) {
         const int item = __ldg(work.left_items + pair.bag + i);
         pair.bag_weight += fabsf(left_weight<OPTIONS>(work, pair.bag + i, item, pair.bag_skip));
@@ -255,7 +259,10 @@ __device__ __forceinline__ Pair<TARGETS> find_pair(const Work& work, i64 positio
     pair.rate = rate_at(work, position);
     pair.weight = 1.0f;
     if constexpr ((OPTIONS & MEAN) != 0) {
-        find_bag<OPTIONS>(work, place.left, Source::SKIPS ? place.right : -1, pair);
+        find_bag<OPTIONS>(work, place, Source::SKIPS ? place.right : -1, pair);
+        if constexpr ((OPTIONS & OWN_ROW) != 0) {
+            pair.own = work.first_itemset + find_itemset(work, slot);
+        }
     } else {
         pair.left = __ldg(work.left_items + place.left);
         if (work.left_weights != nullptr) pair.weight *= __ldg(work.left_weights + place.left);

@@ -282,11 +282,12 @@ def make_origin(bags, right, scale, dim):
     offsets = np.r_[0, np.cumsum([len(rows) for rows, _ in bags])]
     sides = Side(items, offsets, weights), Side(right, np.arange(len(right) + 1), scale)
     pairs = ItemsetSource(*sides, pooled=True).pairs()
-    itemsets, longest = np.arange(len(right)), max(len(rows) for rows, _ in bags)
+    longest = max(len(rows) for rows, _ in bags)
     rows, shares = np.empty(longest, np.int32), np.empty(longest, np.float32)
     means = np.empty((MEANS, dim), np.float32)
     skips = np.full(len(right), -1)
-    return Origin(pairs, Bags(pairs, itemsets, skips, None, rows, shares, means, means.copy()))
+    own = offsets[:-1], offsets[1:], skips
+    return Origin(pairs, Bags(pairs, *own, None, rows, shares, means, means.copy()))
 
 
 def compiled_group(

@@ -220,7 +220,7 @@ def train_positions(constants, shared, max_bag, pairs, tables, objective, epoch,
         Whether pairs share their negatives, as a compile-time constant: what is not used
         is not even compiled.
     max_bag : int or None
-        Length of the longest left itemset where the left side is a mean.
+        Length of the longest bag where the left side is a mean.
     pairs : Pairs
         Arrays of the source.
     tables : Tables
@@ -239,7 +239,7 @@ def train_positions(constants, shared, max_bag, pairs, tables, objective, epoch,
         multiples of `loss_stride`), the size of the sample, both times that stride, and the
         number of pairs that were left out because an item was not kept.
     """
-    source, dim, num_target, group, flags = constants
+    source, dim, num_target, group, _ = constants
     left, right, own = tables
     key, num_right, num_slot = epoch.key, right.syn.shape[0], np.int64(epoch.order[0])
     model = Model(left, right, objective.corrections, objective.settings)
@@ -255,7 +255,7 @@ def train_positions(constants, shared, max_bag, pairs, tables, objective, epoch,
         fill_slots(epoch.order, position, count, block.slots, buffers.pending)
         fill_draws(key.seed, key.stream, key.epoch, block.slots, count, buffers.draws)
         batch = fill_rates(epoch, position, count, batch, group, block, has(right.state))
-        fill_pairs(pairs, source, block, buffers.draws[0], count, flags, kept, origin.bags)
+        fill_pairs(pairs, source, block, buffers.draws[0], count, kept, origin.bags)
         sample = -position % stride
         for i in range(sample, count, stride):
             num_sample += block.left[i] != DROPPED

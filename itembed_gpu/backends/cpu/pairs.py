@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ...compiling import inlined, shared
 from ...objective import constants
 from ...objective.constants import ALWAYS, BLOCK, DROPPED, MAX_REDRAW, MEANS
-from ...objective.options import MEAN, REJECT_ITEMSET
+from ...objective.options import REJECT_ITEMSET
 from ...objective.pairs import LISTED, NEIGHBOUR, Pairs
 from ...objective.rng import HALF, LOW, below, slot_block, u64
 
@@ -50,19 +50,28 @@ class Block(NamedTuple):
     rates: npt.NDArray[np.float32]  # learning rates
 
 
+class Own(NamedTuple):
+    """Rows of itemsets, each of which has one in its means."""
+
+    rows: Any  # a table, as `sgns.Rows`
+    numbers: npt.NDArray[np.int64]  # of the itemset of each slot of a block
+
+
 class Bags(NamedTuple):
     """The left rows of a block's pairs where their left side is a mean."""
 
     pairs: Pairs
-    itemsets: npt.NDArray[np.int64]  # of each slot of a block
-    skips: npt.NDArray[np.int64]  # position of the left item to leave out, or -1
+    # Of each slot of a block: the range of left positions, and which of them to leave out, or -1.
+    firsts: npt.NDArray[np.int64]
+    stops: npt.NDArray[np.int64]
+    skips: npt.NDArray[np.int64]
     kept: Kept | None
-    rows: npt.NDArray[np.int32]  # buffer as long as the longest left itemset
+    rows: npt.NDArray[np.int32]  # buffer as long as the longest bag
     shares: npt.NDArray[np.float32]  # the same
     # Of pairs that share their negatives: means as they were read, and their gradients.
     means: npt.NDArray[np.float32]  # (MEANS, dim)
     gradients: npt.NDArray[np.float32]
-    own: Any = None  # Rows of the itemsets, where each has one in its means
+    own: Own | None = None  # where each itemset has a row of its own in its means
 
 
 @inlined
@@ -86,12 +95,13 @@ def make_bags(pairs, kept, max_bag, dim, own=None):
         pairs,
         np.empty(BLOCK, dtype=np.int64),
         np.empty(BLOCK, dtype=np.int64),
+        np.empty(BLOCK, dtype=np.int64),
         kept,
         np.empty(max_bag, dtype=np.int32),
         np.empty(max_bag, dtype=np.float32),
         np.empty((MEANS, dim), dtype=np.float32),
         np.empty((MEANS, dim), dtype=np.float32),
-        own,
+        make_own(own),
     )
 
 
@@ -123,7 +133,7 @@ def draw_neighbour(position, first, length, word):
 
 
 @inlined
-def find_pair(pairs, source, slot, word, flags=0):
+def find_pair(pairs, source, slot, word):
     """Return the positions in the packed arrays of a slot's left and right items.
 
     Parameters
@@ -136,22 +146,30 @@ def find_pair(pairs, source, slot, word, flags=0):
         Slot.
     word : uint64
         Draw number 0 of the slot.
-    flags : int
-        With MEAN of `options`, slots enumerate the right items (all items, of neighbours),
-        and the number of the itemset takes the place of the left position.
     """
     if source == LISTED:
         return slot, slot
     itemset = find_itemset(pairs, slot)
     first = pairs.right_offsets[itemset]
     rank = u64(slot - pairs.slot_offsets[itemset])
-    if flags & MEAN:
-        return itemset, first + np.int64(rank)
     length = pairs.right_offsets[itemset + 1] - first
     if source == NEIGHBOUR:
         return slot, draw_neighbour(slot, first, length, word)
     left = pairs.left_offsets[itemset] + np.int64(rank // u64(length))
     return left, first + np.int64(rank % u64(length))
+
+
+@inlined
+def find_bag(pairs, source, slot):
+    """Return a slot's range of left positions, which of them to skip, and its right position.
+
+    Where left sides are means, slots enumerate the right items: all items, of neighbours.
+    """
+    itemset = find_itemset(pairs, slot)
+    right = pairs.right_offsets[itemset] + slot - pairs.slot_offsets[itemset]
+    first, stop = pairs.left_offsets[itemset], pairs.left_offsets[itemset + 1]
+    # An item is not in its own context.
+    return first, stop, right if source == NEIGHBOUR else np.int64(-1), right
 
 
 @inlined
@@ -178,29 +196,43 @@ def has(optional):
 
 
 @inlined
-def own_row(own, pairs, itemset, share):
-    """Return the rows of itemsets, the row of one of them, and its share in a mean."""
+def make_own(rows):
+    """Allocate what `note_owner` needs; None where itemsets have no rows."""
+    if rows is None:
+        return None
+    return Own(rows, np.empty(BLOCK, dtype=np.int64))
+
+
+@inlined
+def note_owner(own, pairs, slot, i):
+    """Note which itemset slot i of a block is of, where that has a row of its own."""
+    if own is not None:
+        own.numbers[i] = pairs.first + find_itemset(pairs, slot)
+
+
+@inlined
+def own_row(own, i, share):
+    """Return the rows of itemsets, the one that is in the mean of slot i, and its share there."""
     if own is None:
         return None
-    return own, pairs.first + itemset, share
+    return own.rows, own.numbers[i], share
 
 
 @inlined
 def fill_bag(bags, i):
     """Return what slot i's mean is of, or None where there are no means.
 
-    That are the rows of its left itemset, their shares in the mean, how many there are, and the
-    itemset's own row, as of `own_row`.
+    That are the rows of its bag, their shares in the mean, how many there are, and the itemset's
+    own row, as of `own_row`.
     """
     if bags is None:
         return None
     pairs, kept, rows, shares = bags.pairs, bags.kept, bags.rows, bags.shares
-    itemset, skip = bags.itemsets[i], bags.skips[i]
     count = 0
     total = np.float32(has(bags.own))
-    for position in range(pairs.left_offsets[itemset], pairs.left_offsets[itemset + 1]):
+    for position in range(bags.firsts[i], bags.stops[i]):
         item = pairs.left_items[position]
-        if position == skip:
+        if position == bags.skips[i]:
             continue
         if not is_kept_left(kept, position, item):
             continue
@@ -217,12 +249,12 @@ def fill_bag(bags, i):
         count = 0
     for n in range(count):
         shares[n] /= total
-    own = own_row(bags.own, pairs, itemset, ONE / total)
+    own = own_row(bags.own, i, ONE / total)
     return rows, shares, count, own
 
 
 @inlined
-def fill_pairs(pairs, source, block, words, count, flags=0, kept=None, bags=None):
+def fill_pairs(pairs, source, block, words, count, kept=None, bags=None):
     """Find the items of a block's slots.
 
     Parameters
@@ -236,32 +268,30 @@ def fill_pairs(pairs, source, block, words, count, flags=0, kept=None, bags=None
         Draw number 0 of each.
     count : int
         Number of slots.
-    flags : int
-        Bits of `options`.
     kept : Kept, optional
         Which items are kept.
     bags : Bags, optional
-        Receives the itemset of each slot where the left side is a mean.
+        Receives the range of each slot where the left side is a mean.
     """
     # Named before the loop, in which it would cost counts of references.
     slots, lefts, rights, scale = block.slots, block.left, block.right, block.scale
     for i in range(count):
-        a, b = find_pair(pairs, source, np.int64(slots[i]), u64(words[i]), flags)
-        rights[i] = pairs.right_items[b]
-        if pairs.right_weights.shape[0] > 0:
-            scale[i] *= pairs.right_weights[b]
+        slot, word = np.int64(slots[i]), u64(words[i])
         if bags is not None:
-            bags.itemsets[i] = a
-            # An item is not in its own context.
-            bags.skips[i] = b if source == NEIGHBOUR else -1
+            bags.firsts[i], bags.stops[i], bags.skips[i], b = find_bag(pairs, source, slot)
+            note_owner(bags.own, pairs, slot, i)
             _, _, length, own = fill_bag(bags, i)
             lefts[i] = 0 if length + has(own) > 0 else DROPPED
         else:
+            a, b = find_pair(pairs, source, slot, word)
             lefts[i] = pairs.left_items[a]
             if pairs.left_weights.shape[0] > 0:
                 scale[i] *= pairs.left_weights[a]
             if not is_kept_left(kept, a, lefts[i]):
                 lefts[i] = DROPPED
+        rights[i] = pairs.right_items[b]
+        if pairs.right_weights.shape[0] > 0:
+            scale[i] *= pairs.right_weights[b]
         if kept is not None:
             # On both sides of neighbours there are the same occurrences.
             first = KEEP_SLOT if source == NEIGHBOUR else KEEP_RIGHT_SLOT
