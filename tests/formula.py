@@ -1,6 +1,9 @@
 """The formula of an epoch in NumPy, and tasks to compare with it."""
 
 import functools
+import itertools
+import math
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -101,6 +104,7 @@ class Epoch(NamedTuple):
     negatives: np.ndarray  # (n, k)
     trained: np.ndarray  # (n, k): whether the negative is
     left_kept: np.ndarray  # of each position
+    bags: list  # n: positions of each pair's left items that are kept, where they are pooled
 
 
 def draw(task, epoch, stream, slots, number):
@@ -137,14 +141,42 @@ def keep_items(task, epoch, stream, items, num_label, first):
     return draw(task, epoch, stream, numbered(first, len(items)), 0) < np.floor(bounds)
 
 
+def window_pairs(length, window):
+    """All pairs of an itemset, each as often as word2vec makes it in `window` epochs."""
+    forward = [
+        (place, place + distance)
+        for distance in range(1, min(window, length - 1) + 1)
+        for place in range(length - distance)
+        for _ in range(window - distance + 1)
+    ]
+    return forward + [pair[::-1] for pair in forward]
+
+
+def find_window_pairs(task, epoch, stream):
+    """The same as `find_pairs`: each slot draws from its share of all pairs."""
+    offsets, window = task._problem.pairs.left_offsets, task.options.window
+    places = []
+    for itemset, (first, end) in enumerate(itertools.pairwise(offsets)):
+        units = window_pairs(int(end - first), window)
+        count = math.floor(Fraction(len(units), window) + Fraction(1, 2))
+        words = draw(task, epoch, stream, np.arange(len(places), len(places) + count), 0)
+        for rank, word in enumerate(words):
+            share = Fraction(len(units), count)
+            left, right = units[math.floor((rank + Fraction(int(word), 1 << 32)) * share)]
+            places.append((first + left, first + right, itemset))
+    return np.array(places).T
+
+
 def find_pairs(task, epoch, stream):
     """Positions of each slot's left and right items, and its itemset."""
     pairs, mean = task._problem.pairs, task.options.pooling == "mean"
-    if task._problem.neighbour:
+    if task._problem.within:
         left = np.arange(len(pairs.left_items))
         itemsets = np.searchsorted(pairs.left_offsets, left, side="right") - 1
         if mean:
             return itemsets, left, itemsets
+        if task.options.window is not None:
+            return find_window_pairs(task, epoch, stream)
         first = pairs.left_offsets[itemsets]
         others = (pairs.left_offsets[itemsets + 1] - first - 1).astype(np.uint64)
         chosen = first + ((draw(task, epoch, stream, left, 0) * others) >> 32).astype(np.int64)
@@ -158,6 +190,23 @@ def find_pairs(task, epoch, stream):
     return np.array(places).T
 
 
+def find_bags(task, epoch, stream, itemsets, right, left_kept):
+    """Positions of the left items that are kept, of each slot whose left side is a mean."""
+    pairs, window = task._problem.pairs, task.options.window
+    if len(pairs.left_weights):  # what has no weight is not touched
+        left_kept = left_kept & (pairs.left_weights != 0)
+    bags = []
+    for slot, (itemset, own) in enumerate(zip(itemsets, right, strict=True)):
+        bag = np.arange(*pairs.left_offsets[itemset : itemset + 2])
+        if task._problem.within:
+            bag = bag[bag != own]
+        if window is not None:
+            reach = 1 + (int(draw(task, epoch, stream, [slot], 0)[0]) * window >> 32)
+            bag = bag[abs(bag - own) <= reach]
+        bags.append(bag[left_kept[bag]])
+    return bags
+
+
 def draw_epoch(task, epoch=0, stream=0):
     """Work out the pairs and negatives of an epoch, without the library's own routines."""
     problem, options = task._problem, task.options
@@ -166,13 +215,12 @@ def draw_epoch(task, epoch=0, stream=0):
     slots, rows = np.arange(len(right)), pairs.right_items[right].astype(np.int64)
     keep = functools.partial(keep_items, task, epoch, stream)
     left_kept = keep(pairs.left_items, len(problem.syn_left), KEEP_SLOT)
-    first = KEEP_SLOT if problem.neighbour else KEEP_RIGHT_SLOT
+    first = KEEP_SLOT if problem.within else KEEP_RIGHT_SLOT
     kept = keep(pairs.right_items, num_right, first)[right]
+    bags = []
     if options.pooling == "mean":
-        sizes = left_kept * np.abs(pairs.left_weights if len(pairs.left_weights) else 1)
-        sums = np.add.reduceat(sizes, pairs.left_offsets[:-1])[left]
-        own = sizes[right] if problem.neighbour else 0  # no item is in its own context
-        kept = kept & (sums - own > 1e-6)
+        bags = find_bags(task, epoch, stream, itemsets, right, left_kept)
+        kept = kept & [len(bag) > 0 for bag in bags]
     else:
         kept = kept & left_kept[left]
 
@@ -207,7 +255,7 @@ def draw_epoch(task, epoch=0, stream=0):
             other = ((words * (num_right - 1)) >> 32).astype(np.int64)
             chosen = np.where(chosen == rows, other + (other >= rows), chosen)
         negatives[:, n - 1] = chosen
-    return Epoch(left, right, rows, kept, negatives, trained, left_kept)
+    return Epoch(left, right, rows, kept, negatives, trained, left_kept, bags)
 
 
 HALF_OF_THEM = np.arange(NUM_RIGHT) % 2 * np.arange(NUM_RIGHT)

@@ -42,6 +42,7 @@ OTHERS = {
     "temperature": 0.5,
     "sum_scale": 1.25,
     "dropout": 0.5,
+    "window": 1,
     "num_negative": 2,
     "learning_rate_scale": 2.0,
     "batch_size": 3,
@@ -77,8 +78,12 @@ COMPANIONS = {
 }
 # Defaults of an entrance that mean nothing to a softmax.
 FOR_SOFTMAX = {"SupervisedClassifier": {"max_step": 0.0}}
-# What is the same word as another option's, and refused: of features, all labels are predicted.
-REFUSED = {("SupervisedTask", "targets"), ("SupervisedClassifier", "targets")}
+# What means nothing of features and labels, and is refused there.
+REFUSED = {
+    (where, name)
+    for where in ("SupervisedTask", "SupervisedClassifier")
+    for name in ("targets", "window")
+}
 
 
 def companions(where, name):
@@ -460,7 +465,7 @@ def test_a_model_that_was_saved_with_an_old_name_is_read(tmp_path):
     path = tmp_path / "embeddings.json"
     index = json.loads(path.read_text().replace("chunk_size", "window_size"))
     del index["checksum"]  # which such versions did not write, and options that they did not know
-    later = "schedule", "temperature", "sum_scale", "dropout", "targets"
+    later = "schedule", "temperature", "sum_scale", "dropout", "targets", "window"
     for name in later:
         del index["metadata"]["params"][name]
     path.write_text(json.dumps(index))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..checks import Float32Array, Int32Array, Int64Array
 from ..compiling import inlined, kept
 from ..objective.constants import ALWAYS, GROUP_SLOT, KEEP_RIGHT_SLOT, KEEP_SLOT
-from ..objective.pairs import LISTED, NEIGHBOUR
+from ..objective.pairs import LISTED, WITHIN
 from ..objective.rng import slot_block, u64
 from ..objective.schedule import fill_slots
 from .cpu.pairs import ONE, ZERO, draw_noise, find_itemset, find_pair
@@ -184,7 +184,7 @@ def _draw_pair(pairs, kind, key, slot, kept, place, bags, queries, targets):
     word, _, _, _ = slot_block(key.seed, key.stream, key.epoch, u64(slot), u64(0))
     left, right = find_pair(pairs, kind.source, slot, word)
     item, target = pairs.left_items[left], pairs.right_items[right]
-    same = kind.source == NEIGHBOUR
+    same = kind.source in WITHIN
     left_word, _ = _words(key, KEPT_LEFT + u64(left))
     right_word, _ = _words(key, (KEPT_LEFT if same else KEPT_RIGHT) + u64(right))
     if not (_is_kept(kept.left, item, left_word) and _is_kept(kept.right, target, right_word)):

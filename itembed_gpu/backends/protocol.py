@@ -19,7 +19,7 @@ from ..checks import Int32Array, Int64Array
 from ..objective.arrays import PLAIN, Objective
 from ..objective.constants import MAX_VALUE
 from ..objective.options import MEAN, Options
-from ..objective.pairs import NEIGHBOUR, Pairs
+from ..objective.pairs import WITHIN, Pairs
 from ..objective.schedule import batch_start
 from ..objective.table import Table
 from ..sets import count_codes
@@ -66,7 +66,7 @@ class Problem:
     """A validated task, as a backend sees it."""
 
     pairs: Pairs  # packed itemsets of both sides, or pairs that are listed
-    source: int  # kind of their source: NEIGHBOUR, PRODUCT or LISTED of `objective.pairs`
+    source: int  # kind of their source, of `objective.pairs`
     # What is trained: the first is that of the left items, the last that of the right items; one
     # table can be both. One between them has a row for each itemset, see OWN_ROW of `options`.
     tables: tuple[Table, ...]
@@ -129,16 +129,18 @@ class Problem:
         )
 
     @property
-    def neighbour(self) -> bool:
-        """Whether the right item is a random other item of the itemset."""
-        return self.source == NEIGHBOUR
+    def within(self) -> bool:
+        """Whether the right item is another item of the left one's itemset."""
+        return self.source in WITHIN
 
     @property
     def max_bag(self) -> int | None:
         """Length of the longest bag, where the left side is a mean."""
         if not self.objective.flags & MEAN:
             return None
-        return int(np.diff(self.pairs.left_offsets).max(initial=0))
+        longest = int(np.diff(self.pairs.left_offsets).max(initial=0))
+        window = self.pairs.window
+        return min(longest, 2 * window + 1) if window else longest
 
     @property
     def num_slot(self) -> int:

@@ -87,6 +87,65 @@ struct Product {
     }
 };
 
+// --- windows: the twin of objective/windows.py
+
+// Units of an itemset in one direction, up to a distance.
+__device__ __forceinline__ u64 units_within(u64 length, u64 window, u64 distance) {
+    const u64 steps = distance * (distance + 1);
+    const u64 squares = steps * (2 * distance + 1) / 6;
+    return distance * length * (window + 1) - (length + window + 1) * (steps / 2) + squares;
+}
+
+// The unit that a slot draws: floor((rank + word / 2**32) * num_unit / num_slot).
+__device__ __forceinline__ u64 unit_of(u64 rank, u64 num_slot, u64 num_unit, u32 word) {
+    const u64 each = num_unit / num_slot, rest = num_unit % num_slot;
+    const u64 product = word * each;
+    // What is left over of the slots before, and of this one's draw, in parts of a slot.
+    const u64 own = (static_cast<u32>(product) * num_slot + word * rest) >> 32;
+    const u64 parts = (rank * rest) % num_slot + own;
+    return rank * each + rank * rest / num_slot + (product >> 32) + parts / num_slot;
+}
+
+// Each item with those near it, nearer ones more often or, with MEAN, with the mean of those
+// within a distance that is drawn.
+struct Window {
+    static constexpr bool SKIPS = true;
+    static constexpr u64 KEEP = KEEP_SLOT;
+
+    template <int OPTIONS>
+    static __device__ __forceinline__ Place find(const Work& work, i64 slot, u32 word) {
+        const i64 itemset = find_itemset(work, slot);
+        const i64 first = __ldg(work.right_offsets + itemset);
+        const i64 end = __ldg(work.right_offsets + itemset + 1);
+        if constexpr ((OPTIONS & MEAN) != 0) {
+            const i64 reach = 1 + static_cast<i64>(static_cast<u64>(word) * work.window >> 32);
+            const i64 left = slot - reach, left_end = slot + reach + 1;
+            return {left < first ? first : left, slot, first, end, left_end < end ? left_end : end};
+        }
+        const i64 start = __ldg(work.slot_offsets + itemset);
+        const u64 num_slot = __ldg(work.slot_offsets + itemset + 1) - start;
+        const u64 length = end - first, window = work.window;
+        const u64 farthest = window < length - 1 ? window : length - 1;
+        const u64 half = units_within(length, window, farthest);
+        u64 unit = unit_of(slot - start, num_slot, 2 * half, word);
+        const bool backward = unit >= half;
+        if (backward) unit -= half;
+        // The least distance up to which there are more units than this one's number.
+        u64 low = 1, high = farthest;
+        while (low < high) {
+            const u64 middle = (low + high) / 2;
+            if (units_within(length, window, middle) <= unit) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        const u64 place = (unit - units_within(length, window, low - 1)) / (window - low + 1);
+        const i64 near = first + static_cast<i64>(place), far = near + static_cast<i64>(low);
+        return {backward ? far : near, backward ? near : far, first, end, 0};
+    }
+};
+
 // Pairs that are given one by one: slot s is item s on both sides.
 struct Listed {
     static constexpr bool SKIPS = false;

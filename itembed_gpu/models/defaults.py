@@ -158,6 +158,7 @@ def _loss(given: Mapping[str, Any]) -> str:
         or given.get("negative") is not None
         or given.get("pooling") == "pairs"
         or given.get("optimizer") == "sgd"
+        or given.get("window") is not None
     )
     return "negative-sampling" if of_sampled else "softmax"
 
@@ -173,7 +174,7 @@ def _sampled(given: Mapping[str, Any], optimizer: str) -> dict[str, Any]:
     optimizer = given.get("optimizer") or optimizer
     return {
         "vector_size": 100,
-        "pooling": "mean",
+        "pooling": "mean" if given.get("window") is None else "pairs",
         "optimizer": optimizer,
         "alpha": RATES.get(("sampled", optimizer)),
         "schedule": "linear",
@@ -193,7 +194,7 @@ def _softmax(given: Mapping[str, Any], shape: Shape, min_steps: int) -> dict[str
     return {
         "vector_size": 128,
         "epochs": min(max(math.ceil(min_steps / steps), least), MAX_EPOCHS),
-        "pooling": given.get("pooling") or "mean",
+        "pooling": given.get("pooling") or ("mean" if given.get("window") is None else "pairs"),
         "optimizer": optimizer,
         "alpha": RATES["dense", optimizer],
         "schedule": "cosine",

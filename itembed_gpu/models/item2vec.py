@@ -60,6 +60,7 @@ FOLDING = {
     "update_right": False,
     "max_step": 0.0,  # of right-hand rows
     "pooling": "pairs",
+    "window": None,
     "subsample": 0.0,
     "chunk_size": None,
 }

@@ -38,6 +38,7 @@ class ModelParameters(Estimator):
     dropout: float | None = None
     optimizer: str | None = None
     pooling: str | None = None
+    window: int | None = None
     negative_sharing: int = 1
     batch_size: int | None = None
     chunk_size: int | None = None

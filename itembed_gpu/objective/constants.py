@@ -25,6 +25,8 @@ KEEP_RIGHT_SLOT = KEEP_SLOT + (1 << 61)
 ALWAYS = 0xFFFFFFFF
 # Draws that a negative may take until it is not the positive; then any other row is taken.
 MAX_REDRAW = 16
+# Words of 32 bits draw distances up to a window, whose pairs are counted in 64.
+MAX_WINDOW = 1 << 31
 # The left row of a pair that was not kept.
 DROPPED = -1
 # The running loss is that of every so many-th position of an epoch's order, a power of 2, or of

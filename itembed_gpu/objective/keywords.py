@@ -41,3 +41,4 @@ class TaskKeywords(ListedKeywords, total=False):
     dropout: float
     targets: str
     pooling: str
+    window: int | None

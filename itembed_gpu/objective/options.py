@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from .. import checks
 from ..errors import InputError
-from .constants import MAX_DRAW, MAX_REDRAW
+from .constants import MAX_DRAW, MAX_REDRAW, MAX_WINDOW
 
 Class = TypeVar("Class", bound=type)
 
@@ -106,17 +106,21 @@ def one_of(choices: tuple[Any, ...]) -> Callable[[str, Any], Any]:
 
 @dataclass(frozen=True)
 class Number:
-    """A check of a number of a kind, at least so large; or of None, if that is a value as well."""
+    """A check of a number of a kind, in a range; or of None, if that is a value as well."""
 
     kind: type[int] | type[float]
     minimum: int | None = None
     none: bool = False
+    maximum: int | None = None
 
     def __call__(self, name: str, value: Any) -> float | None:
         if self.none and value is None:
             return None
         if self.kind is int:
-            return checks.integer(name, value, self.minimum or 0)
+            count = checks.integer(name, value, self.minimum or 0)
+            if self.maximum is not None and count > self.maximum:
+                raise InputError(f"{name} is {value}; pass at most {self.maximum}")
+            return count
         number = checks.number(name, value)
         if self.minimum is not None:
             if number < self.minimum:
@@ -354,6 +358,22 @@ class Options:
         entrances=OF_ITEMSETS,
         bits={"mean": ("MEAN",)},
     )
+    window: int | None = option(
+        None,
+        "Of sequences: train each item with those at most about so far from it; none for the "
+        "whole itemset.",
+        "Greatest distance of two items that are trained with each other, for itemsets whose order "
+        "tells: sessions, walks, sentences. As in word2vec, each position has those within a "
+        "distance that is drawn uniformly from 1 ... window: near ones more often. With "
+        '`pooling="pairs"` an epoch has as many pairs as word2vec makes on average, those at '
+        "distance d in a share ``(window - d + 1) / window`` of all cases (skip-gram). With "
+        '"mean" each item is predicted from the mean of those around it (CBOW). By default all '
+        "items of an itemset are alike, whatever their order. `subsample` leaves out pairs, where "
+        "word2vec brings together what was around a word that is left out.",
+        Number(int, 1, none=True, maximum=MAX_WINDOW),
+        absent="the whole itemset",
+        entrances=OF_ITEMSETS,
+    )
     num_negative: int | None = option(
         None,
         "Negative samples for each pair; of a softmax, for each batch.",
@@ -501,6 +521,11 @@ def _check_together(options: Options) -> None:
             raise InputError(
                 f"{name} is given and no negative is drawn; pass a num_negative, or leave it out"
             )
+    if options.window is not None and options.pooling == "mean":
+        raise InputError(
+            f"window is {options.window}, pooling 'mean' and loss 'softmax'; "
+            "pass pooling='pairs', or another loss"
+        )
     if options.pooling == "pairs":
         for name in given.keys() & OF_BAGS:
             raise InputError(

@@ -8,21 +8,27 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import Float32Array, Int32Array, Int64Array
-from .schedule import count_slots, guide_shift, slot_guide
+from .schedule import count_slots, guide_shift, number_slots, slot_guide
+from .windows import count_in_windows
 
 # Kinds of sources. Each item with one random other item of its itemset ...
 NEIGHBOUR = 0
 # ... every left item with every right item of the itemset of the same number ...
 PRODUCT = 1
-# ... and pairs that are given one by one.
+# ... pairs that are given one by one ...
 LISTED = 2
+# ... and each item with others of its itemset that are near it.
+WINDOW = 3
+# Of these, both items of a pair are of one itemset.
+WITHIN = (NEIGHBOUR, WINDOW)
 
 
 class Pairs(NamedTuple):
     """A source of pairs: packed itemsets on a left and a right side.
 
-    An unsupervised task has the same arrays on both sides, and slot s is item s. Of pairs
-    that are listed, slot s is item s on both sides, and right weights are the pairs' values.
+    An unsupervised task has the same arrays on both sides, and slot s is item s, but for pairs
+    in a window. Of pairs that are listed, slot s is item s on both sides, and right weights are
+    the pairs' values.
     """
 
     left_items: Int32Array  # num_left_item
@@ -35,6 +41,7 @@ class Pairs(NamedTuple):
     guide: npt.NDArray[np.signedinteger]  # as made by schedule.slot_guide
     shift: int  # of the guide
     first: int = 0  # number of the first itemset among those that these are a part of
+    window: int = 0  # greatest distance of the items of a pair; 0 where there is no window
 
 
 class Side(NamedTuple):
@@ -67,14 +74,14 @@ class ItemsetSource(NamedTuple):
         Right items; None where they are the other items of the same itemset.
     pooled : bool
         Whether a right item is one slot, whatever is on the left.
-    own_rows : bool
-        Whether each itemset has a row of its own, which is in the means of it.
+    window : int or None
+        Greatest distance of the items of a pair, of the same itemset.
     """
 
     left: Side
     right: Side | None = None
     pooled: bool = False
-    own_rows: bool = False
+    window: int | None = None
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -84,6 +91,8 @@ class ItemsetSource(NamedTuple):
     @property
     def kind(self) -> int:
         """Kind of source, as `Problem` has it."""
+        if self.window is not None:
+            return WINDOW
         return NEIGHBOUR if self.right is None else PRODUCT
 
     @property
@@ -111,14 +120,17 @@ class ItemsetSource(NamedTuple):
         """Return the pairs of some of the itemsets, by default of all."""
         stop = self.num_itemset if stop is None else stop
         left = self.left.cut(start, stop, copy)
-        if self.right is None:
-            guide = slot_guide(left[1], 0)
-            return Pairs(*left, *left, slot_offsets=left[1], guide=guide, shift=0, first=start)
-        right = self.right.cut(start, stop, copy)
-        slots = right[1] if self.pooled else count_slots(left[1], right[1])
-        shift = guide_shift(slots)
+        right = left if self.right is None else self.right.cut(start, stop, copy)
+        window = self.window or 0
+        if self.pooled or self.kind == NEIGHBOUR:
+            slots = right[1]
+        elif window:
+            slots = number_slots(count_in_windows(np.diff(right[1]), window))
+        else:
+            slots = count_slots(left[1], right[1])
+        shift = 0 if slots is left[1] else guide_shift(slots)
         guide = slot_guide(slots, shift)
-        return Pairs(*left, *right, slots, guide, shift, start)
+        return Pairs(*left, *right, slots, guide, shift, start, window)
 
     def count_items(self, itemsets: Int64Array) -> Int64Array:
         """Count the items before each of some itemsets, on sides that differ."""
@@ -129,8 +141,10 @@ class ItemsetSource(NamedTuple):
     def count_pairs(self, start: int, stop: int) -> int:
         """Count the pairs of some of the itemsets."""
         bounds = [side.offsets[start : stop + 1] for side in self.sides]
-        if self.right is None or self.pooled:
+        if self.pooled or self.kind == NEIGHBOUR:
             return int(bounds[1][-1]) - int(bounds[1][0])
+        if self.window is not None:
+            return int(count_in_windows(np.diff(bounds[1]), self.window).sum())
         return int(count_slots(*(offsets.astype(np.int64) for offsets in bounds))[-1])
 
 

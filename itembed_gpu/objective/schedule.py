@@ -127,8 +127,13 @@ def count_slots(
     left_offsets: checks.Int64Array, right_offsets: checks.Int64Array
 ) -> checks.Int64Array:
     """Number the left x right pairs of all itemsets: the first of each, and how many in all."""
-    slots = np.zeros(len(left_offsets), dtype=np.int64)
-    np.cumsum(np.diff(left_offsets) * np.diff(right_offsets), out=slots[1:])
+    return number_slots(np.diff(left_offsets) * np.diff(right_offsets))
+
+
+def number_slots(counts: checks.Int64Array) -> checks.Int64Array:
+    """Number the slots of itemsets that have so many: the first of each, and how many in all."""
+    slots = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=slots[1:])
     return slots
 
 

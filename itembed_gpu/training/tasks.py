@@ -660,11 +660,13 @@ class UnsupervisedTask(_PackedTask):
         self._weights = weights
         self.syn0 = syn0
         self.syn1 = syn1
+        settings = make_options(self, TASK, options)
+        side = _side("", items, offsets, weights, len(syn0), 2)
         super().__init__(
-            ItemsetSource(_side("", items, offsets, weights, len(syn0), 2)),
+            ItemsetSource(side, pooled=settings.pooling == "mean", window=settings.window),
             Table("syn0", syn0),
             Table("syn1", syn1),
-            make_options(self, TASK, options),
+            settings,
             accumulators,
         )
 
@@ -689,9 +691,9 @@ class DocumentTask(_PackedTask):
     Each item is predicted from the mean of a vector of the itemset and those of all its other
     items, ``u = (d + sum(w_i * x_i)) / (1 + sum(abs(w_i)))`` ("Distributed memory" of Le and
     Mikolov, "Distributed representations of sentences and documents", ICML 2014, section 2.2,
-    where itemsets are documents; gensim's ``Doc2Vec(dm=1, dm_mean=1)``). PV-DBOW of the same
-    paper is `itemset_task`, and without the itemsets' own vectors this is an `UnsupervisedTask`
-    with ``pooling="mean"``.
+    where itemsets are documents; gensim's ``Doc2Vec(dm=1, dm_mean=1)``). With a `window`, the
+    others are those near the item, as in texts. PV-DBOW of the same paper is `itemset_task`, and
+    without the itemsets' own vectors this is an `UnsupervisedTask` with ``pooling="mean"``.
 
     All three tables are trained in place. An epoch trains every item once, in a random order
     over all itemsets.
@@ -762,6 +764,7 @@ class DocumentTask(_PackedTask):
             checks.same_or_apart("itemset_syn", itemset_syn, name, table)
             if checks.same_table(itemset_syn, table):
                 raise InputError(f"itemset_syn and {name} are one table; pass two")
+        settings = _document_options(self, options)
         side = _side("", items, offsets, weights, len(syn0), 1)
         _check_one_each(itemset_syn, len(side.offsets) - 1)
         self.items = items
@@ -771,10 +774,10 @@ class DocumentTask(_PackedTask):
         self.itemset_syn = itemset_syn
         self.syn1 = syn1
         super().__init__(
-            ItemsetSource(side, own_rows=True),
+            ItemsetSource(side, pooled=True, window=settings.window),
             Table("syn0", syn0),
             Table("syn1", syn1),
-            _document_options(self, options),
+            settings,
             accumulators,
             Table("itemset_syn", itemset_syn),
         )
@@ -864,6 +867,11 @@ class SupervisedTask(_PackedTask):
         if settings.targets != "all":
             raise InputError(
                 f"targets is {settings.targets!r}, and of features all labels are predicted; "
+                "leave it out"
+            )
+        if settings.window is not None:
+            raise InputError(
+                f"window is {settings.window}, and features have no order among labels; "
                 "leave it out"
             )
         self.left_items = left_items

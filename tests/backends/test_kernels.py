@@ -192,11 +192,15 @@ OPTION_CASES = [
         for options in ({}, FROZEN, ADAGRAD)
     ),
     ("document", 12, 9, 4, DOCUMENT_EVERYTHING),
+    ("document", 12, 5, 4, {**DOCUMENT_EVERYTHING, "window": 1}),
     *(
         ("document", 12, k, 4, {**options, "negative_sharing": 4})
         for k in (5, 20)
         for options in ({}, DOCUMENT_EVERYTHING, FROZEN | ADAGRAD)
     ),
+    *(("unsupervised", 12, 5, 1, {"window": window}) for window in (1, 2, 1 << 31)),
+    ("unsupervised", 12, 9, 4, {**EVERYTHING, "window": 3, "negative_sharing": 4}),
+    *(("unsupervised", 12, 5, 4, {**MEAN, **options, "window": 1}) for options in ({}, EVERYTHING)),
     ("unsupervised", 200, 9, 1, EVERYTHING),  # more than the registers hold
     ("unsupervised", 12, 200, 4, {**NOISE, **ADAGRAD}),
 ]

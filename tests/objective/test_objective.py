@@ -113,6 +113,8 @@ def assert_draws_were_trained(task, num_epoch=2):
             marks=pytest.mark.compiled_in,
         ),
         ("unsupervised", {"noise_exponent": 0.75, "subsample": 0.02, "reject_itemset": True}),
+        ("unsupervised", {"window": 2}),
+        ("unsupervised", {"window": 3, "subsample": 0.02, "negative_sharing": 8}),
     ],
 )  # fmt: skip
 def test_pairs_and_negatives_are_those_of_the_stream(device, kind, options):
@@ -409,10 +411,7 @@ def train_in_numpy(task, rate, epoch=0):
         place = drawn.left[slot]
         bag, row = None, None
         if options.pooling == "mean":
-            stretch = np.arange(*pairs.left_offsets[place : place + 2])
-            if problem.neighbour:
-                stretch = stretch[stretch != drawn.right[slot]]
-            stretch = stretch[drawn.left_kept[stretch]]
+            stretch = drawn.bags[slot]
             weights = left_weights[stretch].astype(np.float64)
             bag = pairs.left_items[stretch], weights / np.abs(weights).sum()
         else:
@@ -450,6 +449,9 @@ FORMULAS = {
     "mean-of-what-is-kept": ("supervised", {"pooling": "mean", "subsample": 0.02}),
     "mean-of-the-others": ("unsupervised", {"pooling": "mean", "subsample": 0.02}),
     "everything": ("unsupervised", EVERYTHING),
+    "window": ("unsupervised", {"window": 2}),
+    "window-everything": ("unsupervised", {**EVERYTHING, "window": 3}),
+    "mean-in-a-window": ("unsupervised", {**EVERYTHING, "pooling": "mean", "window": 2}),
 }
 
 

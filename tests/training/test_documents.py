@@ -89,25 +89,30 @@ def gradients_of(values, itemset, others, *rest):
     return gradients
 
 
-def pairs_of_an_epoch(factors, group=1):
+def pairs_of_an_epoch(factors, group=1, window=None):
     """Each pair in its order: itemset, other items, their weights, targets, and its own weight."""
     items, offsets = packed()
     for position, slot in enumerate(map(int, ORDER)):
         itemset = int(np.searchsorted(offsets, slot, side="right")) - 1
         others = [n for n in range(*offsets[itemset : itemset + 2]) if n != slot]
+        if window is not None:
+            word = int(philox_words((slot, 0, 0, 0), (SEED, 0))[0])
+            others = [n for n in others if abs(n - slot) <= 1 + (word * window >> 32)]
         drawn = slot if group == 1 else int(numbered(1 << 63, 99)[position // group])
         targets = np.array([items[slot], *negatives_of(drawn)])
         yield itemset, items[others], factors[others].astype(np.float64), targets, factors[slot]
 
 
+@pytest.mark.parametrize("window", [None, 2])
 @pytest.mark.parametrize("given", [None, weights()], ids=["plain", "weighted"])
-def test_each_pair_takes_a_step_down_the_gradient_of_the_formula(device, given):
+def test_each_pair_takes_a_step_down_the_gradient_of_the_formula(device, given, window):
     values = [table.astype(np.float64) for table in tables()]
-    for *pair, weight in pairs_of_an_epoch(np.ones(99) if given is None else given):
+    factors = np.ones(99) if given is None else given
+    for *pair, weight in pairs_of_an_epoch(factors, window=window):
         for table, gradient in zip(values, gradients_of(values, *pair), strict=True):
             table -= 0.1 * float(weight) * gradient
     trained = tables()
-    task = make_task(trained, weights=given, device=device)
+    task = make_task(trained, weights=given, window=window, device=device)
     task.do_batches(np.full(len(task), 0.1))
     task.synchronize()
     for table, before, expected in zip(trained, tables(), values, strict=True):
@@ -277,6 +282,11 @@ def test_updates_of_itemsets_own_rows_are_counted(given):
     for itemset, _, shares, _, weight in pairs_of_an_epoch(np.ones(99) if given is None else given):
         hits[itemset] += abs(weight) / (1 + np.abs(shares).sum()) / len(packed()[0])
     np.testing.assert_allclose(own_hits(task._problem), hits, rtol=1e-5)
+    hits = np.zeros(NUM_ITEMSET)
+    for itemset, _, shares, _, _ in pairs_of_an_epoch(np.ones(99), window=2):
+        hits[itemset] += 1 / (1 + np.abs(shares).sum()) / len(packed()[0])
+    bounds = own_hits(make_task(window=2)._problem)
+    np.testing.assert_allclose(bounds, hits, rtol=0.4)
     adaptive = make_task(optimizer="adagrad")._problem
     lengths = np.diff(packed()[1])
     np.testing.assert_allclose(own_hits(adaptive), lengths / lengths.sum())

@@ -14,8 +14,9 @@ from ...compiling import inlined, shared
 from ...objective import constants
 from ...objective.constants import ALWAYS, BLOCK, DROPPED, MAX_REDRAW, MEANS
 from ...objective.options import REJECT_ITEMSET
-from ...objective.pairs import LISTED, NEIGHBOUR, Pairs
+from ...objective.pairs import LISTED, NEIGHBOUR, WINDOW, WITHIN, Pairs
 from ...objective.rng import HALF, LOW, below, slot_block, u64
+from ...objective.windows import find_in_window
 
 f32 = np.float32
 ZERO = f32(0)
@@ -155,21 +156,29 @@ def find_pair(pairs, source, slot, word):
     length = pairs.right_offsets[itemset + 1] - first
     if source == NEIGHBOUR:
         return slot, draw_neighbour(slot, first, length, word)
+    if source == WINDOW:
+        num_slot = u64(pairs.slot_offsets[itemset + 1] - pairs.slot_offsets[itemset])
+        near, far = find_in_window(u64(length), u64(pairs.window), rank, num_slot, word)
+        return first + np.int64(near), first + np.int64(far)
     left = pairs.left_offsets[itemset] + np.int64(rank // u64(length))
     return left, first + np.int64(rank % u64(length))
 
 
 @inlined
-def find_bag(pairs, source, slot):
+def find_bag(pairs, source, slot, word):
     """Return a slot's range of left positions, which of them to skip, and its right position.
 
-    Where left sides are means, slots enumerate the right items: all items, of neighbours.
+    Where left sides are means, slots enumerate the right items, which are all items where both
+    sides are the same. In a window, draw number 0 decides how far the range reaches.
     """
     itemset = find_itemset(pairs, slot)
     right = pairs.right_offsets[itemset] + slot - pairs.slot_offsets[itemset]
     first, stop = pairs.left_offsets[itemset], pairs.left_offsets[itemset + 1]
+    if source == WINDOW:
+        reach = np.int64(below(word, u64(pairs.window))) + 1
+        first, stop = max(first, right - reach), min(stop, right + reach + 1)
     # An item is not in its own context.
-    return first, stop, right if source == NEIGHBOUR else np.int64(-1), right
+    return first, stop, right if source in WITHIN else np.int64(-1), right
 
 
 @inlined
@@ -278,7 +287,7 @@ def fill_pairs(pairs, source, block, words, count, kept=None, bags=None):
     for i in range(count):
         slot, word = np.int64(slots[i]), u64(words[i])
         if bags is not None:
-            bags.firsts[i], bags.stops[i], bags.skips[i], b = find_bag(pairs, source, slot)
+            bags.firsts[i], bags.stops[i], bags.skips[i], b = find_bag(pairs, source, slot, word)
             note_owner(bags.own, pairs, slot, i)
             _, _, length, own = fill_bag(bags, i)
             lefts[i] = 0 if length + has(own) > 0 else DROPPED
@@ -293,8 +302,8 @@ def fill_pairs(pairs, source, block, words, count, kept=None, bags=None):
         if pairs.right_weights.shape[0] > 0:
             scale[i] *= pairs.right_weights[b]
         if kept is not None:
-            # On both sides of neighbours there are the same occurrences.
-            first = KEEP_SLOT if source == NEIGHBOUR else KEEP_RIGHT_SLOT
+            # On both sides there may be the same occurrences.
+            first = KEEP_SLOT if source in WITHIN else KEEP_RIGHT_SLOT
             if not is_kept(kept.key, kept.right, first + u64(b), rights[i]):
                 lefts[i] = DROPPED
 

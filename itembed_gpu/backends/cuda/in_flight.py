@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ...objective.arrays import noise_shares
 from ...objective.options import ADAGRAD, FREEZE_LEFT, FREEZE_RIGHT, MEAN
-from ...objective.pairs import LISTED
+from ...objective.pairs import LISTED, NEIGHBOUR, WINDOW
 from ...sets import set_sums
 from ..protocol import Problem
 
@@ -135,7 +135,7 @@ def expected_hits(problem: Problem) -> tuple[Float64Array, Float64Array]:
         left_hits = problem.occurrences.left / problem.num_slot
     else:
         left_hits = _sum_up(pairs.left_items, left, num_left) / problem.num_slot
-    if problem.neighbour:
+    if problem.within:
         right_hits = left_hits.copy()
     else:
         right_hits = _sum_up(pairs.right_items, right, num_right) / problem.num_slot
@@ -162,8 +162,13 @@ def own_hits(problem: Problem) -> Float64Array | None:
     sizes = _sizes(pairs.right_weights, pairs.right_items, objective.right_keep)
     if not objective.flags & ADAGRAD:  # by which a step is as large for any share
         left_sizes = _sizes(pairs.left_weights, pairs.left_items, objective.left_keep)
-        sums = np.repeat(set_sums(left_sizes, pairs.left_offsets), np.diff(pairs.left_offsets))
-        sizes /= 1 + np.maximum(sums - left_sizes, 0)
+        lengths = np.diff(pairs.left_offsets)
+        sums = np.repeat(set_sums(left_sizes, pairs.left_offsets), lengths)
+        others = np.maximum(sums - left_sizes, 0)
+        if pairs.window:  # about those on one side, at the mean distance: fewer at the ends
+            count = np.repeat(np.maximum(lengths - 1, 1), lengths)
+            others *= np.minimum(1, (pairs.window + 1) / 2 / count)
+        sizes /= 1 + others
     hits = np.zeros(len(problem.own))
     own = slice(pairs.first, pairs.first + len(pairs.left_offsets) - 1)
     hits[own] = set_sums(sizes, pairs.right_offsets) / max(problem.num_slot, 1)
@@ -198,7 +203,9 @@ def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array |
     None where all of them are 1.
     """
     pairs, objective = problem.pairs, problem.objective
-    if problem.neighbour and not len(pairs.right_weights) and objective.right_keep is None:
+    pooled = bool(objective.flags & MEAN)
+    as_often = problem.source == NEIGHBOUR or (problem.source == WINDOW and pooled)
+    if as_often and not len(pairs.right_weights) and objective.right_keep is None:
         return None, None
     left_lengths, right_lengths = np.diff(pairs.left_offsets), np.diff(pairs.right_offsets)
     left_sizes = _sizes(pairs.left_weights, pairs.left_items, objective.left_keep)
@@ -208,23 +215,32 @@ def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array |
         return sizes, sizes
     right_sums = set_sums(right_sizes, pairs.right_offsets)
     left_sums = set_sums(left_sizes, pairs.left_offsets)
-    if objective.flags & MEAN:
+    if pooled:
         # A pair has one left side, of which each item has its share; a step by Adagrad is
         # as large for any share.
         sums = np.repeat(left_sums, left_lengths)
         shares = np.divide(left_sizes, sums, out=np.zeros_like(sums), where=sums > 0)
         if objective.flags & ADAGRAD:
-            shares = np.ceil(shares)
+            shares = np.ceil(shares) * _nearness(pairs.window, left_lengths)
         return shares * np.repeat(right_sums, left_lengths), right_sizes
-    if problem.neighbour:
-        # Each item picks one of the others, and is picked by one on average.
+    if problem.within:
+        # Each item picks one of the others, and is picked by one on average; in a window more
+        # often, or by fewer.
         others = np.repeat(right_sums, right_lengths) - right_sizes
-        sizes = left_sizes * others / np.repeat(left_lengths - 1, left_lengths)
+        often = np.diff(pairs.slot_offsets) / (left_lengths * (left_lengths - 1))
+        sizes = left_sizes * others * np.repeat(often, left_lengths)
         return sizes, sizes
     return (
         left_sizes * np.repeat(right_sums, left_lengths),
         right_sizes * np.repeat(left_sums, right_lengths),
     )
+
+
+def _nearness(window: int, lengths: npt.NDArray[Any]) -> Float64Array:
+    """Share of an itemset's means that each of its items is in, at most."""
+    if not window:
+        return np.ones(int(lengths.sum()))
+    return np.repeat(np.minimum(1.0, (window + 1) / np.maximum(lengths - 1, 1)), lengths)
 
 
 def _sizes(

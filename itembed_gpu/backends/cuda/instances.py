@@ -29,7 +29,7 @@ from ...objective.options import (
     SCALARS,
     Options,
 )
-from ...objective.pairs import LISTED, NEIGHBOUR, PRODUCT
+from ...objective.pairs import LISTED, NEIGHBOUR, PRODUCT, WINDOW
 from ..batches import ITEMSET, NOTHING, OWN
 from ..dense import ADAM_DECAYS
 
@@ -54,7 +54,7 @@ MIN_CHIP = 75
 UPDATES = ("add_vector", "add", "store")
 WIDTHS = (1, 4)
 # What the sources of pairs are called in pairs.cuh.
-SOURCE_NAMES = {NEIGHBOUR: "Neighbour", PRODUCT: "Product", LISTED: "Listed"}
+SOURCE_NAMES = {NEIGHBOUR: "Neighbour", PRODUCT: "Product", LISTED: "Listed", WINDOW: "Window"}
 
 # Name of the kernel of tables.cu.
 FIND_BEYOND = "itembed::find_beyond"
@@ -113,6 +113,7 @@ WORK_FIELDS = (
     ("right_stride", "i64", ""),
     ("own_stride", "i64", ""),
     ("first_itemset", "i64", "number of itemset 0 among the itemsets' own rows"),
+    ("window", "u64", "greatest distance of the items of a pair"),
     ("first_slot", "u64", "number of slot 0 in the random stream"),
     ("start", "i64", "first position of the order, a multiple of the group"),
     ("num_batch", "i64", "batches of an epoch"),
@@ -361,6 +362,9 @@ def _list_instances() -> list[Instance]:
         {"source": LISTED},
         {"source": LISTED, "options": EVERY_OPTION, "num_negative": 20},
         {"source": LISTED, "options": ADAGRAD, "shared": True},
+        {"source": WINDOW},
+        {"source": WINDOW, "options": EVERY_OPTION, "shared": True, "num_negative": 20},
+        {"source": WINDOW, "options": MEAN + EVERY_OPTION, "num_negative": 20},
     ]
     chosen = [choose_instance(**{**default, **option}) for option in options]
     return list(dict.fromkeys(defaults + chosen))
@@ -371,5 +375,5 @@ INSTANTIATIONS = _list_instances()
 # Those that no option was needed for.
 DEFAULTS = [
     choose_instance(source, dim, 5, chip=VECTOR_ATOMICS)
-    for source, dim in itertools.product((NEIGHBOUR, PRODUCT, LISTED), (32, 64, 100, 128, 256, 512))
+    for source, dim in itertools.product(SOURCE_NAMES, (32, 64, 100, 128, 256, 512))
 ]

@@ -69,6 +69,8 @@ SLOT_BYTES = 4 * MAX_BATCHES + 8 * NUM_TALLY
 CACHE_SHARE = 1 / 8
 # The host runs ahead of the device by so many launches.
 NUM_SLOT = 2
+# Fields of pairs that are no arrays.
+NUMBERS = ("shift", "first", "window")
 
 
 class _Slot(Pinned):
@@ -206,8 +208,7 @@ class CudaTask:
         One array may have two names.
         """
         pairs, objective = self._problem.pairs, self._problem.objective
-        numbers = "shift", "first"
-        arrays = {name: getattr(pairs, name) for name in pairs._fields if name not in numbers}
+        arrays = {name: getattr(pairs, name) for name in pairs._fields if name not in NUMBERS}
         names = "thresholds", "aliases", "corrections", "left_keep", "right_keep"
         arrays |= {name: getattr(objective, name) for name in names}
         return {name: array for name, array in arrays.items() if array is not None and len(array)}
@@ -234,6 +235,7 @@ class CudaTask:
         self._packed = list(copies.values())
         work["guide_shift"] = problem.pairs.shift
         work["first_itemset"] = problem.pairs.first
+        work["window"] = problem.pairs.window
         work["wide_guide"] = problem.pairs.guide.dtype.itemsize == 8
         work["stream"]["seed"] = problem.seed
         work["num_batch"] = problem.num_batch
