@@ -22,10 +22,13 @@ _NAMES = {
     ),
     "data.example": "load_example",
     "models.item2vec": "Item2Vec",
+    "models.glove": "GloVe",
     "data.itemsets": "Dropped PackedItemsets",
     "data.labelled": "LabelledItemsets read_labelled",
     "data.lists": "pack_itemsets",
     "data.packing": "prune_itemsets",
+    "training.co_occurrence": "CoOccurrences co_occurrences",
+    "training.glove": "GloveTask",
     "training.lowlevel": (
         "do_step do_supervised_batch do_supervised_steps do_unsupervised_batch "
         "do_unsupervised_steps expit"
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
     )
     from .models.classifier import SupervisedClassifier as SupervisedClassifier
     from .models.embeddings import Embeddings as Embeddings
+    from .models.glove import GloVe as GloVe
     from .models.item2vec import Item2Vec as Item2Vec
     from .models.plots import ItemMap as ItemMap, plot_history as plot_history, plot_map as plot_map
     from .models.verify import Verified as Verified, verify as verify
@@ -87,6 +91,11 @@ if TYPE_CHECKING:
     from .ranking.top_n import pool_rows as pool_rows, top_n as top_n
     from .ranking.vectors import norm as norm, normalize as normalize, softmax as softmax
     from .training.callbacks import EarlyStopping as EarlyStopping, Evaluator as Evaluator
+    from .training.co_occurrence import (
+        CoOccurrences as CoOccurrences,
+        co_occurrences as co_occurrences,
+    )
+    from .training.glove import GloveTask as GloveTask
     from .training.loop import (
         EpochRecord as EpochRecord,
         History as History,

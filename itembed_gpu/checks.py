@@ -203,15 +203,8 @@ def tables(**given: Any) -> int:
     return same_dimension(left_name, left, right_name, right)
 
 
-def accumulator(name: str, value: Any, table: Any) -> Any:
-    """Check the accumulators of a table's rows.
-
-    Raises
-    ------
-    InputError
-        They are not a contiguous float32 array where the table lies, with one
-        finite number of at least 0 for each row.
-    """
+def beside(name: str, value: Any, table: Any) -> Any:
+    """Check a number for each row of a table: contiguous float32, where the table lies."""
     if type(value) is not type(table):
         raise InputError(
             f"{name} is a {type(value).__name__}, and its table a {type(table).__name__}; "
@@ -225,9 +218,46 @@ def accumulator(name: str, value: Any, table: Any) -> Any:
         )
     if isinstance(value, np.ndarray) and not value.flags.writeable:
         raise InputError(f"{name} is read-only, and is trained in place; pass a copy")
+    return value
+
+
+def accumulator(name: str, value: Any, table: Any) -> Any:
+    """Check the accumulators of a table's rows, or where they have two axes, of its numbers.
+
+    Raises
+    ------
+    InputError
+        They are not float32 where the table lies, with one finite number of at least 0 for each.
+    """
+    if getattr(value, "ndim", 1) == 2:
+        same_shape(name, value, table)
+    else:
+        beside(name, value, table)
     if len(value) and not (float(value.min()) >= 0 and float(value.max()) < np.inf):
         raise InputError(f"{name} holds values that are negative or not finite; start from zeros")
     return value
+
+
+def same_shape(name: str, value: Any, other: Any) -> None:
+    """Check a table that has a number for each of another one."""
+    table(name, value)
+    if type(value) is not type(other) or value.shape != other.shape:
+        raise InputError(
+            f"{name} is a {type(value).__name__} of shape {value.shape}; "
+            f"pass a {type(other).__name__} of shape {other.shape}"
+        )
+
+
+def counts(name: str, value: npt.ArrayLike, num_item: int) -> Float32Array:
+    """Check one count for each item: finite and above 0. Returns a C-contiguous array."""
+    array = weights(name, value, num_item)
+    if array.size and not array.min() > 0:
+        wrong = int((array <= 0).argmax())
+        raise InputError(
+            f"{name}[{wrong}] is {array[wrong]} in float32; pass counts above 0, and leave cells "
+            "of 0 out"
+        )
+    return array
 
 
 def same_table(left: Any, right: Any) -> bool:

@@ -38,6 +38,7 @@ from .options import (
     json_option,
     limit_options,
     machine_options,
+    model_option,
     number_option,
     protocol_options,
     reading_options,
@@ -113,6 +114,7 @@ main.add_command(predict)
 @reading_options
 @weight_option
 @limit_options
+@model_option
 @training_options
 @tuning_option
 @watching_options
@@ -137,6 +139,7 @@ def train(
       itembed-gpu train --example --evaluate --plot pictures
       itembed-gpu train baskets.txt -o model
       itembed-gpu train baskets.txt -o model --tune 120 --evaluate
+      itembed-gpu train baskets.txt -o model --model glove
       itembed-gpu train sales.csv --itemset invoice --item product -o model
       itembed-gpu train sales.itemsets -o model --checkpoint night --resume
 

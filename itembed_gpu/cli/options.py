@@ -9,19 +9,22 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from ..data.formats import FORMATS
 from ..models.defaults import CHOSEN_OF_CLASSIFIER, CHOSEN_OF_ITEM2VEC
 from ..models.options import (
+    DEFAULTS_OF_GLOVE,
     EVALUATION,
     ClassifierOptions,
+    GloveOptions,
     Item2VecOptions,
     ModelOptions,
 )
 from ..objective.options import (
+    CELL_TASK,
     COMMAND_LINE,
     DEPRECATED,
     ESTIMATOR,
@@ -29,6 +32,7 @@ from ..objective.options import (
     Options,
     about,
     name_at,
+    of_others,
     option,
     options_at,
     renamed,
@@ -79,6 +83,44 @@ DEFAULTS = {
     if name not in MACHINE
 }
 DEFAULT_DEVICE = "auto"
+
+
+class Trained(NamedTuple):
+    """What `train` can train."""
+
+    module: str  # of its class
+    name: str  # of the class
+    options: dict[str, Field[Any]]  # how to train, and where, by the names that they have here
+    defaults: dict[str, Any]  # how to train where no option says otherwise
+
+
+def _of_glove() -> Trained:
+    # What has no place in its objective; and its learning rate stays as it is.
+    others = of_others(COMMAND_LINE, CELL_TASK) | {"schedule"}
+    known = {
+        name: one
+        for name, one in options_at(
+            COMMAND_LINE, GloveOptions, ModelOptions, ReadingOptions, Options
+        ).items()
+        if name not in others
+    }
+    defaults = {
+        name: DEFAULTS_OF_GLOVE.get(name_at(one, ESTIMATOR), one.default)
+        for name, one in known.items()
+        if name not in MACHINE
+    }
+    return Trained("models.glove", "GloVe", known, defaults)
+
+
+# By the values of --model, the first of which is the default.
+MODELS = {
+    "item2vec": Trained("models.item2vec", "Item2Vec", TRAINING, DEFAULTS),
+    "glove": _of_glove(),
+}
+ITEM2VEC = next(iter(MODELS))
+# Options of all of them.
+ALL = {name: known for model in MODELS.values() for name, known in model.options.items()}
+ALL |= TRAINING
 # What is rare in the example has nothing to be learned from.
 EXAMPLE_DEFAULTS: dict[str, Any] = {"min_count": 5}
 
@@ -92,13 +134,19 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def settings_of(given: Mapping[str, Any], example: bool) -> dict[str, Any]:
-    """Return how to train: what was asked for, and the defaults of the rest."""
-    settings = DEFAULTS | (EXAMPLE_DEFAULTS if example else {})
+def settings_of(given: Mapping[str, Any], example: bool, model: str = ITEM2VEC) -> dict[str, Any]:
+    """Return how to train: what was asked for, and the defaults of the rest.
+
+    Raises a `UsageError` where something was asked for that is no option of the model.
+    """
+    known = MODELS[model].options
+    settings = MODELS[model].defaults | (EXAMPLE_DEFAULTS if example else {})
     asked = renamed({name: value for name, value in given.items() if value is not None})
     for name, value in asked.items():
-        if name in TRAINING:
-            about(TRAINING[name]).check(name, value)
+        if name in known:
+            about(known[name]).check(name, value)
+        elif name in ALL:
+            raise click.UsageError(f"{_flag(name)} is no option of --model {model}")
     return settings | {name: asked[name] for name in settings if name in asked}
 
 
@@ -112,7 +160,7 @@ def machine_of(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_chosen(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with what an estimator chose, by the names that they have here."""
-    names = {name_at(known, ESTIMATOR): name for name, known in TRAINING.items()}
+    names = {name_at(known, ESTIMATOR): name for name, known in ALL.items()}
     # How it answers is no option of training.
     own = {names[name]: value for name, value in chosen.items() if name in names}
     return {**settings, **own}
@@ -122,7 +170,7 @@ def parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of settings that are parameters of estimators, by the names of these."""
     return {
         name_at(known, ESTIMATOR): settings[name]
-        for name, known in TRAINING.items()
+        for name, known in ALL.items()
         if name in settings and ESTIMATOR in about(known).entrances
     }
 
@@ -135,14 +183,22 @@ CHOSEN_TEXT = "chosen by the data"
 
 def default_text(name: str) -> str:
     """Say in brackets what is taken where an option of `train` is not given."""
-    if name in CHOSEN:
-        return f"[{CHOSEN_TEXT}]"
     if name == "device":
         return f"[{DEFAULT_DEVICE}]"
-    text = _shown(DEFAULTS.get(name), TRAINING[name])
+    first, *others = (model for model in MODELS if name in MODELS[model].options)
+    text = default = _default_of(first, name)
     if name in EXAMPLE_DEFAULTS:
-        text += f"; example {_shown(EXAMPLE_DEFAULTS[name], TRAINING[name])}"
-    return f"[{text}]"
+        text += f"; example {_shown(EXAMPLE_DEFAULTS[name], ALL[name])}"
+    for model in others:
+        if _default_of(model, name) != default:
+            text += f"; {model} {_default_of(model, name)}"
+    return f"[{text}]" if first == ITEM2VEC else f"[of {first}: {text}]"
+
+
+def _default_of(model: str, name: str) -> str:
+    if model == ITEM2VEC and name in CHOSEN:
+        return CHOSEN_TEXT
+    return _shown(MODELS[model].defaults.get(name), ALL[name])
 
 
 def _shown(value: Any, known: Field[Any]) -> str:
@@ -208,7 +264,7 @@ machine_options = added(
 training_options = added(
     *(
         _from_schema(name, known, default_text(name))
-        for name, known in TRAINING.items()
+        for name, known in ALL.items()
         if name not in MACHINE
     ),
     *(
@@ -316,6 +372,14 @@ weight_option = click.option("--weight", metavar="COLUMN", help="Column of weigh
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 number_option = click.option(
     "-n", "number", type=click.IntRange(min=1), default=10, help="How many [10]."
+)
+
+model_option = click.option(
+    "--model",
+    type=click.Choice(list(MODELS)),
+    default=ITEM2VEC,
+    help="What to learn by: pairs of items of an itemset, or counts of how often items occur "
+    f"together [{ITEM2VEC}].",
 )
 
 tuning_option = click.option(

@@ -31,6 +31,8 @@ from .evaluation import (
 )
 from .options import (
     CUTOFFS,
+    ITEM2VEC,
+    MODELS,
     SHARE,
     machine_of,
     only_given,
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from ..data.itemsets import PackedItemsets
     from ..data.readers import ReadItemsets
     from ..models.estimator import Estimator
-    from ..models.item2vec import Item2Vec
+    from ..models.items import ItemModel
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -60,11 +62,12 @@ _READING = (
 class Run:
     """What ``train`` is asked for, checked.
 
-    `tune` says for how many seconds to search first, `settings` how to train, `reading` how to
-    read `file`, `machine` where to train, and `checkpoints` how not to lose it. Without a file, it
-    is the example.
+    `model` is one of `MODELS`, `tune` says for how many seconds to search first, `settings` how
+    to train, `reading` how to read `file`, `machine` where to train, and `checkpoints` how not to
+    lose it. Without a file, it is the example.
     """
 
+    model: str
     file: Path | None
     output: Path | None
     plot: Path | None
@@ -83,8 +86,7 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
 
     Raises a `UsageError`, a `DataError` or a `MissingExtraError` if it cannot be done.
     """
-    from ..models.item2vec import Item2Vec
-
+    model = given["model"]
     reading = {name: given[name] for name in _READING}
     _check_usage(file, output, given["example"], reading)
     watching = {name: given[name] for name in ("share", "every", "patience")}
@@ -92,13 +94,17 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
         raise click.UsageError("--share, --every and --patience need --evaluate")
     if given["resume"] and given["checkpoint"] is None:
         raise click.UsageError("--resume needs --checkpoint DIR")
+    if model != ITEM2VEC:
+        for name in ("evaluate", "tune"):
+            if given[name]:
+                raise click.UsageError(f"--{name} needs --model {ITEM2VEC}")
     if output is not None:
         check_output(output)
     if given["plot"] is not None:
         _check_plot(given["plot"])
     with usage_errors():
-        settings = settings_of(given, given["example"])
-        Item2Vec(**parameters(settings))._check_parameters()
+        settings = settings_of(given, given["example"], model)
+        class_of(model)(**parameters(settings))._check_parameters()
     machine = machine_of(given)
     backend = check_device(*machine.values())
     if given["evaluate"]:
@@ -109,15 +115,20 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
         }
     checkpoints = {name: given[name] for name in ("checkpoint", "checkpoint_every", "resume")}
     return Run(
-        file, output, given["plot"], given["evaluate"], given["tune"], settings, reading, machine,
-        checkpoints, backend, quiet,
+        model, file, output, given["plot"], given["evaluate"], given["tune"], settings, reading,
+        machine, checkpoints, backend, quiet,
     )  # fmt: skip
 
 
-def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
-    """Read, train, save, measure and draw; return a report, and a table of what was measured."""
-    from ..models.item2vec import Item2Vec
+def class_of(model: str) -> Any:
+    """Return the class of a model, by the value of --model."""
+    trained = MODELS[model]
+    module = importlib.import_module(f"..{trained.module}", __package__)
+    return getattr(module, trained.name)
 
+
+def carry_out(run: Run) -> tuple[ItemModel, dict[str, Any], str | None]:
+    """Read, train, save, measure and draw; return a report, and a table of what was measured."""
     seconds: dict[str, float] = {}
     with _timed(seconds, "reading"):
         packed = _read(run)
@@ -127,7 +138,7 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
         check_savable(packed.labels)  # before training, which is long
     if not run.quiet:
         click.echo(f"Read {packed.source}", err=True)
-    model = Item2Vec(**parameters(run.settings | run.machine), progress=not run.quiet)
+    model = class_of(run.model)(**parameters(run.settings | run.machine), progress=not run.quiet)
     part: PackedItemsets = packed
     held = None
     if run.evaluate:
@@ -139,7 +150,8 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     with _timed(seconds, "training"):
         # Rare items are left out by now, counted in the whole of FILE.
         model.set_params(min_count=1).fit(part, **run.checkpoints)
-    tuned = {name: getattr(model, name) for trial in model.trials_ for name in trial["params"]}
+    trials = model.trials_ if run.tune is not None else ()
+    tuned = {name: getattr(model, name) for trial in trials for name in trial["params"]}
     run.settings = with_chosen(run.settings, {**tuned, **model.chosen_}) | {"seed": model.seed_}
     model.set_params(min_count=run.settings["min_count"], seed=model.seed_)
     if run.output is not None:
@@ -149,7 +161,7 @@ def carry_out(run: Run) -> tuple[Item2Vec, dict[str, Any], str | None]:
     report = _report(packed, part, model)
     report |= {"settings": run.settings, "chosen": dict(model.chosen_), "device": run.backend}
     if run.tune is not None:
-        report["trials"] = model.trials_
+        report["trials"] = trials
     table = None
     if held is not None:
         with _timed(seconds, "evaluating"):
@@ -233,7 +245,7 @@ def _read(run: Run) -> ReadItemsets:
     return read_itemsets(run.file, **only_given(run.reading), **limits, seed=seed)
 
 
-def _report(packed: ReadItemsets, part: PackedItemsets, model: Item2Vec) -> dict[str, Any]:
+def _report(packed: ReadItemsets, part: PackedItemsets, model: Any) -> dict[str, Any]:
     """What was read, what of it was dropped, and what was learnt from the rest."""
     history = model.history_
     return {
@@ -297,7 +309,7 @@ def _save_elsewhere(model: Estimator, folder: Path, metadata: dict[str, Any]) ->
     return None
 
 
-def _draw(model: Item2Vec, folder: Path) -> list[str]:
+def _draw(model: Any, folder: Path) -> list[str]:
     """Draw what there is to draw, and return the names of the files."""
     from ..models.plots import plot_history, plot_map
 

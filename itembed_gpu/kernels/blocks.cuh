@@ -63,22 +63,27 @@ __device__ __forceinline__ float train_pairs(const T& tile, const Work& work, co
             bool active = i < count;
             if constexpr ((OPTIONS & DROPS) != 0) active = active && pair.left != DROPPED;
             const bool with_loss = is_sampled(work, mine + i);
-            Left<T> left;
-            read_left<OPTIONS>(tile, work, pair, left);
-            loss += update_pair<OPTIONS>(tile, work, active, pair, pair.targets, 0,
-                                         num_target < TARGETS ? num_target : TARGETS, left,
-                                         with_loss);
-            if constexpr (NEGATIVES < 0) {
-                for (int first = SPAN; first < num_target; first += SPAN) {
-                    const int size = clamp_count(num_target - first, SPAN);
-                    int rows[SPAN] = {};
-                    draw_negatives<OPTIONS>(work, pair.slot, first, rows);
-                    redraw_negatives<OPTIONS>(work, pair.slot, pair.rejects(), first, size, rows);
-                    loss += update_pair<OPTIONS>(tile, work, active, pair, rows, first, size,
-                                                 left, with_loss);
+            if constexpr ((OPTIONS & GLOVE) != 0) {
+                loss += update_cell(tile, work, active, pair, with_loss);
+            } else {
+                Left<T> left;
+                read_left<OPTIONS>(tile, work, pair, left);
+                loss += update_pair<OPTIONS>(tile, work, active, pair, pair.targets, 0,
+                                             num_target < TARGETS ? num_target : TARGETS, left,
+                                             with_loss);
+                if constexpr (NEGATIVES < 0) {
+                    for (int first = SPAN; first < num_target; first += SPAN) {
+                        const int size = clamp_count(num_target - first, SPAN);
+                        int rows[SPAN] = {};
+                        draw_negatives<OPTIONS>(work, pair.slot, first, rows);
+                        redraw_negatives<OPTIONS>(work, pair.slot, pair.rejects(), first, size,
+                                                  rows);
+                        loss += update_pair<OPTIONS>(tile, work, active, pair, rows, first, size,
+                                                     left, with_loss);
+                    }
                 }
+                add_to_left<OPTIONS>(tile, work, active, pair, left, true);
             }
-            add_to_left<OPTIONS>(tile, work, active, pair, left, true);
         }
     }
     return loss;

@@ -285,6 +285,8 @@ struct Pair {
     int bag_length;
     float bag_weight;
     i64 own;  // with OWN_ROW: the itemset's own row, which is in the mean with a weight of 1
+    // With GLOVE: logarithm of the count of the cell.
+    float log_count;
 
     __device__ __forceinline__ Rejects rejects() const {
         return {targets[0], right_begin, right_end};
@@ -328,7 +330,11 @@ __device__ __forceinline__ Pair<TARGETS> find_pair(const Work& work, i64 positio
         const u64 left_slot = KEEP_SLOT + static_cast<u64>(place.left);
         if (!is_kept<OPTIONS>(work, work.left_keep, left_slot, pair.left)) pair.left = DROPPED;
     }
-    if (work.right_weights != nullptr) pair.weight *= __ldg(work.right_weights + place.right);
+    if constexpr ((OPTIONS & GLOVE) != 0) {
+        pair.log_count = __ldg(work.right_weights + place.right);
+    } else {
+        if (work.right_weights != nullptr) pair.weight *= __ldg(work.right_weights + place.right);
+    }
     draw_negatives<OPTIONS>(work, pair.slot, 0, pair.targets);
     pair.targets[0] = __ldg(work.right_items + place.right);
     if constexpr ((OPTIONS & REJECT_ITEMSET) != 0) {

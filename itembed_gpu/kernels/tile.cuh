@@ -93,6 +93,44 @@ struct Tile {
         }
     }
 
+    // Add the squares of a gradient to what Adagrad adds up for each number, and say what that
+    // then holds.
+    __device__ __forceinline__ void add_squares(float* totals, const Row& gradient,
+                                                Row& total) const {
+        Row squares;
+#pragma unroll (UNROLL * WIDTH)
+        for (int i = 0; i < PIECES * WIDTH; ++i) squares.x[i] = gradient.x[i] * gradient.x[i];
+        if constexpr (STORES) {
+            read(totals, total);
+            add(totals, total, 1.0f, squares);
+        } else {
+            clear(total);
+#pragma unroll UNROLL
+            for (int c = 0; c < PIECES; ++c) {
+                const float* const x = squares.x + WIDTH * c;
+                float* const old = total.x + WIDTH * c;
+                if (has(c)) add_piece(totals + column(c), x, old);
+            }
+        }
+        accumulate(total, 1.0f, squares);
+    }
+
+    // Add a piece, of whose columns those behind the last one are 0; what was there before.
+    static __device__ __forceinline__ void add_piece(float* to, const float* x, float* old) {
+        if constexpr (UPDATE == ADD_VECTOR) {
+#if __CUDA_ARCH__ >= 900
+            const float4 before = atomicAdd(reinterpret_cast<float4*>(to),
+                                            make_float4(x[0], x[1], x[2], x[3]));
+            old[0] = before.x, old[1] = before.y, old[2] = before.z, old[3] = before.w;
+#else
+            __trap();
+#endif
+        } else {
+#pragma unroll
+            for (int i = 0; i < WIDTH; ++i) old[i] = atomicAdd(to + i, x[i]);
+        }
+    }
+
     // This thread's part of a dot product.
     static __device__ __forceinline__ float dot(const Row& a, const Row& b) {
         float sum = 0.0f;
@@ -104,6 +142,16 @@ struct Tile {
     static __device__ __forceinline__ void accumulate(Row& to, float scale, const Row& change) {
 #pragma unroll (UNROLL * WIDTH)
         for (int i = 0; i < PIECES * WIDTH; ++i) to.x[i] += scale * change.x[i];
+    }
+
+    // The same, each number over the root of what Adagrad has added up for it.
+    static __device__ __forceinline__ void accumulate_by_root(Row& to, float scale,
+                                                              const Row& change,
+                                                              const Row& total) {
+#pragma unroll (UNROLL * WIDTH)
+        for (int i = 0; i < PIECES * WIDTH; ++i) {
+            to.x[i] += scale * change.x[i] * rsqrtf(total.x[i] + EPSILON);
+        }
     }
 
     static __device__ __forceinline__ void clear(Row& row) {
@@ -139,6 +187,7 @@ struct Tile {
             result.right_begin = from(pair.right_begin, source);
             result.right_end = from(pair.right_end, source);
         }
+        if constexpr ((OPTIONS & GLOVE) != 0) result.log_count = from(pair.log_count, source);
         if constexpr ((OPTIONS & MEAN) != 0) {
             result.bag = from(pair.bag, source);
             result.bag_skip = from(pair.bag_skip, source);

@@ -185,18 +185,22 @@ class Estimator(Interface):
                 return stored
         return resolve_seed(self.seed)
 
+    def _options_of(self, task: str) -> dict[str, Any]:
+        """Return the parameters that are options of a kind of task, by the names of these."""
+        of_tasks = options_at(task)
+        return {
+            known.name: self._value(name)
+            for name, known in self._schema.items()
+            if known.name in of_tasks
+        }
+
     def _task_options(self, counts: Int64Array | None, seed: int) -> dict[str, Any]:
         """Return the options of a task, whose right-hand items occur so many times.
 
         They are all that the schema has for both. The noise comes from these counts, not from
         those of the task's own itemsets, which may be few.
         """
-        of_tasks = options_at(TASK)
-        options = {
-            known.name: self._value(name)
-            for name, known in self._schema.items()
-            if known.name in of_tasks
-        }
+        options = self._options_of(TASK)
         if options["loss"] not in DENSE_LOSSES:
             del options["similarity"]  # it is how answers compare
         exponent = options.pop("noise_exponent")

@@ -29,13 +29,14 @@ from ..metrics import (
 from ..objective.options import DENSE_LOSSES, ESTIMATOR, Options, takes_options
 from ..ranking.each import rank_each
 from ..ranking.priors import answer_unknown, log_shares, rank
-from ..ranking.top_n import pool_rows, top_n
+from ..ranking.top_n import pool_rows
 from ..ranking.vectors import unit_rows
 from ..sets import keep_items
 from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
 from .defaults import CHOSEN_OF_ITEM2VEC, Shape, choose_for_item2vec
-from .embeddings import Embeddings, Neighbours, _listed
+from .embeddings import Embeddings
 from .estimator import Checkpoint, float_row, shape_of
+from .items import ItemModel, Weights
 from .keywords import Item2VecParameters
 from .known import (
     KnownItemsets,
@@ -43,16 +44,13 @@ from .known import (
     Unknown,
     as_packed,
     check_findable,
-    find_rows,
     given_queries,
-    labels_at,
     no_embeddings,
-    only_known,
     shuffled,
     with_new_labels,
 )
 from .options import DOCS, DOCS_OF_ITEM2VEC, POSITIONAL, Item2VecOptions, ModelOptions
-from .scikit_learn import TransformerInterface, setter_of_requests
+from .scikit_learn import setter_of_requests
 from .tuning import Search, check_arguments, hold_out
 
 # How the vector of an itemset is trained: alone, by all of its items, at once.
@@ -67,8 +65,6 @@ FOLDING = {
 
 # A softmax compares the vector with all items once.
 FOLDING_DENSE = {"pooling": "mean", "dropout": 0.0, "targets": "all"}
-
-Weights = Iterable[Iterable[float]]
 
 
 class _Start(NamedTuple):
@@ -91,7 +87,7 @@ class _Start(NamedTuple):
     positional=POSITIONAL,
     chosen=CHOSEN_OF_ITEM2VEC,
 )
-class Item2Vec(Item2VecParameters, TransformerInterface):
+class Item2Vec(Item2VecParameters, ItemModel):
     """Item embeddings from itemsets: fit, neighbours, recommendations, and a folder to keep them.
 
     Names of parameters are those of gensim's `Word2Vec`, names of methods those of
@@ -153,7 +149,6 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
     (True, (64,))
     """
 
-    embeddings_: Embeddings
     trials_: Sequence[dict[str, Any]] = ()
 
     @property
@@ -167,14 +162,6 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
     def _best(self, given: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
         return choose_for_item2vec(given, shape)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "embeddings_")
-
-    @property
-    def labels_(self) -> list[Any]:
-        """Label of each row."""
-        return self.embeddings_.labels
-
     @property
     def syn0_(self) -> Float32Array:
         """Table of the items."""
@@ -186,11 +173,6 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         return cast(Float32Array, self.embeddings_.context)
 
     @property
-    def neighbour_embeddings_(self) -> Embeddings:
-        """Labels, and the rows whose cosines tell which items are alike."""
-        return Embeddings(self.labels_, self._neighbour_rows, counts=self.counts_)
-
-    @property
     def _neighbour_rows(self) -> Float32Array:
         return self.syn1_ if self._value("pooling") == "mean" else self.syn0_
 
@@ -198,35 +180,6 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
     def counts_(self) -> Int64Array:
         """Occurrences of each label."""
         return cast(Int64Array, self.embeddings_.counts)
-
-    # ------------------------------------------------- like a dictionary of items
-
-    def __len__(self) -> int:
-        """Return the number of items; 0 before `fit`."""
-        return len(self.embeddings_) if self.__sklearn_is_fitted__() else 0
-
-    def __contains__(self, item: Any) -> bool:
-        """Tell whether an item is known."""
-        return self.__sklearn_is_fitted__() and item in self.embeddings_
-
-    def __getitem__(self, item: Any) -> Float32Array:
-        """Return the row of `syn0_` of an item, or rows of a list of items, as `Embeddings` do."""
-        self._check_fitted()
-        return self.embeddings_[item]
-
-    def __bool__(self) -> bool:
-        # An estimator is there, whatever its length: scikit-learn and others ask `if estimator`.
-        return True
-
-    # NumPy, pandas and others take what is iterable for a list of its labels: a search over
-    # estimators could not be tabulated. The labels are in `labels_`.
-    __iter__ = None
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.object_]:
-        """Return this object as one element of an array, as if it had no length."""
-        one = np.empty((), dtype=object)
-        one[()] = self
-        return one
 
     # ---------------------------------------------------------------- training
 
@@ -557,21 +510,11 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         )
         return vectors
 
-    def _num_output(self) -> int:
-        self._check_fitted()
-        return self.embeddings_.dimension
-
     # Of scikit-learn.
     set_fit_request = setter_of_requests("fit")
     set_partial_fit_request = setter_of_requests("partial_fit")
     set_transform_request = setter_of_requests("transform")
     set_score_request = setter_of_requests("score")
-
-    def _known(self, name: str, itemsets: Any, weights: Weights | None = None) -> KnownItemsets:
-        self._check_fitted()
-        known = only_known(as_packed(name, itemsets, weights), self.embeddings_)
-        self._count_unknown(known.unknown)
-        return known
 
     def _vectors(
         self, known: KnownItemsets, history_exponent: float, fold_in: int | None = None
@@ -613,89 +556,6 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
         return vectors
 
     # ----------------------------------------------------------------- answers
-
-    def similar_items(
-        self, item: Any, n: int = 10, filter_items: Any = None, items: Any = None
-    ) -> tuple[ObjectArray, Float32Array]:
-        """Return the items that are nearest by the cosine of their rows, exactly.
-
-        Rows are those of `syn0_` if they were trained in pairs. A training by means leaves it to
-        the others of a mean what a row of `syn0_` has to say, and rows of `syn1_` are alike where
-        items go into the same itemsets: on Online Retail, .197 of the other items of a later
-        basket are then among the 10 neighbours of one, and .140 of those by `syn0_`.
-
-        Parameters
-        ----------
-        item : label, or list or array of labels
-            An item, or many: a list holds many, and anything else, a tuple too, is one.
-        n : int, optional
-            How many neighbours.
-        filter_items : label, or list, set or array of labels, optional
-            Items never returned. An item is no neighbour of itself anyway.
-        items : label, or list, set or array of labels, optional
-            Items that alone may be returned.
-
-        Returns
-        -------
-        labels : object (n,) or (q, n)
-            Of one item, its neighbours, best first; fewer where there are no more. Of
-            many, a row each, padded with None.
-        scores : float32 (n,) or (q, n)
-            Cosines; -inf where the label is None.
-
-        Raises
-        ------
-        UnknownLabelError
-            `item`, or one of `items`, is not among the labels.
-        InputError
-            An argument cannot be used, or the model is not fitted.
-        DeviceError
-            The device cannot be had, or failed.
-
-        Notes
-        -----
-        Memory beyond that of `top_n`: a copy of the table, with rows of length 1.
-        """
-        self._check_fitted()
-        many = isinstance(item, list | np.ndarray)
-        own = np.array([self.embeddings_.index(x) for x in (item if many else [item])], np.int64)
-        unit = unit_rows(self._neighbour_rows)
-        rows, scores = top_n(
-            unit[own],
-            self._place(unit),
-            n,
-            exclude=(own, np.arange(len(own) + 1)),
-            candidates=self._candidates(items, filter_items),
-            num_threads=self.workers,
-        )
-        # Rounding makes a cosine of 1.0000001.
-        return self._answer(rows, np.minimum(scores, np.float32(1)), many)
-
-    def most_similar(self, positive: Any = None, negative: Any = None, n: int = 10) -> Neighbours:
-        """Return the items that lie where some items are and others are not: analogies.
-
-        Parameters
-        ----------
-        positive, negative : label, or list, set or array of labels, optional
-            Items to be near to, and items to be far from.
-        n : int, optional
-            How many items.
-
-        Returns
-        -------
-        list of (label, float)
-            As gensim has it, and as `Embeddings.most_similar` says, with the rows that
-            `similar_items` compares.
-
-        Raises
-        ------
-        UnknownLabelError
-            One of the items is not among the labels.
-        InputError
-            An argument cannot be used, or the model is not fitted.
-        """
-        self._check_fitted()
-        return self.neighbour_embeddings_.most_similar(positive, negative, n)
 
     def recommend(
         self,
@@ -1023,27 +883,6 @@ class Item2Vec(Item2VecParameters, TransformerInterface):
                 )
         # Of a set, the items are sorted when they are packed.
         return False, [baskets if isinstance(baskets, set | frozenset) else members]
-
-    def _candidates(self, items: Any, filter_items: Any) -> Int64Array | None:
-        """Return the rows that may be returned; None for all."""
-        if items is None and filter_items is None:
-            return None
-        if items is None:
-            chosen = np.arange(len(self.embeddings_), dtype=np.int64)
-        else:
-            chosen = np.array([self.embeddings_.index(x) for x in _listed(items)], np.int64)
-        if filter_items is not None:
-            chosen = np.setdiff1d(chosen, find_rows(self.embeddings_, _listed(filter_items)))
-        return chosen
-
-    def _answer(
-        self, rows: Int64Array, scores: Float32Array, many: bool
-    ) -> tuple[ObjectArray, Float32Array]:
-        labels = labels_at(self.labels_, rows)
-        if many:
-            return labels, scores
-        found = rows[0] >= 0
-        return labels[0][found], scores[0][found]
 
     # --------------------------------------------------------------- to a disk
 

@@ -11,7 +11,7 @@ from .estimator import Estimator
 
 @dataclass(eq=False, repr=False)
 class ModelParameters(Estimator):
-    """Of every estimator."""
+    """Of `Item2Vec` and `SupervisedClassifier`."""
 
     vector_size: int | None = None
     epochs: int | None = None
@@ -70,3 +70,28 @@ class SupervisedClassifierParameters(ModelParameters):
     max_step: float | None = None
     targets: str = "all"
     feature_weighting: str | None = None
+
+
+@dataclass(eq=False, repr=False)
+class GloVeParameters(Estimator):
+    """Of `GloVe`."""
+
+    vector_size: int = 100
+    epochs: int = 25
+    alpha: float = 0.05
+    _: KW_ONLY
+    min_alpha: float | None = None
+    schedule: str = "linear"
+    min_count: int = 1
+    callbacks: Iterable[Any] = ()
+    on_interrupt: str = "stop"
+    progress: bool = False
+    x_max: float = 100.0
+    exponent: float = 0.75
+    weighting: str | None = None
+    window: int | None = None
+    batch_size: int | None = None
+    chunk_size: int | None = None
+    seed: int | None = None
+    device: Any = "auto"
+    workers: int | None = None

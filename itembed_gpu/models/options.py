@@ -45,6 +45,16 @@ DOCS = {
     "batch_size": "Itemsets a batch, on average: the unit of the learning rate's steps, and of a "
     "softmax one step.",
 }
+# Those of the paper, but for epochs: it has 50, and more for long vectors.
+DEFAULTS_OF_GLOVE = {"epochs": 25, "alpha": 0.05, "device": "auto"}
+# What is otherwise for `GloVe`.
+DOCS_OF_GLOVE = {
+    "min_alpha": "Learning rate at the end; by default that at the start, as in the paper.",
+    "batch_size": "Cells a batch, on average: the unit of the learning rate's steps; by default "
+    "64.",
+    "chunk_size": "Train in chunks of about so many cells, one of which at a time is copied to a "
+    "GPU, and one read ahead. By default all is one chunk.",
+}
 DOCS_OF_CLASSIFIER = {
     "negative": "Negatives a pair, drawn from the other labels; as many as there are, where that "
     "is less. Of a softmax as for `Item2Vec`.",
@@ -77,7 +87,7 @@ class ModelOptions:
     epochs: int = of_training(10, "Passes over the data.", check=Number(int, 0))
     alpha: float = of_training(
         0.025,
-        "Learning rate of the start; it falls to 0.",
+        "Learning rate of the start; it falls to 0, and of GloVe stays.",
         "Learning rate at the start.",
         Number(float),
         flag="learning_rate",
@@ -174,6 +184,40 @@ class Item2VecOptions:
         'with the rows of `syn1_`, "cosine" by its cosine with those of `syn0_`.',
         choices=("dot", "cosine"),
         flag="score",
+    )
+
+
+@dataclass(frozen=True)
+class GloveOptions:
+    """Those of `GloVe` alone."""
+
+    x_max: float = of_training(
+        100.0,
+        "Counts from this on weigh the same.",
+        "From this count on, cells weigh 1.",
+        Number(float),
+    )
+    exponent: float = of_training(
+        0.75,
+        "How weights of cells grow with counts below it.",
+        "How weights grow with counts below it: alpha in the paper, which here is the learning "
+        "rate.",
+        Number(float, 0),
+    )
+    weighting: str | None = of_training(
+        None,
+        "What a pair of places adds to its count: 1, 1 over the length of its itemset less 1, or "
+        "1 over their distance.",
+        "What a pair adds to its count, as for `co_occurrences`.",
+        choices=("pairs", "itemsets", "distance"),
+        absent="pairs, with a window distance",
+    )
+    window: int | None = of_training(
+        None,
+        "Count pairs that are at most so many places apart.",
+        "Count pairs that are at most so many places apart, as for `co_occurrences`.",
+        Number(int, 1, none=True),
+        absent="all of an itemset",
     )
 
 

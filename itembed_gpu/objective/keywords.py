@@ -7,7 +7,18 @@ from typing import Any, TypedDict
 import numpy.typing as npt
 
 
-class ListedKeywords(TypedDict, total=False):
+class CellKeywords(TypedDict, total=False):
+    """Of `GloveTask`."""
+
+    learning_rate_scale: float
+    batch_size: int | None
+    chunk_size: int | None
+    seed: int | None
+    device: Any
+    num_threads: int | None
+
+
+class ListedKeywords(CellKeywords, total=False):
     """Of `ListedTask`."""
 
     noise_exponent: float
@@ -26,12 +37,6 @@ class ListedKeywords(TypedDict, total=False):
     optimizer: str
     num_negative: int | None
     negative_sharing: int
-    learning_rate_scale: float
-    batch_size: int | None
-    chunk_size: int | None
-    seed: int | None
-    device: Any
-    num_threads: int | None
 
 
 class TaskKeywords(ListedKeywords, total=False):

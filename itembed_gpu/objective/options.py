@@ -30,9 +30,12 @@ Class = TypeVar("Class", bound=type)
 
 # Where an option can be given.
 TASK, LISTED_TASK = "task", "task over listed pairs"
+CELL_TASK = "task over cells of counts"
 ESTIMATOR, COMMAND_LINE = "estimator", "command line"
 TASKS = (TASK, LISTED_TASK)
 EVERYWHERE = (*TASKS, ESTIMATOR, COMMAND_LINE)
+# What says how to train, whatever the objective.
+OF_ALL = (*EVERYWHERE, CELL_TASK)
 # What asks for itemsets.
 OF_ITEMSETS = (TASK, ESTIMATOR, COMMAND_LINE)
 
@@ -76,7 +79,7 @@ def option(default: Any, help: str, doc: str = "", check: Any = None, **known: A
     """Define an option: a field of a dataclass, with what is known of it beside."""
     choices = known.get("choices")
     if check is None and choices:
-        check = one_of(choices)
+        check = one_of(choices) if default is not None else _none_or(one_of(choices))
     made = Option(help=help, doc=doc or help, check=check or _as_it_is, **known)
     return field(default=default, metadata={"option": made})
 
@@ -102,6 +105,11 @@ def one_of(choices: tuple[Any, ...]) -> Callable[[str, Any], Any]:
         return value
 
     return check
+
+
+def _none_or(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """Return a check that takes None as well."""
+    return lambda name, value: None if value is None else check(name, value)
 
 
 @dataclass(frozen=True)
@@ -397,7 +405,10 @@ class Options:
         choices=NEGATIVE_SHARING,
     )
     learning_rate_scale: float = option(
-        1.0, "Multiplier of the learning rate.", check=Number(float), entrances=TASKS
+        1.0,
+        "Multiplier of the learning rate.",
+        check=Number(float),
+        entrances=(*TASKS, CELL_TASK),
     )
     batch_size: int | None = option(
         None,
@@ -406,6 +417,7 @@ class Options:
         'by default 64. With ``loss="softmax"`` a batch is one step, by default of 1,024.',
         Number(int, 1, none=True),
         absent="64, of a softmax 1,024",
+        entrances=OF_ALL,
     )
     chunk_size: int | None = option(
         None,
@@ -418,6 +430,7 @@ class Options:
         Number(int, 1, none=True),
         metavar="ITEMS",
         absent="all at once",
+        entrances=OF_ALL,
     )
     seed: int | None = option(
         None,
@@ -426,6 +439,7 @@ class Options:
         "result to the last bit. By default one is drawn, and kept in `seed`.",
         lambda name, value: resolve_seed(value),
         absent="drawn, and told",
+        entrances=OF_ALL,
     )
     device: Any = option(
         None,
@@ -439,6 +453,7 @@ class Options:
         kind="str or Cuda",
         absent="cpu",
         machine=True,
+        entrances=OF_ALL,
     )
     num_threads: int | None = option(
         None,
@@ -449,6 +464,7 @@ class Options:
         flag="threads",
         absent="one a core",
         machine=True,
+        entrances=OF_ALL,
     )
 
     def __post_init__(self) -> None:
@@ -545,19 +561,23 @@ def _bits(known: Field[Any], value: Any) -> tuple[str, ...]:
     return () if _is_default(known, value) else bits
 
 
+# Bits of objectives that are tasks of their own, and no option of others. Of a document task, each
+# itemset has a row of its own in its mean, of a third table.
+OF_OBJECTIVES = ("GLOVE", "OWN_ROW")
+
+
 def _all_bits() -> dict[str, int]:
     names: dict[str, None] = {}
     for known in fields(Options):
         bits = about(known).bits
         for group in bits.values() if isinstance(bits, Mapping) else (bits,):
             names |= dict.fromkeys(group)
+    names |= dict.fromkeys(OF_OBJECTIVES)
     return {name: 1 << place for place, name in enumerate(names)}
 
 
-# What is compiled into kernels, on every device. A task, and no option, says whether each itemset
-# has a row of its own in its mean, of a third table.
+# What is compiled into kernels, on every device.
 BITS = _all_bits()
-BITS["OWN_ROW"] = 1 << len(BITS)
 NOISE = BITS["NOISE"]
 SUBSAMPLE = BITS["SUBSAMPLE"]
 NCE = BITS["NCE"]
@@ -570,6 +590,7 @@ L2 = BITS["L2"]
 ADAGRAD = BITS["ADAGRAD"]
 MEAN = BITS["MEAN"]
 OWN_ROW = BITS["OWN_ROW"]
+GLOVE = BITS["GLOVE"]
 
 # Numbers that kernels are given: a float32 each, or None where the option has its default, of
 # which compiled code then has no trace.
@@ -628,7 +649,7 @@ def make_options(owner: object, entrance: str, given: Mapping[str, Any]) -> Opti
 
 def name_at(known: Field[Any], entrance: str) -> str:
     """Return what an option is called at an entrance."""
-    if entrance in TASKS:
+    if entrance in (*TASKS, CELL_TASK):
         return known.name
     other = about(known).alias if entrance == ESTIMATOR else about(known).flag
     return other or known.name
@@ -640,6 +661,12 @@ def options_at(entrance: str, *schemas: type) -> dict[str, Field[Any]]:
     return {name_at(one, entrance): one for one in found if entrance in about(one).entrances}
 
 
+def of_others(entrance: str, task: str) -> set[str]:
+    """Name the options of tasks, as an entrance calls them, that mean nothing to a kind of task."""
+    own = {known.name for known in options_at(task).values()}
+    return {name for name, known in options_at(entrance).items() if known.name not in own}
+
+
 def takes_options(
     entrance: str,
     *schemas: type,
@@ -647,6 +674,7 @@ def takes_options(
     docs: Mapping[str, str] | None = None,
     positional: Iterable[str] = (),
     chosen: Iterable[str] = (),
+    without: Iterable[str] = (),
 ) -> Callable[[Class], Class]:
     """Have a class say which options its ``**options`` are, to `help` and whoever asks.
 
@@ -665,6 +693,8 @@ def takes_options(
         Names of those that can be given by place, in this order, after the class's own.
     chosen : iterable of str, optional
         Names of those that are None where they are not given, for the class to choose.
+    without : iterable of str, optional
+        Names of those that it does not take.
 
     Returns
     -------
@@ -672,6 +702,7 @@ def takes_options(
         A decorator. In the class's docstring, a line ``{options}`` becomes their description.
     """
     known = options_at(entrance, *schemas)
+    known = {name: one for name, one in known.items() if name not in set(without)}
     order = list(dict.fromkeys([*positional, *known]))
     own_defaults = {**(defaults or {}), **dict.fromkeys(chosen)}
 

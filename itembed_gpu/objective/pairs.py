@@ -28,7 +28,8 @@ class Pairs(NamedTuple):
 
     An unsupervised task has the same arrays on both sides, and slot s is item s, but for pairs
     in a window. Of pairs that are listed, slot s is item s on both sides, and right weights are
-    the pairs' values.
+    the pairs' values. Of cells of counts, which are listed, left weights are what `Curve` weighs
+    them by, and right weights the logarithms of the counts.
     """
 
     left_items: Int32Array  # num_left_item
@@ -148,6 +149,20 @@ class ItemsetSource(NamedTuple):
         return int(count_slots(*(offsets.astype(np.int64) for offsets in bounds))[-1])
 
 
+class Curve(NamedTuple):
+    """How much cells of counts count: ``min(1, (count / x_max) ** exponent)``."""
+
+    x_max: float
+    exponent: float
+
+    def weigh(self, counts: Float32Array) -> Float32Array:
+        """Return the weight of each count."""
+        weights: Float32Array = counts / np.float32(self.x_max)
+        np.power(weights, np.float32(self.exponent), out=weights)
+        np.minimum(weights, 1, out=weights)
+        return weights
+
+
 class ListedSource(NamedTuple):
     """Pairs that are given one by one, each of which stands for an itemset of its own.
 
@@ -156,12 +171,16 @@ class ListedSource(NamedTuple):
     left, right : int32, num_pair
         Rows.
     values : float32, num_pair, or empty
-        What the step of each pair is multiplied by, as by a weight; empty where all are 1.
+        What the step of each pair is multiplied by, as by a weight; empty where all are 1. With
+        a curve, how often each pair occurs.
+    curve : Curve, optional
+        How pairs are weighed by their counts.
     """
 
     left: Int32Array
     right: Int32Array
     values: Float32Array
+    curve: Curve | None = None
 
     @property
     def kind(self) -> int:
@@ -176,7 +195,7 @@ class ListedSource(NamedTuple):
     @property
     def arrays(self) -> list[npt.NDArray[Any]]:
         """What tells it from another one."""
-        return list(self)
+        return [self.left, self.right, self.values]
 
     @property
     def num_itemset(self) -> int:
@@ -186,18 +205,20 @@ class ListedSource(NamedTuple):
     @property
     def has_weights(self) -> bool:
         """Whether pairs differ in weight."""
-        return len(self.values) > 0
+        return self.curve is None and len(self.values) > 0
 
     def pairs(self, start: int = 0, stop: int | None = None, copy: bool = False) -> Pairs:
         """Return some of the pairs, by default all."""
         left, right, values = self.left[start:stop], self.right[start:stop], self.values[start:stop]
+        weights = np.empty(0, dtype=np.float32)
         if copy:
             left, right, values = np.array(left), np.array(right), np.array(values)
+        if self.curve is not None:
+            weights, values = self.curve.weigh(values), np.log(values)
         offsets = np.array([0, len(left)], dtype=np.int64)
         # One itemset, in which every slot is.
         guide = np.zeros(2, dtype=np.int32)
-        none = np.empty(0, dtype=np.float32)
-        return Pairs(left, offsets, none, right, offsets, values, offsets, guide, 62)
+        return Pairs(left, offsets, weights, right, offsets, values, offsets, guide, 62)
 
     def count_items(self, itemsets: Int64Array) -> Int64Array:
         """Count the pairs before each of some."""

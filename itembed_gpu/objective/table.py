@@ -9,7 +9,7 @@ from .. import checks
 from ..errors import InputError
 
 # What a table can have beside its rows, with a value for each of them, or for each number.
-BESIDE = ("accumulator", "bias", "moment", "variance")
+BESIDE = ("accumulator", "bias", "bias_accumulator", "moment", "variance")
 
 
 @dataclass(eq=False)
@@ -18,9 +18,11 @@ class Table:
 
     name: str  # of the argument that it was given by
     array: Any  # float32, (num_row, num_dimension): NumPy or CuPy, trained in place
-    # float32, num_row: what Adagrad adds up for each row; of Adam, its steps
+    # float32, num_row: what Adagrad adds up for each row; of Adam, its steps. Of GloVe, like the
+    # array: what Adagrad adds up for each number
     accumulator: Any = None
     bias: Any = None  # float32, num_row: what is added to the logits of each row
+    bias_accumulator: Any = None  # float32, num_row: what Adagrad adds up for each bias
     # float32, like the array: what Adam keeps of gradients, and of their squares
     moment: Any = None
     variance: Any = None

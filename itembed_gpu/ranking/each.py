@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import checks
+from ..backends.cpu.threads import check_threads
 from ..backends.cuda import chips
 from ..checks import Float32Array, Int64Array
 from ..sets import Packed
@@ -19,7 +20,6 @@ from .top_n import (
     _call,
     _contains,
     _is_worse,
-    _num_threads,
     _padded,
     _replace_worst,
     _share_range,
@@ -98,7 +98,7 @@ def rank_each(
         if bias is not None:
             scores += np.asarray(bias, dtype=np.float32)
         choose = functools.partial(_call, _choose, scores, first, allowed, *packed, best, ties)
-        _share_range(choose, len(scores), num_row, _num_threads(num_threads), SCORES_PER_THREAD)
+        _share_range(choose, len(scores), num_row, check_threads(num_threads), SCORES_PER_THREAD)
         first = stop
     return _padded(best, ties, n)
 

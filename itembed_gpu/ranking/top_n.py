@@ -25,14 +25,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 from numba.extending import register_jitable
 
 from .. import checks
-from ..backends.cpu.threads import share
+from ..backends.cpu.threads import check_threads, share
 from ..checks import Float32Array, Float64Array, Int32Array, Int64Array
 from ..compiling import kept
 from ..errors import DeviceError, InputError
@@ -145,7 +144,7 @@ def top_n(
     checks.same_dimension("queries", queries, "table", table)
     num_query, num_row = len(queries), len(table)
     n = checks.integer("n", n, 1)
-    num_threads = _num_threads(num_threads)
+    num_threads = check_threads(num_threads)
     if candidates is not None:
         given = checks.vector("candidates", candidates, "iu", "integers")
         candidates = np.unique(_rows_of("candidates", given, num_row)).astype(np.int64)
@@ -224,7 +223,7 @@ def pool_rows(
     device = checks.device_of(table)
     bounds = bounds - first
     if device is None:
-        pooled = _pool_on_cpu(table, rows, bounds, factors, _num_threads(num_threads))
+        pooled = _pool_on_cpu(table, rows, bounds, factors, check_threads(num_threads))
         finite = checks.is_finite(pooled) if pooled.size else True
     else:
         from ..backends.cuda import chips
@@ -301,12 +300,6 @@ def _sorted_rows(name: str, value: Any, num_query: int, num_row: int) -> Packed:
     keys.sort()
     keys &= _ROW_MASK
     return keys.astype(np.int32), offsets
-
-
-def _num_threads(value: int | None) -> int:
-    if value is None:
-        return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    return checks.integer("num_threads", value, 1)
 
 
 # -------------------------------------------------------------------- problem

@@ -280,6 +280,8 @@ class _PackedTask(_FusedTask):
 
     # Names of what cannot be changed once a task is made.
     _fixed: frozenset[str] = frozenset()
+    # Bits of an objective that no option asks for.
+    _flags = 0
 
     def __init__(
         self,
@@ -299,8 +301,8 @@ class _PackedTask(_FusedTask):
         self._backend = select_backend(
             options.device, options.num_threads, {table.name: table.array for table in tables}
         )
-        self.accumulators = _add_accumulators(tables, accumulators, options, self._backend)
         self.options = options
+        self.accumulators = self._add_accumulators(tables, accumulators)
         self.num_negative = options.num_negative
         self.negative_sharing = options.negative_sharing
         self.batch_size = cast(int, options.batch_size)  # filled in by now
@@ -321,6 +323,12 @@ class _PackedTask(_FusedTask):
         public = {name for name in vars(self) if not name.startswith("_")}
         self._fixed = frozenset(public - {"learning_rate_scale"})
 
+    def _add_accumulators(
+        self, tables: tuple[Table, ...], given: Accumulators | None
+    ) -> Accumulators | None:
+        """Give tables what lies beside them: what is given, checked, or new ones."""
+        return _add_accumulators(tables, given, self.options, self._backend)
+
     # --- on its device, once something is trained
 
     @functools.cached_property
@@ -329,8 +337,6 @@ class _PackedTask(_FusedTask):
         source = self._source
         counts = Occurrences(*source.items, len(self._tables[0]), len(self._tables[-1]))
         objective = make_objective(self.options, counts)
-        if len(self._tables) > 2:
-            objective = objective._replace(flags=objective.flags | OWN_ROW)
         return Problem(
             pairs=source.pairs() if self.chunk_size is None else source.pairs(0, 0),
             source=source.kind,
@@ -339,7 +345,7 @@ class _PackedTask(_FusedTask):
             num_batch=self._num_batch,
             seed=self.seed,
             group=self.negative_sharing,
-            objective=objective,
+            objective=objective._replace(flags=objective.flags | self._flags),
             options=self.options,
             counted=counts,
         )
@@ -532,7 +538,7 @@ def _add_accumulators(
     sides = tables * 2 if len(tables) == 1 else tables
     if given is None:
         for table in set(tables):
-            table.accumulator = _zeros_beside(table, 1, len(table), backend)[0]
+            table.accumulator = zeros_beside(table, 1, len(table), backend)[0]
     else:
         _check_accumulators(sides, given)
         for table, array in zip(sides, given, strict=True):
@@ -564,12 +570,12 @@ def _add_moments(tables: tuple[Table, ...], backend: Backend) -> None:
     """Make what Adam keeps of each table that is trained."""
     for table in tables:
         if not table.frozen:
-            table.accumulator = _zeros_beside(table, 1, len(table), backend)[0]
-            table.moment = _zeros_beside(table, len(table), table.dim, backend)
-            table.variance = _zeros_beside(table, len(table), table.dim, backend)
+            table.accumulator = zeros_beside(table, 1, len(table), backend)[0]
+            table.moment = zeros_beside(table, len(table), table.dim, backend)
+            table.variance = zeros_beside(table, len(table), table.dim, backend)
 
 
-def _zeros_beside(table: Table, num_row: int, dim: int, backend: Backend) -> Any:
+def zeros_beside(table: Table, num_row: int, dim: int, backend: Backend) -> Any:
     """Return zeros where a table is; those on the host are copied to a device with it."""
     if checks.on_device(table.array):
         return backend.zeros(num_row, dim, np.float32)
@@ -741,6 +747,8 @@ class DocumentTask(_PackedTask):
     ... )
     >>> history = train(task)
     """
+
+    _flags = OWN_ROW
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from formula import numpy_update
 from interpreted import interpret
 from samples import random_itemsets, random_tables, slots_of
 
-from itembed_gpu import Cuda, DocumentTask, SupervisedTask, UnsupervisedTask
+from itembed_gpu import Cuda, DocumentTask, GloveTask, SupervisedTask, UnsupervisedTask
 from itembed_gpu.backends.cpu import blocks
 from itembed_gpu.backends.cpu.pairs import Stream
 from itembed_gpu.backends.cpu.sgns import Constants, Rows, Tables
@@ -248,6 +248,8 @@ def problem_of(item):
     options = case.get("options", {"negative_sharing": case.get("sharing", 1)})
     if item.function is test_listed_pairs_are_trained_as_by_the_oracle:
         return list_problem(9, **options)
+    if item.function is test_cells_of_counts_are_trained_as_by_the_cpu:
+        return cell_problem(case["same"])
     kind, dim = case.get("kind", "unsupervised"), case.get("dim", 12)
     return make_task(kind, dim, case.get("num_negative", 5), **options)._problem
 
@@ -417,6 +419,38 @@ def test_hits_of_listed_pairs_are_counted(weighted):
     np.testing.assert_allclose(
         right, np.bincount(pairs.right_items, sizes, 15) / 70 + negatives, rtol=1e-6
     )
+
+
+# --- cells of counts --------------------------------------------------------
+
+
+def cell_problem(same):
+    """Cells with counts on both sides of x_max; of one table, some are on its diagonal."""
+    left, right, values = list_problem().pairs[0], *list_problem().pairs[3:6:2]
+    tables = random_tables(20, 20 if same else 15, dim=13)
+    counts = np.exp(values * 4)
+    return GloveTask(
+        left, right, counts, tables[0], tables[-same], x_max=20, seed=3, batch_size=4
+    )._problem
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("same", [0, 1])
+def test_cells_of_counts_are_trained_as_by_the_cpu(one_tile, interpreted, threads, same):
+    problem, other = cell_problem(same), cell_problem(same)
+    bounds = cuda.CudaBackend(0, threads).bind(problem), CpuBackend(1).bind(other)
+    rates = learning_rates(problem)
+    for bound in bounds[: 1 if SANITIZED else 2]:
+        bound.run(0, 0, 0, rates)
+    tally = bounds[0].read_tally(True)
+    bounds[0].synchronize()
+    if SANITIZED:
+        return
+    expected = bounds[1].read_tally(True)
+    assert tally[1:] == expected[1:]
+    np.testing.assert_allclose(tally.loss, expected.loss, rtol=1e-4)
+    for name, array in problem.arrays.items():
+        np.testing.assert_allclose(array, other.arrays[name], **ADAPTIVE_TOLERANCE)
 
 
 # --- draws ------------------------------------------------------------------

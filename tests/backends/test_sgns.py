@@ -298,7 +298,8 @@ def compiled_group(
     num_pair = len(left)
     constants = PRODUCT, syn_left.shape[1], len(negatives), num_pair, flags
     rates = np.full(num_pair, rate, dtype=np.float32)
-    block = Block(np.arange(num_pair, dtype=np.uint64), left, right, scale, rates)
+    slots, logs = np.arange(num_pair, dtype=np.uint64), np.empty(0, np.float32)
+    block = Block(slots, left, right, scale, rates, logs)
     # Which itemset a pair is of matters where all of it is rejected.
     origin = Origin(ListedSource(left, right, scale).pairs(), None)
     if bags:

@@ -58,15 +58,17 @@ T atomicAdd(T* address, T value) {
     *address = old + value;
     return old;
 }
-inline void atomicAdd(float4* address, float4 value) {
+inline float4 atomicAdd(float4* address, float4 value) {
     if (reinterpret_cast<std::size_t>(address) % 16 != 0) {
         std::fprintf(stderr, "atomicAdd: address not aligned to 16 bytes\n");
         std::abort();
     }
+    const float4 old = *address;
     atomicAdd(&address->x, value.x);
     atomicAdd(&address->y, value.y);
     atomicAdd(&address->z, value.z);
     atomicAdd(&address->w, value.w);
+    return old;
 }
 
 inline unsigned __umulhi(unsigned a, unsigned b) {

@@ -17,9 +17,10 @@ from numba.extending import intrinsic
 from ...compiling import COMPILED, inlined, part
 from ...objective import constants
 from ...objective.constants import BLOCK, DROPPED, SPAN
-from ...objective.options import REJECT_POSITIVE
+from ...objective.options import GLOVE, REJECT_POSITIVE
 from ...objective.rng import fill_draws, u64
 from ...objective.schedule import batch_at, batch_start, fill_slots, loss_stride
+from .cells import update_cell
 from .pairs import (
     ONE,
     Block,
@@ -105,6 +106,7 @@ def _prefetch_pair(model, left, targets, dim, num_target):
     _prefetch_row(model.left.syn, left, dim)
     for n in range(num_target):
         _prefetch_row(model.right.syn, targets[n], dim)
+    _prefetch_state(model.left.bias, model, left, targets[0], dim)
 
 
 @inlined
@@ -151,6 +153,25 @@ def fill_rates(epoch, position, count, batch, group, block, adapts):
     return batch
 
 
+@inlined
+def _prefetch_state(bias, model, left, right, dim):
+    """Ask for what Adagrad adds up for the rows of a cell of counts, if it is one."""
+    if bias is not None:
+        _prefetch_row(model.left.totals, left, dim)
+        _prefetch_row(model.right.totals, right, dim)
+
+
+@inlined
+def train_pair(bias, constants, model, origin, block, i, targets, step, scratch, sampled):
+    """Train pair i of a block, or a cell of counts, whose rows have a bias; return its loss."""
+    left = block.left[i]
+    # The code for a pair is compiled for a cell too, and never reached.
+    if bias is None:
+        bag = fill_bag(origin.bags, i)
+        return update_pair(constants, model, left, targets, step, scratch, sampled, bag)
+    return update_cell(constants, model, left, targets[0], step, block.logs[i], scratch, sampled)
+
+
 @part
 def train_pairs(constants, model, origin, key, objective, buffers, scratch, count, sample, stride):
     """Train the pairs of a block one after the other, each with negatives of its own."""
@@ -172,12 +193,13 @@ def train_pairs(constants, model, origin, key, objective, buffers, scratch, coun
     for i in range(count):
         if i + AHEAD < count:
             _prefetch_pair(model, block.left[i + AHEAD], targets[i + AHEAD], dim, num_target)
-        left = block.left[i]
-        if left != DROPPED:
+        if block.left[i] != DROPPED:
             step = Step(block.scale[i], block.rates[i])
-            bag = fill_bag(origin.bags, i)
             sampled = (i - sample) & (stride - 1) == 0
-            loss += update_pair(constants, model, left, targets[i], step, scratch, sampled, bag)
+            loss += train_pair(
+                model.left.bias, constants, model, origin, block, i, targets[i], step, scratch,
+                sampled,
+            )  # fmt: skip
     return loss
 
 
@@ -239,7 +261,7 @@ def train_positions(constants, shared, max_bag, pairs, tables, objective, epoch,
         multiples of `loss_stride`), the size of the sample, both times that stride, and the
         number of pairs that were left out because an item was not kept.
     """
-    source, dim, num_target, group, _ = constants
+    source, dim, num_target, group, flags = constants
     left, right, own = tables
     key, num_right, num_slot = epoch.key, right.syn.shape[0], np.int64(epoch.order[0])
     model = Model(left, right, objective.corrections, objective.settings)
@@ -253,9 +275,11 @@ def train_positions(constants, shared, max_bag, pairs, tables, objective, epoch,
     for position in range(start, stop, BLOCK):
         count = min(BLOCK, stop - position)
         fill_slots(epoch.order, position, count, block.slots, buffers.pending)
-        fill_draws(key.seed, key.stream, key.epoch, block.slots, count, buffers.draws)
-        batch = fill_rates(epoch, position, count, batch, group, block, has(right.state))
-        fill_pairs(pairs, source, block, buffers.draws[0], count, kept, origin.bags)
+        if not flags & GLOVE:  # whose cells have nothing that is drawn
+            fill_draws(key.seed, key.stream, key.epoch, block.slots, count, buffers.draws)
+        adapts = has(right.state) | has(right.bias)
+        batch = fill_rates(epoch, position, count, batch, group, block, adapts)
+        fill_pairs(pairs, source, block, buffers.draws[0], count, flags, kept, origin.bags)
         sample = -position % stride
         for i in range(sample, count, stride):
             num_sample += block.left[i] != DROPPED

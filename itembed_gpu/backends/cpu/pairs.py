@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ...compiling import inlined, shared
 from ...objective import constants
 from ...objective.constants import ALWAYS, BLOCK, DROPPED, MAX_REDRAW, MEANS
-from ...objective.options import REJECT_ITEMSET
+from ...objective.options import GLOVE, REJECT_ITEMSET
 from ...objective.pairs import LISTED, NEIGHBOUR, WINDOW, WITHIN, Pairs
 from ...objective.rng import HALF, LOW, below, slot_block, u64
 from ...objective.windows import find_in_window
@@ -49,6 +49,7 @@ class Block(NamedTuple):
     right: npt.NDArray[np.int32]  # rows
     scale: npt.NDArray[np.float32]  # weights of both items, and what else a step is scaled by
     rates: npt.NDArray[np.float32]  # learning rates
+    logs: npt.NDArray[np.float32]  # of cells of counts: logarithms of the counts
 
 
 class Own(NamedTuple):
@@ -82,6 +83,7 @@ def make_block():
         np.empty(BLOCK, dtype=np.uint64),
         np.empty(BLOCK, dtype=np.int32),
         np.empty(BLOCK, dtype=np.int32),
+        np.empty(BLOCK, dtype=np.float32),
         np.empty(BLOCK, dtype=np.float32),
         np.empty(BLOCK, dtype=np.float32),
     )
@@ -263,7 +265,7 @@ def fill_bag(bags, i):
 
 
 @inlined
-def fill_pairs(pairs, source, block, words, count, kept=None, bags=None):
+def fill_pairs(pairs, source, block, words, count, flags=0, kept=None, bags=None):
     """Find the items of a block's slots.
 
     Parameters
@@ -277,13 +279,16 @@ def fill_pairs(pairs, source, block, words, count, kept=None, bags=None):
         Draw number 0 of each.
     count : int
         Number of slots.
+    flags : int
+        Bits of `options`.
     kept : Kept, optional
         Which items are kept.
     bags : Bags, optional
         Receives the range of each slot where the left side is a mean.
     """
     # Named before the loop, in which it would cost counts of references.
-    slots, lefts, rights, scale = block.slots, block.left, block.right, block.scale
+    slots, lefts, rights = block.slots, block.left, block.right
+    scale, logs = block.scale, block.logs
     for i in range(count):
         slot, word = np.int64(slots[i]), u64(words[i])
         if bags is not None:
@@ -299,7 +304,9 @@ def fill_pairs(pairs, source, block, words, count, kept=None, bags=None):
             if not is_kept_left(kept, a, lefts[i]):
                 lefts[i] = DROPPED
         rights[i] = pairs.right_items[b]
-        if pairs.right_weights.shape[0] > 0:
+        if flags & GLOVE:
+            logs[i] = pairs.right_weights[b]
+        elif pairs.right_weights.shape[0] > 0:
             scale[i] *= pairs.right_weights[b]
         if kept is not None:
             # On both sides there may be the same occurrences.

@@ -88,6 +88,10 @@ class Rows(NamedTuple):
     syn: npt.NDArray[np.float32]  # (num_row, dim)
     caps: npt.NDArray[np.float32] | None  # num_row: highest learning rate of each row
     state: npt.NDArray[np.float32] | None  # num_row: accumulators of Adagrad
+    # Of cells of counts alone: biases, (num_row,), and accumulators of each number.
+    bias: npt.NDArray[np.float32] | None = None
+    totals: npt.NDArray[np.float32] | None = None  # (num_row, dim)
+    bias_totals: npt.NDArray[np.float32] | None = None  # num_row
 
 
 class Tables(NamedTuple):
@@ -160,7 +164,8 @@ class Origin(NamedTuple):
 @inlined
 def plain_model(syn_left, syn_right):
     """Return a model without any option."""
-    return Model(Rows(syn_left, None, None), Rows(syn_right, None, None), None, NO_SETTINGS)
+    left = Rows(syn_left, None, None, None, None, None)
+    return Model(left, Rows(syn_right, None, None, None, None, None), None, NO_SETTINGS)
 
 
 # --- one row

@@ -97,7 +97,9 @@ def make_kernel(constants: Constants) -> Any:
 
 
 def _rows(table: Table) -> Rows:
-    return Rows(table.array, None, table.accumulator)
+    if table.bias is None:
+        return Rows(table.array, None, table.accumulator)
+    return Rows(table.array, None, None, table.bias, table.accumulator, table.bias_accumulator)
 
 
 class CpuTask(InPlace):

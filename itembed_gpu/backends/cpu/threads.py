@@ -6,7 +6,18 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+import numba
+
+from ... import checks
+
 Result = TypeVar("Result")
+
+
+def check_threads(value: int | None) -> int:
+    """Check a number of threads; None stands for as many as Numba has."""
+    if value is None:
+        return int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    return checks.integer("num_threads", value, 1)
 
 
 def share(

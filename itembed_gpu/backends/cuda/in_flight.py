@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...objective.arrays import noise_shares
-from ...objective.options import ADAGRAD, FREEZE_LEFT, FREEZE_RIGHT, MEAN
+from ...objective.options import ADAGRAD, FREEZE_LEFT, FREEZE_RIGHT, GLOVE, MEAN
 from ...objective.pairs import LISTED, NEIGHBOUR, WINDOW
 from ...sets import set_sums
 from ..protocol import Problem
@@ -137,6 +137,8 @@ def expected_hits(problem: Problem) -> tuple[Float64Array, Float64Array]:
         left_hits = _sum_up(pairs.left_items, left, num_left) / problem.num_slot
     if problem.within:
         right_hits = left_hits.copy()
+    elif right is None:
+        right_hits = problem.occurrences.right / problem.num_slot
     else:
         right_hits = _sum_up(pairs.right_items, right, num_right) / problem.num_slot
     shares = noise_shares(objective, num_right)
@@ -200,9 +202,12 @@ def _sum_up(items: npt.NDArray[Any], sizes: Any, num_label: int) -> Float64Array
 def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array | None]:
     """Sum of the sizes of an epoch's updates by each packed item, as a left and as a right one.
 
-    None where all of them are 1.
+    None where all of them are 1: by Adagrad, the steps of a cell of counts are as large for any
+    weight.
     """
     pairs, objective = problem.pairs, problem.objective
+    if objective.flags & GLOVE:
+        return None, None
     pooled = bool(objective.flags & MEAN)
     as_often = problem.source == NEIGHBOUR or (problem.source == WINDOW and pooled)
     if as_often and not len(pairs.right_weights) and objective.right_keep is None:

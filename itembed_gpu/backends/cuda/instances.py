@@ -21,6 +21,7 @@ from ...objective.options import (
     BITS,
     FREEZE_LEFT,
     FREEZE_RIGHT,
+    GLOVE,
     HINGE,
     MEAN,
     OPTIMIZERS,
@@ -36,7 +37,8 @@ from ..dense import ADAM_DECAYS
 # The record of a launch stands before all that reads it, and after its parts.
 RECORD_PARTS = ("rng.cuh",)
 SOURCES = (
-    "losses.cuh", "pairs.cuh", "tile.cuh", "sgns.cuh", "blocks.cuh", "dense.cuh", "tables.cu",
+    "losses.cuh", "pairs.cuh", "tile.cuh", "sgns.cuh", "cells.cuh", "blocks.cuh", "dense.cuh",
+    "tables.cu",
 )  # fmt: skip
 
 WARP = 32
@@ -102,9 +104,13 @@ WORK_FIELDS = (
     ("corrections", "const float*", "log(k Q(row))"),
     ("left_keep", "const u32*", "words under this keep an item"),
     ("right_keep", "const u32*", ""),
-    ("left_state", "float*", "accumulators of Adagrad"),
+    ("left_state", "float*", "accumulators of Adagrad: one a row, of cells one a number"),
     ("right_state", "float*", ""),
     ("own_state", "float*", ""),
+    ("left_bias", "float*", "of cells alone"),
+    ("right_bias", "float*", ""),
+    ("left_bias_state", "float*", ""),
+    ("right_bias_state", "float*", ""),
     ("left_syn", "float*", ""),
     ("right_syn", "float*", ""),
     ("own_syn", "float*", "row of each itemset, which is in its means"),
@@ -114,6 +120,8 @@ WORK_FIELDS = (
     ("own_stride", "i64", ""),
     ("first_itemset", "i64", "number of itemset 0 among the itemsets' own rows"),
     ("window", "u64", "greatest distance of the items of a pair"),
+    ("left_state_stride", "i64", "the same of accumulators of each number"),
+    ("right_state_stride", "i64", ""),
     ("first_slot", "u64", "number of slot 0 in the random stream"),
     ("start", "i64", "first position of the order, a multiple of the group"),
     ("num_batch", "i64", "batches of an epoch"),
@@ -256,11 +264,13 @@ class Instance(NamedTuple):
 
 
 # All that go together, but for means and frozen sides; of losses, the one with an array.
-EVERY_OPTION = sum(BITS.values()) - MEAN - OWN_ROW - FREEZE_LEFT - FREEZE_RIGHT - HINGE
-
-
+EVERY_OPTION = sum(BITS.values()) - MEAN - OWN_ROW - FREEZE_LEFT - FREEZE_RIGHT - HINGE - GLOVE
 # Of means with the itemsets' own rows.
 DOCUMENT = MEAN + OWN_ROW
+# What means nothing without others.
+NOT_ALONE = (REJECT_ITEMSET, MEAN, OWN_ROW, GLOVE)
+# What cells of counts are trained with.
+OF_CELLS = ADAGRAD + GLOVE
 
 
 def default_threads(dim: int, width: int = 4) -> int:
@@ -346,7 +356,7 @@ def _list_instances() -> list[Instance]:
         {"source": PRODUCT},
         {"source": PRODUCT, "num_negative": 20},
         {"source": PRODUCT, "shared": True},
-        *({"options": bit} for bit in BITS.values() if bit not in (REJECT_ITEMSET, MEAN, OWN_ROW)),
+        *({"options": bit} for bit in BITS.values() if bit not in NOT_ALONE),
         {"options": ADAGRAD, "num_negative": 20, "dim": 64},
         {"options": ADAGRAD, "shared": True},
         {"options": EVERY_OPTION, "num_negative": 20},
@@ -365,6 +375,19 @@ def _list_instances() -> list[Instance]:
         {"source": WINDOW},
         {"source": WINDOW, "options": EVERY_OPTION, "shared": True, "num_negative": 20},
         {"source": WINDOW, "options": MEAN + EVERY_OPTION, "num_negative": 20},
+        *(
+            {"source": LISTED, "options": OF_CELLS, "num_negative": 0, **other}
+            for other in (
+                {},
+                {"dim": 50},
+                {"dim": 100},
+                {"dim": 300},
+                {"threads": 1},
+                {"threads": 32},
+                {"width": 1},
+                {"lossy": True},
+            )
+        ),
     ]
     chosen = [choose_instance(**{**default, **option}) for option in options]
     return list(dict.fromkeys(defaults + chosen))

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ... import checks
 from ...interrupts import deferred_interrupt
 from ...objective.constants import SPAN
-from ...objective.options import ADAGRAD, MEAN
+from ...objective.options import ADAGRAD, GLOVE, MEAN
 from ...objective.schedule import batch_at, batch_start, epoch_order, loss_stride
 from ...objective.table import Table
 from ..dense import DenseTask
@@ -67,6 +67,12 @@ SLOT_BYTES = 4 * MAX_BATCHES + 8 * NUM_TALLY
 # Share of the L2 cache that the rows of pairs in flight may take, where the tables do not fit:
 # what is added to a row that has left it reads the row again (benchmarks/in_flight.py).
 CACHE_SHARE = 1 / 8
+# What a launch is told of that lies beside the rows of a table, and what it is called there.
+BESIDE_ROWS = {
+    "accumulator": "state",
+    "bias": "bias",
+    "bias_accumulator": "bias_state",
+}
 # The host runs ahead of the device by so many launches.
 NUM_SLOT = 2
 # Fields of pairs that are no arrays.
@@ -114,13 +120,17 @@ class CudaTask:
         self._chip = chip
         self._copies = Copies(problem, chip)
         self._left, self._right = map(self._copies.of, (problem.left, problem.right))
+        # What has rows of the dimension.
+        self._wide = [(table, "") for table in problem.tables]
+        if problem.objective.flags & GLOVE:
+            self._wide += [(table, "accumulator") for table in problem.tables]
         self.in_place = self._copies.in_place
         self.instance = instances.choose_instance(
             problem.source,
             self._left.shape[1],
             problem.num_negative,
             chip=chip.capability,
-            width=min(self._copies.of(table).width for table in problem.tables),
+            width=min(self._copies.of(*wide).width for wide in self._wide),
             shared=problem.group > 1,
             options=problem.objective.flags,
             lossy=lossy,
@@ -169,9 +179,12 @@ class CudaTask:
                 rows = self._copies.of(table).array
                 self._work[f"{side}_syn"] = rows.data.ptr
                 self._work[f"{side}_stride"] = rows.strides[0] // 4
-                if table.accumulator is not None:
-                    state = self._copies.of(table, "accumulator").array
-                    self._work[f"{side}_state"] = state.data.ptr
+                for part, name in BESIDE_ROWS.items():
+                    if getattr(table, part) is not None:
+                        beside = self._copies.of(table, part).array
+                        self._work[f"{side}_{name}"] = beside.data.ptr
+                        if part == "accumulator" and side != "own":
+                            self._work[f"{side}_state_stride"] = beside.strides[0] // 4
             self._ready = True
 
     def _sides(self) -> dict[str, Table]:
@@ -263,9 +276,11 @@ class CudaTask:
         num_tile = min(num_tile, -(-problem.num_slot // problem.group))
         if self._pairs_in_flight is not None:
             num_tile = min(num_tile, self._pairs_in_flight)
-        size = sum(copy.shape[0] * copy.shape[1] * 4 for copy in {self._left, self._right})
+        shapes = (self._copies.of(*wide).shape for wide in self._wide)
+        size = sum(4 * num_row * dim for num_row, dim in shapes)
         if size > self._chip.cache and problem.group == 1 and not problem.objective.flags & MEAN:
             rows = 1 + min(problem.num_negative + 1, SPAN)
+            rows *= 2 if problem.objective.flags & GLOVE else 1
             room = CACHE_SHARE * self._chip.cache / (rows * self._left.shape[1] * 4)
             # As many on each multiprocessor: the last ones to end are waited for.
             once = self._chip.num_multiprocessor * THREADS_PER_BLOCK // self.instance.threads
