@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "training.callbacks": "EarlyStopping Evaluator",
     "models.classifier": "SupervisedClassifier",
+    "models.doc2vec": "Doc2Vec",
     "backends.devices": "BackendInfo Cuda available_backends",
     "models.embeddings": "Embeddings",
     "errors": (
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
         UnknownLabelError as UnknownLabelError,
     )
     from .models.classifier import SupervisedClassifier as SupervisedClassifier
+    from .models.doc2vec import Doc2Vec as Doc2Vec
     from .models.embeddings import Embeddings as Embeddings
     from .models.glove import GloVe as GloVe
     from .models.item2vec import Item2Vec as Item2Vec

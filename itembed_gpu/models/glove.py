@@ -26,13 +26,13 @@ from .options import DEFAULTS_OF_GLOVE, DOCS, DOCS_OF_GLOVE, GloveOptions, Model
 @takes_options(
     ESTIMATOR,
     ModelOptions,
-    GloveOptions,
     Options,
+    GloveOptions,
     defaults=DEFAULTS_OF_GLOVE,
     docs=DOCS | DOCS_OF_GLOVE,
     positional=("vector_size", "epochs", "alpha"),
     chosen=("min_alpha",),
-    without=of_others(ESTIMATOR, CELL_TASK),
+    without=of_others(ESTIMATOR, CELL_TASK) - {"window"},
 )
 class GloVe(GloVeParameters, ItemModel):
     """Item embeddings from counts of co-occurrence: fit, neighbours, and a folder to keep them.

@@ -27,6 +27,7 @@ from ..objective.constants import MAX_STREAM, MAX_VALUE
 from ..objective.keywords import ListedKeywords, TaskKeywords
 from ..objective.options import (
     LISTED_TASK,
+    OF_DENSE,
     OWN_ROW,
     SAMPLED_LOSSES,
     TASK,
@@ -684,12 +685,11 @@ class UnsupervisedTask(_PackedTask):
 
 @takes_options(
     TASK,
-    defaults={"pooling": "mean"},
     docs={
-        "pooling": "What is trained is a mean, and there is no other choice.",
         "update_left": "Whether the items are trained, or only read. Their itemsets are trained "
         "anyway: with both sides frozen, vectors of unseen itemsets are found.",
     },
+    without=OF_DENSE | {"pooling"},
 )
 class DocumentTask(_PackedTask):
     """Learn a vector for each itemset beside those of its items: PV-DM.
@@ -806,8 +806,8 @@ def _document_options(task: DocumentTask, given: TaskKeywords) -> Options:
         )
     if options.dense:
         raise InputError(
-            f"loss is {options.loss!r}, which has no vectors of itemsets; pass "
-            f"{', '.join(map(repr, SAMPLED_LOSSES))}, or take itemset_task"
+            f"loss is {options.loss!r}, which has no vectors of itemsets; leave it out, or pass "
+            f"one of {', '.join(map(repr, SAMPLED_LOSSES))}, or take itemset_task"
         )
     return options
 
