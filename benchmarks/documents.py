@@ -34,7 +34,7 @@ from benchmarks.peers import Factors
 from benchmarks.quality import evaluate
 
 # Made text.
-NUM_WORD, NUM_LABEL, LENGTH = 2_000_000, 50_000, 100
+NUM_WORD, NUM_LABEL, LENGTH = 1_000_000, 50_000, 100
 DIM, NUM_NEGATIVE, WINDOW, NUM_THREAD = 100, 5, 5, 2
 SPEED_TARGET = Target(">=", 3.0)
 QUALITY_TARGET = Target(">=", 1.0)

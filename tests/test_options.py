@@ -111,6 +111,8 @@ def companions(where, name):
 
 def other_value(known, default, where=""):
     """A value of an option that is not its default."""
+    if where == "Doc2Vec" and known.name == "noise_exponent":
+        return 0.5  # its default is another
     if where in WITHOUT_SOFTMAX and known.name in OTHERS_WITHOUT_SOFTMAX:
         return OTHERS_WITHOUT_SOFTMAX[known.name]
     if known.name in OTHERS:

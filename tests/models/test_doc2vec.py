@@ -208,3 +208,33 @@ def test_a_folder_of_another_model_is_refused(model, tmp_path):
 
     with pytest.raises(DataError, match="holds a 'Doc2Vec'"):
         Item2Vec.load(tmp_path / "model")
+
+
+def test_a_window_is_handed_on(quick):
+    whole, near = (make(epochs=2, window=window).fit(itemsets()) for window in (None, 1))
+    assert not np.array_equal(whole.itemset_embeddings_.vectors, near.itemset_embeddings_.vectors)
+    # Of itemsets alone, there is none; of items beside them, there is.
+    kind = {"dm": 0, "epochs": 2}
+    whole, near = (make(**kind, window=window).fit(itemsets()) for window in (None, 1))
+    assert np.array_equal(whole.itemset_embeddings_.vectors, near.itemset_embeddings_.vectors)
+    kind["dbow_words"] = True
+    whole, near = (make(**kind, window=window).fit(itemsets()) for window in (None, 1))
+    assert not np.array_equal(whole.embeddings_.vectors, near.embeddings_.vectors)
+
+
+def test_it_is_a_model_of_the_command_line(quick, tmp_path):
+    testing, main = (
+        pytest.importorskip(name) for name in ("click.testing", "itembed_gpu.cli.main")
+    )
+    (tmp_path / "baskets.txt").write_text("\n".join(map(" ".join, itemsets())))
+    flags = "--model doc2vec --dm 0 --dim 8 --epochs 2 --seed 3 --threads 1 --device cpu".split()
+    where = [str(tmp_path / "baskets.txt"), "-o", str(tmp_path / "model")]
+    result = testing.CliRunner().invoke(main.main, ["train", *where, *flags, "--quiet"])
+    assert result.exit_code == 0, result.output
+    model = Doc2Vec.load(tmp_path / "model", device="cpu", workers=1)
+    assert model.dm == 0
+    expected = Doc2Vec(dm=0, vector_size=8, epochs=2, seed=3, workers=1, device="cpu")
+    expected.fit(itemsets())
+    np.testing.assert_array_equal(
+        model.itemset_embeddings_.vectors, expected.itemset_embeddings_.vectors
+    )
