@@ -223,13 +223,15 @@ def test_a_window_is_handed_on(quick):
 
 
 def test_it_is_a_model_of_the_command_line(quick, tmp_path):
-    testing, main = (
-        pytest.importorskip(name) for name in ("click.testing", "itembed_gpu.cli.main")
-    )
+    testing = pytest.importorskip("click.testing")
+    main = pytest.importorskip("itembed_gpu.cli.main")
     (tmp_path / "baskets.txt").write_text("\n".join(map(" ".join, itemsets())))
-    flags = "--model doc2vec --dm 0 --dim 8 --epochs 2 --seed 3 --threads 1 --device cpu".split()
+    flags = {"model": "doc2vec", "dm": 0, "dim": 8, "epochs": 2, "seed": 3, "threads": 1}
+    given = [f"--{name}={value}" for name, value in flags.items()]
     where = [str(tmp_path / "baskets.txt"), "-o", str(tmp_path / "model")]
-    result = testing.CliRunner().invoke(main.main, ["train", *where, *flags, "--quiet"])
+    result = testing.CliRunner().invoke(
+        main.main, ["train", *where, *given, "--device=cpu", "--quiet"]
+    )
     assert result.exit_code == 0, result.output
     model = Doc2Vec.load(tmp_path / "model", device="cpu", workers=1)
     assert model.dm == 0
