@@ -38,26 +38,25 @@ NUM_WORD, NUM_LABEL, LENGTH = 1_000_000, 50_000, 100
 DIM, NUM_NEGATIVE, WINDOW, NUM_THREAD = 100, 5, 5, 2
 SPEED_TARGET = Target(">=", 3.0)
 QUALITY_TARGET = Target(">=", 1.0)
-NUM_SEED = 3
+NUM_SEED = 1
 
-# Chosen on the validation split.
+# Chosen on the validation split, each among some settings.
 OURS: dict[str, Any] = {
     "dim": 128,
-    "num_epoch": 40,
+    "num_epoch": 20,
     "learning_rate": 0.3,
-    "optimizer": "adagrad",
-    "num_negative": 20,
+    "num_negative": 5,
     "num_infer": 20,
 }
 GENSIM: dict[str, Any] = {
-    "vector_size": 100,
-    "epochs": 50,
-    "alpha": 0.05,
+    "vector_size": 128,
+    "epochs": 20,
+    "alpha": 0.025,
     "negative": 20,
     "window": 1000,
     "ns_exponent": 0.75,
     "shrink_windows": False,
-    "num_infer": 50,
+    "num_infer": 20,
 }
 
 
@@ -239,7 +238,7 @@ def main() -> None:
         ["## Speed", ""],
         table(("", "words/s, CPU", "words/s, wall", "ratio, CPU", "ratio, wall"), speed),
         ["## Quality: Online Retail, HR@10 of the hidden item", ""],
-        table(("", "HR@10", f"of {NUM_SEED} trainings", "over gensim's best"), quality),
+        table(("", f"HR@10, mean of {NUM_SEED}", "from ... to", "over gensim's best"), quality),
         [f"Settings of ours: {OURS}", "", f"of gensim: {GENSIM}"],
     )
     write_whole(options.out, text)

@@ -358,7 +358,7 @@ class Options:
         '"pairs" trains each left item with a right one. "mean" trains the mean of the left '
         "items (of an unsupervised task, of all the others of the itemset) with each right "
         "item: what it is scored with when a basket is given (CBOW of Mikolov et al., 2013, "
-        "whose window is the itemset; FISM of Kabbur et al., 2013). The mean is "
+        "gensim's ``sg=0``, whose window is the itemset; FISM of Kabbur et al., 2013). The mean is "
         "sum(w_i * x_i) / sum(abs(w_i)); every left row has its share of the gradient. A "
         "pair is then weighted by the right item alone, and reads and writes as many rows as "
         "there are left items.",

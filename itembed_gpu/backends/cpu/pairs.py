@@ -5,7 +5,7 @@ The twin of ``kernels/pairs.cuh``. The kinds of sources are those of `objective.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,13 +52,6 @@ class Block(NamedTuple):
     logs: npt.NDArray[np.float32]  # of cells of counts: logarithms of the counts
 
 
-class Own(NamedTuple):
-    """Rows of itemsets, each of which has one in its means."""
-
-    rows: Any  # a table, as `sgns.Rows`
-    numbers: npt.NDArray[np.int64]  # of the itemset of each slot of a block
-
-
 class Bags(NamedTuple):
     """The left rows of a block's pairs where their left side is a mean."""
 
@@ -73,7 +66,8 @@ class Bags(NamedTuple):
     # Of pairs that share their negatives: means as they were read, and their gradients.
     means: npt.NDArray[np.float32]  # (MEANS, dim)
     gradients: npt.NDArray[np.float32]
-    own: Own | None = None  # where each itemset has a row of its own in its means
+    # Of the itemset of each slot, where it has a row of its own in its means.
+    numbers: npt.NDArray[np.int64] | None = None
 
 
 @inlined
@@ -104,7 +98,7 @@ def make_bags(pairs, kept, max_bag, dim, own=None):
         np.empty(max_bag, dtype=np.float32),
         np.empty((MEANS, dim), dtype=np.float32),
         np.empty((MEANS, dim), dtype=np.float32),
-        make_own(own),
+        make_numbers(own),
     )
 
 
@@ -207,40 +201,40 @@ def has(optional):
 
 
 @inlined
-def make_own(rows):
-    """Allocate what `note_owner` needs; None where itemsets have no rows."""
-    if rows is None:
-        return None
-    return Own(rows, np.empty(BLOCK, dtype=np.int64))
-
-
-@inlined
-def note_owner(own, pairs, slot, i):
-    """Note which itemset slot i of a block is of, where that has a row of its own."""
-    if own is not None:
-        own.numbers[i] = pairs.first + find_itemset(pairs, slot)
-
-
-@inlined
-def own_row(own, i, share):
-    """Return the rows of itemsets, the one that is in the mean of slot i, and its share there."""
+def make_numbers(own):
+    """Allocate what `note_owner` needs; None where itemsets have no rows of their own."""
     if own is None:
         return None
-    return own.rows, own.numbers[i], share
+    return np.empty(BLOCK, dtype=np.int64)
+
+
+@inlined
+def note_owner(numbers, pairs, slot, i):
+    """Note which itemset slot i of a block is of, where that has a row of its own."""
+    if numbers is not None:
+        numbers[i] = pairs.first + find_itemset(pairs, slot)
+
+
+@inlined
+def owner_of(numbers, i, total):
+    """Return the number of the itemset of slot i, and the share of its own row in the mean."""
+    if numbers is None:
+        return np.int64(0), ZERO
+    return numbers[i], ONE / total
 
 
 @inlined
 def fill_bag(bags, i):
     """Return what slot i's mean is of, or None where there are no means.
 
-    That are the rows of its bag, their shares in the mean, how many there are, and the itemset's
-    own row, as of `own_row`.
+    That are the rows of its bag, their shares in the mean and how many there are, and the
+    itemset's own row and share, where it has one.
     """
     if bags is None:
         return None
     pairs, kept, rows, shares = bags.pairs, bags.kept, bags.rows, bags.shares
     count = 0
-    total = np.float32(has(bags.own))
+    total = np.float32(has(bags.numbers))
     for position in range(bags.firsts[i], bags.stops[i]):
         item = pairs.left_items[position]
         if position == bags.skips[i]:
@@ -260,8 +254,8 @@ def fill_bag(bags, i):
         count = 0
     for n in range(count):
         shares[n] /= total
-    own = own_row(bags.own, i, ONE / total)
-    return rows, shares, count, own
+    number, own_share = owner_of(bags.numbers, i, total)
+    return rows, shares, count, number, own_share
 
 
 @inlined
@@ -293,9 +287,12 @@ def fill_pairs(pairs, source, block, words, count, flags=0, kept=None, bags=None
         slot, word = np.int64(slots[i]), u64(words[i])
         if bags is not None:
             bags.firsts[i], bags.stops[i], bags.skips[i], b = find_bag(pairs, source, slot, word)
-            note_owner(bags.own, pairs, slot, i)
-            _, _, length, own = fill_bag(bags, i)
-            lefts[i] = 0 if length + has(own) > 0 else DROPPED
+            note_owner(bags.numbers, pairs, slot, i)
+            lefts[i] = 0
+            if has(bags.numbers) == 0:  # else there is an itemset's own row, whatever is kept
+                _, _, length, _, _ = fill_bag(bags, i)
+                if length == 0:
+                    lefts[i] = DROPPED
         else:
             a, b = find_pair(pairs, source, slot, word)
             lefts[i] = pairs.left_items[a]

@@ -109,6 +109,7 @@ class Model(NamedTuple):
     right: Rows  # its arrays may be those of the left one
     corrections: npt.NDArray[np.float32] | None  # num_right: what logits are less by
     settings: Any  # numbers of options
+    own: Rows | None = None  # as of `Tables`
 
 
 class Constants(NamedTuple):
@@ -286,15 +287,16 @@ def add_to_row(table, target, change, step, decay, dim, l2):
 
 
 @inlined_fast
-def read_left(syn_left, left, bag, dim, row, delta):
+def read_left(model, left, bag, dim, row, delta):
     """Read the left row of a pair, or the mean of a bag; set delta to zero."""
     if bag is None:
         for d in range(dim):
-            row[d] = syn_left[left, d]
+            row[d] = model.left.syn[left, d]
             delta[d] = ZERO
     else:
-        items, shares, count, own = bag
-        read_own(own, dim, row)
+        items, shares, count, number, own_share = bag
+        syn_left = model.left.syn
+        read_own(model.own, number, own_share, dim, row)
         for d in range(dim):
             delta[d] = ZERO
         for i in range(count):
@@ -304,15 +306,15 @@ def read_left(syn_left, left, bag, dim, row, delta):
 
 
 @inlined_fast
-def read_own(own, dim, row):
+def read_own(table, number, share, dim, row):
     """Read an itemset's own row, times its share in a mean, or zeros where it has none."""
-    if own is None:
+    if table is None:
         for d in range(dim):
             row[d] = ZERO
     else:
-        table, number, share = own
+        syn = table.syn
         for d in range(dim):
-            row[d] = share * table.syn[number, d]
+            row[d] = share * syn[number, d]
 
 
 @inlined
@@ -328,15 +330,15 @@ def move_left(constants, model, left, bag, scratch, rate, decay):
     if not flags & FREEZE_LEFT:
         add_to_left(model.left, left, bag, scratch, dim, rate, decay, model.settings.l2)
     if bag is not None:
-        _, _, _, own = bag
-        add_to_own(own, scratch.delta, dim, rate, decay, model.settings.l2)
+        _, _, _, number, share = bag
+        own, delta = model.own, scratch.delta
+        add_to_own(own, number, share, delta, dim, rate, decay, model.settings.l2)
 
 
 @inlined_fast
-def add_to_own(own, delta, dim, rate, decay, l2):
+def add_to_own(table, number, share, delta, dim, rate, decay, l2):
     """Add its share of delta to an itemset's own row, where it has one."""
-    if own is not None:
-        table, number, share = own
+    if table is not None:
         squares = mean_square(table.state, delta, dim) * share * share
         factor = step_factor(rate, table.caps, table.state, number, squares)
         add_to_row(table.syn, number, delta, factor * share, shrinkage(factor, decay), dim, l2)
@@ -348,7 +350,7 @@ def add_to_left(table, left, bag, scratch, dim, rate, decay, l2):
     syn, caps, state, delta = table.syn, table.caps, table.state, scratch.delta
     squares = mean_square(state, delta, dim)
     if bag is not None:
-        items, shares, count, _ = bag
+        items, shares, count, _, _ = bag
         for i in range(count):
             item, share = items[i], shares[i]
             factor = step_factor(rate, caps, state, item, squares * share * share)
@@ -419,7 +421,7 @@ def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=N
     steepest = abs(scale) * max(ONE, target_weight(ONE, model.settings))
     loss = 0.0
     decay = decay_of(scale, l2)
-    read_left(model.left.syn, left, bag, dim, row, delta)
+    read_left(model, left, bag, dim, row, delta)
     squares = mean_square(state, row, dim)
     for first in range(0, num_target, SPAN):
         count = min(SPAN, num_target - first)
@@ -561,7 +563,7 @@ def read_means(model, group, origin, scratch, dim):
     for i in range(group.start, group.stop):
         if group.block.left[i] != DROPPED:
             row, delta, _, _, _ = scratch_of(scratch, origin.bags, True, i - group.start)
-            read_left(model.left.syn, 0, fill_bag(origin.bags, i), dim, row, delta)
+            read_left(model, 0, fill_bag(origin.bags, i), dim, row, delta)
 
 
 @inlined_fast
@@ -593,7 +595,7 @@ def update_span(constants, model, group, origin, scratch, keeps, first):
             loss += update_in_group(constants, model, group, i, origin, own, first, count)
             continue
         bag = fill_bag(origin.bags, i)
-        read_left(model.left.syn, left, bag, dim, own.row, own.delta)
+        read_left(model, left, bag, dim, own.row, own.delta)
         loss += update_in_group(constants, model, group, i, origin, own, first, count)
         if trains_left(flags):
             # The decay of a row is that of a pair, not of each of its spans.
