@@ -136,13 +136,14 @@ def quality_rows(data: Ranking, seeds: int, quick: bool) -> list[tuple[str, ...]
         for seed in range(seeds):
             for how, scorer in train(data, seed, quick=quick).items():
                 found.setdefault((name, how), []).append(evaluate(scorer, data)["HR@10"])
-    best = max(statistics.mean(v) for (name, _), v in found.items() if name == "gensim")
+    means_of = {key: statistics.mean(values) for key, values in found.items()}
+    best, ours = (max(m for (n, _), m in means_of.items() if n == x) for x in ("gensim", "ours"))
     return [
         say(
             f"{name}, {how}",
-            f"{statistics.mean(values):.4f}",
+            f"{means_of[name, how]:.4f}",
             f"{min(values):.4f} ... {max(values):.4f}",
-            judged(statistics.mean(values) / best, QUALITY_TARGET, name == "ours"),
+            judged(means_of[name, how] / best, QUALITY_TARGET, means_of[name, how] == ours),
         )
         for (name, how), values in found.items()
     ]
