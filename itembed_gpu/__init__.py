@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "training.callbacks": "EarlyStopping Evaluator",
     "models.classifier": "SupervisedClassifier",
+    "models.doc2vec": "Doc2Vec",
     "backends.devices": "BackendInfo Cuda available_backends",
     "models.embeddings": "Embeddings",
     "errors": (
@@ -41,7 +42,9 @@ _NAMES = {
     "objective.schedule": "index_batch_stream",
     "data.out_of_memory": "pack_files",
     "training.tables": "extend_syn initialize_syn",
-    "training.tasks": "CompoundTask ListedTask SupervisedTask Task UnsupervisedTask itemset_task",
+    "training.tasks": (
+        "CompoundTask DocumentTask ListedTask SupervisedTask Task UnsupervisedTask itemset_task"
+    ),
     "training.loop": "EpochRecord History TrainState train",
     "ranking.vectors": "norm normalize softmax",
     "models.verify": "Verified verify",
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
         UnknownLabelError as UnknownLabelError,
     )
     from .models.classifier import SupervisedClassifier as SupervisedClassifier
+    from .models.doc2vec import Doc2Vec as Doc2Vec
     from .models.embeddings import Embeddings as Embeddings
     from .models.glove import GloVe as GloVe
     from .models.item2vec import Item2Vec as Item2Vec
@@ -113,6 +117,7 @@ if TYPE_CHECKING:
     from .training.tables import extend_syn as extend_syn, initialize_syn as initialize_syn
     from .training.tasks import (
         CompoundTask as CompoundTask,
+        DocumentTask as DocumentTask,
         ListedTask as ListedTask,
         SupervisedTask as SupervisedTask,
         Task as Task,

@@ -19,10 +19,10 @@ from itembed_gpu.objective.options import SCALARS, Options, Settings
 def compile_general(shared):
     sources = cpu._sources()
 
-    def general(constants, max_bag, pairs, left, right, objective, epoch, start, stop):
+    def general(constants, max_bag, pairs, tables, objective, epoch, start, stop):
         _ = sources  # a part of the cache's key
         return train_positions(
-            constants, shared, max_bag, pairs, left, right, objective, epoch, start, stop
+            constants, shared, max_bag, pairs, tables, objective, epoch, start, stop
         )
 
     return kept(nogil=True, fastmath=FAST_MATH, error_model="numpy")(general)
@@ -49,8 +49,8 @@ def make_kernel(constants):
     """Stand in for the function of the CPU backend."""
     kernel = compile_general(True if constants.group > 1 else None)
 
-    def general(max_bag, pairs, left, right, objective, epoch, start, stop):
-        objective = in_general(objective, len(left.syn), len(right.syn))
-        return kernel(tuple(constants), max_bag, pairs, left, right, objective, epoch, start, stop)
+    def general(max_bag, pairs, tables, objective, epoch, start, stop):
+        objective = in_general(objective, len(tables.left.syn), len(tables.right.syn))
+        return kernel(tuple(constants), max_bag, pairs, tables, objective, epoch, start, stop)
 
     return general

@@ -52,6 +52,8 @@ def rising():
 # What examples take for granted, beside the public names.
 PREPARED = {
     "EarlyStopping": lambda: {"task": small_task(), "hit_rate": rising()},
+    "Doc2Vec": lambda: {"load_example": small_example},
+    "DocumentTask": lambda: {"itemsets": ITEMSETS, "others": ITEMSETS[:3]},
     "Evaluator": lambda: {"task": small_task(), "hit_rate": lambda syn0: 0.31},
     "GloveTask": lambda: {"itemsets": ITEMSETS},
     "History.as_table": lambda: {"history": train(small_task(), num_epoch=1, progress=False)},

@@ -22,6 +22,8 @@ from interpreted import interpret
 from samples import random_itemsets, random_tables
 
 from itembed_gpu import (
+    Doc2Vec,
+    DocumentTask,
     Embeddings,
     GloVe,
     GloveTask,
@@ -89,8 +91,12 @@ COMPANIONS = {
     "targets": SOFTMAX | {"pooling": "mean"},
     "optimizer": SOFTMAX,  # adam
     "preset": SOFTMAX,
+    "dbow_words": {"dm": 0},
     "schedule": {"epochs": 3},  # both are half way after one of two
 }
+# Those without a softmax, and what is asked for there where its values are the others.
+WITHOUT_SOFTMAX = {"DocumentTask", "Doc2Vec"}
+OTHERS_WITHOUT_SOFTMAX = {"loss": "hinge", "optimizer": "adagrad"}
 # Defaults of an entrance that mean nothing to a softmax.
 FOR_SOFTMAX = {
     "SupervisedClassifier": {"max_step": 0.0},
@@ -109,13 +115,19 @@ def companions(where, name):
     if where == "GloVe" and name in ("schedule", "batch_size"):
         return {"epochs": 3, "min_alpha": 0.001}  # its rate stays where nothing else is said
     beside = COMPANIONS.get(name, {})
+    if "loss" in beside and where in WITHOUT_SOFTMAX:
+        return {}
     if name == "loss" or "loss" in beside:
         beside = FOR_SOFTMAX.get(where, {}) | beside
     return beside
 
 
-def other_value(known, default):
+def other_value(known, default, where=""):
     """A value of an option that is not its default."""
+    if where == "Doc2Vec" and known.name == "noise_exponent":
+        return 0.5  # its default is another
+    if where in WITHOUT_SOFTMAX and known.name in OTHERS_WITHOUT_SOFTMAX:
+        return OTHERS_WITHOUT_SOFTMAX[known.name]
     if known.name in OTHERS:
         return OTHERS[known.name]
     default = known.default if default is None else default
@@ -182,12 +194,19 @@ ITEMSETS, BAGS, LABELS = itemsets(2, 0), itemsets(1, 1), itemsets(1, 2)
 def of_task(task):
     train(task, num_epoch=2, initial_learning_rate=0.1, progress=False)
     problem = task._problem
-    return Learned(task, {}, digest(problem.syn_left, problem.syn_right))
+    return Learned(task, {}, digest(*(table.array for table in problem.tables)))
 
 
 def of_unsupervised(options, calls):
     packed = random_itemsets(30, 40, 2, 5)
     return of_task(UnsupervisedTask(*packed, *random_tables(30), **OF_TASK | options))
+
+
+def of_document(options, calls):
+    packed = random_itemsets(30, 40, 1, 5)
+    syn0, syn1 = random_tables(30)
+    task = DocumentTask(*packed, syn0, random_tables(40, seed=2)[0], syn1, **OF_TASK | options)
+    return of_task(task)
 
 
 def of_supervised(options, calls):
@@ -224,6 +243,15 @@ def of_item2vec(options, calls):
     model = Item2Vec(**OF_ESTIMATOR | {"alpha": 0.1} | options).fit(ITEMSETS)
     answers = model.transform(ITEMSETS[:5]), *model.recommend(ITEMSETS[:5], n=3)
     return Learned(*calls[0], digest(model.labels_, model.syn0_, model.syn1_, answers))
+
+
+def of_doc2vec(options, calls):
+    given = {"pooling", "reject_positive"}
+    others = {name: value for name, value in OF_ESTIMATOR.items() if name not in given}
+    model = Doc2Vec(**others | {"alpha": 0.1} | options).fit(BAGS)
+    answers = model.transform(BAGS[:5]), *model.recommend(BAGS[:5], n=3)
+    tables = [side.vectors for side in (model.embeddings_, model.itemset_embeddings_)]
+    return Learned(*calls[0], digest(model.labels_, tables, answers))
 
 
 def of_classifier(options, calls):
@@ -267,12 +295,14 @@ def of_evaluate(options, calls):
 
 ENTRANCES = {
     "UnsupervisedTask": of_unsupervised,
+    "DocumentTask": of_document,
     "SupervisedTask": of_supervised,
     "ListedTask": of_listed,
     "GloveTask": of_cells,
     "GloVe": of_glove,
     "train --model glove": of_train_glove,
     "Item2Vec": of_item2vec,
+    "Doc2Vec": of_doc2vec,
     "SupervisedClassifier": of_classifier,
     "train": of_train,
     "evaluate": of_evaluate,
@@ -280,19 +310,15 @@ ENTRANCES = {
 # What options are given beside those of a test.
 BASES = {
     "Item2Vec": OF_ESTIMATOR,
+    "Doc2Vec": OF_ESTIMATOR,
     "SupervisedClassifier": OF_ESTIMATOR,
     "GloVe": OF_GLOVE,
     "train": OF_TRAIN,
     "train --model glove": OF_TRAIN_GLOVE,
 }
 CLASSES = (
-    UnsupervisedTask,
-    SupervisedTask,
-    ListedTask,
-    GloveTask,
-    Item2Vec,
-    SupervisedClassifier,
-    GloVe,
+    *(UnsupervisedTask, DocumentTask, SupervisedTask, ListedTask, GloveTask),
+    *(Item2Vec, Doc2Vec, SupervisedClassifier, GloVe),
 )
 
 
@@ -352,7 +378,7 @@ def learn(trained, tmp_path):
 
 @pytest.mark.parametrize(("where", "name", "known", "default"), CASES)
 def test_an_option_arrives_and_changes_what_is_computed(where, name, known, default, learn):
-    value = other_value(known, default)
+    value = other_value(known, default, where)
     beside = {} if where == "evaluate" else companions(where, known.name)
     if known.name == "device":
         with pytest.raises(Exception, match=NOWHERE):

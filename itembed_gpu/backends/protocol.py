@@ -67,8 +67,8 @@ class Problem:
 
     pairs: Pairs  # packed itemsets of both sides, or pairs that are listed
     source: int  # kind of their source, of `objective.pairs`
-    # What is trained, each once: the first is that of the left items, the last that of the right
-    # items; one table can be both.
+    # What is trained: the first is that of the left items, the last that of the right items; one
+    # table can be both. One between them has a row for each itemset, see OWN_ROW of `options`.
     tables: tuple[Table, ...]
     num_negative: int  # a pair
     num_batch: int  # an epoch
@@ -87,6 +87,11 @@ class Problem:
     def right(self) -> Table:
         """Table of the right items, and of negatives."""
         return self.tables[-1]
+
+    @property
+    def own(self) -> Table | None:
+        """Table of the itemsets, where each has a row of its own in its means."""
+        return self.tables[1] if len(self.tables) > 2 else None
 
     @property
     def syn_left(self) -> Any:

@@ -16,9 +16,12 @@ import click
 from ..data.formats import FORMATS
 from ..models.defaults import CHOSEN_OF_CLASSIFIER, CHOSEN_OF_ITEM2VEC
 from ..models.options import (
+    DEFAULTS_OF_DOC2VEC,
     DEFAULTS_OF_GLOVE,
     EVALUATION,
+    NOT_OF_DOC2VEC,
     ClassifierOptions,
+    Doc2VecOptions,
     GloveOptions,
     Item2VecOptions,
     ModelOptions,
@@ -112,10 +115,26 @@ def _of_glove() -> Trained:
     return Trained("models.glove", "GloVe", known, defaults)
 
 
+def _of_doc2vec() -> Trained:
+    schemas = ModelOptions, ReadingOptions, Options, Doc2VecOptions
+    known = {
+        name: one
+        for name, one in options_at(COMMAND_LINE, *schemas).items()
+        if name_at(one, ESTIMATOR) not in NOT_OF_DOC2VEC
+    }
+    defaults = {
+        name: DEFAULTS_OF_DOC2VEC.get(name_at(one, ESTIMATOR), one.default)
+        for name, one in known.items()
+        if name not in MACHINE
+    }
+    return Trained("models.doc2vec", "Doc2Vec", known, defaults)
+
+
 # By the values of --model, the first of which is the default.
 MODELS = {
     "item2vec": Trained("models.item2vec", "Item2Vec", TRAINING, DEFAULTS),
     "glove": _of_glove(),
+    "doc2vec": _of_doc2vec(),
 }
 ITEM2VEC = next(iter(MODELS))
 # Options of all of them.

@@ -165,15 +165,20 @@ def encode_labels(labels: list[Any]) -> bytes:
 
 def decode_labels(path: Path) -> list[Any]:
     """Read labels. Raises a `DataError` if the file does not hold some."""
+    return parse_labels(path.read_bytes(), path)
+
+
+def parse_labels(data: bytes, where: Any) -> list[Any]:
+    """Return what `encode_labels` has encoded; else raise a `DataError` that says where."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(data)
         codecs = [_CODECS[name] for name in document["types"]]
         values = document["labels"]
         if len(codecs) > 1:
             return _decode((codecs[number] for number in document["type_of"]), values)
         return _decode(codecs * len(values), values)
     except _DECODING as error:
-        raise DataError(f"{path}: does not hold labels ({error})") from error
+        raise DataError(f"{where}: does not hold labels ({error})") from error
 
 
 def _foreign(label: Any, part: Any, row: int | None = None) -> InputError:

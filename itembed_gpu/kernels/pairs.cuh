@@ -284,6 +284,7 @@ struct Pair {
     i64 bag, bag_skip;
     int bag_length;
     float bag_weight;
+    i64 own;  // with OWN_ROW: the itemset's own row, which is in the mean with a weight of 1
     // With GLOVE: logarithm of the count of the cell.
     float log_count;
 
@@ -300,7 +301,7 @@ __device__ __forceinline__ void find_bag(const Work& work, const Place& place, i
     pair.bag = place.left;
     pair.bag_length = static_cast<int>(place.left_end - place.left);
     pair.bag_skip = skip;
-    pair.bag_weight = 0.0f;
+    pair.bag_weight = (OPTIONS & OWN_ROW) != 0 ? 1.0f : 0.0f;
     for (int i = 0; i < pair.bag_length; ++i) {
         const int item = __ldg(work.left_items + pair.bag + i);
         pair.bag_weight += fabsf(left_weight<OPTIONS>(work, pair.bag + i, item, pair.bag_skip));
@@ -320,6 +321,9 @@ __device__ __forceinline__ Pair<TARGETS> find_pair(const Work& work, i64 positio
     pair.weight = 1.0f;
     if constexpr ((OPTIONS & MEAN) != 0) {
         find_bag<OPTIONS>(work, place, Source::SKIPS ? place.right : -1, pair);
+        if constexpr ((OPTIONS & OWN_ROW) != 0) {
+            pair.own = work.first_itemset + find_itemset(work, slot);
+        }
     } else {
         pair.left = __ldg(work.left_items + place.left);
         if (work.left_weights != nullptr) pair.weight *= __ldg(work.left_weights + place.left);

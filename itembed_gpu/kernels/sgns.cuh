@@ -120,6 +120,11 @@ __device__ __forceinline__ void read_left(const T& tile, const Work& work,
                                           const Pair<TARGETS>& pair, Left<T>& left) {
     if constexpr ((OPTIONS & MEAN) != 0) {
         T::clear(left.u);
+        if constexpr ((OPTIONS & OWN_ROW) != 0) {
+            typename T::Row x;
+            tile.read(work.own_syn + pair.own * work.own_stride, x);
+            T::accumulate(left.u, 1.0f / pair.bag_weight, x);
+        }
         for (int i = 0; i < pair.bag_length; ++i) {
             const int item = __ldg(work.left_items + pair.bag + i);
             const float weight = left_weight<OPTIONS>(work, pair.bag + i, item, pair.bag_skip);
@@ -170,17 +175,43 @@ __device__ __forceinline__ void add_to_bag(const T& tile, const Work& work, bool
     }
 }
 
+// Add its share of a gradient to an itemset's own row.
+template <int OPTIONS, int TARGETS, class T>
+__device__ __forceinline__ void add_to_own(const T& tile, const Work& work, bool active,
+                                           const Pair<TARGETS>& pair,
+                                           const typename T::Row& delta, float squares,
+                                           float decay) {
+    const float share = 1.0f / pair.bag_weight;
+    float total = 0.0f;
+    if constexpr ((OPTIONS & ADAGRAD) != 0) {
+        const int number = static_cast<int>(pair.own);
+        total = T::from(add_squares(tile, active, work.own_state, number, squares * share * share),
+                        0);
+    }
+    if (!active) return;
+    const float rate = row_rate<OPTIONS>(pair.rate, total, work.own_caps, work.own_capped,
+                                         static_cast<int>(pair.own));
+    float* const row = work.own_syn + pair.own * work.own_stride;
+    typename T::Row old = {};
+    if constexpr (T::STORES) tile.read(row, old);
+    add_to_row<OPTIONS>(tile, row, old, rate * share * pair.weight, delta, shrinkage(rate, decay));
+}
+
 // Add the gradient of the left side to its row, or to the rows of the bag.
 template <int OPTIONS, int TARGETS, class T>
 __device__ __forceinline__ void add_to_left(const T& tile, const Work& work, bool active,
                                             const Pair<TARGETS>& pair, const Left<T>& left,
                                             bool with_decay) {
-    if constexpr ((OPTIONS & FREEZE_LEFT) != 0) return;
+    if constexpr ((OPTIONS & FREEZE_LEFT) != 0 && (OPTIONS & OWN_ROW) == 0) return;
     const float decay = with_decay ? fabsf(pair.weight) * work.l2 : 0.0f;
     float squares = 0.0f, total = 0.0f;
     if constexpr ((OPTIONS & ADAGRAD) != 0) {
         squares = T::sum(T::dot(left.delta, left.delta)) / static_cast<float>(work.dim);
         squares *= pair.weight * pair.weight;
+    }
+    if constexpr ((OPTIONS & OWN_ROW) != 0) {
+        add_to_own<OPTIONS>(tile, work, active, pair, left.delta, squares, decay);
+        if constexpr ((OPTIONS & FREEZE_LEFT) != 0) return;
     }
     if constexpr ((OPTIONS & MEAN) != 0) {
         add_to_bag<OPTIONS>(tile, work, active, pair, left.delta, squares, decay);

@@ -193,6 +193,7 @@ struct Tile {
             result.bag_skip = from(pair.bag_skip, source);
             result.bag_length = from(pair.bag_length, source);
             result.bag_weight = from(pair.bag_weight, source);
+            if constexpr ((OPTIONS & OWN_ROW) != 0) result.own = from(pair.own, source);
         }
         return result;
     }

@@ -202,7 +202,7 @@ class Estimator(Interface):
         """
         options = self._options_of(TASK)
         if options["loss"] not in DENSE_LOSSES:
-            del options["similarity"]  # it is how answers compare
+            options.pop("similarity", None)  # it is how answers compare
         exponent = options.pop("noise_exponent")
         if counts is None:
             return options | {"noise_exponent": exponent, "seed": seed}

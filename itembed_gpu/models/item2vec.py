@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
@@ -11,9 +11,6 @@ import numpy.typing as npt
 
 from .. import checks
 from ..checks import Float32Array, Float64Array, Int64Array
-from ..data.itemsets import PackedItemsets
-from ..data.lists import as_rows, is_frame
-from ..data.matrices import as_numpy, is_matrix, is_row_of_matrix
 from ..disk.files import Tensors
 from ..errors import InputError
 from ..metrics import (
@@ -901,46 +898,6 @@ class Item2Vec(Item2VecParameters, ItemModel):
         by_cosine = similarity == "cosine" and not self._is_trained_by_cosine
         return self.syn0_ if by_cosine else self.syn1_
 
-    def _one_or_many(self, baskets: Any) -> tuple[bool, Any]:
-        """Tell one basket from many, and return a list of baskets in either case."""
-        if isinstance(baskets, PackedItemsets) or is_frame(baskets):
-            return True, baskets
-        baskets = as_numpy(baskets)
-        if is_matrix("baskets", baskets):
-            return len(baskets.shape) > 1, baskets
-        if is_row_of_matrix(baskets):
-            raise InputError(
-                "baskets is an array of one axis that holds 0 and 1 alone; pass array[None] if it "
-                "is a row of a matrix whose columns are the items, or array.tolist() if it is not"
-            )
-        if isinstance(baskets, str | bytes) or not isinstance(baskets, Iterable):
-            raise InputError(
-                f"baskets is {checks.show(baskets)}; pass a list of labels, or a list of lists"
-            )
-        rows = as_rows("baskets", baskets)
-        members = list(rows)
-        if rows is not baskets and any(map(_is_hashable, members)):
-            # Of a column of labels, a missing one has become an empty row.
-            members = [member for member in members if type(member) is not list or member]
-        are_labels = list(map(_is_hashable, members))
-        if not any(are_labels) and members:
-            return True, members
-        if not all(are_labels):
-            raise InputError(
-                f"baskets holds labels, as {checks.show(members[are_labels.index(True)])}, and "
-                f"baskets, as {checks.show(members[are_labels.index(False)])}; "
-                "pass a list of labels, or a list of lists"
-            )
-        kinds = set(map(type, self.embeddings_.labels))
-        for member in members:
-            if isinstance(member, tuple | frozenset) and type(member) not in kinds:
-                raise InputError(
-                    f"baskets holds {checks.show(member)}, which is a label, and no label of the "
-                    f"model is a {type(member).__name__}; to pass many baskets, make each a list"
-                )
-        # Of a set, the items are sorted when they are packed.
-        return False, [baskets if isinstance(baskets, set | frozenset) else members]
-
     # --------------------------------------------------------------- to a disk
 
     def _state(self) -> tuple[list[Any], Tensors, dict[str, Any]]:
@@ -968,11 +925,3 @@ class Item2Vec(Item2VecParameters, ItemModel):
                 for name in ("accumulators0", "accumulators1")
             )
             self.accumulators_ = left, right
-
-
-def _is_hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True

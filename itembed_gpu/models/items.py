@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import checks
 from ..checks import Float32Array, Int64Array
+from ..data.itemsets import PackedItemsets
+from ..data.lists import as_rows, is_frame
+from ..data.matrices import as_numpy, is_matrix, is_row_of_matrix
+from ..errors import InputError
 from ..ranking.top_n import top_n
 from ..ranking.vectors import unit_rows
 from .embeddings import Embeddings, Neighbours, _listed
@@ -173,6 +178,46 @@ class ItemModel(Estimator, TransformerInterface):
         self._check_fitted()
         return self.neighbour_embeddings_.most_similar(positive, negative, n)
 
+    def _one_or_many(self, baskets: Any) -> tuple[bool, Any]:
+        """Tell one basket from many, and return a list of baskets in either case."""
+        if isinstance(baskets, PackedItemsets) or is_frame(baskets):
+            return True, baskets
+        baskets = as_numpy(baskets)
+        if is_matrix("baskets", baskets):
+            return len(baskets.shape) > 1, baskets
+        if is_row_of_matrix(baskets):
+            raise InputError(
+                "baskets is an array of one axis that holds 0 and 1 alone; pass array[None] if it "
+                "is a row of a matrix whose columns are the items, or array.tolist() if it is not"
+            )
+        if isinstance(baskets, str | bytes) or not isinstance(baskets, Iterable):
+            raise InputError(
+                f"baskets is {checks.show(baskets)}; pass a list of labels, or a list of lists"
+            )
+        rows = as_rows("baskets", baskets)
+        members = list(rows)
+        if rows is not baskets and any(map(_is_hashable, members)):
+            # Of a column of labels, a missing one has become an empty row.
+            members = [member for member in members if type(member) is not list or member]
+        are_labels = list(map(_is_hashable, members))
+        if not any(are_labels) and members:
+            return True, members
+        if not all(are_labels):
+            raise InputError(
+                f"baskets holds labels, as {checks.show(members[are_labels.index(True)])}, and "
+                f"baskets, as {checks.show(members[are_labels.index(False)])}; "
+                "pass a list of labels, or a list of lists"
+            )
+        kinds = set(map(type, self.embeddings_.labels))
+        for member in members:
+            if isinstance(member, tuple | frozenset) and type(member) not in kinds:
+                raise InputError(
+                    f"baskets holds {checks.show(member)}, which is a label, and no label of the "
+                    f"model is a {type(member).__name__}; to pass many baskets, make each a list"
+                )
+        # Of a set, the items are sorted when they are packed.
+        return False, [baskets if isinstance(baskets, set | frozenset) else members]
+
     def _candidates(self, items: Any, filter_items: Any) -> Int64Array | None:
         """Return the rows that may be returned; None for all."""
         if items is None and filter_items is None:
@@ -193,3 +238,11 @@ class ItemModel(Estimator, TransformerInterface):
             return labels, scores
         found = rows[0] >= 0
         return labels[0][found], scores[0][found]
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

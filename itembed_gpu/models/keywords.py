@@ -97,3 +97,38 @@ class GloVeParameters(Estimator):
     x_max: float = 100.0
     exponent: float = 0.75
     weighting: str | None = None
+
+
+@dataclass(eq=False, repr=False)
+class Doc2VecParameters(Estimator):
+    """Of `Doc2Vec`."""
+
+    vector_size: int = 100
+    epochs: int = 10
+    negative: int | None = None
+    alpha: float = 0.025
+    min_alpha: float = 0.0
+    min_count: int = 1
+    sample: float = 0.0
+    ns_exponent: float = 0.75
+    seed: int | None = None
+    device: Any = "auto"
+    workers: int | None = None
+    callbacks: Iterable[Any] = ()
+    _: KW_ONLY
+    schedule: str = "linear"
+    on_interrupt: str = "stop"
+    progress: bool = False
+    loss: str = "negative-sampling"
+    reject_positive: bool = False
+    reject_itemset: bool = False
+    l2: float = 0.0
+    positive_weight: float = 1.0
+    max_step: float = 0.0
+    optimizer: str = "sgd"
+    window: int | None = None
+    negative_sharing: int = 1
+    batch_size: int | None = None
+    chunk_size: int | None = None
+    dm: int = 1
+    dbow_words: bool = False

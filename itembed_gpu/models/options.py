@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from .. import checks
 from ..errors import InputError
 from ..objective.options import (
     COMMAND_LINE,
     ESTIMATOR,
+    OF_DENSE,
     ON_INTERRUPT,
+    SAMPLED_LOSSES,
     SCHEDULES,
     Number,
     option,
@@ -59,6 +62,14 @@ DOCS_OF_CLASSIFIER = {
     "negative": "Negatives a pair, drawn from the other labels; as many as there are, where that "
     "is less. Of a softmax as for `Item2Vec`.",
 }
+# What is otherwise for `Doc2Vec`: what it does not take, of a softmax and what `dm` decides, ...
+NOT_OF_DOC2VEC = OF_DENSE | {"pooling"}
+# ... and what else it takes where nothing is given.
+DEFAULTS_OF_DOC2VEC: dict[str, Any] = {"ns_exponent": 0.75}
+DOCS_OF_DOC2VEC = {
+    "negative": "Negatives a pair, drawn from the items.",
+    "batch_size": "Itemsets a batch, on average: the unit of the learning rate's steps.",
+}
 # What is otherwise for `Item2Vec`.
 DOCS_OF_ITEM2VEC = {
     "similarity": 'How the vector of an itemset is compared with items. With ``loss="softmax"`` it '
@@ -66,6 +77,12 @@ DOCS_OF_ITEM2VEC = {
     '"cosine" by its cosine with them. Other losses train dot products; `recommend` then compares '
     "by the dot product with the rows of `syn1_`, or by the cosine with those of `syn0_`.",
 }
+
+
+def _one_or_zero(name: str, value: Any) -> int:
+    if value not in (0, 1):
+        raise InputError(f"{name} is {checks.show(value)}; pass 1 or 0")
+    return int(value)
 
 
 def _callbacks(name: str, value: Any) -> Any:
@@ -218,6 +235,34 @@ class GloveOptions:
         "Count pairs that are at most so many places apart, as for `co_occurrences`.",
         Number(int, 1, none=True),
         absent="all of an itemset",
+    )
+
+
+@dataclass(frozen=True)
+class Doc2VecOptions:
+    """Those of `Doc2Vec` alone, or otherwise than elsewhere."""
+
+    dm: int = of_training(
+        1,
+        "1 predicts items from the itemset and its other items, 0 from the itemset alone.",
+        "What an item is predicted from: 1 the mean of the itemset's vector and those of its other "
+        "items (PV-DM, distributed memory), 0 the itemset's vector alone (PV-DBOW).",
+        _one_or_zero,
+        choices=(1, 0),
+    )
+    dbow_words: bool = of_training(
+        False,
+        "With dm=0, train the items' own rows as well.",
+        "With ``dm=0``, whether items are trained as well, each with another one of its itemset, "
+        "among the same `syn1`. With ``dm=1`` they are anyway.",
+        yes_or_no,
+    )
+    loss: str = of_training(
+        SAMPLED_LOSSES[0],
+        "nce corrects scores for how likely negatives are; hinge leaves alone what is right by a "
+        "margin.",
+        "As for `DocumentTask`.",
+        choices=SAMPLED_LOSSES,
     )
 
 

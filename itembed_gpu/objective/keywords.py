@@ -42,7 +42,7 @@ class ListedKeywords(CellKeywords, total=False):
 
 
 class TaskKeywords(ListedKeywords, total=False):
-    """Of `UnsupervisedTask`, `SupervisedTask` and `itemset_task`."""
+    """Of `UnsupervisedTask`, `DocumentTask`, `SupervisedTask` and `itemset_task`."""
 
     reject_itemset: bool
     dropout: float

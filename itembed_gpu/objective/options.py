@@ -380,7 +380,7 @@ class Options:
         '"pairs" trains each left item with a right one. "mean" trains the mean of the left '
         "items (of an unsupervised task, of all the others of the itemset) with each right "
         "item: what it is scored with when a basket is given (CBOW of Mikolov et al., 2013, "
-        "whose window is the itemset; FISM of Kabbur et al., 2013). The mean is "
+        "gensim's ``sg=0``, whose window is the itemset; FISM of Kabbur et al., 2013). The mean is "
         "sum(w_i * x_i) / sum(abs(w_i)); every left row has its share of the gradient. A "
         "pair is then weighted by the right item alone, and reads and writes as many rows as "
         "there are left items.",
@@ -600,8 +600,9 @@ def _bits(known: Field[Any], value: Any) -> tuple[str, ...]:
     return () if _is_default(known, value) else bits
 
 
-# Bits of objectives that are tasks of their own, and no option of others.
-OF_OBJECTIVES = ("GLOVE",)
+# Bits of objectives that are tasks of their own, and no option of others. Of a document task, each
+# itemset has a row of its own in its mean, of a third table.
+OF_OBJECTIVES = ("GLOVE", "OWN_ROW")
 
 
 def _all_bits() -> dict[str, int]:
@@ -627,6 +628,7 @@ FREEZE_RIGHT = BITS["FREEZE_RIGHT"]
 L2 = BITS["L2"]
 ADAGRAD = BITS["ADAGRAD"]
 MEAN = BITS["MEAN"]
+OWN_ROW = BITS["OWN_ROW"]
 GLOVE = BITS["GLOVE"]
 
 # Numbers that kernels are given: a float32 each, or None where the option has its default, of

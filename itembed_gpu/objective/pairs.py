@@ -41,6 +41,7 @@ class Pairs(NamedTuple):
     slot_offsets: Int64Array  # num_itemset + 1: first slot of each itemset
     guide: npt.NDArray[np.signedinteger]  # as made by schedule.slot_guide
     shift: int  # of the guide
+    first: int = 0  # number of the first itemset among those that these are a part of
     window: int = 0  # greatest distance of the items of a pair; 0 where there is no window
 
 
@@ -130,7 +131,7 @@ class ItemsetSource(NamedTuple):
             slots = count_slots(left[1], right[1])
         shift = 0 if slots is left[1] else guide_shift(slots)
         guide = slot_guide(slots, shift)
-        return Pairs(*left, *right, slot_offsets=slots, guide=guide, shift=shift, window=window)
+        return Pairs(*left, *right, slots, guide, shift, start, window)
 
     def count_items(self, itemsets: Int64Array) -> Int64Array:
         """Count the items before each of some itemsets, on sides that differ."""

@@ -8,6 +8,7 @@ only keeps count of the batches.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sized
 from dataclasses import fields
@@ -24,7 +25,17 @@ from ..errors import DivergenceError, InputError
 from ..objective.arrays import check_objective, make_objective
 from ..objective.constants import MAX_STREAM, MAX_VALUE
 from ..objective.keywords import ListedKeywords, TaskKeywords
-from ..objective.options import LISTED_TASK, TASK, Options, about, make_options, takes_options
+from ..objective.options import (
+    LISTED_TASK,
+    OF_DENSE,
+    OWN_ROW,
+    SAMPLED_LOSSES,
+    TASK,
+    Options,
+    about,
+    make_options,
+    takes_options,
+)
 from ..objective.pairs import ItemsetSource, ListedSource, Side, Source
 from ..objective.table import Table, pair_up
 from .chunks import ChunkedTask, Chunks
@@ -264,7 +275,7 @@ class _PackedTask(_FusedTask):
     options : Options
         Those of the objective.
     accumulators : tuple of float32, num_left and num_right, or None
-        Accumulators of Adagrad, as given or as made; they are trained like the
+        Accumulators of Adagrad, as given or as made, one for each table; they are trained like the
         tables, and belong to what is to be kept to go on from.
     """
 
@@ -280,10 +291,13 @@ class _PackedTask(_FusedTask):
         right: Table,
         options: Options,
         accumulators: Accumulators | None,
+        own: Table | None = None,
     ) -> None:
         super().__init__(options.learning_rate_scale)
         left.frozen, right.frozen = not options.update_left, not options.update_right
         tables = pair_up(left, right)
+        if own is not None:
+            tables = tables[0], own, tables[-1]
         check_objective(options, right.name, len(right))
         self._backend = select_backend(
             options.device, options.num_threads, {table.name: table.array for table in tables}
@@ -480,7 +494,9 @@ class _PackedTask(_FusedTask):
             },
         }
         # By side, as the files of checkpoints name them.
-        sides = dict(zip(("left", "right"), self._tables, strict=False))
+        sides = dict(zip(("left", "right"), (self._tables[0], self._tables[-1]), strict=True))
+        if len(self._tables) > 2:
+            sides["itemset"] = self._tables[1]
         arrays = {
             name.replace(table.name, side, 1).replace("accumulator", "state"): array
             for side, table in sides.items()
@@ -520,26 +536,36 @@ def _add_accumulators(
                 "pass optimizer='adagrad', or leave them out"
             )
         return None
+    # One for each side, and of the itemsets where they have rows.
+    sides = tables * 2 if len(tables) == 1 else tables
     if given is None:
-        for table in tables:
+        for table in set(tables):
             table.accumulator = zeros_beside(table, 1, len(table), backend)[0]
     else:
-        if not isinstance(given, (tuple, list)) or len(given) != 2:
-            raise InputError(
-                "accumulators must be a pair of arrays: for the left and the right rows"
-            )
-        for side, array in enumerate(given):
-            checks.accumulator(f"accumulators[{side}]", array, tables[-side].array)
-        left, right = (array[None] for array in given)
-        checks.same_or_apart("accumulators[0]", left, "accumulators[1]", right)
-        if checks.same_table(left, right) != (len(tables) == 1):
+        _check_accumulators(sides, given)
+        for table, array in zip(sides, given, strict=True):
+            table.accumulator = array
+    return tuple(table.accumulator for table in sides)
+
+
+def _check_accumulators(tables: tuple[Table, ...], given: Accumulators) -> None:
+    """Make sure that there is one for each table, and one array for two that are the same."""
+    if not isinstance(given, (tuple, list)) or len(given) != len(tables):
+        what = "a pair of arrays: for the left and the right rows"
+        if len(tables) > 2:
+            names = ", ".join(table.name for table in tables)
+            what = f"{len(tables)} arrays, one for each table: {names}"
+        raise InputError(f"accumulators must be {what}")
+    for number, (table, array) in enumerate(zip(tables, given, strict=True)):
+        checks.accumulator(f"accumulators[{number}]", array, table.array)
+    for a, b in itertools.combinations(range(len(tables)), 2):
+        one, other = given[a][None], given[b][None]
+        checks.same_or_apart(f"accumulators[{a}]", one, f"accumulators[{b}]", other)
+        if checks.same_table(one, other) != (tables[a] is tables[b]):
             raise InputError(
                 "accumulators must be one array for both sides where the tables are one, "
                 "and two arrays where they are two"
             )
-        for table, array in zip(tables, given, strict=False):
-            table.accumulator = array
-    return tables[0].accumulator, tables[-1].accumulator
 
 
 def _add_moments(tables: tuple[Table, ...], backend: Backend) -> None:
@@ -571,7 +597,7 @@ def _side(
     if len(given) == 0:
         raise InputError(f"{prefix}items is empty; pass at least one itemset")
     bounds = checks.mapped_offsets(f"{prefix}offsets", offsets, len(given))
-    cure = "mask=... the same on both sides" if prefix else "min_length=2"
+    cure = "mask=... the same on both sides" if prefix else f"min_length={min_length}"
     checks.long_enough(f"{prefix}offsets", bounds, min_length, cure)
     used = slice(int(bounds[0]), int(bounds[-1]))
     checked_items = checks.items(f"{prefix}items", given[used], num_label)
@@ -656,6 +682,142 @@ class UnsupervisedTask(_PackedTask):
     def weights(self) -> npt.ArrayLike:
         """Weight of each item; made here where none were given."""
         return _weights_or_ones(self._weights, self.items)
+
+
+@takes_options(
+    TASK,
+    docs={
+        "update_left": "Whether the items are trained, or only read. Their itemsets are trained "
+        "anyway: with both sides frozen, vectors of unseen itemsets are found.",
+    },
+    without=OF_DENSE | {"pooling"},
+)
+class DocumentTask(_PackedTask):
+    """Learn a vector for each itemset beside those of its items: PV-DM.
+
+    Each item is predicted from the mean of a vector of the itemset and those of all its other
+    items, ``u = (d + sum(w_i * x_i)) / (1 + sum(abs(w_i)))`` ("Distributed memory" of Le and
+    Mikolov, "Distributed representations of sentences and documents", ICML 2014, section 2.2,
+    where itemsets are documents; gensim's ``Doc2Vec(dm=1, dm_mean=1)``). With a `window`, the
+    others are those near the item, as in texts. PV-DBOW of the same paper is `itemset_task`, and
+    without the itemsets' own vectors this is an `UnsupervisedTask` with ``pooling="mean"``.
+
+    All three tables are trained in place. An epoch trains every item once, in a random order
+    over all itemsets.
+
+    Parameters
+    ----------
+    items : int32, num_item
+        Itemsets, concatenated. Any integer type whose values fit.
+    offsets : int32 or int64, num_itemset + 1
+        Boundaries in `items`; every itemset has at least 1 item. One that is alone is
+        predicted from its itemset's vector.
+    syn0 : float32, (num_label, num_dimension)
+        Table of the items in a mean.
+    itemset_syn : float32, (num_itemset, num_dimension)
+        Table of the itemsets, one row each.
+    syn1 : float32, (num_label, num_dimension)
+        Table of the items that are predicted; it may be `syn0`.
+    weights : float32, num_item, optional
+        Weight of each item, in the mean and of what is predicted.
+    accumulators : tuple of float32, num_label, num_itemset and num_label, optional
+        As for `UnsupervisedTask`, of each table.
+    {options}
+
+    Raises
+    ------
+    InputError
+        An argument cannot be used, or there is not one row for each itemset.
+    DeviceError
+        The device cannot be had.
+
+    Examples
+    --------
+    >>> labels, items, offsets = pack_itemsets(itemsets, min_length=1)
+    >>> syn0, syn1 = initialize_syn(len(labels), 64), initialize_syn(len(labels), 64, "zero")
+    >>> itemset_syn = initialize_syn(len(offsets) - 1, 64)
+    >>> history = train(DocumentTask(items, offsets, syn0, itemset_syn, syn1))
+
+    Vectors of other itemsets, among items that are left as they are:
+
+    >>> packed = pack_itemsets(others, labels=labels)
+    >>> found = initialize_syn(packed.num_itemset, 64)
+    >>> task = DocumentTask(
+    ...     packed.indices, packed.offsets, syn0, found, syn1,
+    ...     update_left=False, update_right=False,
+    ... )
+    >>> history = train(task)
+    """
+
+    _flags = OWN_ROW
+
+    def __init__(
+        self,
+        items: npt.ArrayLike,
+        offsets: npt.ArrayLike,
+        syn0: Any,
+        itemset_syn: Any,
+        syn1: Any,
+        *,
+        weights: npt.ArrayLike | None = None,
+        accumulators: Accumulators | None = None,
+        **options: Unpack[TaskKeywords],
+    ) -> None:
+        checks.tables(syn0=syn0, itemset_syn=itemset_syn)
+        checks.table("syn1", syn1)
+        if syn0.shape != syn1.shape:
+            raise InputError(
+                f"syn0 has shape {syn0.shape} and syn1 {syn1.shape}; pass tables of the same shape"
+            )
+        for name, table in (("syn0", syn0), ("syn1", syn1)):
+            checks.same_or_apart("itemset_syn", itemset_syn, name, table)
+            if checks.same_table(itemset_syn, table):
+                raise InputError(f"itemset_syn and {name} are one table; pass two")
+        settings = _document_options(self, options)
+        side = _side("", items, offsets, weights, len(syn0), 1)
+        _check_one_each(itemset_syn, len(side.offsets) - 1)
+        self.items = items
+        self.offsets = offsets
+        self._weights = weights
+        self.syn0 = syn0
+        self.itemset_syn = itemset_syn
+        self.syn1 = syn1
+        super().__init__(
+            ItemsetSource(side, pooled=True, window=settings.window),
+            Table("syn0", syn0),
+            Table("syn1", syn1),
+            settings,
+            accumulators,
+            Table("itemset_syn", itemset_syn),
+        )
+
+    @property
+    def weights(self) -> npt.ArrayLike:
+        """Weight of each item; made here where none were given."""
+        return _weights_or_ones(self._weights, self.items)
+
+
+def _document_options(task: DocumentTask, given: TaskKeywords) -> Options:
+    """Return options of a task that trains means with the itemsets' own rows in them."""
+    options = make_options(task, TASK, {"pooling": "mean", **given})
+    if options.pooling != "mean":
+        raise InputError(
+            f"pooling is {options.pooling!r}, and vectors of itemsets are trained in a mean; leave "
+            "it out, or take itemset_task"
+        )
+    if options.dense:
+        raise InputError(
+            f"loss is {options.loss!r}, which has no vectors of itemsets; leave it out, or pass "
+            f"one of {', '.join(map(repr, SAMPLED_LOSSES))}, or take itemset_task"
+        )
+    return options
+
+
+def _check_one_each(itemset_syn: Any, num_itemset: int) -> None:
+    if len(itemset_syn) != num_itemset:
+        raise InputError(
+            f"itemset_syn has {len(itemset_syn)} rows for {num_itemset} itemsets; pass one each"
+        )
 
 
 @takes_options(TASK)
@@ -870,10 +1032,7 @@ def itemset_task(
     """
     checks.table("itemset_syn", itemset_syn)
     num_itemset = len(np.asarray(offsets)) - 1
-    if len(itemset_syn) != num_itemset:
-        raise InputError(
-            f"itemset_syn has {len(itemset_syn)} rows for {num_itemset} itemsets; pass one each"
-        )
+    _check_one_each(itemset_syn, num_itemset)
     return SupervisedTask(
         np.arange(num_itemset, dtype=np.int32),
         np.arange(num_itemset + 1, dtype=np.int64),

@@ -17,10 +17,10 @@ from formula import numpy_update
 from interpreted import interpret
 from samples import random_itemsets, random_tables, slots_of
 
-from itembed_gpu import Cuda, GloveTask, SupervisedTask, UnsupervisedTask
+from itembed_gpu import Cuda, DocumentTask, GloveTask, SupervisedTask, UnsupervisedTask
 from itembed_gpu.backends.cpu import blocks
 from itembed_gpu.backends.cpu.pairs import Stream
-from itembed_gpu.backends.cpu.sgns import Constants, Rows
+from itembed_gpu.backends.cpu.sgns import Constants, Rows, Tables
 from itembed_gpu.backends.cpu.task import CpuBackend
 from itembed_gpu.backends.cuda import instances, task as cuda
 from itembed_gpu.backends.cuda.in_flight import Geometry, expected_hits
@@ -43,18 +43,21 @@ def interpreted(monkeypatch):
     interpret(monkeypatch)
 
 
-def run_oracle(problem, left, right, rates, epoch=0, caps=(None, None), states=None):
-    """Train an epoch by the CPU's code, interpreted, at the same learning rates."""
+def run_oracle(problem, *tables, rates, epoch=0, caps=(None,) * 3, states=None):
+    """Train an epoch by the CPU's code, interpreted, at the same learning rates.
+
+    Tables are that of the left items, that of the itemsets' own rows, if any, and the right one.
+    """
     constants = Constants(
-        problem.source, left.shape[1], problem.num_negative + 1, problem.group,
+        problem.source, tables[0].shape[1], problem.num_negative + 1, problem.group,
         problem.objective.flags,
     )  # fmt: skip
-    sides = zip((left, right), caps, states or (None, None), strict=True)
+    left, *own, right = map(Rows, tables, caps, states or (None,) * 3)
     order = epoch_order(problem.seed, 0, epoch, problem.num_slot)
     with np.errstate(over="ignore"):  # integers go round
         return blocks.train_positions(
             constants, True if problem.group > 1 else None, problem.max_bag, problem.pairs,
-            *(Rows(*side) for side in sides), problem.objective,
+            Tables(left, right, *own), problem.objective,
             blocks.Epoch(
                 Stream(u64(problem.seed), u64(0), u64(epoch)), order, problem.num_batch, 0, rates
             ),
@@ -73,6 +76,13 @@ def make_task(kind, dim, num_negative, weights=False, same=False, **options):
         if weights:
             options["weights"] = generator.uniform(-0.5, 2, len(items)).astype(np.float32)
         return UnsupervisedTask(items, offsets, syn0, syn0 if same else syn1, **options)
+    if kind == "document":
+        items, offsets = random_itemsets(20, 15, 1, 5, seed=1)
+        if weights:
+            options["weights"] = generator.uniform(-0.5, 2, len(items)).astype(np.float32)
+        syn0, syn1 = random_tables(20, dim=dim)
+        itemset_syn = random_tables(15, dim=dim, seed=3)[0]
+        return DocumentTask(items, offsets, syn0, itemset_syn, syn1, **options)
     left = random_itemsets(20, 12, 1, 4, seed=1)
     right = random_itemsets(15, 12, 1, 3, seed=2)
     if weights:
@@ -140,6 +150,8 @@ OPTIONS = [
     {**ADAGRAD, "update_right": False, "l2": 0.05},
     EVERYTHING,
 ]
+FROZEN = {"update_left": False, "update_right": False}
+DOCUMENT_EVERYTHING = {**EVERYTHING, "max_step": 0.05}
 # Options that go their own way where negatives are shared, and where the left side is a mean.
 SHARED_OPTIONS = [
     NCE, {"subsample": 0.01}, {"reject_itemset": True}, {"update_right": False},
@@ -174,6 +186,18 @@ OPTION_CASES = [
     *(("unsupervised", 12, 9, 8, options) for options in (ADAGRAD, EVERYTHING)),
     ("unsupervised", 12, 5, 1, {**ADAGRAD, "same": True}),
     ("unsupervised", 12, 9, 4, {**EVERYTHING, "same": True}),
+    *(
+        ("document", 12, 5, threads, options)
+        for threads in (1, 32)
+        for options in ({}, FROZEN, ADAGRAD)
+    ),
+    ("document", 12, 9, 4, DOCUMENT_EVERYTHING),
+    ("document", 12, 5, 4, {**DOCUMENT_EVERYTHING, "window": 1}),
+    *(
+        ("document", 12, k, 4, {**options, "negative_sharing": 4})
+        for k in (5, 20)
+        for options in ({}, DOCUMENT_EVERYTHING, FROZEN | ADAGRAD)
+    ),
     *(("unsupervised", 12, 5, 1, {"window": window}) for window in (1, 2, 1 << 31)),
     ("unsupervised", 12, 9, 4, {**EVERYTHING, "window": 3, "negative_sharing": 4}),
     *(("unsupervised", 12, 5, 4, {**MEAN, **options, "window": 1}) for options in ({}, EVERYTHING)),
@@ -246,15 +270,14 @@ def compiled_ahead(request):
 def test_an_epoch_is_the_oracles(one_tile, interpreted, kind, dim, num_negative, threads, options):
     task = make_task(kind, dim, num_negative, device=Cuda(threads_per_pair=threads), **options)
     problem = task._problem
-    left, right = problem.syn_left.copy(), problem.syn_right.copy()
-    if problem.same_table:
-        right = left
+    copies = {id(table): table.array.copy() for table in problem.tables}
+    tables = [copies[id(table)] for table in (problem.left, *problem.tables[1:-1], problem.right)]
     states = [state.copy() for state in task.accumulators or ()]
     if states and problem.same_table:
         states[1] = states[0]
     rates = learning_rates(problem)
     for epoch in range(2):
-        expected = run_oracle(problem, left, right, rates, epoch, states=states)
+        expected = run_oracle(problem, *tables, rates=rates, epoch=epoch, states=states)
         task._bound.run(0, epoch, 0, rates)
         tally = task._bound.read_tally(True)
         assert tally[1:] == expected[1:]
@@ -263,8 +286,9 @@ def test_an_epoch_is_the_oracles(one_tile, interpreted, kind, dim, num_negative,
     for state, expected in zip(task.accumulators or (), states, strict=True):
         np.testing.assert_allclose(state, expected, rtol=1e-4, atol=1e-7)
     tolerance = ADAPTIVE_TOLERANCE if states else TOLERANCE
-    np.testing.assert_allclose(problem.syn_left, left, **tolerance)
-    np.testing.assert_allclose(problem.syn_right, right, **tolerance)
+    trained = problem.left, *problem.tables[1:-1], problem.right
+    for table, expected in zip(trained, tables, strict=True):
+        np.testing.assert_allclose(table.array, expected, **tolerance)
 
 
 @pytest.mark.skipif(SANITIZED, reason="nothing is compiled")
@@ -279,7 +303,7 @@ def test_compiled_code_does_what_it_does_interpreted(monkeypatch):
     task._bound.run(0, 0, 0, rates)
     tally = task._bound.read_tally(True)
     interpret(monkeypatch)
-    loss, *counts = run_oracle(problem, left, right, rates, states=states)
+    loss, *counts = run_oracle(problem, left, right, rates=rates, states=states)
     assert list(tally[1:]) == counts
     np.testing.assert_allclose(tally.loss, loss, rtol=1e-4)
     for array, other in zip(got, expected, strict=True):
@@ -301,7 +325,7 @@ def test_caps_hold_rows_back_as_in_the_oracle(one_tile, interpreted, threads, sh
     if same:
         right, caps = left, (caps[0], caps[0])
     rates = learning_rates(problem) * np.float32(-1)
-    run_oracle(problem, left, right, rates, caps=caps)
+    run_oracle(problem, left, right, rates=rates, caps=caps)
     task._bound.prepare()
     task._bound._set_geometry(Geometry(1, *caps), float(np.abs(rates).max()))
     task._bound.run(0, 0, 0, rates)
@@ -348,7 +372,7 @@ def test_listed_pairs_are_trained_as_by_the_oracle(one_tile, interpreted, option
     bound.synchronize()
     if SANITIZED:
         return
-    expected = run_oracle(problem, left, right, rates, states=states)
+    expected = run_oracle(problem, left, right, rates=rates, states=states)
     assert tally[1:] == expected[1:]
     np.testing.assert_allclose(tally.loss, expected[0], rtol=1e-4)
     tolerance = ADAPTIVE_TOLERANCE if states else TOLERANCE

@@ -174,7 +174,7 @@ def test_a_pair_follows_the_formula_of_its_options(name, num_negative):
             tables[0], 4, tables[1], targets, np.float32(scale), True, np.float32(rate), states,
             options.get("corrections"), None if l2 is None else np.float32(l2),
             flags_of(options.get("updated", (True, True))),
-            None if bag is None else (*bag, len(bag[0])),
+            None if bag is None else (*bag, len(bag[0]), 0, np.float32(0)),
         )  # fmt: skip
         assert got == pytest.approx(loss, rel=1e-4)
     for table, other in zip(tables, expected, strict=True):

@@ -29,6 +29,7 @@ from .pairs import (
     fill_bag,
     fill_negatives,
     fill_pairs,
+    has,
     make_bags,
     make_block,
     redraw_negatives,
@@ -39,6 +40,8 @@ from .sgns import Group, Model, Origin, Scratch, Step, update_group, update_pair
 # the second level of caches, whose misses under way are many; the first level's are soon used up.
 AHEAD = 6
 CACHE_LINE = 16  # float32 values
+# Rows of a mean that are prefetched, at most: more would drive each other out.
+FEW = 16
 GROUP_SLOT = u64(constants.GROUP_SLOT)
 
 
@@ -109,11 +112,20 @@ def _prefetch_pair(model, left, targets, dim, num_target):
 
 
 @inlined
-def has(optional):
-    """Whether an optional array is there, as a number."""
-    if optional is None:
-        return 0
-    return 1
+def _prefetch_bag(model, bags, i, dim):
+    """Ask for the rows that the mean of slot i is of, if they are few."""
+    if bags is not None:
+        first, stop = bags.firsts[i], bags.stops[i]
+        if stop - first <= FEW:
+            for position in range(first, stop):
+                _prefetch_row(model.left.syn, bags.pairs.left_items[position], dim)
+        _prefetch_own(model.own, bags.numbers, i, dim)
+
+
+@inlined
+def _prefetch_own(table, numbers, i, dim):
+    if table is not None:
+        _prefetch_row(table.syn, numbers[i], dim)
 
 
 @inlined
@@ -200,6 +212,7 @@ def train_pairs(constants, model, origin, key, objective, buffers, scratch, coun
     for i in range(count):
         if i + AHEAD < count:
             _prefetch_pair(model, block.left[i + AHEAD], targets[i + AHEAD], dim, num_target)
+            _prefetch_bag(model, origin.bags, i + AHEAD, dim)
         if block.left[i] != DROPPED:
             step = Step(block.scale[i], block.rates[i])
             sampled = (i - sample) & (stride - 1) == 0
@@ -238,9 +251,7 @@ def train_groups(constants, model, origin, block, negatives, scratch, count, sam
 
 
 @part
-def train_positions(
-    constants, shared, max_bag, pairs, left, right, objective, epoch, start, stop
-):  # fmt: skip
+def train_positions(constants, shared, max_bag, pairs, tables, objective, epoch, start, stop):
     """Train the slots at positions start ... stop - 1 of an epoch's order, one after the other.
 
     Parameters
@@ -254,7 +265,7 @@ def train_positions(
         Length of the longest bag where the left side is a mean.
     pairs : Pairs
         Arrays of the source.
-    left, right : Rows
+    tables : Tables
         Tables, updated in place, and their accumulators.
     objective : Objective
         Its other arrays.
@@ -271,10 +282,11 @@ def train_positions(
         number of pairs that were left out because an item was not kept.
     """
     source, dim, num_target, group, flags = constants
+    left, right, own = tables
     key, num_right, num_slot = epoch.key, right.syn.shape[0], np.int64(epoch.order[0])
-    model = Model(left, right, objective.corrections, objective.settings)
+    model = Model(left, right, objective.corrections, objective.settings, own)
     kept = make_kept(key, objective.left_keep, objective.right_keep)
-    origin = Origin(pairs, make_bags(pairs, kept, max_bag, dim))
+    origin = Origin(pairs, make_bags(pairs, kept, max_bag, dim, own))
     buffers, scratch = make_buffers(num_target, group), make_scratch(dim, right.state)
     block = buffers.block
     stride = loss_stride(num_slot)

@@ -69,6 +69,8 @@ class Bags(NamedTuple):
     # Of pairs that share their negatives: means as they were read, and their gradients.
     means: npt.NDArray[np.float32]  # (MEANS, dim)
     gradients: npt.NDArray[np.float32]
+    # Of the itemset of each slot, where it has a row of its own in its means.
+    numbers: npt.NDArray[np.int64] | None = None
 
 
 @inlined
@@ -88,7 +90,7 @@ def make_block():
 
 
 @inlined
-def make_bags(pairs, kept, max_bag, dim):
+def make_bags(pairs, kept, max_bag, dim, own=None):
     """Allocate what `fill_bag` needs; None where no left side is a mean."""
     if max_bag is None:
         return None
@@ -102,6 +104,7 @@ def make_bags(pairs, kept, max_bag, dim):
         np.empty(max_bag, dtype=np.float32),
         np.empty((MEANS, dim), dtype=np.float32),
         np.empty((MEANS, dim), dtype=np.float32),
+        make_numbers(own),
     )
 
 
@@ -195,13 +198,48 @@ def is_kept(key, keep, slot, item):
 
 
 @inlined
+def has(optional):
+    """Whether something optional is there, as a number."""
+    if optional is None:
+        return 0
+    return 1
+
+
+@inlined
+def make_numbers(own):
+    """Allocate what `note_owner` needs; None where itemsets have no rows of their own."""
+    if own is None:
+        return None
+    return np.empty(BLOCK, dtype=np.int64)
+
+
+@inlined
+def note_owner(numbers, pairs, itemset, i):
+    """Note which itemset slot i of a block is of, where that has a row of its own."""
+    if numbers is not None:
+        numbers[i] = pairs.first + itemset
+
+
+@inlined
+def owner_of(numbers, i, total):
+    """Return the number of the itemset of slot i, and the share of its own row in the mean."""
+    if numbers is None:
+        return np.int64(0), ZERO
+    return numbers[i], ONE / total
+
+
+@inlined
 def fill_bag(bags, i):
-    """Return the rows of slot i's bag, their shares in the mean, and how many."""
+    """Return what slot i's mean is of, or None where there are no means.
+
+    That are the rows of its bag, their shares in the mean and how many there are, and the
+    itemset's own row and share, where it has one.
+    """
     if bags is None:
         return None
     pairs, kept, rows, shares = bags.pairs, bags.kept, bags.rows, bags.shares
     count = 0
-    total = ZERO
+    total = np.float32(has(bags.numbers))
     for position in range(bags.firsts[i], bags.stops[i]):
         item = pairs.left_items[position]
         if position == bags.skips[i]:
@@ -221,7 +259,8 @@ def fill_bag(bags, i):
         count = 0
     for n in range(count):
         shares[n] /= total
-    return rows, shares, count
+    number, own_share = owner_of(bags.numbers, i, total)
+    return rows, shares, count, number, own_share
 
 
 @inlined
@@ -239,6 +278,8 @@ def fill_pairs(pairs, source, block, words, count, kept=None, bags=None, flags=0
         Draw number 0 of each.
     count : int
         Number of slots.
+    flags : int
+        Bits of `options`.
     kept : Kept, optional
         Which items are kept.
     bags : Bags, optional
@@ -252,8 +293,11 @@ def fill_pairs(pairs, source, block, words, count, kept=None, bags=None, flags=0
     for i in range(count):
         b = block.right_places[i]
         if bags is not None:
-            _, _, length = fill_bag(bags, i)
-            lefts[i] = 0 if length > 0 else DROPPED
+            lefts[i] = 0
+            if has(bags.numbers) == 0:  # else there is an itemset's own row, whatever is kept
+                _, _, length, _, _ = fill_bag(bags, i)
+                if length == 0:
+                    lefts[i] = DROPPED
         else:
             a = block.left_places[i]
             lefts[i] = pairs.left_items[a]
@@ -288,6 +332,7 @@ def fill_places(pairs, source, block, words, count, bags):
             bags.firsts[i], bags.stops[i], bags.skips[i], rights[i] = find_bag(
                 pairs, source, itemset, slot, word
             )
+            note_owner(bags.numbers, pairs, itemset, i)
         else:
             lefts[i], rights[i] = find_pair(pairs, source, itemset, slot, word)
 

@@ -49,8 +49,9 @@ Options change this as follows (`objective`); what is not used is not even compi
 
 - Means: u is the mean of the rows of an itemset, without the right item where that is
   one of them: sum of c_i * x_i with c_i = w_i / sum of abs(w), and each of the rows
-  has the gradient c_i * (sum of g_n * v_n).
-- A frozen side is read, and not changed.
+  has the gradient c_i * (sum of g_n * v_n). Where an itemset has a row of its own, this is
+  among them, with a weight of 1.
+- A frozen side is read, and not changed, but for the itemsets' own rows.
 
 Where a table has caps, row r is trained with min(learning rate, caps[r]). The CPU
 has none; they are here for the devices that this is compared with (`in_flight`).
@@ -66,7 +67,13 @@ import numpy.typing as npt
 from ...compiling import inlined, inlined_fast
 from ...objective import constants
 from ...objective.constants import DROPPED, MEANS, SPAN
-from ...objective.options import FREEZE_LEFT, FREEZE_RIGHT, NO_SETTINGS, REJECT_POSITIVE
+from ...objective.options import (
+    FREEZE_LEFT,
+    FREEZE_RIGHT,
+    NO_SETTINGS,
+    OWN_ROW,
+    REJECT_POSITIVE,
+)
 from ...objective.pairs import Pairs
 from .losses import corrected, fill_gradients, target_weight
 from .pairs import ONE, ZERO, Bags, Block, fill_bag, is_rejected
@@ -87,6 +94,14 @@ class Rows(NamedTuple):
     bias_totals: npt.NDArray[np.float32] | None = None  # num_row
 
 
+class Tables(NamedTuple):
+    """The tables of a problem."""
+
+    left: Rows
+    right: Rows  # its arrays may be those of the left one
+    own: Rows | None = None  # of itemsets, each of which has a row of its own in its means
+
+
 class Model(NamedTuple):
     """What is trained, and by which options."""
 
@@ -94,6 +109,7 @@ class Model(NamedTuple):
     right: Rows  # its arrays may be those of the left one
     corrections: npt.NDArray[np.float32] | None  # num_right: what logits are less by
     settings: Any  # numbers of options
+    own: Rows | None = None  # as of `Tables`
 
 
 class Constants(NamedTuple):
@@ -271,16 +287,17 @@ def add_to_row(table, target, change, step, decay, dim, l2):
 
 
 @inlined_fast
-def read_left(syn_left, left, bag, dim, row, delta):
+def read_left(model, left, bag, dim, row, delta):
     """Read the left row of a pair, or the mean of a bag; set delta to zero."""
     if bag is None:
         for d in range(dim):
-            row[d] = syn_left[left, d]
+            row[d] = model.left.syn[left, d]
             delta[d] = ZERO
     else:
-        items, shares, count = bag
+        items, shares, count, number, own_share = bag
+        syn_left = model.left.syn
+        read_own(model.own, number, own_share, dim, row)
         for d in range(dim):
-            row[d] = ZERO
             delta[d] = ZERO
         for i in range(count):
             item, share = items[i], shares[i]
@@ -289,12 +306,51 @@ def read_left(syn_left, left, bag, dim, row, delta):
 
 
 @inlined_fast
+def read_own(table, number, share, dim, row):
+    """Read an itemset's own row, times its share in a mean, or zeros where it has none."""
+    if table is None:
+        for d in range(dim):
+            row[d] = ZERO
+    else:
+        syn = table.syn
+        for d in range(dim):
+            row[d] = share * syn[number, d]
+
+
+@inlined
+def trains_left(flags):
+    """Whether anything on the left side is trained: itemsets' own rows always are."""
+    return flags & FREEZE_LEFT == 0 or flags & OWN_ROW != 0
+
+
+@inlined_fast
+def move_left(constants, model, left, bag, scratch, rate, decay):
+    """Add delta to all that is trained of the left side."""
+    _, dim, _, _, flags = constants
+    if not flags & FREEZE_LEFT:
+        add_to_left(model.left, left, bag, scratch, dim, rate, decay, model.settings.l2)
+    if bag is not None:
+        _, _, _, number, share = bag
+        own, delta = model.own, scratch.delta
+        add_to_own(own, number, share, delta, dim, rate, decay, model.settings.l2)
+
+
+@inlined_fast
+def add_to_own(table, number, share, delta, dim, rate, decay, l2):
+    """Add its share of delta to an itemset's own row, where it has one."""
+    if table is not None:
+        squares = mean_square(table.state, delta, dim) * share * share
+        factor = step_factor(rate, table.caps, table.state, number, squares)
+        add_to_row(table.syn, number, delta, factor * share, shrinkage(factor, decay), dim, l2)
+
+
+@inlined_fast
 def add_to_left(table, left, bag, scratch, dim, rate, decay, l2):
     """Add delta to the left row, which was read as `row`, or to those of a bag."""
     syn, caps, state, delta = table.syn, table.caps, table.state, scratch.delta
     squares = mean_square(state, delta, dim)
     if bag is not None:
-        items, shares, count = bag
+        items, shares, count, _, _ = bag
         for i in range(count):
             item, share = items[i], shares[i]
             factor = step_factor(rate, caps, state, item, squares * share * share)
@@ -349,8 +405,8 @@ def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=N
         Buffers.
     with_loss : bool
         Whether to compute the loss, which costs k + 1 logarithms.
-    bag : tuple of int32, float32 and int, or None
-        Rows, their shares and how many: the left row is their mean, instead of `left`.
+    bag : tuple, or None
+        As of `fill_bag`: the left row is their mean, instead of `left`.
 
     Returns
     -------
@@ -365,7 +421,7 @@ def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=N
     steepest = abs(scale) * max(ONE, target_weight(ONE, model.settings))
     loss = 0.0
     decay = decay_of(scale, l2)
-    read_left(model.left.syn, left, bag, dim, row, delta)
+    read_left(model, left, bag, dim, row, delta)
     squares = mean_square(state, row, dim)
     for first in range(0, num_target, SPAN):
         count = min(SPAN, num_target - first)
@@ -384,8 +440,8 @@ def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=N
             factor = bounded(factor, bound)
             decayed = shrinkage(factor, decay)
             add_to_row(syn, target, row, factor * gradient, decayed, dim, l2)
-    if not flags & FREEZE_LEFT:
-        add_to_left(model.left, left, bag, scratch, dim, rate, decay, l2)
+    if trains_left(flags):
+        move_left(constants, model, left, bag, scratch, rate, decay)
     return loss
 
 
@@ -496,8 +552,8 @@ def update_group(constants, model, group, origin, scratch):
             read_means(model, some, origin, scratch, dim)
         for first in range(0, num_target, SPAN):
             loss += update_span(constants, model, some, origin, scratch, keeps, first)
-        if keeps and not flags & FREEZE_LEFT:
-            add_to_means(model, some, origin, scratch, dim)
+        if keeps and trains_left(flags):
+            add_to_means(constants, model, some, origin, scratch)
     return loss
 
 
@@ -507,18 +563,18 @@ def read_means(model, group, origin, scratch, dim):
     for i in range(group.start, group.stop):
         if group.block.left[i] != DROPPED:
             row, delta, _, _, _ = scratch_of(scratch, origin.bags, True, i - group.start)
-            read_left(model.left.syn, 0, fill_bag(origin.bags, i), dim, row, delta)
+            read_left(model, 0, fill_bag(origin.bags, i), dim, row, delta)
 
 
 @inlined_fast
-def add_to_means(model, group, origin, scratch, dim):
+def add_to_means(constants, model, group, origin, scratch):
     """Add the gradients of these means to their rows, pair after pair."""
     block, l2 = group.block, model.settings.l2
     for i in range(group.start, group.stop):
         if block.left[i] != DROPPED:
             own = scratch_of(scratch, origin.bags, True, i - group.start)
             bag, decay = fill_bag(origin.bags, i), decay_of(block.scale[i], l2)
-            add_to_left(model.left, 0, bag, own, dim, block.rates[i], decay, l2)
+            move_left(constants, model, 0, bag, own, block.rates[i], decay)
 
 
 @inlined_fast
@@ -539,12 +595,12 @@ def update_span(constants, model, group, origin, scratch, keeps, first):
             loss += update_in_group(constants, model, group, i, origin, own, first, count)
             continue
         bag = fill_bag(origin.bags, i)
-        read_left(model.left.syn, left, bag, dim, own.row, own.delta)
+        read_left(model, left, bag, dim, own.row, own.delta)
         loss += update_in_group(constants, model, group, i, origin, own, first, count)
-        if not flags & FREEZE_LEFT:
+        if trains_left(flags):
             # The decay of a row is that of a pair, not of each of its spans.
             decay = decay_of(block.scale[i], l2) if first == 0 else ZERO
-            add_to_left(model.left, left, bag, own, dim, block.rates[i], decay, l2)
+            move_left(constants, model, left, bag, own, block.rates[i], decay)
     if not flags & FREEZE_RIGHT:
         add_negatives(syn, state, negatives, first, shared, count, scratch, dim)
     return loss

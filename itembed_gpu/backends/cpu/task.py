@@ -27,6 +27,7 @@ from ...interrupts import deferred_interrupt
 from ...objective.constants import BLOCK
 from ...objective.rng import u64
 from ...objective.schedule import epoch_order
+from ...objective.table import Table
 from ..dense import DenseTask
 from ..protocol import BoundTask, Problem, Tally
 from . import blocks
@@ -34,7 +35,7 @@ from .blocks import Epoch, train_positions
 from .dense import CpuOperations
 from .in_place import InPlace
 from .pairs import Stream
-from .sgns import Constants, Rows
+from .sgns import Constants, Rows, Tables
 from .threads import share
 
 # A compiled call does not return before it is done, so this is how long Ctrl-C waits.
@@ -86,15 +87,19 @@ def make_kernel(constants: Constants) -> Any:
     source, dim, num_target, group, flags = constants
     shared = True if group > 1 else None
 
-    def kernel(max_bag, pairs, left, right, objective, epoch, start, stop):
+    def kernel(max_bag, pairs, tables, objective, epoch, start, stop):
         # Closure constants are part of the cache's key; this one has no other use.
         _ = sources
         known = source, dim, num_target, group, flags
-        return train_positions(
-            known, shared, max_bag, pairs, left, right, objective, epoch, start, stop
-        )
+        return train_positions(known, shared, max_bag, pairs, tables, objective, epoch, start, stop)
 
     return kept(nogil=True, fastmath=FAST_MATH, error_model="numpy")(kernel)
+
+
+def _rows(table: Table) -> Rows:
+    if table.bias is None:
+        return Rows(table.array, None, table.accumulator)
+    return Rows(table.array, None, None, table.bias, table.accumulator, table.bias_accumulator)
 
 
 class CpuTask(InPlace):
@@ -141,12 +146,8 @@ class CpuTask(InPlace):
     ) -> Callable[[int, int], Tally]:
         """Return a function that trains a range of positions."""
         problem = self._problem
-        left, right = (
-            Rows(side.array, None, side.accumulator)
-            if side.bias is None
-            else Rows(side.array, None, None, side.bias, side.accumulator, side.bias_accumulator)
-            for side in (problem.left, problem.right)
-        )
+        left, right = _rows(problem.left), _rows(problem.right)
+        tables = Tables(left, right, None if problem.own is None else _rows(problem.own))
         key = Stream(u64(problem.seed), u64(stream), u64(epoch))
         order = self._epoch_order(stream, epoch)
         schedule = Epoch(key, order, problem.num_batch, first_batch, rates)
@@ -154,7 +155,7 @@ class CpuTask(InPlace):
         rest = problem.objective._replace(flags=0)
 
         def train(start: int, stop: int) -> Tally:
-            arguments = (problem.pairs, left, right, rest, schedule, start, stop)
+            arguments = (problem.pairs, tables, rest, schedule, start, stop)
             return Tally(*self._kernel(self._max_bag, *arguments))
 
         return train

@@ -55,6 +55,7 @@ class Geometry:
     # Highest learning rate of each row, (num_left,) and (num_right,); None where none needs one.
     left_caps: Float32Array | None
     right_caps: Float32Array | None
+    own_caps: Float32Array | None = None  # (num_itemset,), of the itemsets' own rows
 
 
 def plan_geometry(
@@ -65,6 +66,7 @@ def plan_geometry(
     *,
     adaptive: bool = False,
     mean_load: float | None = None,
+    own_hits: Float64Array | None = None,
 ) -> Geometry:
     """Choose how many pairs to train at once, and the caps of hot rows.
 
@@ -83,6 +85,8 @@ def plan_geometry(
     mean_load : float, optional
         What the rows of a table may reach on average; by default MEAN_LOAD, or
         ADAPTIVE_MEAN_LOAD.
+    own_hits : float64, num_itemset, optional
+        The same of the itemsets' own rows, where they have any.
 
     Returns
     -------
@@ -96,17 +100,20 @@ def plan_geometry(
     num_tile = max_tile
     if mean_load is None:
         mean_load = ADAPTIVE_MEAN_LOAD if adaptive else MEAN_LOAD
-    for hits in (left_hits, right_hits):
+    for hits in (left_hits, right_hits, *(() if own_hits is None else (own_hits,))):
         load = learning_rate * float(hits.mean())
         if load * max_tile > mean_load:
             num_tile = min(num_tile, int(mean_load / load))
     num_tile = max(1, num_tile)
     if num_tile == 1 or adaptive:
         return Geometry(num_tile, None, None)
-    left_caps = _caps(left_hits, learning_rate, num_tile, MAX_LEFT_LOAD)
-    if left_hits is right_hits:
-        return Geometry(num_tile, left_caps, left_caps)
-    return Geometry(num_tile, left_caps, _caps(right_hits, learning_rate, num_tile, MAX_LOAD))
+    left_caps = right_caps = _caps(left_hits, learning_rate, num_tile, MAX_LEFT_LOAD)
+    if left_hits is not right_hits:
+        right_caps = _caps(right_hits, learning_rate, num_tile, MAX_LOAD)
+    own_caps = None
+    if own_hits is not None:
+        own_caps = _caps(own_hits, learning_rate, num_tile, MAX_LEFT_LOAD)
+    return Geometry(num_tile, left_caps, right_caps, own_caps)
 
 
 def _caps(
@@ -156,6 +163,27 @@ def expected_hits(problem: Problem) -> tuple[Float64Array, Float64Array]:
     if problem.same_table:
         left_hits = right_hits = left_hits + right_hits
     return left_hits, right_hits
+
+
+def own_hits(problem: Problem) -> Float64Array | None:
+    """Count as `expected_hits` does how often one pair updates each itemset's own row."""
+    if problem.own is None:
+        return None
+    pairs, objective = problem.pairs, problem.objective
+    sizes = _sizes(pairs.right_weights, pairs.right_items, objective.right_keep)
+    if not objective.flags & ADAGRAD:  # by which a step is as large for any share
+        left_sizes = _sizes(pairs.left_weights, pairs.left_items, objective.left_keep)
+        lengths = np.diff(pairs.left_offsets)
+        sums = np.repeat(set_sums(left_sizes, pairs.left_offsets), lengths)
+        others = np.maximum(sums - left_sizes, 0)
+        if pairs.window:  # about those on one side, at the mean distance: fewer at the ends
+            count = np.repeat(np.maximum(lengths - 1, 1), lengths)
+            others *= np.minimum(1, (pairs.window + 1) / 2 / count)
+        sizes /= 1 + others
+    hits = np.zeros(len(problem.own))
+    own = slice(pairs.first, pairs.first + len(pairs.left_offsets) - 1)
+    hits[own] = set_sums(sizes, pairs.right_offsets) / max(problem.num_slot, 1)
+    return hits * max(1.0, float(objective.settings.positive_weight or 1))
 
 
 def hottest_hits(problem: Problem) -> float:

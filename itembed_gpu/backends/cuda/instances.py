@@ -25,6 +25,7 @@ from ...objective.options import (
     HINGE,
     MEAN,
     OPTIMIZERS,
+    OWN_ROW,
     REJECT_ITEMSET,
     SCALARS,
     Options,
@@ -94,8 +95,10 @@ WORK_FIELDS = (
     ("rates", "const float*", "learning rate of batches first_batch, first_batch + 1, ..."),
     ("left_caps", "const float*", "highest learning rate of each row; null: no limit"),
     ("right_caps", "const float*", ""),
+    ("own_caps", "const float*", ""),
     ("left_capped", "const u32*", "a bit a row: whether its cap matters"),
     ("right_capped", "const u32*", ""),
+    ("own_capped", "const u32*", ""),
     ("thresholds", "const u32*", "alias table of the noise"),
     ("aliases", "const int*", ""),
     ("corrections", "const float*", "log(k Q(row))"),
@@ -103,18 +106,22 @@ WORK_FIELDS = (
     ("right_keep", "const u32*", ""),
     ("left_state", "float*", "accumulators of Adagrad: one a row, of cells one a number"),
     ("right_state", "float*", ""),
+    ("own_state", "float*", ""),
     ("left_bias", "float*", "of cells alone"),
     ("right_bias", "float*", ""),
     ("left_bias_state", "float*", ""),
     ("right_bias_state", "float*", ""),
     ("left_syn", "float*", ""),
     ("right_syn", "float*", ""),
+    ("own_syn", "float*", "row of each itemset, which is in its means"),
     ("tally", "double*", "receives sums over pairs: losses of those sampled, left out, both"),
     ("left_stride", "i64", "floats from one row to the next"),
     ("right_stride", "i64", ""),
+    ("own_stride", "i64", ""),
+    ("first_itemset", "i64", "number of itemset 0 among the itemsets' own rows"),
+    ("window", "u64", "greatest distance of the items of a pair"),
     ("left_state_stride", "i64", "the same of accumulators of each number"),
     ("right_state_stride", "i64", ""),
-    ("window", "u64", "greatest distance of the items of a pair"),
     ("first_slot", "u64", "number of slot 0 in the random stream"),
     ("start", "i64", "first position of the order, a multiple of the group"),
     ("num_batch", "i64", "batches of an epoch"),
@@ -257,7 +264,11 @@ class Instance(NamedTuple):
 
 
 # All that go together, but for means and frozen sides; of losses, the one with an array.
-EVERY_OPTION = sum(BITS.values()) - MEAN - FREEZE_LEFT - FREEZE_RIGHT - HINGE - GLOVE
+EVERY_OPTION = sum(BITS.values()) - MEAN - OWN_ROW - FREEZE_LEFT - FREEZE_RIGHT - HINGE - GLOVE
+# Of means with the itemsets' own rows.
+DOCUMENT = MEAN + OWN_ROW
+# What means nothing without others.
+NOT_ALONE = (REJECT_ITEMSET, MEAN, OWN_ROW, GLOVE)
 # What cells of counts are trained with.
 OF_CELLS = ADAGRAD + GLOVE
 
@@ -345,7 +356,7 @@ def _list_instances() -> list[Instance]:
         {"source": PRODUCT},
         {"source": PRODUCT, "num_negative": 20},
         {"source": PRODUCT, "shared": True},
-        *({"options": bit} for bit in BITS.values() if bit not in (REJECT_ITEMSET, MEAN, GLOVE)),
+        *({"options": bit} for bit in BITS.values() if bit not in NOT_ALONE),
         {"options": ADAGRAD, "num_negative": 20, "dim": 64},
         {"options": ADAGRAD, "shared": True},
         {"options": EVERY_OPTION, "num_negative": 20},
@@ -354,9 +365,16 @@ def _list_instances() -> list[Instance]:
         *({"source": PRODUCT, "options": MEAN + bit, "num_negative": 20} for bit in (0, ADAGRAD)),
         {"source": PRODUCT, "options": MEAN + EVERY_OPTION, "shared": True},
         {"source": PRODUCT, "options": MEAN + ADAGRAD, "shared": True, "num_negative": 20},
+        *({"options": DOCUMENT + bits} for bits in (0, ADAGRAD, EVERY_OPTION)),
+        {"options": DOCUMENT + FREEZE_LEFT + FREEZE_RIGHT, "num_negative": 20},
+        {"options": DOCUMENT, "shared": True},
+        {"options": DOCUMENT + EVERY_OPTION, "shared": True, "num_negative": 20},
         {"source": LISTED},
         {"source": LISTED, "options": EVERY_OPTION, "num_negative": 20},
         {"source": LISTED, "options": ADAGRAD, "shared": True},
+        {"source": WINDOW},
+        {"source": WINDOW, "options": EVERY_OPTION, "shared": True, "num_negative": 20},
+        {"source": WINDOW, "options": MEAN + EVERY_OPTION, "num_negative": 20},
         *(
             {"source": LISTED, "options": OF_CELLS, "num_negative": 0, **other}
             for other in (
@@ -370,9 +388,6 @@ def _list_instances() -> list[Instance]:
                 {"lossy": True},
             )
         ),
-        {"source": WINDOW},
-        {"source": WINDOW, "options": EVERY_OPTION, "shared": True, "num_negative": 20},
-        {"source": WINDOW, "options": MEAN + EVERY_OPTION, "num_negative": 20},
     ]
     chosen = [choose_instance(**{**default, **option}) for option in options]
     return list(dict.fromkeys(defaults + chosen))

@@ -24,6 +24,7 @@ from ...interrupts import deferred_interrupt
 from ...objective.constants import SPAN
 from ...objective.options import ADAGRAD, GLOVE, MEAN
 from ...objective.schedule import batch_at, batch_start, epoch_order, loss_stride
+from ...objective.table import Table
 from ..dense import DenseTask
 from ..protocol import BoundTask, Problem, Tally
 from . import chips, instances, programs, tables
@@ -37,6 +38,7 @@ from .in_flight import (
     Geometry,
     expected_hits,
     hottest_hits,
+    own_hits,
     plan_geometry,
 )
 from .instances import THREADS_PER_BLOCK, WARP
@@ -75,7 +77,7 @@ BESIDE_ROWS = {
 # The host runs ahead of the device by so many launches.
 NUM_SLOT = 2
 # Fields of pairs that are no arrays.
-NUMBERS = ("shift", "window")
+NUMBERS = ("shift", "first", "window")
 
 
 class _Slot(Pinned):
@@ -156,8 +158,8 @@ class CudaTask:
         _ = self._hits  # found now, as it takes time
 
     @functools.cached_property
-    def _hits(self) -> tuple[Float64Array, Float64Array]:
-        return expected_hits(self._problem)
+    def _hits(self) -> tuple[Float64Array, Float64Array, Float64Array | None]:
+        return *expected_hits(self._problem), own_hits(self._problem)
 
     def _make_ready(self) -> None:
         if self._ready and self._copies.ready:
@@ -174,7 +176,7 @@ class CudaTask:
                 self._max_tile = self._limit_tiles(self._count_tiles(kernel))
                 self._kernel = kernel
             self._copies.upload()
-            for side, table in (("left", self._problem.left), ("right", self._problem.right)):
+            for side, table in self._sides().items():
                 rows = self._copies.of(table).array
                 self._work[f"{side}_syn"] = rows.data.ptr
                 self._work[f"{side}_stride"] = rows.strides[0] // 4
@@ -182,9 +184,15 @@ class CudaTask:
                     if getattr(table, part) is not None:
                         beside = self._copies.of(table, part).array
                         self._work[f"{side}_{name}"] = beside.data.ptr
-                        if part == "accumulator":
+                        if part == "accumulator" and side != "own":
                             self._work[f"{side}_state_stride"] = beside.strides[0] // 4
             self._ready = True
+
+    def _sides(self) -> dict[str, Table]:
+        """Tables by what the record of a launch calls them."""
+        problem = self._problem
+        sides = {"left": problem.left, "right": problem.right}
+        return sides if problem.own is None else {**sides, "own": problem.own}
 
     def _find_kernel(self, name: str) -> Any:
         return programs.kernel(self._chip.index, (self.instance.name,), name)
@@ -240,6 +248,7 @@ class CudaTask:
             work[name] = copies[key].data.ptr
         self._packed = list(copies.values())
         work["guide_shift"] = problem.pairs.shift
+        work["first_itemset"] = problem.pairs.first
         work["window"] = problem.pairs.window
         work["wide_guide"] = problem.pairs.guide.dtype.itemsize == 8
         work["stream"]["seed"] = problem.seed
@@ -291,7 +300,7 @@ class CudaTask:
             if not limited or rate >= self._planned_rate / REPLAN:
                 return
         planned = float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
-        left, right = self._hits
+        left, right, own = self._hits
         flags = self._problem.objective.flags
         geometry = plan_geometry(
             left,
@@ -300,6 +309,7 @@ class CudaTask:
             self._max_tile,
             adaptive=bool(flags & ADAGRAD),
             mean_load=CELL_MEAN_LOAD if flags & GLOVE else None,
+            own_hits=own,
         )
         with deferred_interrupt():
             self._set_geometry(geometry, planned)
@@ -309,7 +319,8 @@ class CudaTask:
         # Launches under way still read the old caps.
         self._wait()
         caps = [
-            tables.copy_caps(c, planned_rate) for c in (geometry.left_caps, geometry.right_caps)
+            tables.copy_caps(c, planned_rate)
+            for c in (geometry.left_caps, geometry.right_caps, geometry.own_caps)
         ]
         tiles = self.geometry.num_tile if self.geometry else 0
         slower = geometry.num_tile / tiles if tiles > geometry.num_tile else 1.0
@@ -317,7 +328,7 @@ class CudaTask:
             self._pairs_per_second * slower, math.inf if tiles else geometry.num_tile * TILE_SPEED
         )
         # Nothing below fails: a plan is in use as a whole, or not at all.
-        for side, arrays in zip(("left", "right"), caps, strict=True):
+        for side, arrays in zip(("left", "right", "own"), caps, strict=True):
             for name, array in zip(("caps", "capped"), arrays or (None, None), strict=True):
                 self._work[f"{side}_{name}"] = 0 if array is None else array.data.ptr
         self._caps = caps
