@@ -1,10 +1,10 @@
 """A map of items in one HTML file, to pan, zoom, search and click in a browser, with no network.
 
 Leaflet, made for maps of streets, pans and zooms: what was drawn moves as a whole, so that a frame
-takes the same time for any number of items, also on a machine with no GPU. Bokeh, Plotly and
-regl-scatterplot draw all points again for each frame, which takes a GPU; `benchmarks/map.py`
-measures it. So do pydeck and datamapplot, of which the latter fetches its scripts from the network
-first; and the licence of deepscatter forbids commercial use.
+takes the same time for any number of items, also on a machine with no GPU. Bokeh and Plotly draw
+all points again for each frame, which takes a GPU (`benchmarks/map.py` measures both), and so do
+pydeck and datamapplot, of which the latter fetches its scripts from the network first. The licence
+of deepscatter forbids commercial use.
 """
 
 from __future__ import annotations
