@@ -37,7 +37,7 @@ from itembed_gpu.ranking.vectors import unit_rows
 TARGETS = {
     "file, MB": Target("<=", 15),
     "first frame, s": Target("<=", 3),
-    "panning, frame, ms": Target("<=", 50),
+    "95 % of frames while panning, ms": Target("<=", 50),
 }
 WORDS = (
     ("green", "blue", "small", "large", "vintage", "wooden", "paper", "glass"),
@@ -178,7 +178,7 @@ def report(arguments: argparse.Namespace, folder: Path) -> str:
     found, version = measure_page(path, arguments.repeat)
     every = [frame for frames in found["frames"].values() for frame in frames]
     size = path.stat().st_size / 1e6
-    values = (size, statistics.median(found["first"]), statistics.median(every))
+    values = (size, statistics.median(found["first"]), np.percentile(every, 95))
     rows = [say(*judged(name, value)) for name, value in zip(TARGETS, values, strict=True)]
     zooms = [
         say(f"zoom {zoom}", len(frames), spread(frames), f"{max(frames):.0f}")

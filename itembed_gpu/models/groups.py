@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..checks import Float32Array, Float64Array, Int64Array, on_host, show
 from ..data.labels import is_missing, plain
 from ..errors import InputError
-from .layout import SEED, missing
+from .layout import SEED
 
 if TYPE_CHECKING:
     from .embeddings import Embeddings
@@ -62,11 +62,9 @@ def shortened(text: str, length: int = NAME_LENGTH) -> str:
 
 def cluster(unit: Float32Array, labels: list[Any]) -> Groups:
     """Make clusters of vectors by k-means, and name each after its first items."""
-    try:
-        from sklearn.cluster import KMeans
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise missing("scikit-learn", "map") from error
+    from sklearn.cluster import KMeans  # which openTSNE needs too
+    from threadpoolctl import threadpool_limits
+
     num_cluster = max(1, min(len(COLOURS), len(unit) // 5))
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of vectors that are fewer than clusters
@@ -120,8 +118,7 @@ def group_by(values: list[Any]) -> Groups:
         raise InputError(f"groups: {error}; pass values such as strings or numbers") from error
     if not counts:
         raise InputError("groups: all values are missing; pass some, or None for clusters")
-    are_numbers = all(type(value) in (int, float) for value in counts)
-    if are_numbers and len(counts) > len(COLOURS):
+    if len(counts) > len(COLOURS) and all(map(_is_number, counts)):
         return _ranges(np.array([np.nan if v is None else v for v in told], dtype=np.float64))
     common = counts.most_common(len(COLOURS))
     names = [shortened(str(value)) for value, _ in common]
@@ -133,6 +130,11 @@ def group_by(values: list[Any]) -> Groups:
         colours.append(GREY)
     numbers[[value is None for value in told]] = len(names)
     return _with_missing("Group", names, colours, numbers)
+
+
+def _is_number(value: Any) -> bool:
+    # Of integers, what float64 can hold.
+    return type(value) is float or (type(value) is int and value.bit_length() < 1000)
 
 
 def _ranges(values: Float64Array) -> Groups:

@@ -19,6 +19,14 @@ def missing(library: str, extra: str) -> MissingExtraError:
     return MissingExtraError(f'maps need {library}: pip install "itembed_gpu[{extra}]"')
 
 
+def check_t_sne() -> None:
+    """Find out before minutes of work whether `lay_out` has what it needs."""
+    try:
+        import openTSNE  # noqa: F401
+    except ImportError as error:
+        raise missing("openTSNE", "map") from error
+
+
 def principal_plane(values: Float64Array) -> npt.NDArray[np.float32]:
     """Return the first two principal components, (n, 2), as small as t-SNE wants to start from."""
     left, sizes, _ = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
@@ -47,13 +55,12 @@ def lay_out(unit: Float32Array, rows: Int64Array, cosines: Float32Array) -> Floa
     cosines : float32 (n, k)
         What their cosines are.
     """
-    try:
-        from openTSNE import TSNE
-        from openTSNE.affinity import PerplexityBasedNN
-        from openTSNE.nearest_neighbors import PrecomputedNeighbors
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise missing("openTSNE", "map") from error
+    check_t_sne()
+    from openTSNE import TSNE
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+    from threadpoolctl import threadpool_limits
+
     # Between unit vectors, as far as float32 tells them apart.
     distances = np.sqrt(np.maximum(0, 2 - 2 * cosines.astype(np.float64)))
     # One thread adds up in the same order everywhere, and waits for no other.

@@ -216,6 +216,8 @@ def _checked_path(path: str | os.PathLike[str], suffixes: tuple[str, ...] = (".p
         raise InputError(
             f"path: there is no folder {str(target.parent)!r}; make it, or use another"
         )
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise InputError(f"path: the folder {str(target.parent)!r} is not writable; use another")
     if target.is_dir():
         raise InputError(f"path: {str(path)!r} is a folder; pass the name of a file")
     return target

@@ -25,7 +25,7 @@ from ..checks import Float32Array, Float64Array, Int64Array
 from ..disk.files import replacing
 from ..ranking.vectors import unit_rows
 from .groups import Groups, checked_values, cluster, group_by
-from .layout import PERPLEXITY, lay_out
+from .layout import PERPLEXITY, check_t_sne, lay_out
 
 if TYPE_CHECKING:
     from .embeddings import Embeddings
@@ -43,6 +43,7 @@ def write_web_map(
     float64 (n, 2)
         Where the items are.
     """
+    check_t_sne()
     values = None if groups is None else checked_values(groups, embeddings)
     labels = [embeddings.labels[row] for row in rows.tolist()]
     unit = unit_rows(embeddings.vectors[rows])

@@ -36,43 +36,44 @@
   const smallest = Math.min(4, Math.max(1.5, 60 / Math.sqrt(numItem)));
   const radius = (zoom) => Math.min(7, smallest + 0.8 * Math.max(0, zoom));
 
-  // A dot of each colour, for the zoom that is shown: to copy one is quicker than to draw it.
-  const dots = new Map();
-  function dot(colour, zoom, scale) {
-    const key = `${colour} ${zoom} ${scale}`;
-    if (!dots.has(key)) {
-      const r = radius(zoom) * scale;
-      const canvas = document.createElement("canvas");
-      canvas.width = canvas.height = 2 * Math.ceil(r) + 2;
-      const pen = canvas.getContext("2d");
-      pen.globalAlpha = 0.75;
-      pen.fillStyle = colour;
-      pen.arc(canvas.width / 2, canvas.width / 2, r, 0, 2 * Math.PI);
-      pen.fill();
-      dots.set(key, canvas);
-    }
-    return dots.get(key);
+  /** How much of each pixel around its centre a dot covers: a square of odd width. */
+  function coverage(r) {
+    const reach = Math.ceil(r), width = 2 * reach + 1;
+    const cover = (x, y) => 0.75 * Math.max(0, Math.min(1, r + 0.5 - Math.hypot(x, y)));
+    return Float32Array.from({ length: width * width }, (_, i) =>
+      cover((i % width) - reach, Math.floor(i / width) - reach));
   }
+  const shades = colours.map((colour) =>
+    [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16)));
 
+  // Pixel by pixel: to have the browser draw 100,000 small dots takes many times as long.
   function drawTile(canvas, coords) {
     const scale = window.devicePixelRatio || 1;
-    canvas.width = canvas.height = TILE * scale;
-    // In memory: thousands of small copies take a GPU longer.
+    const end = canvas.width = canvas.height = Math.round(TILE * scale);
     const pen = canvas.getContext("2d", { willReadFrequently: true });
-    const images = colours.map((colour) => dot(colour, coords.z, scale));
-    const half = images[0].width / 2;
+    const image = pen.createImageData(end, end);
+    const data = image.data.fill(255);
+    const r = radius(coords.z) * scale, reach = Math.ceil(r), width = 2 * reach + 1;
+    const cover = coverage(r);
     const zoomed = size * 2 ** coords.z * scale;
-    const left = coords.x * TILE * scale + half;
-    const top = coords.y * TILE * scale + half;
-    const end = canvas.width;
+    const left = coords.x * TILE * scale, top = coords.y * TILE * scale;
     // The most frequent item is the first, and on top.
     for (let row = numItem - 1; row >= 0; row--) {
-      const x = points[2 * row] * zoomed - left;
-      const y = -points[2 * row + 1] * zoomed - top;
-      if (x > -2 * half && x < end && y > -2 * half && y < end) {
-        pen.drawImage(images[group[row]], Math.round(x), Math.round(y));
+      const x = Math.round(points[2 * row] * zoomed - left) - reach;
+      const y = Math.round(-points[2 * row + 1] * zoomed - top) - reach;
+      if (x <= -width || x >= end || y <= -width || y >= end) continue;
+      const [red, green, blue] = shades[group[row]];
+      const low = Math.max(0, x), high = Math.min(end, x + width);
+      for (let v = Math.max(0, y); v < Math.min(end, y + width); v++) {
+        for (let u = low; u < high; u++) {
+          const share = cover[(v - y) * width + u - x], at = 4 * (v * end + u);
+          data[at] += share * (red - data[at]);
+          data[at + 1] += share * (green - data[at + 1]);
+          data[at + 2] += share * (blue - data[at + 2]);
+        }
       }
     }
+    pen.putImageData(image, 0, 0);
   }
   const Dots = L.GridLayer.extend({
     createTile(coords, done) {
@@ -114,17 +115,22 @@
   /** Write the names of what was chosen, and of the most frequent items, in view, with room. */
   function writeNames() {
     names.clearLayers();
-    const taken = [], bounds = map.getBounds(), first = new Set(chosen);
-    for (let i = 0, tried = 0; i < numItem + chosen.length && taken.length < NUM_LABEL && tried < 2000; i++) {
+    const taken = [], first = new Set(chosen), view = map.getBounds();
+    const [west, east] = [view.getWest() / size, view.getEast() / size];
+    const [south, north] = [view.getSouth() / size, view.getNorth() / size];
+    const end = numItem + chosen.length;
+    for (let i = 0, tried = 0; i < end && taken.length < NUM_LABEL && tried < 2000; i++) {
       const row = i < chosen.length ? chosen[i] : i - chosen.length;
-      if ((i >= chosen.length && first.has(row)) || !bounds.contains(place(row))) continue;
+      const x = points[2 * row], y = points[2 * row + 1];
+      if (x < west || x > east || y < south || y > north) continue;
+      if (i >= chosen.length && first.has(row)) continue;
       tried++;
-      const { x, y } = map.latLngToContainerPoint(place(row));
+      const at = map.latLngToContainerPoint(place(row));
       const characters = [...labels[row].slice(0, 100)];
       const text = characters.length > 40 ? `${characters.slice(0, 39).join("")}…` : labels[row];
-      const end = x + 14 + ruler.measureText(text).width;
-      if (taken.some((t) => x < t.end && end > t.x && Math.abs(y - t.y) < 16)) continue;
-      taken.push({ x, end, y });
+      const right = at.x + 14 + ruler.measureText(text).width;
+      if (taken.some((t) => at.x < t.right && right > t.x && Math.abs(at.y - t.y) < 16)) continue;
+      taken.push({ x: at.x, y: at.y, right });
       nameMarker(row, text).addTo(names);
     }
   }
