@@ -196,7 +196,9 @@
     byId("neighbours").replaceChildren(...lines);
     byId("item").hidden = false;
   }
-  const show = (row) => map.setView(place(row), Math.max(map.getZoom(), 3));
+  // As near as tells an item from its neighbours.
+  const closeUp = Math.max(3, Math.round(Math.log2(numItem) / 2 - 3));
+  const show = (row) => map.setView(place(row), Math.max(map.getZoom(), closeUp));
   map.on("click", (event) => {
     const row = itemAt(event.containerPoint);
     if (row >= 0) choose(row);
