@@ -24,6 +24,11 @@
   const points = new Float32Array(await unpack("points")); // from -0.5 to 0.5; y goes up
   const group = new Uint8Array(await unpack("group"));
   const numItem = labels.length;
+  /** Return a label, cut between characters. */
+  function shortened(row, length) {
+    const characters = [...labels[row].slice(0, 2 * length + 2)];
+    return characters.length > length ? `${characters.slice(0, length - 1).join("")}…` : labels[row];
+  }
 
   // ------------------------------------------------------------------- map
 
@@ -126,8 +131,7 @@
       if (i >= chosen.length && first.has(row)) continue;
       tried++;
       const at = map.latLngToContainerPoint(place(row));
-      const characters = [...labels[row].slice(0, 100)];
-      const text = characters.length > 40 ? `${characters.slice(0, 39).join("")}…` : labels[row];
+      const text = shortened(row, 40);
       const right = at.x + 14 + ruler.measureText(text).width;
       if (taken.some((t) => at.x < t.right && right > t.x && Math.abs(at.y - t.y) < 16)) continue;
       taken.push({ x: at.x, y: at.y, right });
@@ -149,7 +153,7 @@
     pointer = null;
     if (row < 0) return tip.remove();
     const text = document.createElement("span");
-    text.textContent = labels[row];
+    text.textContent = shortened(row, 120);
     tip.setLatLng(place(row)).setContent(text).addTo(map);
   }
 
@@ -158,7 +162,7 @@
   function listed(row, cosine) {
     const line = document.createElement("li");
     const button = line.appendChild(document.createElement("button"));
-    button.appendChild(document.createElement("span")).textContent = labels[row];
+    button.appendChild(document.createElement("span")).textContent = shortened(row, 120);
     if (cosine !== undefined) {
       button.appendChild(document.createElement("data")).textContent = cosine.toFixed(2);
     }
