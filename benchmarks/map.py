@@ -6,7 +6,8 @@
 The catalog is synthetic: vectors around centres, which lie around others. Chromium runs headless,
 and without a GPU unless the machine has one: all is drawn by the processor. It opens the page
 several times, and drags it at three zooms; a frame is the time between two calls of
-``requestAnimationFrame``. Peers draw the same points, by WebGL, for ``pip install bokeh plotly``.
+``requestAnimationFrame``, of which some find nothing to do where others take long, so that the
+longest ones tell. Peers draw the same points, by WebGL, for ``pip install bokeh plotly``.
 Pages are kept with ``--keep``, and what lies there is measured again instead of made. Writes
 ``map.md`` beside this file.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +92,8 @@ def checked_values(groups: Any, embeddings: Embeddings) -> list[Any]:
                 "{label: group, ...}"
             )
         return [plain(groups.get(label)) for label in embeddings.labels]
-    if isinstance(groups, str | bytes) or not isinstance(groups, Iterable):
+    # A set has no order, and a text is no column.
+    if isinstance(groups, str | bytes | Set) or not isinstance(groups, Iterable):
         raise InputError(
             f"groups is {show(groups)}; pass one value an item, or a dict from labels to values"
         )

@@ -189,6 +189,7 @@ def test_clusters_are_named_after_their_first_items():
         (["x"] * 5, "groups has 5 values for 4 items; pass one for each, in the order"),
         ({"y": 1}, "groups: none of its 1 labels is one of embeddings; pass {label: group"),
         ("tea", "groups is 'tea'; pass one value an item, or a dict"),
+        ({1, 2, 3, 4}, "groups is {1, 2, 3, 4}; pass one value an item, or a dict"),
         (3, "groups is 3; pass one value an item, or a dict"),
         ([None] * 4, "groups: all values are missing; pass some, or None for clusters"),
         ([[1]] * 4, "groups: unhashable type: 'list'; pass values such as strings or numbers"),
