@@ -29,6 +29,7 @@ from . import evaluation as asking
 from .data import pack, verify
 from .export import export
 from .labels import predict, train_labels
+from .map import draw_map
 from .options import (
     ASKING,
     PATH,
@@ -97,6 +98,7 @@ def main() -> None:
 main.add_command(pack)
 main.add_command(verify)
 main.add_command(export)
+main.add_command(draw_map)
 main.add_command(train_labels)
 main.add_command(predict)
 

@@ -2,7 +2,7 @@
 
 Both are drawn by matplotlib onto a figure of their own, so that neither
 `matplotlib.pyplot` nor a display is touched; notebooks show it, and it is
-written in one step.
+written in one step. A map for browsers is of `web_map`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from ..errors import InputError, MissingExtraError
 from ..ranking.vectors import normalize
 from ..training.loop import History
 from .embeddings import Embeddings
+from .groups import shortened
+from .layout import PERPLEXITY, SEED, principal_plane
+from .web_map import write_web_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,9 +39,9 @@ Boxes = Float64Array
 
 DPI = 150
 COLOUR = "tab:blue"
-# How many items a point of the map counts as its neighbours, about.
-PERPLEXITY = 15
-SEED = 0
+# Items of a map, by default: in a picture, whose labels are to be read, and in a page.
+NUM_IN_PICTURE = 200
+NUM_IN_PAGE = 100_000
 LABEL_LENGTH = 28
 LABEL_SIZE = 6.5
 # A label is tried in so many directions, and so far from its point, in points.
@@ -58,9 +61,9 @@ class ItemMap:
     points : float64, (num_item, 2)
         Where they are.
     hidden : list
-        Those that have a point but no label, for want of room.
-    figure : matplotlib.figure.Figure
-        The map, which notebooks show.
+        Those that have a point but no label, for want of room; none in a page.
+    figure : matplotlib.figure.Figure or None
+        The map, which notebooks show; None of a page.
     """
 
     labels: list[Any]
@@ -116,7 +119,7 @@ def plot_history(history: History, path: str | os.PathLike[str] | None = None) -
         known = np.isfinite(values)
         marker = "o" if known.sum() <= 60 else None
         panel.plot(num_trained[known], values[known], color=COLOUR, marker=marker, markersize=3)
-        panel.set_ylabel(_plain(name, 40), parse_math=False)
+        panel.set_ylabel(shortened(name, 40), parse_math=False)
         panel.grid(alpha=0.3)
     panels[-1].set_xlabel("epochs trained")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
@@ -128,9 +131,10 @@ def plot_history(history: History, path: str | os.PathLike[str] | None = None) -
 def plot_map(
     embeddings: Embeddings,
     path: str | os.PathLike[str] | None = None,
-    n: int = 200,
+    n: int | None = None,
     *,
     font: str | None = None,
+    groups: Any = None,
 ) -> ItemMap:
     """Draw a map on which the items lie close together that have similar vectors.
 
@@ -138,76 +142,82 @@ def plot_map(
     neighbours can be read from it; distances between groups, and which way is up,
     mean little. The same embeddings give the same map.
 
+    An .html file is a map for browsers, which needs no network: it pans and zooms,
+    finds an item by a part of its label, and tells of an item that is clicked the 10
+    nearest on the map, by cosine, exactly.
+
     Parameters
     ----------
     embeddings : Embeddings
         Items and their vectors.
     path : path, optional
-        PNG file to write; what is there is replaced. By default none is written.
+        .png or .html file to write; what is there is replaced. By default none is
+        written, and a picture is returned.
     n : int, optional
         Draw so many items, the most frequent ones; the first ones where
-        `embeddings` has no counts.
+        `embeddings` has no counts. By default 200 in a picture, and 100,000 in a
+        page, for which t-SNE takes minutes; its time grows as n, and that of the
+        neighbours as the square of n.
     font : str, optional
-        Name of a font that is installed, such as "Noto Sans CJK JP", where
-        matplotlib's own lacks characters; those are drawn as squares, and warned
-        of.
+        Of a picture: name of a font that is installed, such as "Noto Sans CJK JP",
+        where matplotlib's own lacks characters; those are drawn as squares, and
+        warned of. A page has the fonts of the browser.
+    groups : array-like of length len(embeddings), or dict, optional
+        Of a page: what its colours tell. One value for each of `embeddings.labels`,
+        such as a column of a table, or a dict from labels to values. The 20 most
+        frequent values have a colour each; of more than 20 different numbers, 8 ranges
+        with as many items each have one. Values may be missing (None, NaN). By default
+        up to 20 clusters by k-means, named after their most frequent items.
 
     Returns
     -------
     ItemMap
         What is on the map, and which items there was no room to label: they are
-        counted below the map as well. It is shown where it is the last line of a
-        notebook's cell, and its `figure` is that of matplotlib.
+        counted below the map as well. A picture is shown where it is the last line of
+        a notebook's cell, and its `figure` is that of matplotlib.
 
     Raises
     ------
     InputError
         An argument cannot be used, or there are fewer than 3 items.
     MissingExtraError
-        matplotlib or scikit-learn is not installed.
+        A picture needs matplotlib and scikit-learn, a page openTSNE, and it is not
+        installed.
     """
-    target = None if path is None else _checked_path(path)
-    n = checks.integer("n", n, 3)
-    if len(embeddings) < 3:
-        raise InputError(f"embeddings has {len(embeddings)} items; pass at least 3 for a map")
-    family = _checked_font(font)
+    target = None if path is None else _checked_path(path, (".png", ".html"))
+    is_page = target is not None and target.suffix.lower() == ".html"
+    n = checks.integer("n", (NUM_IN_PAGE if is_page else NUM_IN_PICTURE) if n is None else n, 3)
+    _check_map(embeddings, is_page, font, groups)
     rows = _most_frequent(embeddings, n)
     if not np.isfinite(embeddings.vectors[rows]).all():
         raise InputError("embeddings has vectors that are not finite; train it again")
-    labels = [embeddings.labels[row] for row in rows.tolist()]
-    points = _project(embeddings.vectors[rows])
-    figure = _figure(14, 10)
-    panel = figure.add_axes((0.05, 0.04, 0.9, 0.94))
-    panel.set_axis_off()
-    x, y = points.T
-    panel.scatter(x, y, s=_areas(embeddings, rows), color=COLOUR, alpha=0.5, linewidths=0)
-    panel.set(xlim=panel.get_xlim(), ylim=panel.get_ylim())  # labels do not move them
-    texts = _drawable([_plain(str(label), LABEL_LENGTH) for label in labels], family)
-    shown = _label(panel, points, texts, family)
-    hidden = [label for label, is_shown in zip(labels, shown, strict=True) if not is_shown]
-    note = f"{len(labels)} of {len(embeddings)} items"
+    note = f"{len(rows)} of {len(embeddings)} items"
     if embeddings.counts is not None:
         note += ", the most frequent"
-    if hidden:
-        note += f"; {len(hidden)} points have no label, for want of room"
-    figure.text(0.99, 0.01, note, ha="right", fontsize=8, color="0.4")
+    if is_page:
+        points = write_web_map(cast(Path, target), embeddings, rows, groups, note)
+        return ItemMap([embeddings.labels[row] for row in rows.tolist()], points, [])
+    drawn = _picture_of(embeddings, rows, _checked_font(font), note)
     if target is not None:
-        _write(figure, target)
-    return ItemMap(labels, points, hidden, figure)
+        _write(drawn.figure, target)
+    return drawn
 
 
 # ---------------------------------------------------------------------- files
 
 
-def _checked_path(path: str | os.PathLike[str]) -> Path:
+def _checked_path(path: str | os.PathLike[str], suffixes: tuple[str, ...] = (".png",)) -> Path:
     """Find out before drawing what would keep from writing."""
     target = Path(path)
-    if target.suffix.lower() != ".png":
-        raise InputError(f"path is {str(path)!r}; pass the name of a .png file")
+    if target.suffix.lower() not in suffixes:
+        known = " or ".join(suffixes)
+        raise InputError(f"path is {str(path)!r}; pass the name of a {known} file")
     if not target.parent.is_dir():
         raise InputError(
             f"path: there is no folder {str(target.parent)!r}; make it, or use another"
         )
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise InputError(f"path: the folder {str(target.parent)!r} is not writable; use another")
     if target.is_dir():
         raise InputError(f"path: {str(path)!r} is a folder; pass the name of a file")
     return target
@@ -234,6 +244,41 @@ def _write(figure: Picture, path: Path) -> None:
 
 
 # ------------------------------------------------------------------------ map
+
+
+def _check_map(embeddings: Embeddings, is_page: bool, font: str | None, groups: Any) -> None:
+    if len(embeddings) < 3:
+        raise InputError(f"embeddings has {len(embeddings)} items; pass at least 3 for a map")
+    if is_page and font is not None:
+        raise InputError(
+            f"font is {checks.show(font)}, which is of pictures; leave it out for an .html file"
+        )
+    if groups is not None and not is_page:
+        raise InputError(
+            "groups are colours of maps for browsers; pass a path that ends in .html, or leave "
+            "groups out"
+        )
+
+
+def _picture_of(
+    embeddings: Embeddings, rows: npt.NDArray[np.int64], family: str, note: str
+) -> ItemMap:
+    """Draw some rows of embeddings."""
+    labels = [embeddings.labels[row] for row in rows.tolist()]
+    points = _project(embeddings.vectors[rows])
+    figure = _figure(14, 10)
+    panel = figure.add_axes((0.05, 0.04, 0.9, 0.94))
+    panel.set_axis_off()
+    x, y = points.T
+    panel.scatter(x, y, s=_areas(embeddings, rows), color=COLOUR, alpha=0.5, linewidths=0)
+    panel.set(xlim=panel.get_xlim(), ylim=panel.get_ylim())  # labels do not move them
+    texts = _drawable([shortened(str(label), LABEL_LENGTH) for label in labels], family)
+    shown = _label(panel, points, texts, family)
+    hidden = [label for label, is_shown in zip(labels, shown, strict=True) if not is_shown]
+    if hidden:
+        note += f"; {len(hidden)} points have no label, for want of room"
+    figure.text(0.99, 0.01, note, ha="right", fontsize=8, color="0.4")
+    return ItemMap(labels, points, hidden, figure)
 
 
 def _most_frequent(embeddings: Embeddings, n: int) -> npt.NDArray[np.int64]:
@@ -263,7 +308,7 @@ def _project(vectors: npt.NDArray[np.float32]) -> Float64Array:
     unit = normalize(vectors.astype(np.float64)).astype(np.float64, copy=False)
     tsne = TSNE(
         perplexity=min(PERPLEXITY, (len(unit) - 1) / 3),
-        init=_principal_plane(unit),
+        init=principal_plane(unit),
         random_state=SEED,
     )
     # Its threads wait for one another without a pause: on busy cores that takes many times as
@@ -273,26 +318,7 @@ def _project(vectors: npt.NDArray[np.float32]) -> Float64Array:
     return points
 
 
-def _principal_plane(values: Float64Array) -> npt.NDArray[np.float32]:
-    """Return the first two principal components, (n, 2), as small as t-SNE wants to start from."""
-    left, sizes, _ = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
-    plane = np.zeros((len(values), 2))
-    # Vectors of length 1 have one component.
-    plane[:, : sizes[:2].size] = left[:, :2] * sizes[:2]
-    # Their signs are left open: the same everywhere, so that maps are alike.
-    extreme = plane[np.abs(plane).argmax(axis=0), [0, 1]]
-    plane *= np.where(extreme < 0, -1, 1)
-    spread = plane[:, 0].std()
-    return (plane * (1e-4 / spread if spread > 0 else 0)).astype(np.float32)
-
-
 # --------------------------------------------------------------------- labels
-
-
-def _plain(text: str, length: int) -> str:
-    """Return a text in one line, cut to a length."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[: length - 1].rstrip()}…"
 
 
 def _checked_font(font: str | None) -> str:

@@ -21,7 +21,7 @@ from itembed_gpu import SupervisedClassifier, pack_itemsets, train
 from itembed_gpu.cli.evaluation import BY_EPOCH
 from itembed_gpu.data import formats, out_of_memory as spilling, readers
 from itembed_gpu.disk.files import write_tensors
-from itembed_gpu.models import tuning
+from itembed_gpu.models import tuning, web_map
 from itembed_gpu.models.embeddings import Embeddings
 from itembed_gpu.models.item2vec import Item2Vec
 from itembed_gpu.models.verify import verify
@@ -852,6 +852,81 @@ class TestExport:
         assert_fails(run("export", tmp_path / "none", "a.npy"), 1, "no such folder")
         result = run("export", model, tmp_path / "a.txt", "--vocabulary", tmp_path / "b")
         assert_fails(result, 1, "there are no counts")
+
+
+class TestMap:
+    @pytest.fixture
+    def shop(self, tmp_path, monkeypatch):
+        # Where items lie is of no matter here.
+        monkeypatch.setattr(web_map, "lay_out", lambda unit, rows, cosines: np.eye(len(unit), 2))
+        vectors = np.random.default_rng(0).normal(size=(4, 3))
+        Embeddings(["tea", "cup", 7, "saw"], vectors).save(tmp_path / "shop")
+        return tmp_path / "shop"
+
+    @pytest.fixture
+    def groups(self, monkeypatch):
+        """The groups that are drawn."""
+        found = []
+        make = web_map.make_page
+
+        def noted(labels, points, neighbours, groups, note):
+            found[:] = [groups.names[number] for number in groups.numbers]
+            return make(labels, points, neighbours, groups, note)
+
+        monkeypatch.setattr(web_map, "make_page", noted)
+        return found
+
+    def test_writes_a_page_or_a_picture(self, shop, tmp_path):
+        for options in (["map.html"], ["map.png", "-n", 3]):
+            path = tmp_path / options[0]
+            result = run("map", shop, "-o", path, *options[1:])
+            drawn = 3 if options[1:] else 4
+            assert result.stdout == f"Drew {drawn} of 4 items: {path}\n"
+            assert result.stderr == ""
+        assert (tmp_path / "map.html").read_bytes().startswith(b"<!DOCTYPE html>")
+        assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_groups_are_columns_of_a_table(self, shop, tmp_path, groups):
+        table = tmp_path / "groups.csv"
+        table.write_text("code,name,kind\ntea,Tea,food\n7,,tool\ncup,,\nsaw,,tool\nsaw,,\nx,,y\n")
+        options = ["-o", tmp_path / "map.html", "--groups", table]
+        result = run("map", shop, *options, "--item", "code", "--group", "3")
+        assert groups == ["food (1)", "no value (1)", "tool (2)", "tool (2)"]
+        told = [f"Left out: 1 rows of {table}, of unknown items"]
+        told.append("1 items have several groups: the first is taken")
+        assert result.stderr.splitlines() == told
+        # The first two columns.
+        assert run("map", shop, *options).exit_code == 0
+        assert groups == ["Tea (1)", *["no value (3)"] * 3]
+
+    def test_many_numbers_are_numbers_in_text_too(self, tmp_path, groups, shop):
+        labels = [f"item {number}" for number in range(40)]
+        Embeddings(labels, np.random.default_rng(0).normal(size=(40, 3))).save(tmp_path / "many")
+        table = tmp_path / "prices.csv"
+        rows = [f"{label},{price}.5" for price, label in enumerate(labels)]
+        table.write_text("\n".join(["item,price", *rows]))
+        result = run("map", tmp_path / "many", "-o", tmp_path / "map.html", "--groups", table)
+        assert result.exit_code == 0
+        assert groups[:6] == ["0.5 to 4.5 (5)"] * 5 + ["5.5 to 9.5 (5)"]
+
+    def test_fails(self, shop, tmp_path):
+        table = tmp_path / "groups.csv"
+        table.write_text("code,kind\nx,y\n")
+        page = ["-o", tmp_path / "map.html"]
+        assert_fails(run("map", shop), 2, "--output")
+        assert_fails(run("map", shop, *page, "-n", 2), 2, "x>=3")
+        assert_fails(run("map", shop, *page, "--item", "code"), 2, "give --groups FILE")
+        assert_fails(run("map", shop, "-o", tmp_path / "a.svg"), 1, ".png or .html")
+        assert_fails(run("map", shop, *page, "--groups", tmp_path / "no.csv"), 1, "no.csv")
+        assert_fails(run("map", shop, *page, "--groups", table, "--group", "no"), 1, "'no'")
+        result = run("map", shop, *page, "--groups", table)
+        *told, error = result.stderr.splitlines()
+        assert (result.exit_code, len(told)) == (1, 1)
+        assert error == f"Error: {table}: holds none of the 4 items; look at --item"
+        table.write_text("code,kind\ntea,y\n")
+        picture = ["-o", tmp_path / "map.png", "--groups", table]
+        assert_fails(run("map", shop, *picture), 1, "ends in .html")
+        assert not (tmp_path / "map.html").exists()
 
 
 class TestExample:

@@ -235,8 +235,14 @@ def test_paths_that_cannot_be_written_are_told_before_drawing(tmp_path, draw, mo
     monkeypatch.setattr(plots, "_figure", None)
     with pytest.raises(InputError, match=r"path: there is no folder '.*missing'"):
         draw(tmp_path / "missing" / "a.png")
-    with pytest.raises(InputError, match=r"path is '.*a\.svg'; pass the name of a \.png file"):
+    with pytest.raises(
+        InputError, match=r"path is '.*a\.svg'; pass the name of a \.png (or \.html )?file"
+    ):
         draw(str(tmp_path / "a.svg"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: False)  # as one who is not root has it
+        with pytest.raises(InputError, match=r"path: the folder '.*' is not writable; use another"):
+            draw(tmp_path / "a.png")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(InputError, match=r"path: '.*folder\.png' is a folder"):
         draw(tmp_path / "folder.png")
