@@ -604,7 +604,7 @@ def plot(path: Path, rows: list[Row]) -> None:
     """Quality over seconds: a panel for each data set, a colour for each system."""
     shown = [dataset for dataset in DATASETS if main_rows(dataset, rows)]
     height = -(-len(shown) // 2)
-    with picture(path, 15, 5.6 * height) as figure:
+    with picture(path, 15, 6.8 * height) as figure:
         axes = figure.subplots(height, min(2, len(shown)), squeeze=False)
         for panel in axes.flat[len(shown) :]:
             panel.set_visible(False)
@@ -622,7 +622,7 @@ def plot_dataset(panel: Any, dataset: str, rows: list[Row]) -> None:
     panel.set_ylabel("{}@{}".format(*METRICS[dataset][0]))
     panel.grid(True, alpha=0.25)
     panel.legend(
-        fontsize=8.5, ncol=3, loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False
+        fontsize=8.5, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False
     )
     others = [(f[3][0], f[1]) for f in PUBLISHED if f[0] == dataset and f[3][0] is not None]
     if others:
