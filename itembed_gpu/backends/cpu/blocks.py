@@ -38,6 +38,8 @@ from .sgns import Group, Model, Origin, Scratch, Step, update_group, update_pair
 # the second level of caches, whose misses under way are many; the first level's are soon used up.
 AHEAD = 6
 CACHE_LINE = 16  # float32 values
+# Rows of a mean that are prefetched: more of them would push each other out.
+LONGEST_AHEAD = 64
 GROUP_SLOT = u64(constants.GROUP_SLOT)
 
 
@@ -104,6 +106,18 @@ def _prefetch_pair(model, left, targets, dim, num_target):
     _prefetch_row(model.left.syn, left, dim)
     for n in range(num_target):
         _prefetch_row(model.right.syn, targets[n], dim)
+
+
+@inlined
+def _prefetch_bags(model, bags, start, stop, dim):
+    """Ask for the rows of the left itemsets of pairs start ... stop - 1, but for very long ones."""
+    if bags is None:
+        return
+    pairs = bags.pairs
+    for i in range(start, stop):
+        first, last = pairs.left_offsets[bags.itemsets[i]], pairs.left_offsets[bags.itemsets[i] + 1]
+        for position in range(first, min(last, first + LONGEST_AHEAD)):
+            _prefetch_row(model.left.syn, pairs.left_items[position], dim)
 
 
 @inlined
@@ -210,6 +224,7 @@ def train_groups(constants, model, origin, block, negatives, scratch, count, sam
     loss = 0.0
     for g in range((count + group - 1) // group):
         stop = min(count, (g + 1) * group)
+        _prefetch_bags(model, origin.bags, stop, min(count, stop + group), dim)
         pairs = Group(block, g * group, stop, negatives[g], sample, stride)
         loss += update_group(constants, model, pairs, origin, scratch)
     return loss
