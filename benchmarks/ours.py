@@ -39,6 +39,7 @@ def ours(
     history_power: float = 0.0,
     schedule: str = "linear",
     sharpness: float = 0.0,
+    first_length: float = FIRST_LENGTH,
     beside: Sequence[dict[str, Any]] = (),
     **options: Any,
 ) -> Scorers:
@@ -50,6 +51,8 @@ def ours(
         How the learning rate falls.
     sharpness : float
         Above 0, items of a query are compared one by one as well, as `Item2Vec.recommend` does.
+    first_length : float
+        Length of the rows to begin with, where only directions count.
     popularity : float
         So many times the logarithm of an item's count is added to its score; below 0 it
         helps rare items.
@@ -65,10 +68,10 @@ def ours(
         itembed_gpu.initialize_syn(size, dim, seed=1_000 * (side + 1) + seed, device="cpu")
         for side, size in enumerate((data.num_item, data.num_ranked))
     )
-    if options.get("optimizer") == "adagrad":
-        right[:] = 0  # its first steps are as large as any
     if options.get("similarity") == "cosine":  # as the estimators begin
-        left, right = (FIRST_LENGTH * unit_rows(rows) for rows in (left, right))
+        left, right = (first_length * unit_rows(rows) for rows in (left, right))
+    elif options.get("optimizer") == "adagrad":
+        right[:] = 0  # its first steps are as large as any
     task = make_task(data, left, right, options, seed, watch)
     others = [Beside(data, seed, watch, **settings) for settings in beside]
     for each in (task, *(other.task for other in others)):

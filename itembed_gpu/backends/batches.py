@@ -156,7 +156,10 @@ class Batches:
         left_rows, offsets, order = group_rows(entries[0], self._counts)
         targets, right_offsets, right_order = group_rows(drawn.target_rows, self._counts)
         negatives, bias = self._draw_negatives(key, batch)
-        used = None if negatives is None else np.union1d(negatives, targets)
+        used, placed = None, drawn.target_rows
+        if negatives is not None:
+            used = _union(negatives, targets)
+            placed = self._places_of(used, drawn.target_rows)
         lengths = np.diff(drawn.target_offsets)
         target_queries = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         most = TILE_LOGITS if tile_logits is None else tile_logits
@@ -170,7 +173,7 @@ class Batches:
             lefts=Sums(offsets, entries[1][order], entries[2][order]),
             right_rows=used,
             target_offsets=drawn.target_offsets,
-            target_rows=drawn.target_rows if used is None else _places(used, drawn.target_rows),
+            target_rows=placed,
             target_weights=drawn.target_weights,
             target_queries=target_queries,
             penalties=self._draw_penalties(key, drawn, target_queries),
@@ -192,7 +195,7 @@ class Batches:
         if used is not None:
             # Of right rows, their places among those that are used.
             columns, targets = _places(used, negatives), _places(used, targets)
-            masked_rows = _places(used, masked_rows)
+            masked_rows = self._places_of(used, masked_rows)
         num_column = num_row if columns is None else len(columns)
         for first in range(0, num_column, width):
             last = min(first + width, num_column)
@@ -243,6 +246,13 @@ class Batches:
         draw_penalties(key, drawn.query_units, u64(int(share * 2.0**32)), penalties)
         return penalties
 
+    def _places_of(self, rows: Int32Array, some: Int32Array) -> Int32Array:
+        """Do as `_places` for many, in any order: by a table, which is left as it was found."""
+        self._places[rows] = np.arange(len(rows))
+        found: Int32Array = self._places[some].astype(np.int32)
+        self._places[rows] = -1
+        return found
+
     def _mask(self, drawn: Drawn, negatives: Int32Array | None) -> tuple[Int32Array, Int32Array]:
         """List what is left out of a query's sum, by row."""
         if self.masks == NOTHING:
@@ -259,6 +269,13 @@ class Batches:
 def _places(rows: Int32Array, some: Int32Array) -> Int32Array:
     """Places of some rows among ascending ones."""
     return np.searchsorted(rows, some).astype(np.int32)
+
+
+def _union(rows: Int32Array, others: Int32Array) -> Int32Array:
+    """Rows of either of two ascending lists; NumPy's own takes 8 % of a step."""
+    both = np.sort(np.concatenate([rows, others]), kind="stable")  # which merges them
+    found: Int32Array = both[np.append(True, both[1:] != both[:-1])]
+    return found
 
 
 def _owners(sums: Sums) -> Int32Array:

@@ -361,10 +361,13 @@ class Step:
         num_column = sum(tile.stop - tile.start for tile in tiles)
         keep = len(tiles) == 1 or num_query * num_column <= KEPT_LOGITS
         for place, tile in enumerate(tiles):
-            columns = self._columns(tile, self._rows(tile))
+            rows = self._rows(tile)
+            columns = self._columns(tile, rows)
             logits = self._logits(tile, columns, place if keep else 0)
             sums.add(logits)
-            kept.append((logits, sums.largest.copy()) if keep else None)
+            # Rows of one tile are few enough to be kept as well.
+            vectors = (rows, columns) if len(tiles) == 1 else None
+            kept.append((logits, sums.largest.copy(), vectors) if keep else None)
         return sums.logarithms(), kept
 
     def _target_logits(self) -> Any:
@@ -390,13 +393,12 @@ class Step:
         by_row = batch.right_order
         pulls = slopes[by_row], batch.target_queries[by_row]
         for tile, exponentials in zip(batch.tiles, kept, strict=True):
-            rows = self._rows(tile)
-            columns = self._columns(tile, rows)
-            if exponentials is None:
-                logits, largest = self._logits(tile, columns, 0), log_sums.copy()
+            logits, largest, vectors = exponentials or (None, log_sums.copy(), None)
+            rows = vectors[0] if vectors else self._rows(tile)
+            columns = vectors[1] if vectors else self._columns(tile, rows)
+            if logits is None:
+                logits = self._logits(tile, columns, 0)
                 ops.exponentials(logits, largest, ops.xp.zeros_like(log_sums))
-            else:
-                logits, largest = exponentials
             factors = (shares * ops.xp.exp(largest - log_sums))[:, None]
             gradient += factors * ops.matmul(logits, columns)
             if not self._problem.right.frozen:
@@ -433,5 +435,6 @@ class Step:
         ops.update(self._problem.left, batch.left_rows, ops.pool(batch.lefts, gradient), how)
 
     def _across(self, gradient: Any, unit: Any) -> Any:
-        """Return what of the gradients of vectors of length 1 does not change their length."""
-        return gradient - (gradient * unit).sum(axis=1)[:, None] * unit
+        """Take away from gradients of vectors of length 1, in place, what changes the length."""
+        gradient -= (gradient * unit).sum(axis=1)[:, None] * unit
+        return gradient

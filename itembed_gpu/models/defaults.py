@@ -40,7 +40,7 @@ RATES = {
 # More epochs rank better, up to 30, until they take more than 4 times as long as ALS does with its
 # defaults; those of labels overfit: P@1 of Bibtex is .623 after 10 and .604 after 20.
 MIN_STEPS, MIN_STEPS_OF_LABELS = 800, 600
-MIN_EPOCHS, MAX_EPOCHS, MIN_EPOCHS_OF_SAMPLES = 8, 50, 12
+MIN_EPOCHS, MAX_EPOCHS, MIN_EPOCHS_OF_SAMPLES = 8, 50, 11
 # Rows that are drawn for a batch where all would be too many for a first try. Recall@20 of Gowalla
 # is .207 after 39 s with 2,048 of 40,981, and .202 after 32 s with 4,096; with 512 it is far worse.
 SAMPLE = 2048

@@ -1069,6 +1069,27 @@ def test_labels_that_cannot_be_saved_are_told_before_the_first_epoch(tmp_path):
     assert not (tmp_path / "night").exists()
 
 
+@pytest.mark.parametrize("loss", ["softmax", "negative-sampling"])
+def test_a_fit_goes_on_from_its_checkpoint_as_if_it_had_never_stopped(tmp_path, loss):
+    generator = np.random.default_rng(0)
+    itemsets = [generator.choice(20, 4, replace=False).tolist() for _ in range(200)]
+    settings = {**SETTINGS, "loss": loss, "epochs": 4}
+
+    def stop(state):
+        if state.record.epoch == 1:
+            raise EOFError
+
+    whole = Item2Vec(**settings).fit(itemsets)
+    with pytest.raises(EOFError):
+        Item2Vec(**settings, callbacks=[stop]).fit(itemsets, checkpoint=tmp_path / "night")
+    epochs = []
+    resumed = Item2Vec(**settings, callbacks=[lambda state: epochs.append(state.record.epoch)])
+    resumed.fit(itemsets, checkpoint=tmp_path / "night", resume=True)
+    assert epochs == [1, 2, 3]  # what is kept is kept after the callbacks
+    np.testing.assert_array_equal(resumed.syn0_, whole.syn0_)
+    np.testing.assert_array_equal(resumed.syn1_, whole.syn1_)
+
+
 @pytest.mark.parametrize(
     "labels",
     [

@@ -62,6 +62,11 @@ def compound():
     )
 
 
+SOFTMAX = {
+    "loss": "softmax", "pooling": "mean", "similarity": "cosine", "temperature": 0.1,
+    "optimizer": "adam", "dropout": 0.2, "reject_itemset": True, "batch_size": 64,
+}  # fmt: skip
+
 TASKS = {
     "unsupervised": unsupervised,
     "supervised": supervised,
@@ -70,6 +75,8 @@ TASKS = {
     "sharing": lambda: unsupervised(negative_sharing=8),
     "subsample": lambda: unsupervised(subsample=0.01, noise_exponent=0.75),
     "chunks": lambda: unsupervised(chunk_size=100),
+    "softmax": lambda: unsupervised(**SOFTMAX),
+    "sampled-softmax": lambda: unsupervised(**SOFTMAX, num_negative=10),
 }
 
 

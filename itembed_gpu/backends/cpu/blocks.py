@@ -40,8 +40,9 @@ from .sgns import Group, Model, Origin, Scratch, Step, update_group, update_pair
 # the second level of caches, whose misses under way are many; the first level's are soon used up.
 AHEAD = 6
 CACHE_LINE = 16  # float32 values
-# Rows of a mean that are prefetched, at most: more would drive each other out.
-FEW = 16
+# Rows of a mean that are prefetched, at most: of a pair, and of one of the next group. More would
+# drive each other out.
+FEW, MANY = 16, 64
 GROUP_SLOT = u64(constants.GROUP_SLOT)
 
 
@@ -112,13 +113,12 @@ def _prefetch_pair(model, left, targets, dim, num_target):
 
 
 @inlined
-def _prefetch_bag(model, bags, i, dim):
-    """Ask for the rows that the mean of slot i is of, if they are few."""
+def _prefetch_bag(model, bags, i, dim, most):
+    """Ask for the rows that the mean of slot i is of, or so many of them."""
     if bags is not None:
         first, stop = bags.firsts[i], bags.stops[i]
-        if stop - first <= FEW:
-            for position in range(first, stop):
-                _prefetch_row(model.left.syn, bags.pairs.left_items[position], dim)
+        for position in range(first, min(stop, first + most)):
+            _prefetch_row(model.left.syn, bags.pairs.left_items[position], dim)
         _prefetch_own(model.own, bags.numbers, i, dim)
 
 
@@ -212,7 +212,7 @@ def train_pairs(constants, model, origin, key, objective, buffers, scratch, coun
     for i in range(count):
         if i + AHEAD < count:
             _prefetch_pair(model, block.left[i + AHEAD], targets[i + AHEAD], dim, num_target)
-            _prefetch_bag(model, origin.bags, i + AHEAD, dim)
+            _prefetch_bag(model, origin.bags, i + AHEAD, dim, FEW)
         if block.left[i] != DROPPED:
             step = Step(block.scale[i], block.rates[i])
             sampled = (i - sample) & (stride - 1) == 0
@@ -245,6 +245,8 @@ def train_groups(constants, model, origin, block, negatives, scratch, count, sam
     loss = 0.0
     for g in range((count + group - 1) // group):
         stop = min(count, (g + 1) * group)
+        for i in range(stop, min(count, stop + group)):
+            _prefetch_bag(model, origin.bags, i, dim, MANY)
         pairs = Group(block, g * group, stop, negatives[g], sample, stride)
         loss += update_group(constants, model, pairs, origin, scratch)
     return loss
