@@ -44,7 +44,10 @@ from itembed_gpu import available_backends, metrics
 
 ON_GPU = ("ours, GPU", "ours, quick, GPU")
 BY_DEFAULT = "ours, no argument"
-OURS = ("ours", "ours, sampled", "ours, quick", "ours, large", "ours, added up", *ON_GPU)
+OURS = (
+    *("ours", "ours, sampled", "ours, quick", "ours, large", "ours, all places", "ours, added up"),
+    *ON_GPU,
+)
 SYSTEMS: dict[str, Peer] = {
     **dict.fromkeys(OURS, ours),
     BY_DEFAULT: ours_by_default,
@@ -198,17 +201,8 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "popularity": -0.2,
             "history_power": -0.5,
         },
-        "ours, large": {
-            "optimizer": "adagrad",
-            "learning_rate": 0.4,
-            "dim": 128,
-            "num_epoch": 100,
-            "num_negative": 200,
-            "negative_sharing": 32,
-            "l2": 0.001,
-            "popularity": -0.2,
-            "history_power": -0.5,
-        },
+        "ours, large": {**ALL_PLACES, "num_negative": 4096, "reject_itemset": True},
+        "ours, all places": ALL_PLACES,
         "ours, added up": ADDED_UP,
         "ours, quick": QUICKLY,
         BY_DEFAULT: {},

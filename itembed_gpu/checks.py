@@ -234,15 +234,15 @@ def beside(name: str, value: Any, table: Any) -> Any:
     return value
 
 
-def accumulator(name: str, value: Any, table: Any) -> Any:
-    """Check the accumulators of a table's rows, or where they have two axes, of its numbers.
+def accumulator(name: str, value: Any, table: Any, *, by_number: bool = False) -> Any:
+    """Check the accumulators of a table's rows, or of each of its numbers.
 
     Raises
     ------
     InputError
         They are not float32 where the table lies, with one finite number of at least 0 for each.
     """
-    if getattr(value, "ndim", 1) == 2:
+    if by_number:
         same_shape(name, value, table)
     else:
         beside(name, value, table)

@@ -397,8 +397,8 @@ model_option = click.option(
     "--model",
     type=click.Choice(list(MODELS)),
     default=ITEM2VEC,
-    help="What to learn by: pairs of items of an itemset, or counts of how often items occur "
-    f"together [{ITEM2VEC}].",
+    help="What to learn: items that go together; by counts of how often they do; or with a vector "
+    f"of each itemset as well [{ITEM2VEC}].",
 )
 
 tuning_option = click.option(

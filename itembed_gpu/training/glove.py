@@ -145,7 +145,8 @@ class GloveTask(_PackedTask):
                     "accumulators must be four arrays: of syn0, of syn1, and of both biases"
                 )
             for place, array in enumerate(given):
-                checks.accumulator(f"accumulators[{place}]", array, tables[-(place % 2)].array)
+                name, table = f"accumulators[{place}]", tables[-(place % 2)]
+                checks.accumulator(name, array, table.array, by_number=place < 2)
             _check_sides(tables, "accumulators[{}]", given[:2])
             _check_sides(tables, "accumulators[{}]", given[2:], 2)
             for table, array, of_bias in zip(tables, given[:2], given[2:], strict=False):

@@ -70,7 +70,7 @@ def test_what_means_nothing_to_a_model_is_refused(tmp_path, flags, words):
 
 def test_help_says_whose_options_are():
     shown = " ".join(run("train", "--help").stdout.split())
-    for text in ("[chosen by the data; glove 25]", "[of glove: 100]", "[item2vec]"):
+    for text in ("[chosen by the data; glove 25; doc2vec 10]", "[of glove: 100]", "[item2vec]"):
         assert text in shown
     for model in cli_options.MODELS.values():
         assert set(model.defaults) <= set(cli_options.ALL)
