@@ -165,7 +165,11 @@ def encode_labels(labels: list[Any]) -> bytes:
 
 def decode_labels(path: Path) -> list[Any]:
     """Read labels. Raises a `DataError` if the file does not hold some."""
-    return parse_labels(path.read_bytes(), path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: does not hold labels ({error})") from error
+    return parse_labels(data, path)
 
 
 def parse_labels(data: bytes, where: Any) -> list[Any]:

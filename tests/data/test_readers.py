@@ -90,7 +90,13 @@ class TestRoundTrip:
         assert_same(read_itemsets(path), group(rows))
 
     @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-    @given(rows=st.lists(st.tuples(TEXT, st.integers(-(2**63), 2**63 - 1)), min_size=1))
+    @given(
+        rows=st.lists(
+            # A first row of names alone could be a header: that is asked.
+            st.tuples(TEXT.filter(lambda text: text != "basket"), st.integers(-(2**63), 2**63 - 1)),
+            min_size=1,
+        )
+    )
     def test_table_of_integers(self, folder, suffix, rows):
         path = self.write_table(folder, suffix, rows)
         assert_same(read_itemsets(path), group(rows))
