@@ -216,6 +216,18 @@ def tables(**given: Any) -> int:
     return same_dimension(left_name, left, right_name, right)
 
 
+def tables_alike(**given: Any) -> None:
+    """Check two tables of the same items, by their names."""
+    for name, value in given.items():
+        table(name, value)
+    (left_name, left), (right_name, right) = given.items()
+    if left.shape != right.shape:
+        raise InputError(
+            f"{left_name} has shape {left.shape} and {right_name} {right.shape}; "
+            "pass tables of the same shape"
+        )
+
+
 def beside(name: str, value: Any, table: Any) -> Any:
     """Check a number for each row of a table: contiguous float32, where the table lies."""
     if type(value) is not type(table):

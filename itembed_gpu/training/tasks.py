@@ -657,12 +657,7 @@ class UnsupervisedTask(_PackedTask):
         accumulators: Accumulators | None = None,
         **options: Unpack[TaskKeywords],
     ) -> None:
-        checks.table("syn0", syn0)
-        checks.table("syn1", syn1)
-        if syn0.shape != syn1.shape:
-            raise InputError(
-                f"syn0 has shape {syn0.shape} and syn1 {syn1.shape}; pass tables of the same shape"
-            )
+        checks.tables_alike(syn0=syn0, syn1=syn1)
         self.items = items
         self.offsets = offsets
         self._weights = weights
@@ -764,11 +759,7 @@ class DocumentTask(_PackedTask):
         **options: Unpack[TaskKeywords],
     ) -> None:
         checks.tables(syn0=syn0, itemset_syn=itemset_syn)
-        checks.table("syn1", syn1)
-        if syn0.shape != syn1.shape:
-            raise InputError(
-                f"syn0 has shape {syn0.shape} and syn1 {syn1.shape}; pass tables of the same shape"
-            )
+        checks.tables_alike(syn0=syn0, syn1=syn1)
         for name, table in (("syn0", syn0), ("syn1", syn1)):
             checks.same_or_apart("itemset_syn", itemset_syn, name, table)
             if checks.same_table(itemset_syn, table):
