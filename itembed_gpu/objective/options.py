@@ -448,7 +448,8 @@ class Options:
         "Train in chunks of about so many items, which are whole batches: an epoch goes "
         "through the chunks in a random order, and in each through its items in a random order. "
         "Two of them are in memory at once (and on the device), which is all that is copied of "
-        "itemsets that are mapped from the disk. By default all is one chunk.",
+        "itemsets that are mapped from the disk. An itemset is never cut: one very long sequence "
+        "is one chunk. By default all is one chunk.",
         Number(int, 1, none=True),
         metavar="ITEMS",
         absent="all at once",

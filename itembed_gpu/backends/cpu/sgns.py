@@ -502,9 +502,7 @@ def add_span(local, count, gradients, delta, dim):
             total += c * local[n + 2, d]
             delta[d] = total + e * local[n + 3, d]
     for n in range(whole, count):
-        a = gradients[n]
-        for d in range(dim):
-            delta[d] += a * local[n, d]
+        add_gradients(local, n, gradients[n], delta, dim)
 
 
 @inlined
