@@ -35,7 +35,7 @@ from benchmarks.common.report import Target, make_parser, page, say, table, tick
 from benchmarks.datasets import Packed, Ranking, online_retail
 from benchmarks.dense import HostMemory
 from itembed_gpu.backends.batches import TILE_LOGITS
-from itembed_gpu.training.partition import BLOCK
+from itembed_gpu.training.normalization import BLOCK
 
 NUM_ITEM, NUM_ITEMSET, DIM, ITEMSET_LENGTH = 100_000, 10_000, 128, 10
 # Queries and rows of NumPy's tiles: ours, and larger ones.

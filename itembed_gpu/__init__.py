@@ -36,7 +36,7 @@ _NAMES = {
     ),
     "objective.options": "Options",
     "models.plots": "ItemMap plot_history plot_map",
-    "training.partition": "log_partition",
+    "training.normalization": "log_partition",
     "ranking.top_n": "pool_rows top_n",
     "data.readers": "ReadItemsets read_itemsets",
     "objective.schedule": "index_batch_stream",
@@ -113,7 +113,7 @@ if TYPE_CHECKING:
         do_unsupervised_steps as do_unsupervised_steps,
         expit as expit,
     )
-    from .training.partition import log_partition as log_partition
+    from .training.normalization import log_partition as log_partition
     from .training.tables import extend_syn as extend_syn, initialize_syn as initialize_syn
     from .training.tasks import (
         CompoundTask as CompoundTask,

@@ -253,3 +253,15 @@ class Backend(Protocol):
 
     def to_device(self, table: npt.NDArray[Any]) -> Any:
         """Return a table of the device's own kind with the same values."""
+
+    def fewest_parts(self, tables: tuple[Table, ...]) -> int:
+        """Return the number of parts into which tables are cut to fit the device, and tell it."""
+
+    def bring(self, table: Table) -> Table:
+        """Return a table on the device with the values of one on the host.
+
+        May be called on any thread, while others train.
+        """
+
+    def fetch(self, table: Table) -> Table:
+        """Return one on the host with the values of one that was brought, likewise."""

@@ -29,7 +29,7 @@ from ..ranking.priors import answer_unknown, log_shares, rank
 from ..ranking.top_n import pool_rows
 from ..ranking.vectors import unit_rows
 from ..sets import keep_items
-from ..training.partition import log_partition
+from ..training.normalization import log_partition
 from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
 from .defaults import CHOSEN_OF_ITEM2VEC, Shape, choose_for_item2vec
 from .embeddings import Embeddings

@@ -21,6 +21,9 @@ KEEP_RIGHT_SLOT = KEEP_SLOT + (1 << 61)
 # Nor do those that decide which itemsets, or pairs, have the logarithm of their sum penalised: this
 # one plus their number.
 NORMALIZED_SLOT = GROUP_SLOT + (1 << 62)
+# Nor do those that deal out rows to the parts of a partition: this one plus the row's place among
+# all by count.
+PARTITION_SLOT = GROUP_SLOT + (1 << 61)
 
 # --- pairs
 

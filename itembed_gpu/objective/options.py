@@ -51,6 +51,8 @@ MIN_SHARE = 1e-4
 OPTIMIZERS = ("sgd", "adagrad", "adam")
 # What Ctrl-C may do to a training.
 ON_INTERRUPT = ("stop", "raise")
+# As many parts as it takes.
+AUTO = "auto"
 # How learning rates fall.
 SCHEDULES = ("linear", "cosine")
 
@@ -138,6 +140,17 @@ class Number:
             if number > float(np.finfo(np.float32).max):
                 raise InputError(f"{name} is {value}; pass one that is finite in float32")
         return number
+
+
+def _parts(name: str, value: Any) -> int | str:
+    """Take a number of parts."""
+    if isinstance(value, str):
+        if value == AUTO:
+            return AUTO
+        if not value.isdecimal():
+            raise InputError(f"{name} is {value!r}; pass a number of parts, or {AUTO!r}")
+        value = int(value)
+    return checks.integer(name, value, 1)
 
 
 def yes_or_no(name: str, value: Any) -> bool:
@@ -455,6 +468,23 @@ class Options:
         absent="all at once",
         entrances=OF_ALL,
     )
+    partitions: int | str = option(
+        1,
+        "Parts of the catalog, two of which are on the device at a time, for tables that are "
+        "larger than its memory; auto for as few as fit.",
+        "Parts that the rows of each table are dealt out to, anew in each epoch, so that two of "
+        "them and the next one are all that is on the device (and of tables that are mapped from "
+        "the disk, in memory): for tables that are larger. An epoch has the same pairs as without, "
+        "and trains those of two parts after the other; negatives of a pair are drawn from the "
+        "part of its right item. The pairs of an epoch are kept in memory, 8 bytes each, or beyond "
+        "1 GiB in a file in the folder of temporary files. \"auto\" is as few as fit a card, and "
+        "logs a warning which; of the CPU 1. A seed repeats a result with the same number of parts "
+        "alone.",
+        _parts,
+        metavar="NUMBER",
+        kind='int or "auto"',
+        entrances=EVERYWHERE,
+    )
     seed: int | None = option(
         None,
         "Seed of all that is random: with --threads 1, a run repeats exactly.",
@@ -531,6 +561,13 @@ OF_DENSE = {
 }
 OF_NOISE = {"noise_exponent", "noise_weights"}
 OF_BAGS = {"dropout", "targets"}
+# What a pair of a list, as those of blocks are, knows nothing of; with the values that go.
+NOT_IN_PARTS = {
+    "loss": (SAMPLED_LOSSES, "a softmax sees all items at once; pass another loss"),
+    "pooling": (("pairs",), "a mean has items of several parts; pass pooling='pairs'"),
+    "reject_itemset": ((False,), "pairs of parts have no itemset; pass reject_positive"),
+    "chunk_size": ((None,), "its pairs are drawn from all itemsets; leave it out"),
+}
 
 
 def _check_together(options: Options) -> None:
@@ -541,6 +578,13 @@ def _check_together(options: Options) -> None:
         for known in fields(options)
         if not _is_default(known, values[known.name])
     }
+    if options.partitions != 1:
+        for name, (fine, why) in NOT_IN_PARTS.items():
+            if values[name] not in fine:
+                raise InputError(
+                    f"partitions is {options.partitions!r} and {name} is {values[name]!r}: {why}, "
+                    "or leave partitions out"
+                )
     loss, cure = repr(options.loss), "leave it out" if options.dense else "pass loss='softmax'"
     for name in given.keys() & (OF_SAMPLED if options.dense else OF_DENSE):
         raise InputError(f"{name} is {given[name]!r} and loss is {loss}; {cure}")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from .. import checks
+from ..checks import Int32Array
 from ..errors import InputError
 
 # What a table can have beside its rows, with a value for each of them, or for each number.
@@ -40,6 +44,21 @@ class Table:
         """List its arrays by name: its own, and of what lies beside those that there are."""
         beside = {f"{self.name}_{part}": getattr(self, part) for part in BESIDE}
         return {self.name: self.array} | {n: a for n, a in beside.items() if a is not None}
+
+    def map(self, change: Callable[[Any], Any]) -> Table:
+        """Return a table of what a function makes of each array."""
+        arrays = {part: getattr(self, part) for part in ("array", *BESIDE)}
+        return replace(self, **{part: change(a) for part, a in arrays.items() if a is not None})
+
+    def take(self, rows: Int32Array) -> Table:
+        """Return a table of copies of some rows, and of what lies beside them."""
+        return self.map(lambda array: np.take(array, rows, axis=0))
+
+    def put(self, rows: Int32Array, values: Table) -> None:
+        """Write rows back that were taken."""
+        for part in ("array", *BESIDE):
+            if getattr(self, part) is not None:
+                getattr(self, part)[rows] = getattr(values, part)
 
 
 def pair_up(left: Table, right: Table) -> tuple[Table, ...]:

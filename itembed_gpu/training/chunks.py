@@ -11,14 +11,13 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 
-from ..backends.protocol import Backend, BoundTask, Problem, Tally
+from ..backends.protocol import Backend, BoundTask, Problem
 from ..checks import Int64Array
 from ..interrupts import deferred_interrupt
 from ..objective.pairs import Source
 from ..objective.rng import philox_words
-from ..objective.schedule import batch_start
+from .pieces import Lengths, TaskInPieces
 
 _WORD = (1 << 32) - 1
 
@@ -64,18 +63,17 @@ class Chunks:
         return np.array(sorted(range(len(self)), key=keys.__getitem__), np.int64)
 
 
-class ChunkedTask:
-    """A problem that is trained in chunks of a source, which has its pairs (see `BoundTask`)."""
+class ChunkedTask(TaskInPieces):
+    """A problem that is trained in chunks of a source, which has its pairs."""
 
     def __init__(self, problem: Problem, source: Source, chunks: Chunks, backend: Backend) -> None:
         self._problem = problem
         self._source = source
         self._chunks = chunks
         self._backend = backend
-        self._tally = Tally()
-        self._epochs: dict[tuple[int, int], tuple[Int64Array, Int64Array]] = {}
+        self._epochs: dict[tuple[int, int], tuple[Int64Array, Lengths]] = {}
         self._chunk = int(chunks.order(0, 0)[0])
-        self._bound = self._bind(self._chunk)
+        super().__init__(problem.group, self._bind(self._chunk))
         # The number of the chunk that is read ahead, and what comes of it.
         self._ahead: tuple[int, Future[BoundTask]] | None = None
         self._reader = ThreadPoolExecutor(1, "itembed_gpu-chunk")
@@ -95,18 +93,26 @@ class ChunkedTask:
         bound.load()
         return bound
 
-    def _epoch(self, stream: int, epoch: int) -> tuple[Int64Array, Int64Array]:
-        """Chunks in their order, and the first batch of each; then the number of batches."""
+    def _epoch(self, stream: int, epoch: int) -> tuple[Int64Array, Lengths]:
+        """Chunks in their order, and how long they are."""
         key = stream, epoch
         if key not in self._epochs:
             while len(self._epochs) > 2:
                 del self._epochs[min(self._epochs, key=lambda known: known[1])]
-            order = self._chunks.order(stream, epoch)
-            self._epochs[key] = order, np.append(0, np.cumsum(self._chunks.num_batch[order]))
+            order, chunks = self._chunks.order(stream, epoch), self._chunks
+            lengths = Lengths.of(chunks.num_batch[order], chunks.num_pair[order])
+            self._epochs[key] = order, lengths
         return self._epochs[key]
 
-    def _enter(self, chunk: int, then: int) -> None:
+    def _lengths(self, stream: int, epoch: int) -> Lengths:
+        return self._epoch(stream, epoch)[1]
+
+    def _enter(self, stream: int, epoch: int, place: int) -> None:
         """Go on with a chunk, and begin to read the one after it."""
+        order = self._epoch(stream, epoch)[0]
+        last = place + 1 == len(order)
+        chunk = int(order[place])
+        then = int(self._epoch(stream, epoch + 1)[0][0] if last else order[place + 1])
         if chunk != self._chunk:
             self._switch(chunk)
         if self._ahead is None and then != chunk:
@@ -119,69 +125,5 @@ class ChunkedTask:
         else:
             bound = self._bind(chunk)
         with deferred_interrupt():
-            # Nothing of the one before is under way any more when its arrays go.
-            self._tally = self._tally.plus(self._bound.read_tally(True))
-            bound.follow(self._bound)
-            self._bound, self._chunk = bound, chunk
-
-    def run(
-        self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
-    ) -> None:
-        order, firsts = self._epoch(stream, epoch)
-        while len(rates):
-            place = int(np.searchsorted(firsts, first_batch, side="right")) - 1
-            chunk, local = int(order[place]), first_batch - int(firsts[place])
-            last = place + 1 == len(order)
-            then = int(self._epoch(stream, epoch + 1)[0][0] if last else order[place + 1])
-            self._enter(chunk, then)
-            now = rates[: int(self._chunks.num_batch[chunk]) - local]
-            self._bound.run(stream, epoch, local, now)
-            first_batch += len(now)
-            rates = rates[len(now) :]
-
-    def count_pairs(self, stream: int, epoch: int, first_batch: int, num_batch: int) -> int:
-        order, firsts = self._epoch(stream, epoch)
-        ends = []
-        for batch in (first_batch, first_batch + num_batch):
-            place = int(np.searchsorted(firsts, batch, side="right")) - 1
-            done = int(self._chunks.num_pair[order[:place]].sum())
-            if place < len(order):
-                chunk = order[place]
-                shape = int(self._chunks.num_pair[chunk]), int(self._chunks.num_batch[chunk])
-                done += int(batch_start(*shape, batch - int(firsts[place]), self._problem.group))
-            ends.append(done)
-        return ends[1] - ends[0]
-
-    @property
-    def in_place(self) -> bool:
-        return self._bound.in_place
-
-    @property
-    def min_pairs(self) -> int:
-        return self._bound.min_pairs
-
-    @property
-    def max_pairs(self) -> int:
-        return self._bound.max_pairs
-
-    def prepare(self) -> None:
-        self._bound.prepare()
-
-    def load(self) -> None:
-        self._bound.load()
-
-    def follow(self, before: BoundTask) -> None:
-        self._bound.follow(before)
-
-    def read_tally(self, wait: bool) -> Tally:
-        result, self._tally = self._tally, Tally()
-        return result.plus(self._bound.read_tally(wait))
-
-    def is_sound(self) -> bool:
-        return self._bound.is_sound()
-
-    def synchronize(self) -> None:
-        self._bound.synchronize()
-
-    def discard(self) -> None:
-        self._bound.discard()
+            self._follow(bound)
+            self._chunk = chunk

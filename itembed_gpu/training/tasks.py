@@ -26,6 +26,7 @@ from ..objective.arrays import check_objective, make_objective
 from ..objective.constants import MAX_STREAM, MAX_VALUE
 from ..objective.keywords import ListedKeywords, TaskKeywords
 from ..objective.options import (
+    AUTO,
     LISTED_TASK,
     OF_DENSE,
     OWN_ROW,
@@ -39,6 +40,7 @@ from ..objective.options import (
 from ..objective.pairs import ItemsetSource, ListedSource, Side, Source
 from ..objective.table import Table, pair_up
 from .chunks import ChunkedTask, Chunks
+from .partitioned import Blocks, PartitionedTask
 
 Accumulators = tuple[Any, ...]
 
@@ -308,12 +310,16 @@ class _PackedTask(_FusedTask):
         self.negative_sharing = options.negative_sharing
         self.batch_size = cast(int, options.batch_size)  # filled in by now
         self.chunk_size = options.chunk_size
+        self.partitions = self._choose_partitions(tables)
         self.seed = cast(int, options.seed)  # drawn by now
         self.device = self._backend.name
         self.num_pair = source.count_pairs(0, source.num_itemset)
         self._tables = tables
         self._source = source
         self._num_batch = -(-source.num_itemset // self.batch_size)
+        if self.partitions > 1:  # each block has as many
+            num_block = self.partitions**2
+            self._num_batch = num_block * max(1, round(self._num_batch / num_block))
         if self.num_pair * (self._num_batch + 1) >= 1 << 63:
             raise InputError(
                 f"batch_size is {self.batch_size}, for {self.num_pair} pairs in "
@@ -329,6 +335,28 @@ class _PackedTask(_FusedTask):
     ) -> Accumulators | None:
         """Give tables what lies beside them: what is given, checked, or new ones."""
         return _add_accumulators(tables, given, self.options, self._backend)
+
+    def _choose_partitions(self, tables: tuple[Table, ...]) -> int:
+        """Return the number of parts, and see to it that tables can be cut into them."""
+        wanted = self.options.partitions
+        if wanted == 1:
+            return 1
+        for table in tables:
+            if checks.on_device(table.array):
+                raise InputError(
+                    f"partitions is {wanted!r} and {table.name} is on a device as a whole; "
+                    "pass NumPy tables, or leave partitions out"
+                )
+        if wanted == AUTO:
+            return self._backend.fewest_parts(tables)
+        # With a negative that is drawn again, another row is needed beside the positive.
+        most = min(map(len, tables)) // (2 if self.options.rejects else 1)
+        if cast(int, wanted) > most:
+            raise InputError(
+                f"partitions is {wanted}, and the smallest table has {min(map(len, tables))} rows; "
+                f"pass at most {most}"
+            )
+        return cast(int, wanted)
 
     # --- on its device, once something is trained
 
@@ -354,6 +382,8 @@ class _PackedTask(_FusedTask):
     @functools.cached_property
     def _bound(self) -> BoundTask:
         problem = self._problem
+        if self.partitions > 1:
+            return PartitionedTask(Blocks(problem, self.partitions), self._backend)
         if self.chunk_size is None:
             return self._backend.bind(problem)
         chunks = Chunks(self._source, self.chunk_size, self.batch_size, self.seed)
@@ -492,6 +522,7 @@ class _PackedTask(_FusedTask):
                 # Arrays are kept as such; where a training goes on may be another machine.
                 if known.name != "noise_weights" and not about(known).machine
             },
+            "partitions": self.partitions,
         }
         # By side, as the files of checkpoints name them.
         sides = dict(zip(("left", "right"), (self._tables[0], self._tables[-1]), strict=True))
@@ -685,7 +716,7 @@ class UnsupervisedTask(_PackedTask):
         "update_left": "Whether the items are trained, or only read. Their itemsets are trained "
         "anyway: with both sides frozen, vectors of unseen itemsets are found.",
     },
-    without=OF_DENSE | {"pooling"},
+    without=OF_DENSE | {"pooling", "partitions"},
 )
 class DocumentTask(_PackedTask):
     """Learn a vector for each itemset beside those of its items: PV-DM.
@@ -1069,6 +1100,12 @@ class CompoundTask(_FusedTask):
         self._tasks = [as_task(task) for task in tasks]
         if self._num_stream > MAX_STREAM:
             raise InputError(f"tasks holds {self._num_stream} tasks; pass at most {MAX_STREAM}")
+        for task in self._tasks:
+            if getattr(task, "partitions", 1) > 1:
+                raise InputError(
+                    "tasks holds one with partitions, which has a part of its tables at hand; "
+                    "train that by itself"
+                )
         homes: dict[int, str] = {}
         for address, device in self._host_tables():
             if homes.setdefault(address, device) != device:

@@ -90,6 +90,24 @@ def copy_rows(to: Any, source: Any, kind: str) -> None:
     stream.synchronize()
 
 
+def bring(array: npt.NDArray[Any]) -> Any:
+    """Copy an array of rows, or of a value for each row, to the current device."""
+    if array.ndim == 1:
+        return bring(array[None])[0]
+    copy = allocate_table(*array.shape, array.dtype)
+    copy_rows(copy, array, "HostToDevice")
+    return copy
+
+
+def fetch(array: Any) -> npt.NDArray[Any]:
+    """Copy such an array to the host."""
+    if array.ndim == 1:
+        return fetch(array[None])[0]  # type: ignore[no-any-return]
+    copy = np.empty(array.shape, dtype=array.dtype)
+    copy_rows(copy, array, "DeviceToHost")
+    return copy
+
+
 class DeviceTable:
     """A table in a device's memory: a CuPy array of the caller's, or the copy of a host table.
 

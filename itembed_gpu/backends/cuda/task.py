@@ -76,6 +76,10 @@ BESIDE_ROWS = {
 }
 # The host runs ahead of the device by so many launches.
 NUM_SLOT = 2
+# Share of the free memory that parts of tables may take; the rest is for pairs and the like.
+ROOM = 0.8
+# Parts that are tried, at most.
+MAX_PARTS = 1 << 12
 # Fields of pairs that are no arrays.
 NUMBERS = ("shift", "first", "window")
 
@@ -497,6 +501,20 @@ class CudaTask:
         self._copies.discard()
 
 
+def parts_that_fit(sizes: list[int], room: float) -> int:
+    """Return the smallest power of 2 of parts of which those at hand fit into some room.
+
+    At hand are a left and a right part and the next one, whichever of both it is; of one table,
+    as both sides train it, two parts and the next two.
+    """
+    num_part, at_hand = 1, sum(sizes)
+    while at_hand > room and num_part < MAX_PARTS:
+        num_part *= 2
+        most = sum(sizes) + max(sizes) if len(sizes) > 1 else 4 * sizes[0]
+        at_hand = -(-most // num_part)
+    return num_part
+
+
 class CudaBackend:
     """CUDA on one GPU (see `protocol.Backend`).
 
@@ -546,3 +564,32 @@ class CudaBackend:
             copy = tables.allocate_table(num_row, dim, table.dtype)
             tables.copy_rows(copy, np.ascontiguousarray(table), "HostToDevice")
         return copy
+
+    def fewest_parts(self, tables: tuple[Table, ...]) -> int:
+        cupy = chips.cupy()
+        with chips.device(self._chip.index):
+            free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+        sizes = [sum(array.nbytes for array in table.arrays().values()) for table in tables]
+        num_part = parts_that_fit(sizes, ROOM * free)
+        if num_part > 1:
+            logger.warning(
+                "partitions='auto': tables of %s in %d parts, as %s of %s are free",
+                chips.show_size(sum(sizes)),
+                num_part,
+                chips.show_size(free),
+                self.name,
+            )
+        return num_part
+
+    def bring(self, table: Table) -> Table:
+        with chips.device(self._chip.index), self._beside:
+            return table.map(tables.bring)
+
+    def fetch(self, table: Table) -> Table:
+        with chips.device(self._chip.index), self._beside:
+            return table.map(tables.fetch)
+
+    @functools.cached_property
+    def _beside(self) -> Any:
+        """A stream for copies beside what is under way: one, as memory is kept by stream."""
+        return chips.cupy().cuda.Stream(non_blocking=True)

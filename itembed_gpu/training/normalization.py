@@ -1,4 +1,4 @@
-"""The partition: the sum over all items that a softmax divides by, and other losses leave out."""
+"""Normalization: the sum over all items that a softmax divides by, and other losses leave out."""
 
 from __future__ import annotations
 

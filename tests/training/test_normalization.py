@@ -17,7 +17,7 @@ from itembed_gpu import (
     train,
 )
 from itembed_gpu.backends import dense
-from itembed_gpu.training import partition
+from itembed_gpu.training import normalization
 
 DIM = 6
 
@@ -55,7 +55,7 @@ def tiles(monkeypatch):
     """Some tiles of few rows, and blocks of few queries."""
     monkeypatch.setattr(dense, "MIN_TILE", 1)
     monkeypatch.setattr(dense, "MAX_WIDTH", 7)
-    monkeypatch.setattr(partition, "BLOCK", 5)
+    monkeypatch.setattr(normalization, "BLOCK", 5)
 
 
 @pytest.mark.parametrize("how", [{}, {"similarity": "cosine", "temperature": 0.05}])

@@ -1,0 +1,181 @@
+"""Partitions: how a catalog is cut into parts, and in which order blocks of them are trained.
+
+Rows of a table are dealt out to parts, anew in each epoch. A *block* (i, j) holds the pairs whose
+left item is in part i of the left table and whose right item is in part j of the right one. Its
+negatives are drawn from part j, so that a block touches two parts, and blocks that have no part in
+common can be trained at once: the orthogonal blocks of GraphVite (Zhu et al., WWW 2019) and
+PyTorch-BigGraph (Lerer et al., MLSys 2019). That rows meet other negatives in each epoch keeps the
+quality, which partitions that stay can lose (Kochsiek and Gemulla, "Parallel training of knowledge
+graph embedding models: a comparison of techniques", VLDB 2022).
+
+All here are pure functions: who trains where can work them out again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..checks import Int32Array, Int64Array
+from ..compiling import kept
+from ..objective.constants import PARTITION_SLOT
+from ..objective.rng import below, slot_block, u64
+
+# Rows that are dealt out together are of so many neighbours by count for each part: then parts
+# have about as many occurrences each, and any two rows can come to lie in one part.
+DEALT_TOGETHER = 4
+
+_SLOT = u64(PARTITION_SLOT)
+# Draws of a row for either side.
+LEFT, RIGHT = 0, 1
+
+
+class Partition(NamedTuple):
+    """Which rows of a table are in which part, and where.
+
+    Attributes
+    ----------
+    order : int32, num_row
+        All rows: those of part p stand at p, p + num_part, p + 2 * num_part ...
+    ranks : int32, num_row
+        Where each row stands in `order`: row r is number ``ranks[r] // num_part`` of part
+        ``ranks[r] % num_part``.
+    num_part : int
+        Number of parts.
+    """
+
+    order: Int32Array
+    ranks: Int32Array
+    num_part: int
+
+    def rows(self, part: int) -> Int32Array:
+        """Return the rows of a part."""
+        return np.ascontiguousarray(self.order[part :: self.num_part])
+
+
+def by_count(counts: Int64Array) -> Int32Array:
+    """Return all rows, those that occur most often first, and of equal ones the first first.
+
+    Parameters
+    ----------
+    counts : int64, num_row
+        Occurrences of each row.
+    """
+    return np.argsort(-counts, kind="stable").astype(np.int32)
+
+
+def deal(
+    rows: Int32Array, num_part: int, seed: int, stream: int, epoch: int, side: int
+) -> Partition:
+    """Deal out rows to parts.
+
+    Parameters
+    ----------
+    rows : int32, num_row
+        All rows, as of `by_count`.
+    num_part : int
+        Number of parts, from 1 to num_row.
+    seed, stream, epoch : int
+        Key of the random stream.
+    side : {0, 1}
+        Which draws: of the left table, or of the right one.
+
+    Returns
+    -------
+    Partition
+        Of parts whose numbers of rows differ by 1 at most.
+    """
+    order = rows.copy()
+    key = u64(seed), u64(stream), u64(epoch)
+    _shuffle(order, DEALT_TOGETHER * num_part if num_part > 1 else 1, *key, side)
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(len(order), dtype=np.int32)
+    return Partition(order, ranks, num_part)
+
+
+@kept()
+def _shuffle(order, size, seed, stream, epoch, side):
+    """Shuffle rows among those that are next to them, so many at a time (Fisher and Yates)."""
+    for start in range(0, len(order), size):
+        for place in range(min(len(order), start + size) - 1, start, -1):
+            words = slot_block(seed, stream, epoch, _SLOT + u64(place), u64(0))
+            other = start + np.int64(below(words[side], u64(place - start + 1)))
+            order[place], order[other] = order[other], order[place]
+
+
+class Block(NamedTuple):
+    """Pairs of a part on the left and a part on the right."""
+
+    left: int
+    right: int
+
+
+# What one worker does in a step: blocks of the same parts, one after the other.
+Turn = tuple[Block, ...]
+
+
+def schedule(num_part: int, num_worker: int, same_table: bool = False) -> list[list[Turn]]:
+    """Return which blocks are trained when: each of them once.
+
+    Parameters
+    ----------
+    num_part : int
+        Parts of each table.
+    num_worker : int
+        Workers, of which there are at most as many as parts.
+    same_table : bool, optional
+        Whether both sides train one table, of which a worker then holds two parts.
+
+    Returns
+    -------
+    list of list of tuple of Block
+        Steps one after the other; in each, for each worker a turn, and no part in two turns. Of
+        two tables, a worker keeps its left part from step to step, until all right parts have
+        passed by.
+    """
+    turns = _meetings(num_part) if same_table else _passages(num_part, num_worker)
+    return [
+        step[first : first + num_worker]
+        for step in turns
+        for first in range(0, len(step), num_worker)
+    ]
+
+
+def _passages(num_part: int, num_worker: int) -> list[list[Turn]]:
+    """Have all right parts pass by some left ones, and then by the next ones, back again."""
+    steps: list[list[Turn]] = []
+    for number, first in enumerate(range(0, num_part, num_worker)):
+        lefts = range(first, min(num_part, first + num_worker))
+        # Neighbours are apart by so much that no right part is awaited right after its use.
+        apart = num_part // len(lefts)
+        shifts = range(num_part) if number % 2 == 0 else range(num_part - 1, -1, -1)
+        steps += [
+            [
+                (Block(left, (place * apart + shift) % num_part),)
+                for place, left in enumerate(lefts)
+            ]
+            for shift in shifts
+        ]
+    return steps
+
+
+def _meetings(num_part: int) -> list[list[Turn]]:
+    """Have each two parts of one table meet once, in rounds of a tournament (circle method)."""
+    # With an odd number, one part at a time meets nobody.
+    size = num_part + num_part % 2
+    steps: list[list[Turn]] = []
+    for number in range(max(1, size - 1)):
+        circle = [0, *((place + number) % (size - 1) + 1 for place in range(size - 1))]
+        step: list[Turn] = []
+        for place in range(size // 2):
+            first, second = sorted((circle[place], circle[size - 1 - place]))
+            if second == num_part:  # alone, and with itself
+                step.append((Block(first, first),))
+                continue
+            turn = [Block(first, second), Block(second, first)]
+            if number == 0 and num_part % 2 == 0:
+                turn = [Block(first, first), *turn, Block(second, second)]
+            step.append(tuple(turn))
+        steps.append(step)
+    return steps
