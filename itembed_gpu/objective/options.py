@@ -477,7 +477,7 @@ class Options:
         "the disk, in memory): for tables that are larger. An epoch has the same pairs as without, "
         "and trains those of two parts after the other; negatives of a pair are drawn from the "
         "part of its right item. The pairs of an epoch are kept in memory, 8 bytes each, or beyond "
-        "1 GiB in a file in the folder of temporary files. \"auto\" is as few as fit a card, and "
+        '1 GiB in a file in the folder of temporary files. "auto" is as few as fit a card, and '
         "logs a warning which; of the CPU 1. A seed repeats a result with the same number of parts "
         "alone.",
         _parts,
@@ -666,6 +666,7 @@ NOISE = BITS["NOISE"]
 SUBSAMPLE = BITS["SUBSAMPLE"]
 NCE = BITS["NCE"]
 HINGE = BITS["HINGE"]
+POSITIVE_WEIGHT = BITS["POSITIVE_WEIGHT"]
 REJECT_POSITIVE = BITS["REJECT_POSITIVE"]
 REJECT_ITEMSET = BITS["REJECT_ITEMSET"]
 FREEZE_LEFT = BITS["FREEZE_LEFT"]

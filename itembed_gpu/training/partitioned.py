@@ -19,17 +19,22 @@ from ..backends.cpu.threads import check_threads
 from ..backends.protocol import Backend, BoundTask, Problem, Tally
 from ..checks import Float64Array, Int32Array
 from ..interrupts import deferred_interrupt
-from ..objective.arrays import (
-    Objective,
-    alias_table,
-    log_corrections,
-    noise_weights,
-)
-from ..objective.options import NCE, NOISE, SUBSAMPLE
+from ..objective.arrays import Objective, alias_table, noise_weights
+from ..objective.options import GLOVE, NOISE, POSITIVE_WEIGHT, SUBSAMPLE
 from ..objective.pairs import LISTED, Pairs
 from ..objective.rng import philox_words
 from ..objective.table import Table
-from .partitions import LEFT, RIGHT, Block, Partition, by_count, deal, schedule
+from .partitions import (
+    LEFT,
+    RIGHT,
+    Block,
+    Partition,
+    Visit,
+    by_count,
+    count_sweeps,
+    deal,
+    schedule,
+)
 from .pieces import Lengths, TaskInPieces
 
 _WORD = (1 << 32) - 1
@@ -54,9 +59,15 @@ class Blocks:
     num_worker: int = 1
 
     @property
+    def num_sweep(self) -> int:
+        """Sweeps over all blocks in an epoch."""
+        rows = min(len(self.problem.left), len(self.problem.right))
+        return count_sweeps(self.problem.num_slot, rows, self.num_part)
+
+    @property
     def num_batch(self) -> int:
-        """Batches of each block."""
-        return self.problem.num_batch // self.num_part**2
+        """Batches of each visit to a block."""
+        return self.problem.num_batch // (self.num_sweep * self.num_part**2)
 
     @functools.cached_property
     def steps(self) -> list[list[tuple[Block, ...]]]:
@@ -64,9 +75,10 @@ class Blocks:
         return schedule(self.num_part, self.num_worker, self.problem.same_table)
 
     @functools.cached_property
-    def order(self) -> list[Block]:
-        """The same, one after the other."""
-        return [block for step in self.steps for turn in step for block in turn]
+    def order(self) -> list[Visit]:
+        """The same for all sweeps, one after the other."""
+        blocks = [block for step in self.steps for turn in step for block in turn]
+        return [Visit(sweep, block) for sweep in range(self.num_sweep) for block in blocks]
 
     @functools.cached_property
     def _by_count(self) -> tuple[Int32Array, Int32Array]:
@@ -99,42 +111,78 @@ class Blocks:
         """List the pairs of some slots of an epoch by block."""
         problem = self.problem
         left, right = self.partitions(stream, epoch)
-        ranks = Ranks(left.ranks, right.ranks, self.num_part)
+        ranks = Ranks(left.ranks, right.ranks, self.num_part, self.num_sweep)
         key = problem.seed, stream, epoch
         return list_pairs(
             problem.pairs, problem.source, problem.objective, key, ranks, slots, num_threads
         )
 
-    def number(self, block: Block) -> int:
-        """Return the place of a block in lists."""
-        return block.left * self.num_part + block.right
+    def number(self, visit: Visit) -> int:
+        """Return the place of a visit in lists."""
+        (left, right), num_part = visit.block, self.num_part
+        return (visit.sweep * num_part + left) * num_part + right
 
-    def seed(self, block: Block) -> int:
-        """Seed of a block's random stream."""
+    def seed(self, visit: Visit) -> int:
+        """Seed of the random stream of a visit."""
         key = self.problem.seed & _WORD, self.problem.seed >> 32
-        low, high, *_ = philox_words((*block, self.num_part, _WORD - 2), key)
+        low, high, *_ = philox_words((self.number(visit), self.num_part, _WORD, _WORD - 2), key)
         return high << 32 | low
 
-    def objective(self, rows: Int32Array) -> Objective:
-        """Return the objective of pairs whose right items are among some rows."""
-        whole, options = self.problem.objective, self.problem.options
-        noise = None if self._noise is None else self._noise[rows]
-        thresholds, aliases = (None, None) if noise is None else alias_table(noise)
-        corrections = None
-        if whole.flags & NCE:
-            corrections = log_corrections(noise, len(rows), options.num_negative or 0)
+    def evenness(self, listed: Listed, rows: Int32Array, right: int) -> float:
+        """Return what negatives of a right part are to be weighted by, in the list of an epoch.
+
+        Each row should be a negative as often as without parts, that is in proportion to its share
+        of the noise and to all pairs. Drawn in a part, it is so in proportion to its share of the
+        part's noise and to the part's pairs, of which one with a frequent item has many.
+        """
+        share = len(rows) / len(self.problem.right)
+        if self._noise is not None:
+            share = float(self._noise[rows].sum() / self._noise.sum())
+        num_pair = np.diff(listed.bounds).reshape(-1, self.num_part).sum(0)
+        return share * float(num_pair.sum()) / max(1, int(num_pair[right]))
+
+    def objective(self, rows: Int32Array, weight: float) -> Objective:
+        """Return the objective of pairs whose right items are among some rows.
+
+        Parameters
+        ----------
+        rows : int32
+            Rows of a right part.
+        weight : float
+            What negatives are weighted by. As the pairs are multiplied by that, it is the
+            positives that are divided by it.
+        """
+        whole = self.problem.objective
+        thresholds, aliases = None, None
+        if self._noise is not None:
+            thresholds, aliases = alias_table(self._noise[rows])
+        settings, flags = whole.settings, whole.flags & ~SUBSAMPLE  # what is not kept is not listed
+        if not flags & GLOVE:
+            positive = np.float32(self.problem.options.positive_weight / weight)
+            settings, flags = settings._replace(positive_weight=positive), flags | POSITIVE_WEIGHT
         return Objective(
             thresholds=thresholds,
             aliases=aliases,
-            corrections=corrections,
-            settings=whole.settings,
-            flags=whole.flags & ~SUBSAMPLE,  # what is not kept is not listed
+            corrections=None if whole.corrections is None else whole.corrections[rows],
+            settings=settings,
+            flags=flags,
         )
 
+    def pairs(self, listed: Listed, visit: Visit, weight: float) -> Pairs:
+        """Return the pairs of a visit, multiplied by a weight."""
+        number = self.number(visit)
+        used = slice(*map(int, listed.bounds[number : number + 2]))
+        left, right = np.array(listed.left[used]), np.array(listed.right[used])
+        left_weights, right_weights = listed.left_weights[used], listed.right_weights[used]
+        if not self.problem.objective.flags & GLOVE:
+            ones = right_weights if len(right_weights) else np.ones(len(left), np.float32)
+            right_weights = ones * np.float32(weight)
+        return pairs_of(left, right, np.array(left_weights), np.array(right_weights))
+
     def problem_of(
-        self, block: Block, left: Table, right: Table, pairs: Pairs, objective: Objective
+        self, visit: Visit, left: Table, right: Table, pairs: Pairs, objective: Objective
     ) -> Problem:
-        """Return the problem of a block, over the tables of its parts."""
+        """Return the problem of a visit to a block, over the tables of its parts."""
         tables = (left,) if left is right else (left, right)
         return replace(
             self.problem,
@@ -142,18 +190,10 @@ class Blocks:
             source=LISTED,
             tables=tables,
             num_batch=self.num_batch,
-            seed=self.seed(block),
+            seed=self.seed(visit),
             objective=objective,
             counted=None,
         )
-
-
-def listed_pairs(listed: Listed, number: int) -> Pairs:
-    """Return the pairs of a block, by its place in a list."""
-    used = slice(*map(int, listed.bounds[number : number + 2]))
-    left, right = np.array(listed.left[used]), np.array(listed.right[used])
-    left_weights, right_weights = listed.left_weights[used], listed.right_weights[used]
-    return pairs_of(left, right, np.array(left_weights), np.array(right_weights))
 
 
 def pairs_of(left: Any, right: Any, left_weights: Any, right_weights: Any) -> Pairs:
@@ -177,6 +217,7 @@ class _Ready(NamedTuple):
 
     parts: dict[tuple[int, int], Table]  # on the device, by side and part
     bound: BoundTask
+    weight: float  # of its negatives
 
 
 class PartitionedTask(TaskInPieces):
@@ -190,6 +231,7 @@ class PartitionedTask(TaskInPieces):
         self._num_threads = check_threads(blocks.problem.options.num_threads)
         self._tables = blocks.problem.left, blocks.problem.right
         self._sound = True
+        self._weight = 1.0
         self._known: _Epoch | None = None
         self._place: int | None = None
         self._parts: dict[tuple[int, int], Table] = {}
@@ -201,19 +243,14 @@ class PartitionedTask(TaskInPieces):
 
     def _bind_nothing(self) -> BoundTask:
         """Bind a problem of the same kind that is as good as empty: to compile, and to ask."""
-        blocks, some = self._blocks, np.arange(1, dtype=np.int32)
-        weights = np.ones(int(self._has_weights), np.float32)
-        pairs = pairs_of(some * 0, some * 0, weights[:0], weights)
+        blocks, some = self._blocks, np.zeros(1, dtype=np.int32)
+        ones = np.ones(1, np.float32)
+        pairs = pairs_of(some, some, ones[: bool(blocks.problem.objective.flags & GLOVE)], ones)
         left, right = (self._bring(table.take(some)) for table in self._tables)
-        objective = blocks.objective(some)
-        return self._backend.bind(
-            blocks.problem_of(Block(0, 0), left, right, pairs, objective)
+        problem = blocks.problem_of(
+            blocks.order[0], left, right, pairs, blocks.objective(some, 1.0)
         )
-
-    @property
-    def _has_weights(self) -> bool:
-        pairs = self._blocks.problem.pairs
-        return len(pairs.left_weights) > 0 or len(pairs.right_weights) > 0
+        return self._backend.bind(problem)
 
     def _bring(self, table: Table) -> Table:
         return self._backend.bring(table)
@@ -227,7 +264,7 @@ class PartitionedTask(TaskInPieces):
             blocks = self._blocks
             slots = 0, blocks.problem.num_slot
             listed = blocks.list_pairs(stream, epoch, slots, self._num_threads)
-            numbers = [blocks.number(block) for block in blocks.order]
+            numbers = [blocks.number(visit) for visit in blocks.order]
             lengths = Lengths.of(
                 np.full(len(numbers), blocks.num_batch), np.diff(listed.bounds)[numbers]
             )
@@ -265,7 +302,7 @@ class PartitionedTask(TaskInPieces):
         with deferred_interrupt():
             before, self._parts = self._parts, ready.parts
             self._follow(ready.bound)
-            self._place = place
+            self._place, self._weight = place, ready.weight
             self._write({key: before[key] for key in before.keys() - ready.parts.keys()}, known)
         then = self._next(known, place)
         if then is not None:
@@ -282,23 +319,22 @@ class PartitionedTask(TaskInPieces):
         right = LEFT if self._blocks.problem.same_table else RIGHT
         return [(LEFT, block.left), (right, block.right)]
 
-    def _make_ready(
-        self, known: _Epoch, place: int, held: dict[tuple[int, int], Table]
-    ) -> _Ready:
+    def _make_ready(self, known: _Epoch, place: int, held: dict[tuple[int, int], Table]) -> _Ready:
         """Bind a block, with what is on the device already, on the thread that moves parts."""
         blocks = self._blocks
-        block = blocks.order[place]
+        visit = blocks.order[place]
+        block = visit.block
         sides = self._sides(block)
         parts = {key: held[key] if key in held else self._read(known, *key) for key in sides}
         left, right = (parts[key] for key in sides)
         if left is not right and left.name == right.name:
             right = replace(right, name=f"{right.name} of the right part")
         rows = known.partitions[RIGHT].rows(block.right)
-        pairs = listed_pairs(known.listed, blocks.number(block))
-        problem = blocks.problem_of(block, left, right, pairs, blocks.objective(rows))
-        bound = self._backend.bind(problem)
+        weight = blocks.evenness(known.listed, rows, block.right)
+        pairs, objective = blocks.pairs(known.listed, visit, weight), blocks.objective(rows, weight)
+        bound = self._backend.bind(blocks.problem_of(visit, left, right, pairs, objective))
         bound.load()
-        return _Ready(parts, bound)
+        return _Ready(parts, bound, weight)
 
     def _read(self, known: _Epoch, side: int, part: int) -> Table:
         return self._bring(self._tables[side].take(known.partitions[side].rows(part)))
@@ -336,6 +372,11 @@ class PartitionedTask(TaskInPieces):
         if self._ahead is not None:
             self._ahead[1].cancel()
         self._parts, self._place, self._ahead = {}, None, None
+
+    def _read_bound(self, wait: bool) -> Tally:
+        # Its losses are those of pairs whose positives are divided by the weight.
+        tally = super()._read_bound(wait)
+        return tally._replace(loss=tally.loss * self._weight)
 
     def is_sound(self) -> bool:
         return self._sound and (self._place is None or self._bound.is_sound())

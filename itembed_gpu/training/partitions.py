@@ -26,6 +26,10 @@ from ..objective.rng import below, slot_block, u64
 # have about as many occurrences each, and any two rows can come to lie in one part.
 DEALT_TOGETHER = 4
 
+# Pairs of a row in a block, on average, that are trained at once. More would have its vector fit
+# that block alone; fewer would have parts moved more often than need be.
+PAIRS_PER_VISIT = 8
+
 _SLOT = u64(PARTITION_SLOT)
 # Draws of a row for either side.
 LEFT, RIGHT = 0, 1
@@ -104,11 +108,33 @@ def _shuffle(order, size, seed, stream, epoch, side):
             order[place], order[other] = order[other], order[place]
 
 
+def count_sweeps(num_pair: int, num_row: int, num_part: int) -> int:
+    """Return in how many sweeps over all blocks an epoch is trained.
+
+    Parameters
+    ----------
+    num_pair : int
+        Pairs of an epoch.
+    num_row : int
+        Rows of the smaller table.
+    num_part : int
+        Number of parts.
+    """
+    return max(1, -(-num_pair // (num_part * num_row * PAIRS_PER_VISIT))) if num_part > 1 else 1
+
+
 class Block(NamedTuple):
     """Pairs of a part on the left and a part on the right."""
 
     left: int
     right: int
+
+
+class Visit(NamedTuple):
+    """A block in one of the sweeps of an epoch."""
+
+    sweep: int
+    block: Block
 
 
 # What one worker does in a step: blocks of the same parts, one after the other.
@@ -151,10 +177,7 @@ def _passages(num_part: int, num_worker: int) -> list[list[Turn]]:
         apart = num_part // len(lefts)
         shifts = range(num_part) if number % 2 == 0 else range(num_part - 1, -1, -1)
         steps += [
-            [
-                (Block(left, (place * apart + shift) % num_part),)
-                for place, left in enumerate(lefts)
-            ]
+            [(Block(left, (place * apart + shift) % num_part),) for place, left in enumerate(lefts)]
             for shift in shifts
         ]
     return steps

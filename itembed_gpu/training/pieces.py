@@ -63,7 +63,7 @@ class TaskInPieces:
     def _follow(self, bound: BoundTask) -> None:
         """Go on with another piece."""
         # Nothing of the one before is under way any more when its arrays go.
-        self._tally = self._tally.plus(self._bound.read_tally(True))
+        self._tally = self._tally.plus(self._read_bound(True))
         bound.follow(self._bound)
         self._bound = bound
 
@@ -108,7 +108,11 @@ class TaskInPieces:
 
     def read_tally(self, wait: bool) -> Tally:
         result, self._tally = self._tally, Tally()
-        return result.plus(self._bound.read_tally(wait))
+        return result.plus(self._read_bound(wait))
+
+    def _read_bound(self, wait: bool) -> Tally:
+        """Return what was trained of the piece that is bound."""
+        return self._bound.read_tally(wait)
 
     def is_sound(self) -> bool:
         return self._bound.is_sound()

@@ -41,6 +41,7 @@ from ..objective.pairs import ItemsetSource, ListedSource, Side, Source
 from ..objective.table import Table, pair_up
 from .chunks import ChunkedTask, Chunks
 from .partitioned import Blocks, PartitionedTask
+from .partitions import count_sweeps
 
 Accumulators = tuple[Any, ...]
 
@@ -317,9 +318,10 @@ class _PackedTask(_FusedTask):
         self._tables = tables
         self._source = source
         self._num_batch = -(-source.num_itemset // self.batch_size)
-        if self.partitions > 1:  # each block has as many
-            num_block = self.partitions**2
-            self._num_batch = num_block * max(1, round(self._num_batch / num_block))
+        if self.partitions > 1:  # each visit to a block has as many
+            rows = min(map(len, tables))
+            num_visit = count_sweeps(self.num_pair, rows, self.partitions) * self.partitions**2
+            self._num_batch = num_visit * max(1, round(self._num_batch / num_visit))
         if self.num_pair * (self._num_batch + 1) >= 1 << 63:
             raise InputError(
                 f"batch_size is {self.batch_size}, for {self.num_pair} pairs in "

@@ -18,7 +18,7 @@ from ...objective.arrays import Objective
 from ...objective.constants import BLOCK, DROPPED
 from ...objective.options import GLOVE
 from ...objective.pairs import Pairs
-from ...objective.rng import fill_draws, u64
+from ...objective.rng import below, fill_draws, u64
 from .pairs import ONE, Kept, Stream, fill_pairs, make_block
 from .threads import share
 
@@ -29,32 +29,32 @@ RANGES_PER_THREAD = 4
 
 
 class Listed(NamedTuple):
-    """Pairs by block: those of block (i, j) begin at ``bounds[i * num_part + j]``.
-
-    Within a block they are in the order of their slots.
+    """Pairs by visit: those of block (i, j) in sweep s, with P parts, begin at
+    ``bounds[(s * P + i) * P + j]``. Within a visit they are in the order of their slots.
     """
 
     left: Int32Array  # number of the row in its part
     right: Int32Array
     left_weights: Float32Array  # of cells of counts, as in `Pairs`; else empty
     right_weights: Float32Array  # weights of pairs, or empty: all 1; of cells as in `Pairs`
-    bounds: Int64Array  # num_part ** 2 + 1
+    bounds: Int64Array  # num_sweep * num_part ** 2 + 1
     num_dropped: int  # pairs that are not listed, as an item of theirs was not kept
 
 
 class Ranks(NamedTuple):
-    """Where rows are, as of a `Partition`: in part ``rank % num_part``."""
+    """Where rows are, as of a `Partition`: in part ``rank % num_part``; and how pairs are split."""
 
     left: Int32Array
     right: Int32Array
     num_part: int
+    num_sweep: int  # times that each block is visited in an epoch
 
 
 @kept(nogil=True, error_model="numpy")
 def _visit(source, flags, pairs, key, keeps, ranks, start, stop, places, lists):
-    """Add 1 to the place of its block for each pair of some slots, which is written there first.
+    """Add 1 to the place of its visit for each pair of some slots, which is written there first.
 
-    Without `lists`, pairs are counted only. Returns how many are left out.
+    Draw number 1 of a slot, which is no negative here, says in which sweep it is. Without `lists`, pairs are counted only. Returns how many are left out.
     """
     block, draws = make_block(), np.empty((4, BLOCK), dtype=np.uint32)
     num_part, num_dropped = ranks.num_part, 0
@@ -70,7 +70,8 @@ def _visit(source, flags, pairs, key, keeps, ranks, start, stop, places, lists):
                 num_dropped += 1
                 continue
             left, right = ranks.left[block.left[i]], ranks.right[block.right[i]]
-            number = left % num_part * num_part + right % num_part
+            sweep = np.int64(below(u64(draws[1, i]), u64(ranks.num_sweep)))
+            number = (sweep * num_part + left % num_part) * num_part + right % num_part
             if lists is not None:
                 lefts, rights, left_weights, right_weights = lists
                 place = places[number]
@@ -93,7 +94,7 @@ def list_pairs(
     slots: tuple[int, int],
     num_threads: int,
 ) -> Listed:
-    """List the pairs of some slots of an epoch, block by block.
+    """List the pairs of some slots of an epoch, visit by visit.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ def list_pairs(
     key : tuple of int
         Seed, stream and epoch.
     ranks : Ranks
-        Parts of the rows.
+        Parts of the rows, and the number of sweeps.
     slots : tuple of int
         Range of slots.
     num_threads : int
@@ -119,7 +120,8 @@ def list_pairs(
     flags = objective.flags & GLOVE
     num_range = max(1, min(num_threads * RANGES_PER_THREAD, (slots[1] - slots[0]) // BLOCK))
     ends = np.linspace(*slots, num_range + 1).astype(np.int64)
-    places = np.zeros((num_range, ranks.num_part**2), dtype=np.int64)
+    num_visit = ranks.num_sweep * ranks.num_part**2
+    places = np.zeros((num_range, num_visit), dtype=np.int64)
 
     def visit(lists: Any) -> list[int]:
         def one(n: int) -> int:
@@ -132,9 +134,9 @@ def list_pairs(
         return share(one, range(num_range), num_threads)
 
     num_dropped = sum(visit(None))
-    # Where the pairs of each range begin in each block: ranges in their order, block after block.
+    # Where the pairs of each range begin in each visit: ranges in their order, visit after visit.
     before = np.append(0, np.cumsum(places.T.ravel()))
-    places[:] = before[:-1].reshape(ranks.num_part**2, num_range).T
+    places[:] = before[:-1].reshape(num_visit, num_range).T
     has_weights = len(pairs.left_weights) > 0 or len(pairs.right_weights) > 0
     num_pair = int(before[-1])
     lists = _allocate(num_pair, num_pair if flags else 0, num_pair if has_weights else 0)
