@@ -54,7 +54,8 @@ class Ranks(NamedTuple):
 def _visit(source, flags, pairs, key, keeps, ranks, start, stop, places, lists):
     """Add 1 to the place of its visit for each pair of some slots, which is written there first.
 
-    Draw number 1 of a slot, which is no negative here, says in which sweep it is. Without `lists`, pairs are counted only. Returns how many are left out.
+    Draw number 1 of a slot, which is no negative here, says in which sweep it is. Without `lists`,
+    pairs are counted only. Returns how many are left out.
     """
     block, draws = make_block(), np.empty((4, BLOCK), dtype=np.uint32)
     num_part, num_dropped = ranks.num_part, 0
@@ -141,7 +142,8 @@ def list_pairs(
     num_pair = int(before[-1])
     lists = _allocate(num_pair, num_pair if flags else 0, num_pair if has_weights else 0)
     visit(lists)
-    return Listed(*lists, before[::num_range], num_dropped)
+    left, right, left_weights, right_weights = lists
+    return Listed(left, right, left_weights, right_weights, before[::num_range], num_dropped)
 
 
 def _allocate(num_pair: int, num_left: int, num_right: int) -> tuple[npt.NDArray[Any], ...]:

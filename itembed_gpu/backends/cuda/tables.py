@@ -94,7 +94,7 @@ def bring(array: npt.NDArray[Any]) -> Any:
     """Copy an array of rows, or of a value for each row, to the current device."""
     if array.ndim == 1:
         return bring(array[None])[0]
-    copy = allocate_table(*array.shape, array.dtype)
+    copy = allocate_table(array.shape[0], array.shape[1], array.dtype)
     copy_rows(copy, array, "HostToDevice")
     return copy
 
