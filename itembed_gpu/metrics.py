@@ -903,7 +903,8 @@ def paired_bootstrap(
     Queries are drawn again, with replacement, and the bounds are percentiles of the mean
     differences (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
     13). That 0 is outside says that the systems differ on queries like these; it does
-    not say that training again would give the same.
+    not say that training again would give the same. With ``0 * a`` for `b`, an array, it
+    is the mean of one system, and the interval of that.
 
     Parameters
     ----------

@@ -499,6 +499,13 @@ def test_the_interval_is_that_of_the_normal_distribution_and_repeats(monkeypatch
     assert paired_bootstrap(a, b, num_resample=4000)[1:] == pytest.approx((low, high), abs=0.003)
 
 
+def test_the_interval_of_one_system_is_that_of_its_mean():
+    values = np.array([0.0, math.nan, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+    mean, low, high = paired_bootstrap(values, 0 * values)
+    assert mean == np.nanmean(values)
+    assert 0 < low < mean < high <= 1
+
+
 def test_queries_that_neither_system_was_asked_are_left_out():
     nan = math.nan
     assert paired_bootstrap([1, nan, 1], [0, nan, 0]) == (1, 1, 1)

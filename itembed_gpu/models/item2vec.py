@@ -105,6 +105,8 @@ class Item2Vec(Item2VecParameters, ItemModel):
     ``pooling="mean"``, whose mean is that of ``cbow_mean=1``. The order is that of the lists, or of
     the rows of a long table, which all readers keep; matrices and sets have none, and are refused
     then. `score` and `tune` then look for the last items of itemsets, and else for some at random.
+    `recommend` takes all items that it is given alike: for what is next in a session, pass its last
+    item alone.
 
     Parameters
     ----------

@@ -169,7 +169,8 @@ class Item2VecOptions:
         0,
         "Epochs of training of the vector of an itemset.",
         "So many epochs of training move that vector on, among rows of `syn1_` that stay as they "
-        "are; see `transform`.",
+        "are; see `transform`. `recommend` then compares this one vector of a basket, and "
+        "`sharpness` has no part in it.",
         Number(int, 0),
     )
     sharpness: float | None = of_estimators(
