@@ -186,6 +186,8 @@ def train(
     checkpoint_every: int = 1,
     resume: bool = False,
     on_interrupt: str = "stop",
+    client: Any = None,
+    cluster_folder: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train a task, with a learning rate that falls from batch to batch.
 
@@ -237,6 +239,16 @@ def train(
         What Ctrl-C does (and SIGTERM, where there are checkpoints). "stop" ends this training
         and returns; "raise" raises a `KeyboardInterrupt` once the tables hold what was trained
         and the checkpoint is written, so that a loop or a search around it ends as well.
+    client : distributed.Client, optional
+        Client of a Dask cluster whose workers train the task, which has `partitions`, best two or
+        more for each worker. Parts of the tables are with the workers; the caller's get them at the
+        end, and where callbacks or checkpoints ask for them. Where a worker dies, others do its
+        work again. With workers of one thread (``num_threads=1``), the result is the same to the
+        last bit wherever they run, and whichever of them die, if as many there were when it began.
+    cluster_folder : path-like, optional
+        Folder that all workers and this process share, for the parts of an epoch that has ended;
+        by default that of temporary files, which will do for workers on this machine. It has to
+        have room for twice the tables, and for the itemsets.
 
     Returns
     -------
@@ -257,7 +269,9 @@ def train(
         many as train them all.
         Tables that were copied to a GPU are left as they were.
     DeviceError
-        The device failed. Tables that were copied to it are left as they were.
+        The device failed, or the cluster. Tables that were copied to it are left as they were.
+    MissingExtraError
+        There is a client, and distributed is not installed where it is needed.
     KeyboardInterrupt
         It was interrupted, and `on_interrupt` is "raise".
     """
@@ -281,7 +295,10 @@ def train(
         saver = Checkpoints(checkpoint, inner, checkpoint_every, plan, callbacks)
     elif resume:
         raise InputError("resume is True and checkpoint is None; pass the folder of checkpoints")
-    with saver.open() if saver else nullcontext():
+    if cluster_folder is not None and client is None:
+        raise InputError("cluster_folder is given and client is None; pass a client")
+    workers = inner._by_workers(client, cluster_folder) if client is not None else nullcontext()
+    with saver.open() if saver else nullcontext(), workers:
         place = saver.restore(resume, EpochRecord) if saver else None
         bar = _Bar(num_epoch * len(inner), progress)
         rates = initial, final, schedule

@@ -17,7 +17,7 @@ from .. import checks
 from ..backends.cpu.listing import Listed, Ranks, list_pairs
 from ..backends.cpu.threads import check_threads
 from ..backends.protocol import Backend, BoundTask, Problem, Tally
-from ..checks import Float64Array, Int32Array
+from ..checks import Float64Array, Int32Array, Int64Array
 from ..interrupts import deferred_interrupt
 from ..objective.arrays import Objective, alias_table, noise_weights
 from ..objective.options import GLOVE, NOISE, POSITIVE_WEIGHT, SUBSAMPLE
@@ -81,6 +81,16 @@ class Blocks:
         return [Visit(sweep, block) for sweep in range(self.num_sweep) for block in blocks]
 
     @functools.cached_property
+    def _dealt(self) -> dict[tuple[int, int], tuple[Partition, Partition]]:
+        """Partitions of the last epochs that were asked for."""
+        return {}
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of the CPU that list pairs."""
+        return check_threads(self.problem.options.num_threads)
+
+    @functools.cached_property
     def _by_count(self) -> tuple[Int32Array, Int32Array]:
         """Rows of both sides by their occurrences; of one table by those on both sides."""
         counts = self.problem.occurrences
@@ -100,6 +110,14 @@ class Blocks:
 
     def partitions(self, stream: int, epoch: int) -> tuple[Partition, Partition]:
         """Return which rows are in which part in an epoch, on both sides."""
+        if (stream, epoch) not in self._dealt:
+            dealt = self._deal(stream, epoch)
+            while len(self._dealt) > 1:  # the one before may be asked for again
+                del self._dealt[next(iter(self._dealt))]
+            self._dealt[stream, epoch] = dealt
+        return self._dealt[stream, epoch]
+
+    def _deal(self, stream: int, epoch: int) -> tuple[Partition, Partition]:
         left, right = self._by_count
         key = self.num_part, self.problem.seed, stream, epoch
         one = deal(left, *key, LEFT)
@@ -128,8 +146,8 @@ class Blocks:
         low, high, *_ = philox_words((self.number(visit), self.num_part, _WORD, _WORD - 2), key)
         return high << 32 | low
 
-    def evenness(self, listed: Listed, rows: Int32Array, right: int) -> float:
-        """Return what negatives of a right part are to be weighted by, in the list of an epoch.
+    def evenness(self, bounds: Int64Array, rows: Int32Array, right: int) -> float:
+        """Return what negatives of a right part are to be weighted by, in an epoch so listed.
 
         Each row should be a negative as often as without parts, that is in proportion to its share
         of the noise and to all pairs. Drawn in a part, it is so in proportion to its share of the
@@ -138,7 +156,7 @@ class Blocks:
         share = len(rows) / len(self.problem.right)
         if self._noise is not None:
             share = float(self._noise[rows].sum() / self._noise.sum())
-        num_pair = np.diff(listed.bounds).reshape(-1, self.num_part).sum(0)
+        num_pair = np.diff(bounds).reshape(-1, self.num_part).sum(0)
         return share * float(num_pair.sum()) / max(1, int(num_pair[right]))
 
     def objective(self, rows: Int32Array, weight: float) -> Objective:
@@ -180,20 +198,44 @@ class Blocks:
         return pairs_of(left, right, np.array(left_weights), np.array(right_weights))
 
     def problem_of(
-        self, visit: Visit, left: Table, right: Table, pairs: Pairs, objective: Objective
-    ) -> Problem:
-        """Return the problem of a visit to a block, over the tables of its parts."""
-        tables = (left,) if left is right else (left, right)
-        return replace(
+        self,
+        visit: Visit,
+        left: Table,
+        right: Table,
+        key: tuple[int, int],
+        listed: Listed,
+        bounds: Int64Array,
+    ) -> tuple[Problem, float]:
+        """Return the problem of a visit to a block, and what its losses are to be multiplied by.
+
+        Parameters
+        ----------
+        visit : Visit
+            Which.
+        left, right : Table
+            Its parts: one, where they are the same.
+        key : tuple of int
+            Stream and epoch.
+        listed : Listed
+            Pairs of the epoch, of its left part at least.
+        bounds : int64
+            Bounds of all visits of the epoch.
+        """
+        rows = self.partitions(*key)[RIGHT].rows(visit.block.right)
+        weight = self.evenness(bounds, rows, visit.block.right)
+        if left is not right and left.name == right.name:
+            right = replace(right, name=f"{right.name} of the right part")
+        problem = replace(
             self.problem,
-            pairs=pairs,
+            pairs=self.pairs(listed, visit, weight),
             source=LISTED,
-            tables=tables,
+            tables=(left,) if left is right else (left, right),
             num_batch=self.num_batch,
             seed=self.seed(visit),
-            objective=objective,
+            objective=self.objective(rows, weight),
             counted=None,
         )
+        return problem, weight
 
 
 def pairs_of(left: Any, right: Any, left_weights: Any, right_weights: Any) -> Pairs:
@@ -228,7 +270,6 @@ class PartitionedTask(TaskInPieces):
     def __init__(self, blocks: Blocks, backend: Backend) -> None:
         self._blocks = blocks
         self._backend = backend
-        self._num_threads = check_threads(blocks.problem.options.num_threads)
         self._tables = blocks.problem.left, blocks.problem.right
         self._sound = True
         self._weight = 1.0
@@ -244,13 +285,20 @@ class PartitionedTask(TaskInPieces):
     def _bind_nothing(self) -> BoundTask:
         """Bind a problem of the same kind that is as good as empty: to compile, and to ask."""
         blocks, some = self._blocks, np.zeros(1, dtype=np.int32)
+        is_cell = bool(blocks.problem.objective.flags & GLOVE)
         ones = np.ones(1, np.float32)
-        pairs = pairs_of(some, some, ones[: bool(blocks.problem.objective.flags & GLOVE)], ones)
         left, right = (self._bring(table.take(some)) for table in self._tables)
-        problem = blocks.problem_of(
-            blocks.order[0], left, right, pairs, blocks.objective(some, 1.0)
+        return self._backend.bind(
+            replace(
+                blocks.problem,
+                pairs=pairs_of(some, some, ones[: int(is_cell)], ones),
+                source=LISTED,
+                tables=(left,) if blocks.problem.same_table else (left, right),
+                num_batch=1,
+                objective=blocks.objective(some, 1.0),
+                counted=None,
+            )
         )
-        return self._backend.bind(problem)
 
     def _bring(self, table: Table) -> Table:
         return self._backend.bring(table)
@@ -263,7 +311,7 @@ class PartitionedTask(TaskInPieces):
             self._known = None
             blocks = self._blocks
             slots = 0, blocks.problem.num_slot
-            listed = blocks.list_pairs(stream, epoch, slots, self._num_threads)
+            listed = blocks.list_pairs(stream, epoch, slots, blocks.num_threads)
             numbers = [blocks.number(visit) for visit in blocks.order]
             lengths = Lengths.of(
                 np.full(len(numbers), blocks.num_batch), np.diff(listed.bounds)[numbers]
@@ -327,12 +375,10 @@ class PartitionedTask(TaskInPieces):
         sides = self._sides(block)
         parts = {key: held[key] if key in held else self._read(known, *key) for key in sides}
         left, right = (parts[key] for key in sides)
-        if left is not right and left.name == right.name:
-            right = replace(right, name=f"{right.name} of the right part")
-        rows = known.partitions[RIGHT].rows(block.right)
-        weight = blocks.evenness(known.listed, rows, block.right)
-        pairs, objective = blocks.pairs(known.listed, visit, weight), blocks.objective(rows, weight)
-        bound = self._backend.bind(blocks.problem_of(visit, left, right, pairs, objective))
+        problem, weight = blocks.problem_of(
+            visit, left, right, known.key, known.listed, known.listed.bounds
+        )
+        bound = self._backend.bind(problem)
         bound.load()
         return _Ready(parts, bound, weight)
 

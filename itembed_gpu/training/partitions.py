@@ -26,9 +26,11 @@ from ..objective.rng import below, slot_block, u64
 # have about as many occurrences each, and any two rows can come to lie in one part.
 DEALT_TOGETHER = 4
 
-# Pairs of a row in a block, on average, that are trained at once. More would have its vector fit
+# Pairs of a row in a visit to a block, on average, at most. More would have its vector fit
 # that block alone; fewer would have parts moved more often than need be.
 PAIRS_PER_VISIT = 8
+# Pairs of a visit to a block, at least: less would not be worth its start.
+MIN_VISIT = 2048
 
 _SLOT = u64(PARTITION_SLOT)
 # Draws of a row for either side.
@@ -120,7 +122,8 @@ def count_sweeps(num_pair: int, num_row: int, num_part: int) -> int:
     num_part : int
         Number of parts.
     """
-    return max(1, -(-num_pair // (num_part * num_row * PAIRS_PER_VISIT))) if num_part > 1 else 1
+    wanted = -(-num_pair // (num_part * num_row * PAIRS_PER_VISIT))
+    return max(1, min(wanted, num_pair // (num_part**2 * MIN_VISIT))) if num_part > 1 else 1
 
 
 class Block(NamedTuple):

@@ -7,10 +7,11 @@ only keeps count of the batches.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import fields
 from typing import Any, NamedTuple, Protocol, Unpack, cast, runtime_checkable
 
@@ -40,6 +41,7 @@ from ..objective.options import (
 from ..objective.pairs import ItemsetSource, ListedSource, Side, Source
 from ..objective.table import Table, pair_up
 from .chunks import ChunkedTask, Chunks
+from .cluster import on_cluster
 from .partitioned import Blocks, PartitionedTask
 from .partitions import count_sweeps
 
@@ -178,6 +180,13 @@ class Task:
 
     def _discard(self) -> None:
         """Forget what the caller's tables do not hold yet."""
+
+    def _by_workers(self, client: Any, folder: Any) -> contextlib.AbstractContextManager[None]:
+        """Have a client's workers train this task, for a while."""
+        raise InputError(
+            f"client is given, and a {type(self).__name__} cannot be cut into partitions; pass a "
+            "task of itemsets or of pairs, or leave client out"
+        )
 
     def _leaves(self) -> list[Leaf]:
         """List the tasks over packed itemsets that this one is made of, if that is all."""
@@ -390,6 +399,16 @@ class _PackedTask(_FusedTask):
             return self._backend.bind(problem)
         chunks = Chunks(self._source, self.chunk_size, self.batch_size, self.seed)
         return ChunkedTask(problem, self._source, chunks, self._backend)
+
+    @contextlib.contextmanager
+    def _by_workers(self, client: Any, folder: Any) -> Iterator[None]:
+        self.__dict__.pop("_bound", None)
+        with on_cluster(self._problem, self.partitions, client, folder) as bound:
+            self.__dict__["_bound"] = bound
+            try:
+                yield
+            finally:
+                del self.__dict__["_bound"]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy elsewhere needs; what its device holds is brought back before."""

@@ -1,0 +1,549 @@
+"""Training by the workers of a Dask cluster: blocks that have no part in common, at the same time.
+
+Parts of tables are results of tasks: a visit to a block is a pure function of a left and a right
+part, and returns both anew. Where a worker dies, Dask has others run its tasks again, from what is
+left; as all draws are named and not consumed, they come to the same. At the end of an epoch parts
+are written to a folder that all workers share, from which those of the next epoch are made, so that
+never more than an epoch has to be run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import operator
+import pickle
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import checks
+from ..backends.cpu.listing import Listed
+from ..backends.devices import select_backend
+from ..backends.protocol import Problem, Tally
+from ..checks import Float32Array, Int64Array
+from ..errors import DataError, DeviceError, InputError, MissingExtraError
+from ..interrupts import deferred_interrupt
+from ..objective.table import Table
+from .partitioned import Blocks
+from .partitions import LEFT, RIGHT, Visit
+from .pieces import Lengths
+
+# Smaller arrays of a job are sent with it, and not mapped from a file.
+MIN_MAPPED = 1 << 16
+# Steps that are under way when the next one is sent off.
+STEPS_AHEAD = 2
+
+SIDES = {LEFT: "left", RIGHT: "right"}
+
+
+# --- on the workers
+
+
+class Job(NamedTuple):
+    """What workers need to know of a training."""
+
+    folder: str  # which all of them share
+    host: str  # of the client
+
+
+class Store(NamedTuple):
+    """Where the parts of an epoch are kept, from which those of a later one are made."""
+
+    name: str  # of its folder
+    key: tuple[int, int] | None  # stream and epoch; None of whole tables, which are one part
+
+
+class Trained(NamedTuple):
+    """What came of a visit."""
+
+    tally: Tally
+    sound: bool
+
+
+class _Pickler(pickle.Pickler):
+    """Writes large arrays to files beside what is pickled."""
+
+    def __init__(self, file: Any, folder: Path) -> None:
+        super().__init__(file)
+        self._folder = folder
+        self._names: dict[int, str] = {}
+        self._kept: list[Any] = []  # so that no address is used again
+
+    def persistent_id(self, obj: Any) -> Any:
+        if not isinstance(obj, np.ndarray) or obj.nbytes < MIN_MAPPED or 0 in obj.strides:
+            return None
+        if id(obj) not in self._names:
+            self._kept.append(obj)
+            self._names[id(obj)] = name = f"array-{len(self._names)}.npy"
+            np.save(self._folder / name, obj)
+        return self._names[id(obj)]
+
+
+class _Unpickler(pickle.Unpickler):
+    """Maps them from there."""
+
+    def __init__(self, file: Any, folder: Path) -> None:
+        super().__init__(file)
+        self._folder = folder
+
+    def persistent_load(self, pid: Any) -> Any:
+        return np.asarray(np.load(self._folder / pid, mmap_mode="r"))
+
+
+def write_job(blocks: Blocks, folder: Path) -> Job:
+    """Write down what is trained, but for what its tables hold."""
+    problem = blocks.problem
+    tables = tuple(table.map(_of_nothing) for table in problem.tables)
+    blank = replace(problem, tables=tables, counted=None)
+    with open(folder / "job", "wb") as file:
+        _Pickler(file, folder).dump(Blocks(blank, blocks.num_part, blocks.num_worker))
+    return Job(str(folder), socket.gethostname())
+
+
+def _of_nothing(array: Any) -> npt.NDArray[np.float32]:
+    """Return an array of the same shape that takes no room."""
+    return np.broadcast_to(np.float32(0), array.shape)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_job(job: Job) -> Blocks:
+    folder = Path(job.folder)
+    try:
+        with open(folder / "job", "rb") as file:
+            blocks: Blocks = _Unpickler(file, folder).load()
+    except FileNotFoundError as error:
+        raise DataError(
+            f"cluster_folder is {job.folder} of {job.host}, which the worker on "
+            f"{socket.gethostname()} does not see; pass a folder that all workers share"
+        ) from error
+    return blocks
+
+
+def list_share(job: Job, key: tuple[int, int], share: int, num_share: int) -> list[Listed]:
+    """List the pairs of a share of the slots, in one list for each left part."""
+    blocks = _open_job(job)
+    num_slot = blocks.problem.num_slot
+    slots = num_slot * share // num_share, num_slot * (share + 1) // num_share
+    whole = blocks.list_pairs(*key, slots, blocks.num_threads)
+    return [_of_left(whole, left, blocks.num_part) for left in range(blocks.num_part)]
+
+
+def _of_left(whole: Listed, left: int, num_part: int) -> Listed:
+    """Return those pairs of a list that are of a left part."""
+    counts = np.diff(whole.bounds)
+    of_left = np.arange(len(counts)) // num_part % num_part == left
+    wanted = [
+        slice(int(whole.bounds[number]), int(whole.bounds[number + 1]))
+        for number in np.flatnonzero(of_left)
+    ]
+
+    def cut(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.concatenate([array[one] for one in wanted])
+
+    bounds = np.append(0, np.cumsum(np.where(of_left, counts, 0)))
+    num_dropped = whole.num_dropped if left == 0 else 0
+    return Listed(
+        cut(whole.left),
+        cut(whole.right),
+        cut(whole.left_weights) if len(whole.left_weights) else whole.left_weights,
+        cut(whole.right_weights) if len(whole.right_weights) else whole.right_weights,
+        bounds,
+        num_dropped,
+    )
+
+
+def join_shares(*shares: Listed) -> Listed:
+    """Join the lists of all shares, in their order, into one."""
+    counts = np.array([np.diff(share.bounds) for share in shares])
+    bounds = np.append(0, np.cumsum(counts.sum(0)))
+    firsts = bounds[:-1] + np.append(np.zeros_like(counts[:1]), counts.cumsum(0)[:-1], axis=0)
+    places = [
+        np.repeat(first - share.bounds[:-1], count) + np.arange(int(count.sum()))
+        for first, share, count in zip(firsts, shares, counts, strict=True)
+    ]
+
+    def join(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        joined = np.empty(sum(map(len, arrays)), dtype=arrays[0].dtype)
+        for place, array in zip(places, arrays, strict=True):
+            if len(array):
+                joined[place] = array
+        return joined
+
+    return Listed(
+        *(join([share[n] for share in shares]) for n in range(4)),  # type: ignore[arg-type]
+        bounds,
+        sum(share.num_dropped for share in shares),
+    )
+
+
+def count_pairs(share: Listed) -> tuple[Int64Array, int]:
+    """Count the pairs of each visit, and those that were left out."""
+    return np.diff(share.bounds), share.num_dropped
+
+
+def train_visit(
+    job: Job,
+    key: tuple[int, int],
+    visit: Visit,
+    tables: tuple[Table, Table],
+    listed: Listed,
+    num_pair: Int64Array,
+    batches: tuple[int, Float32Array],
+) -> tuple[Table, Table, Trained]:
+    """Train some batches of a visit: a pure function, that leaves its tables alone."""
+    blocks = _open_job(job)
+    problem = blocks.problem
+    backend = select_backend(problem.options.device, problem.options.num_threads, {})
+    left, right = (table.map(np.array) for table in tables)
+    if tables[0] is tables[1] or (problem.same_table and visit.block.left == visit.block.right):
+        right = left
+    one = backend.bring(left)
+    other = None if right is left else backend.bring(right)
+    bounds = np.append(0, np.cumsum(num_pair))
+    visited, weight = blocks.problem_of(visit, one, other or one, key, listed, bounds)
+    bound = backend.bind(visited)
+    first_batch, rates = batches
+    bound.run(*key, first_batch, rates)
+    tally, sound = bound.read_tally(True), bound.is_sound()
+    bound.synchronize()
+    left = backend.fetch(one)
+    right = left if other is None else backend.fetch(other)
+    return left, right, Trained(tally._replace(loss=tally.loss * weight), sound)
+
+
+def write_part(job: Job, store: Store, side: int, part: int, table: Table) -> str:
+    """Write a part to the folder, whole or not at all."""
+    folder = Path(job.folder) / store.name
+    folder.mkdir(exist_ok=True)
+    for name, array in table.arrays().items():
+        path = _path(folder, side, part, name.removeprefix(table.name))
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            np.save(file, array)
+        Path(file.name).replace(path)
+    return str(folder)
+
+
+def _path(folder: Path, side: int, part: int, beside: str) -> Path:
+    return folder / f"{SIDES[side]}-{part}{beside}.npy"
+
+
+def read_part(
+    job: Job, store: Store, key: tuple[int, int], side: int, part: int, *written: Any
+) -> Table:
+    """Make a part of an epoch from those that were written before."""
+    blocks, folder = _open_job(job), Path(job.folder) / store.name
+    rows = blocks.partitions(*key)[side].rows(part)
+    blank = blocks.problem.left if side == LEFT else blocks.problem.right
+    num_part = 1 if store.key is None else blocks.num_part
+    ranks = rows if store.key is None else blocks.partitions(*store.key)[side].ranks[rows]
+    owners, places = ranks % num_part, ranks // num_part
+
+    def gather(beside: str, like: Any) -> npt.NDArray[Any]:
+        values = np.empty((len(rows), *like.shape[1:]), dtype=np.float32)
+        for owner in range(num_part):
+            mine = owners == owner
+            if mine.any():
+                stored = np.load(_path(folder, side, owner, beside), mmap_mode="r")
+                values[mine] = stored[places[mine]]
+        return values
+
+    made = {
+        id(like): gather(name.removeprefix(blank.name), like)
+        for name, like in blank.arrays().items()
+    }
+    return blank.map(lambda like: made[id(like)])
+
+
+# --- the client
+
+
+class _Epoch(NamedTuple):
+    """An epoch under way."""
+
+    key: tuple[int, int]  # stream and epoch
+    lists: list[Any]  # futures of the pairs, by left part
+    num_pair: Int64Array  # of visits
+    num_dropped: int
+    lengths: Lengths
+
+
+class ClusterTask:
+    """A problem that is trained by the workers of a cluster (see `protocol.BoundTask`)."""
+
+    in_place = False
+
+    def __init__(self, blocks: Blocks, client: Any, folder: Path) -> None:
+        self._blocks = blocks
+        self._client = client
+        self._tables = blocks.problem.left, blocks.problem.right
+        self._folder = folder
+        with _told():
+            self._job = write_job(blocks, folder)
+        self._places = _places(blocks)
+        self._number = 0  # of stores, whose names tell them apart
+        self._store: Store | None = None
+        self._known: _Epoch | None = None
+        self._parts: dict[tuple[int, int], Any] = {}  # futures of parts, by side and number
+        self._pending: list[Any] = []  # futures of what visits told
+        self._tally = Tally()
+        self._sound = True
+
+    # --- an epoch
+
+    def _submit(self, function: Any, *arguments: Any, home: int | None = None) -> Any:
+        """Have a task run, if possible where its left part is."""
+        how: dict[str, Any] = {"pure": False}
+        if home is not None:
+            workers = sorted(self._client.nthreads())
+            if workers:
+                how |= {"workers": [workers[home % len(workers)]], "allow_other_workers": True}
+        return self._client.submit(function, *arguments, **how)
+
+    def _epoch(self, stream: int, epoch: int) -> _Epoch:
+        if self._known is None or self._known.key != (stream, epoch):
+            with _told():
+                self._keep()
+                self._known = self._list_pairs((stream, epoch))
+        return self._known
+
+    def _list_pairs(self, key: tuple[int, int]) -> _Epoch:
+        blocks, num_share = self._blocks, self._blocks.num_worker
+        shares = [
+            self._submit(list_share, self._job, key, share, num_share, home=share)
+            for share in range(num_share)
+        ]
+        lists = []
+        for left in range(blocks.num_part):
+            some = [self._submit(operator.getitem, share, left) for share in shares]
+            lists.append(self._submit(join_shares, *some, home=left % num_share))
+        counted = self._client.gather([self._submit(count_pairs, one) for one in lists])
+        num_pair = np.sum([counts for counts, _ in counted], axis=0)
+        numbers = [blocks.number(visit) for visit in blocks.order]
+        lengths = Lengths.of(np.full(len(numbers), blocks.num_batch), num_pair[numbers])
+        return _Epoch(key, lists, num_pair, sum(count for _, count in counted), lengths)
+
+    def _keep(self) -> None:
+        """Write down the parts of the epoch before, and wait until they are."""
+        if not self._parts or self._known is None:
+            return
+        store = self._new_store(self._known.key)
+        written = [
+            self._submit(write_part, self._job, store, *side, future)
+            for side, future in self._all_parts().items()
+        ]
+        for future in written:
+            future.result()
+        before, self._store = self._store, store
+        self._parts = {}
+        if before is not None:
+            shutil.rmtree(self._folder / before.name, ignore_errors=True)
+
+    def _new_store(self, key: tuple[int, int] | None) -> Store:
+        self._number += 1
+        return Store(f"parts-{self._number}", key)
+
+    def _write_tables(self) -> Store:
+        """Write the caller's tables to the folder, as one part each."""
+        store = self._new_store(None)
+        sides = {LEFT: self._tables[0], RIGHT: self._tables[1]}
+        for side, table in sides.items():
+            if side == LEFT or not self._blocks.problem.same_table:
+                write_part(self._job, store, side, 0, table)
+        return store
+
+    def _all_parts(self) -> dict[tuple[int, int], Any]:
+        """Return futures of all parts, also of those that no visit asked for."""
+        for side in (LEFT,) if self._blocks.problem.same_table else (LEFT, RIGHT):
+            for part in range(self._blocks.num_part):
+                self._part(side, part, part)
+        return self._parts
+
+    def _part(self, side: int, part: int, home: int) -> Any:
+        """Return a future of a part, which is made where it is not yet."""
+        key = self._known.key if self._known else (0, 0)
+        if (side, part) not in self._parts:
+            if self._store is None:
+                self._store = self._write_tables()
+            self._parts[side, part] = self._submit(
+                read_part, self._job, self._store, key, side, part, home=home
+            )
+        return self._parts[side, part]
+
+    # --- visits
+
+    def run(
+        self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
+    ) -> None:
+        known = self._epoch(stream, epoch)
+        if first_batch == 0:
+            self._tally = self._tally.plus(Tally(num_dropped=known.num_dropped))
+        lengths = known.lengths
+        with _told():
+            while len(rates):
+                place = lengths.place(first_batch)
+                first = int(lengths.first_batch[place])
+                now = rates[: int(lengths.first_batch[place + 1]) - first_batch]
+                if lengths.first_pair[place + 1] > lengths.first_pair[place]:
+                    with deferred_interrupt():
+                        self._visit(known, place, (first_batch - first, now))
+                first_batch += len(now)
+                rates = rates[len(now) :]
+            self._collect(STEPS_AHEAD * self._blocks.num_worker)
+
+    def _visit(self, known: _Epoch, place: int, batches: tuple[int, Float32Array]) -> None:
+        """Send off a visit, whose parts are from then on those that it returns."""
+        visit, home = self._places[place]
+        block = visit.block
+        same = self._blocks.problem.same_table
+        sides = (LEFT, block.left), (LEFT if same else RIGHT, block.right)
+        tables = [self._part(*side, home) for side in sides]
+        done = self._submit(
+            train_visit, self._job, known.key, visit, tables, known.lists[block.left],
+            known.num_pair, batches, home=home,
+        )  # fmt: skip
+        for n, side in enumerate(sides):
+            self._parts[side] = self._submit(operator.getitem, done, n, home=home)
+        self._pending.append(self._submit(operator.getitem, done, 2))
+
+    def _collect(self, most: int) -> None:
+        """Wait until at most so many visits are under way."""
+        while len(self._pending) > most:
+            trained: Trained = self._pending[0].result()
+            del self._pending[0]
+            self._tally = self._tally.plus(trained.tally)
+            self._sound &= trained.sound
+
+    # --- as of `BoundTask`
+
+    def count_pairs(self, stream: int, epoch: int, first_batch: int, num_batch: int) -> int:
+        known, group = self._epoch(stream, epoch), self._blocks.problem.group
+        before = known.lengths.pairs_before(first_batch, group)
+        count = known.lengths.pairs_before(first_batch + num_batch, group) - before
+        return count + (known.num_dropped if first_batch == 0 else 0)
+
+    @property
+    def min_pairs(self) -> int:
+        return self.max_pairs
+
+    @property
+    def max_pairs(self) -> int:
+        problem = self._blocks.problem
+        batches = self._blocks.num_worker * self._blocks.num_batch
+        return batches * -(-problem.num_slot // problem.num_batch)
+
+    def prepare(self) -> None:
+        """Nothing to do: workers compile what they run."""
+
+    def load(self) -> None:
+        """Nothing to do, likewise."""
+
+    def follow(self, before: Any) -> None:
+        """Nothing to do, likewise."""
+
+    def read_tally(self, wait: bool) -> Tally:
+        if wait:
+            with _told():
+                self._collect(0)
+        result, self._tally = self._tally, Tally()
+        return result
+
+    def is_sound(self) -> bool:
+        with _told():
+            self._collect(0)
+        return self._sound
+
+    def synchronize(self) -> None:
+        """Bring all parts to the caller's tables, which count from then on."""
+        with _told():
+            self._collect(0)
+            if self._known is not None and self._parts:
+                partitions = self._blocks.partitions(*self._known.key)
+                for (side, part), future in self._all_parts().items():
+                    if not self._tables[side].frozen:
+                        rows = partitions[side].rows(part)
+                        self._tables[side].put(rows, future.result())
+            elif self._store is not None and self._store.key is not None:
+                self._read_store(self._store)
+        self.discard()
+
+    def _read_store(self, store: Store) -> None:
+        """Bring the parts of an epoch that has ended to the caller's tables."""
+        partitions = self._blocks.partitions(*store.key)  # type: ignore[misc]
+        for side in (LEFT,) if self._blocks.problem.same_table else (LEFT, RIGHT):
+            table = self._tables[side]
+            for part in range(self._blocks.num_part):
+                rows = partitions[side].rows(part)
+                values = read_part(self._job, store, store.key, side, part)  # type: ignore[arg-type]
+                table.put(rows, values)
+
+    def discard(self) -> None:
+        """Forget what the workers have: the caller's tables count."""
+        store, self._store = self._store, None
+        if store is not None:
+            shutil.rmtree(self._folder / store.name, ignore_errors=True)
+        self._parts, self._pending, self._known = {}, [], None
+
+
+def _places(blocks: Blocks) -> list[tuple[Visit, int]]:
+    """Return the visits of an epoch in their order, and the worker of each."""
+    turns = [(home, turn) for step in blocks.steps for home, turn in enumerate(step)]
+    return [
+        (Visit(sweep, block), home)
+        for sweep in range(blocks.num_sweep)
+        for home, turn in turns
+        for block in turn
+    ]
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn what Dask raises into errors of this package."""
+    from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
+
+    after = "; the tables hold what was trained until the epoch before, or a checkpoint does"
+    try:
+        yield
+    except KilledWorker as error:
+        raise DeviceError(
+            f"client: workers died again and again at one task, perhaps for lack of memory: pass "
+            f"more partitions{after}"
+        ) from error
+    except (FutureCancelledError, CommClosedError, TimeoutError) as error:
+        raise DeviceError(f"client: its scheduler is lost ({error}){after}") from error
+    except ImportError as error:
+        if isinstance(error, MissingExtraError):
+            raise
+        raise MissingExtraError(
+            f"workers cannot import what they need ({error}); install itembed_gpu where they run, "
+            "in the same version"
+        ) from error
+
+
+@contextlib.contextmanager
+def on_cluster(problem: Problem, num_part: int, client: Any, folder: Any) -> Iterator[ClusterTask]:
+    """Have a problem trained by a client's workers, with a folder of its own.
+
+    Raises an `InputError` if it cannot be.
+    """
+    checks.dask_client(client)
+    num_worker = len(client.nthreads())
+    if num_worker == 0:
+        raise InputError("client has no workers; start some")
+    if num_part < 2:
+        raise InputError(
+            f"partitions is {num_part}, and a client is given; pass a task with partitions="
+            f"{2 * num_worker}, two for each of its {num_worker} workers"
+        )
+    with tempfile.TemporaryDirectory(prefix="itembed_gpu-", dir=folder) as made:
+        blocks = Blocks(problem, num_part, min(num_part, num_worker))
+        yield ClusterTask(blocks, client, Path(made))
