@@ -178,7 +178,10 @@ def join_shares(*shares: Listed) -> Listed:
         return joined
 
     return Listed(
-        *(join([share[n] for share in shares]) for n in range(4)),  # type: ignore[arg-type]
+        join([share.left for share in shares]),
+        join([share.right for share in shares]),
+        join([share.left_weights for share in shares]),
+        join([share.right_weights for share in shares]),
         bounds,
         sum(share.num_dropped for share in shares),
     )
@@ -508,7 +511,7 @@ def _told() -> Iterator[None]:
     """Turn what Dask raises into errors of this package."""
     from distributed import KilledWorker
     from distributed.client import FutureCancelledError
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
 
     after = "; the tables hold what was trained until the epoch before, or a checkpoint does"
     try:
@@ -541,8 +544,8 @@ def on_cluster(problem: Problem, num_part: int, client: Any, folder: Any) -> Ite
         raise InputError("client has no workers; start some")
     if num_part < 2:
         raise InputError(
-            f"partitions is {num_part}, and a client is given; pass a task with partitions="
-            f"{2 * num_worker}, two for each of its {num_worker} workers"
+            f"partitions is {num_part}, and a client is given; pass partitions={2 * num_worker}, "
+            f"two for each of its {num_worker} workers"
         )
     with tempfile.TemporaryDirectory(prefix="itembed_gpu-", dir=folder) as made:
         blocks = Blocks(problem, num_part, min(num_part, num_worker))
