@@ -371,6 +371,23 @@ def import_polars(purpose: str) -> Any:
     return polars
 
 
+def cluster_client(client: Any) -> Any:
+    """Check a client of a Dask cluster, which is waited for and not awaited."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingExtraError(
+            'client needs distributed: pip install "itembed_gpu[cluster]"'
+        ) from error
+    if not isinstance(client, Client) or client.asynchronous:
+        raise InputError(
+            f"client is {show(client)}; pass a distributed.Client that is not asynchronous"
+        )
+    if client.status != "running":
+        raise InputError(f"client is {client.status}; pass one that is connected to its scheduler")
+    return client
+
+
 def warn(text: str) -> None:
     """Warn of something in the code that called this package, however deep inside the call is."""
     # What a context of ours does stands below a frame of contextlib.
