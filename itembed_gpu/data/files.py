@@ -335,11 +335,17 @@ class _Table(NamedTuple):
     columns: Columns
 
 
-def scan_files(source: Source, known: Known | None = None) -> Tables:
-    """Open tables, and choose the same columns of each: those of the first, or those known."""
+def scan_files(
+    source: Source, known: Known | None = None, numbers: set[str] | None = None
+) -> Tables:
+    """Open tables, and choose the same columns of each: those of the first, or those known.
+
+    `numbers` are the partitions that are integers, where there are more files than these.
+    """
     import_polars(f"reading {source.format}")
 
-    numbers = numeric_partitions(source.files) if known is None else known.numbers
+    if numbers is None:
+        numbers = numeric_partitions(source.files) if known is None else known.numbers
     heads: list[Head | None] = []
     parts: list[polars.LazyFrame] = []
     for file in source.files:

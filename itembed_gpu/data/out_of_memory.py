@@ -25,9 +25,9 @@ from .. import checks
 from ..checks import spelled_out
 from ..disk.files import disk_errors
 from ..disk.itemsets import KIND, is_packed
-from ..errors import DataError
+from ..errors import DataError, InputError
 from .doubts import nothing_to_use, warn_of_doubts
-from .files import Source, Tables, open_files, scan_files
+from .files import Source, Tables, choose_files, open_files, scan_files
 from .formats import COMPRESSIONS, Roles
 from .itemsets import Dropped, PackedItemsets
 from .packing import Cutter, Limits, Numbering, make_limits
@@ -47,6 +47,7 @@ from .spilling import (
     table_labels,
     write,
 )
+from .workers import pack_by_workers, task_memory
 
 # Bytes of memory for each byte of a file, roughly, where all of it is read at once.
 _GROWTH = {"text": 2, "csv": 3, "tsv": 3, "parquet": 16, "ndjson": 2, "arrow": 4}
@@ -61,6 +62,7 @@ def pack_files(
     path: str | os.PathLike[str],
     *,
     memory: int | None = None,
+    client: Any = None,
     format: str | None = None,
     **options: Any,
 ) -> ReadItemsets:
@@ -71,6 +73,12 @@ def pack_files(
     the disk, in a folder beside `path` that is removed at the end. It takes up to 44 bytes a row,
     twice.
 
+    The workers of a Dask `client` do the same, and the folder is again the same: each reads some
+    of the files, and cuts some of the itemsets. It is not cut in shards: arrays that are mapped
+    are read where they are used, and so a worker that trains on some of the itemsets reads no
+    others. Workers must see the files, and the disk of `path`, by the same names. One that dies is
+    no loss: what it had to do, another one does.
+
     Parameters
     ----------
     source: path-like
@@ -79,7 +87,10 @@ def pack_files(
         Folder to save in, as for `PackedItemsets.save`.
     memory: int, optional
         Bytes of memory to use for data, beside the catalog of labels and what Python and the
-        libraries take (some 300 MB). By default half of what is free.
+        libraries take (some 300 MB). By default half of what is free. With a `client`, for each
+        task: as many as there are threads run at once.
+    client: distributed.Client, optional
+        Client of a Dask cluster whose workers do it; by default this process does.
     format, itemset, item, weight, separator, header, quote, nulls, encoding: optional
         As for `read_itemsets`.
     min_count, min_length, max_items, max_length, duplicates, labels, seed: optional
@@ -93,9 +104,12 @@ def pack_files(
     Raises
     ------
     DataError
-        As from `read_itemsets`, or if the disk is full. Nothing half-written stays.
+        As from `read_itemsets`, or if the disk is full, or workers die whatever is tried. Nothing
+        half-written stays.
     InputError
-        As from `read_itemsets`, or if `path` holds something else.
+        As from `read_itemsets`, or if `path` holds something else, or `client` is none.
+    MissingExtraError
+        As from `read_itemsets`, or if there is a `client` to use, and distributed is not installed.
 
     Examples
     --------
@@ -107,15 +121,22 @@ def pack_files(
     limits = make_limits(**options)
     source, path = Path(source), Path(path)
     KIND.next_generation(path)  # before a read that may be long
-    if memory is None:
-        memory = max(_free_memory() // 2, _LEAST_MEMORY)
-    memory = checks.integer("memory", memory, _LEAST_MEMORY)
+    if client is not None:
+        checks.cluster_client(client)
+    if memory is not None:
+        memory = checks.integer("memory", memory, _LEAST_MEMORY)
     if is_packed(source):
         packed = read_itemsets(
             source, format=format, **writing, **dataclasses.asdict(roles), **limits._asdict()
         )
         packed.save(path)
         return packed
+    if client is not None:
+        memory = memory or task_memory(client, _free_memory, _LEAST_MEMORY)
+        packed = _pack_by_workers((source, format, writing, roles), path, limits, memory, client)
+        warn_of_doubts(packed.source, packed)
+        return packed
+    memory = memory or max(_free_memory() // 2, _LEAST_MEMORY)
     with open_files(source, format, writing, roles) as files:
         if _fits(files, memory):
             packed = read_source(files, limits)
@@ -143,6 +164,22 @@ def _pack_by_disk(source: Source, path: Path, limits: Limits, memory: int) -> Re
         groups.close()
         dropped = chosen.dropped.plus(cutter.dropped)
         write(path, reading, chosen, [final], dropped)
+    return _load(path, reading, dropped)
+
+
+def _pack_by_workers(
+    asked: tuple[Any, ...], path: Path, limits: Limits, memory: int, client: Any
+) -> ReadItemsets:
+    """Pack files by the workers of a cluster."""
+    with choose_files(*asked) as source:
+        for file in source.files:
+            if file.plain != file.path:
+                raise InputError(
+                    f"{file.path}: is a pipe, which only one process can read; save it to a file, "
+                    "or pack it without a client"
+                )
+        num_partition = _count_partitions(source, memory)
+        reading, dropped = pack_by_workers(source, path, limits, memory, num_partition, client)
     return _load(path, reading, dropped)
 
 

@@ -142,6 +142,10 @@ class SavedColumn(NamedTuple):
             raise OSError(f"{self.path} was cut short")
         return values
 
+    def save(self) -> SavedColumn:
+        """Return it, as it is saved already."""
+        return self
+
     def parts(self, length: int) -> Iterator[npt.NDArray[Any]]:
         """Read all values back, at most so many at a time."""
         for start in range(0, self.size, length):
@@ -268,6 +272,12 @@ class SavedRuns(NamedTuple):
         spans = bounds[:, :, partition : partition + 2].tolist()
         return _load(self.runs, self.items, self.weights, spans)
 
+    def close(self) -> None:
+        """Remove the files."""
+        for column in (self.runs, self.items, self.weights):
+            if column is not None:
+                column.close()
+
 
 class Spilled(NamedTuple):
     """Files of itemsets: their first rows, their lengths, and all their codes and weights."""
@@ -308,6 +318,12 @@ class Part(NamedTuple):
         """Return the itemsets whose first rows are at least ``low`` and below ``high``."""
         (start, first_item), (stop, _) = map(self._find, (low, high))
         return self._replace(start=start, stop=stop, first_item=first_item)
+
+    def close(self) -> None:
+        """Remove the files."""
+        for column in self.files:
+            if column is not None:
+                column.close()
 
     def _find(self, row: int) -> tuple[int, int]:
         """Return the number of the first itemset from a row on, and its first item."""

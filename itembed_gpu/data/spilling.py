@@ -255,7 +255,7 @@ class Counts:
     """Counts codes as itemsets are spilled, and notes where each first comes."""
 
     def __init__(self, groups: Groups, limits: Limits) -> None:
-        self._groups, self._limits = groups, limits
+        self.groups, self._limits = groups, limits
         self.counts = np.zeros(0, np.int64)
         # First row of the first itemset that has the code, and its place there.
         self.firsts = np.zeros(0, np.int64)
@@ -288,7 +288,7 @@ class Counts:
             )
         )
         codes = codes if names is None else named(codes, names)
-        self._groups.add(firsts, lengths, codes, weights, new_part)
+        self.groups.add(firsts, lengths, codes, weights, new_part)
 
     def grow(self, num_code: int) -> None:
         more = num_code - len(self.counts)
