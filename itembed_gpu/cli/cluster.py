@@ -92,7 +92,7 @@ def _start(workers: int, threads: int, stack: contextlib.ExitStack) -> Any:
             # Files that are mapped count as memory of the process, and it need not be ended.
             memory_limit=0,
             dashboard_address=None,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,  # errors come here, and are told once
         )
     except (OSError, RuntimeError) as error:
         raise DataError(f"--workers {workers}: cannot be started: {error}") from error

@@ -28,7 +28,14 @@ from .identifiers import check_exact, were_floats
 from .itemsets import Dropped, offsets_dtype
 from .loops import number_long_hashes, renumber_more, scatter_rows
 from .packing import Cutter, Limits, Numbering, choose_labels, drop_duplicates
-from .readers import check_itemsets, explode_lists, read_integers, read_items, read_weights
+from .readers import (
+    account_of,
+    check_itemsets,
+    explode_lists,
+    read_integers,
+    read_items,
+    read_weights,
+)
 from .spill_files import (
     AnyColumn,
     Column,
@@ -367,7 +374,8 @@ def write(
     """Save itemsets, which lie in some columns after others."""
     num_item = sum(final.indices.size for final in finals)
     if num_item == 0:
-        raise nothing_to_use(reading.name, dropped, str(dropped))
+        account = account_of(dropped, reading.rows_without_itemset)
+        raise nothing_to_use(reading.name, dropped, account)
     indices, sizes, weights = zip(*finals, strict=True)
     weights = tuple(column for column in weights if column is not None)
     files: dict[str, Callable[[Path], Any]] = {
