@@ -10,9 +10,11 @@ from typing import Any
 
 import click
 
+from .cluster import connected
 from .options import (
     PATH,
     added,
+    cluster_options,
     json_option,
     limit_options,
     only_given,
@@ -68,28 +70,39 @@ _limit_options = added(
     callback=_read_size,
     metavar="SIZE",
     help="Memory for the data, such as 500M or 2G; what does not fit in it goes by way of the disk "
-    "[half of what is free].",
+    "[half of what is free]. With workers, of each thread.",
 )
+@cluster_options
 @json_option
-def pack(file: str, output: Path, as_json: bool, **options: Any) -> None:
+def pack(
+    file: str,
+    output: Path,
+    as_json: bool,
+    scheduler: str | None,
+    workers: int | None,
+    **options: Any,
+) -> None:
     """Pack the itemsets of FILE into DIR, from which training starts at once.
 
     FILE is a file, a folder or a pattern of files, as for `itembed-gpu train`, which takes DIR in
-    the place of FILE.
+    the place of FILE. With --workers or --scheduler, workers of Dask read some of the files each,
+    and DIR is the same.
 
     \b
     Examples:
       itembed-gpu pack sales.parquet --itemset invoice --item product -o sales.itemsets
       itembed-gpu pack "sales/2024-*.csv" -o sales.itemsets --min-count 5 --memory 1G
+      itembed-gpu pack "sales/*.parquet" -o sales.itemsets --workers 8
       itembed-gpu train sales.itemsets -o model
     """
     import dataclasses
 
     from ..data.out_of_memory import pack_files
 
-    began = perf_counter()
-    packed = pack_files(file, output, **only_given(options))
-    seconds = perf_counter() - began
+    with connected(scheduler, workers) as client:
+        began = perf_counter()
+        packed = pack_files(file, output, client=client, **only_given(options))
+        seconds = perf_counter() - began
     if as_json:
         report = {
             "source": packed.source,

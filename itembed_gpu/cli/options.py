@@ -463,6 +463,21 @@ checkpoint_options = added(
     ),
 )
 
+# Where the workers are; `cluster.connected` takes them.
+cluster_options = added(
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS|FILE",
+        help="Use the workers of this Dask scheduler: its address, or its --scheduler-file [none].",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Start N worker processes on this machine, for as long as it takes [none].",
+    ),
+)
+
 protocol_options = added(
     click.option(
         "--protocol",

@@ -11,12 +11,12 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import unquote
 
 from ..checks import import_polars
@@ -119,18 +119,35 @@ def open_files(
     `writing` is what is asked for of a `Dialect`. Tables are plain files of UTF-8 then, with
     separators of one character.
     """
+    with choose_files(source, format, writing, roles) as chosen:
+        yield make_plain(chosen)
+
+
+@contextmanager
+def choose_files(
+    source: str | os.PathLike[str], format: str | None, writing: Mapping[str, Any], roles: Roles
+) -> Iterator[Source]:
+    """Do the same, but leave files as they are; `make_plain` does the rest, of some or all."""
     paths, known = find_files(source, format)
     with temporary_files() as temporary:
         files = [come_in(path, temporary) for path in paths]
         reading = choose_reading(files, known, Asked(format, writing, roles))
-        dialect = reading.dialect
-        if reading.parser is None and reading.format in (*SEPARATORS, "ndjson"):
-            marked = reading.format != "ndjson"  # a byte order mark may be left there
-            files = [as_plain(file, dialect.encoding, temporary, marked) for file in files]
-        if reading.parser is None and reading.format in SEPARATORS:
-            files, dialect = one_separator(files, dialect, temporary)
         name = str(files[0].path if paths == [STANDARD_INPUT] else source)
-        yield Source(name, files, reading._replace(dialect=dialect), temporary)
+        yield Source(name, files, reading, temporary)
+
+
+def make_plain(source: Source) -> Source:
+    """Make plain files of UTF-8, with separators of one character, of those of tables."""
+    files, reading = source.files, source.reading
+    if reading.parser is not None:
+        return source
+    dialect = reading.dialect
+    if reading.format in (*SEPARATORS, "ndjson"):
+        marked = reading.format != "ndjson"  # a byte order mark may be left there
+        files = [as_plain(file, dialect.encoding, source.temporary, marked) for file in files]
+    if reading.format in SEPARATORS:
+        files, dialect = one_separator(files, dialect, source.temporary)
+    return source._replace(files=files, reading=reading._replace(dialect=dialect))
 
 
 def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list[Path], str | None]:
@@ -203,20 +220,49 @@ def text_itemsets(file: Opened, dialect: Dialect) -> Iterator[list[str | None]]:
         yield [None if item in nulls else item for item in items] if nulls else items
 
 
+class Known(NamedTuple):
+    """What is known of tables before all of them are opened.
+
+    Attributes
+    ----------
+    path : Path
+        The first of them.
+    columns : Columns
+        Its columns, which are wanted of the others.
+    numbers : set of str
+        Partitions that are integers.
+    schema : polars.Schema
+        Types of the first one, by roles.
+    common : polars.Schema or None
+        Types that the values of all of them have when they are read together.
+    """
+
+    path: Path
+    columns: Columns
+    numbers: set[str]
+    schema: polars.Schema
+    common: polars.Schema | None = None
+
+
 class Tables(NamedTuple):
     """Files of tables, of which nothing is read yet but their columns."""
 
     source: Source
     heads: list[Head | None]  # of CSV files
     parts: list[polars.LazyFrame]
-    columns: Columns
+    known: Known
+
+    @property
+    def columns(self) -> Columns:
+        return self.known.columns
+
+    def _together(self) -> polars.LazyFrame:
+        return together(self.parts, self.known.common)
 
     def collect(self) -> polars.DataFrame:
         """Read the columns that have a role, under the names of their roles."""
-        import polars
-
         with self._explained():
-            scan = polars.concat(self.parts, how="vertical_relaxed")
+            scan = self._together()
             frame = scan.collect(engine="in-memory")  # which keeps the order of rows
         if self.heads[0] is not None:
             frame = clean_csv(self.source, frame)
@@ -224,9 +270,7 @@ class Tables(NamedTuple):
 
     def batches(self, num_row: int) -> Iterator[tuple[int, polars.DataFrame]]:
         """Read the same in batches of rows, and the number of the first one of each."""
-        import polars
-
-        frame, row = polars.concat(self.parts, how="vertical_relaxed"), 0
+        frame, row = self._together(), 0
         with self._explained():
             for batch in frame.collect_batches(
                 chunk_size=num_row, maintain_order=True, lazy=True, engine="streaming"
@@ -271,6 +315,16 @@ class Tables(NamedTuple):
                     pass
 
 
+def together(
+    parts: Sequence[polars.LazyFrame], common: polars.Schema | None = None
+) -> polars.LazyFrame:
+    """Read tables one after the other, whose values get the types that all have in common."""
+    import polars
+
+    frame = polars.concat(parts, how="vertical_relaxed")
+    return frame if common is None else frame.cast(common)
+
+
 class _Table(NamedTuple):
     """One file, and which of its columns has which role."""
 
@@ -281,30 +335,39 @@ class _Table(NamedTuple):
     columns: Columns
 
 
-def scan_files(source: Source) -> Tables:
-    """Open tables, and choose the same columns of each."""
+def scan_files(
+    source: Source, known: Known | None = None, numbers: set[str] | None = None
+) -> Tables:
+    """Open tables, and choose the same columns of each: those of the first, or those known.
+
+    `numbers` are the partitions that are integers, where there are more files than these.
+    """
     import_polars(f"reading {source.format}")
 
-    numbers = _numeric_partitions(source.files)
-    opened: list[_Table] = []
+    if numbers is None:
+        numbers = numeric_partitions(source.files) if known is None else known.numbers
+    heads: list[Head | None] = []
     parts: list[polars.LazyFrame] = []
-    roles = source.reading.roles
     for file in source.files:
-        table = _open_table(source, file, roles, numbers)
-        opened.append(table)
-        first, columns = opened[0], table.columns
         # What was chosen in the first file is what is wanted of the others.
-        roles = first.columns.as_roles()
-        if columns.lists != first.columns.lists:
+        roles = source.reading.roles if known is None else known.columns.as_roles()
+        table = _open_table(source, file, roles, numbers)
+        columns = table.columns
+        part = select(table.scan, columns)
+        schema = part.collect_schema()
+        if known is None:
+            known = Known(file.path, columns, numbers, schema)
+        if columns.lists != known.columns.lists:
             raise DataError(
                 f"{file.path}: column {columns.item!r} is {table.schema[columns.item]}, other than "
-                f"in {first.file.path}; lists and values cannot be read together"
+                f"in {known.path}; lists and values cannot be read together"
             )
         if source.format == "ndjson":
             _check_types(file, table.schema, columns)
-        parts.append(select(table.scan, columns))
-        _check_same_types(first.file.path, parts[0], file.path, parts[-1], columns)
-    return Tables(source, [table.head for table in opened], parts, opened[0].columns)
+        _check_same_types(known, file.path, schema)
+        heads.append(table.head)
+        parts.append(part)
+    return Tables(source, heads, parts, cast(Known, known))  # as there is a file
 
 
 def _open_table(source: Source, file: Opened, roles: Roles, numbers: set[str]) -> _Table:
@@ -350,7 +413,7 @@ def select(scan: polars.LazyFrame, columns: Columns) -> polars.LazyFrame:
     )
 
 
-def _numeric_partitions(files: list[Opened]) -> set[str]:
+def numeric_partitions(files: list[Opened]) -> set[str]:
     """Names of partitions whose values are all written as integers are, in all the files."""
     found: dict[str, bool] = {}
     for file in files:
@@ -463,24 +526,21 @@ def _check_start(file: Opened, is_text: bool) -> None:
         raise DataError(f"{file.path}: the file is empty")
 
 
-def _check_same_types(
-    first: Path, expected: polars.LazyFrame, path: Path, part: polars.LazyFrame, columns: Columns
-) -> None:
+def _check_same_types(known: Known, path: Path, schema: polars.Schema) -> None:
     """Refuse files whose columns are of types that polars would turn into one another."""
     import polars
 
-    schema = expected.collect_schema()
-    for role, dtype in part.collect_schema().items():
-        known = schema[role]
-        alike = dtype == known or polars.Null in (dtype, known)
-        if not alike and not (dtype.is_integer() and known.is_integer()) and role != "weight":
+    for role, dtype in schema.items():
+        first = known.schema[role]
+        alike = dtype == first or polars.Null in (dtype, first)
+        if not alike and not (dtype.is_integer() and first.is_integer()) and role != "weight":
             here, there = (
                 "String" if isinstance(kind, polars.Categorical) else kind
-                for kind in (dtype, known)
+                for kind in (dtype, first)
             )
             raise DataError(
-                f"{path}: {role} column {columns.roles()[role]!r} is {here}, and in {first} "
-                f"{there}; cast one of them"
+                f"{path}: {role} column {known.columns.roles()[role]!r} is {here}, and in "
+                f"{known.path} {there}; cast one of them"
             )
 
 

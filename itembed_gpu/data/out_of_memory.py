@@ -18,56 +18,42 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from .. import checks
-from ..checks import Float32Array, Int32Array, Int64Array, spelled_out
+from ..checks import spelled_out
 from ..disk.files import disk_errors
-from ..disk.itemsets import KIND, is_packed, write_array, write_files, write_parts
-from ..disk.labels import encode_labels
-from ..errors import DataError
-from ..sets import count_codes
-from .columns import label_values, new_categories, run_starts
+from ..disk.itemsets import KIND, is_packed
+from ..errors import DataError, InputError
 from .doubts import nothing_to_use, warn_of_doubts
-from .files import Source, Tables, open_files, scan_files
-from .formats import COMPRESSIONS, SEPARATORS, Roles
-from .identifiers import check_exact, were_floats
-from .itemsets import Dropped, PackedItemsets, offsets_dtype
-from .loops import number_long_hashes, renumber_more, scatter_rows
-from .packing import Cutter, Limits, Numbering, choose_labels, drop_duplicates, make_limits
-from .readers import (
-    ReadItemsets,
-    check_itemsets,
-    explode_lists,
-    make_result,
-    read_integers,
-    read_items,
-    read_itemsets,
-    read_source,
-    read_weights,
+from .files import Source, Tables, choose_files, open_files, scan_files
+from .formats import COMPRESSIONS, Roles
+from .itemsets import Dropped, PackedItemsets
+from .packing import Cutter, Limits, Numbering, make_limits
+from .readers import ReadItemsets, make_result, read_itemsets, read_source
+from .spill_files import Groups, Runs, WorkFolder
+from .spilling import (
+    ROW_BYTES,
+    Counts,
+    Numbers,
+    Reading,
+    bring_together,
+    choose,
+    cut,
+    spill_lines,
+    spill_lists,
+    spill_table,
+    table_labels,
+    write,
 )
-from .spill_files import Column, Groups, Runs, WorkFolder, reorder
-
-if TYPE_CHECKING:
-    import polars
+from .workers import pack_by_workers, task_memory
 
 # Bytes of memory for each byte of a file, roughly, where all of it is read at once.
 _GROWTH = {"text": 2, "csv": 3, "tsv": 3, "parquet": 16, "ndjson": 2, "arrow": 4}
 _COMPRESSED_GROWTH = 8
-# What is needed for a row while it is grouped, in bytes.
-_ROW_BYTES = 128
 _LEAST_MEMORY = 1 << 20
-_MOST_BATCH = 1 << 20
 _MOST_PARTITIONS = 4096
-# Integers from 0 to this are their own codes; others are looked up.
-_DENSE = 1 << 24
 
 
 @spelled_out(like=read_itemsets)
@@ -76,6 +62,7 @@ def pack_files(
     path: str | os.PathLike[str],
     *,
     memory: int | None = None,
+    client: Any = None,
     format: str | None = None,
     **options: Any,
 ) -> ReadItemsets:
@@ -86,6 +73,12 @@ def pack_files(
     the disk, in a folder beside `path` that is removed at the end. It takes up to 44 bytes a row,
     twice.
 
+    The workers of a Dask `client` do the same, and the folder is again the same: each reads some
+    of the files, and cuts some of the itemsets. It is not cut in shards: arrays that are mapped
+    are read where they are used, and so a worker that trains on some of the itemsets reads no
+    others. Workers must see the files, and the disk of `path`, by the same names. One that dies is
+    no loss: what it had to do, another one does.
+
     Parameters
     ----------
     source: path-like
@@ -94,7 +87,10 @@ def pack_files(
         Folder to save in, as for `PackedItemsets.save`.
     memory: int, optional
         Bytes of memory to use for data, beside the catalog of labels and what Python and the
-        libraries take (some 300 MB). By default half of what is free.
+        libraries take (some 300 MB). By default half of what is free. With a `client`, for each
+        task: as many as there are threads run at once.
+    client: distributed.Client, optional
+        Client of a Dask cluster whose workers do it; by default this process does.
     format, itemset, item, weight, separator, header, quote, nulls, encoding: optional
         As for `read_itemsets`.
     min_count, min_length, max_items, max_length, duplicates, labels, seed: optional
@@ -108,9 +104,12 @@ def pack_files(
     Raises
     ------
     DataError
-        As from `read_itemsets`, or if the disk is full. Nothing half-written stays.
+        As from `read_itemsets`, or if the disk is full, or workers die whatever is tried. Nothing
+        half-written stays.
     InputError
-        As from `read_itemsets`, or if `path` holds something else.
+        As from `read_itemsets`, or if `path` holds something else, or `client` is none.
+    MissingExtraError
+        As from `read_itemsets`, or if there is a `client` to use, and distributed is not installed.
 
     Examples
     --------
@@ -122,15 +121,22 @@ def pack_files(
     limits = make_limits(**options)
     source, path = Path(source), Path(path)
     KIND.next_generation(path)  # before a read that may be long
-    if memory is None:
-        memory = max(_free_memory() // 2, _LEAST_MEMORY)
-    memory = checks.integer("memory", memory, _LEAST_MEMORY)
+    if client is not None:
+        checks.dask_client(client)
+    if memory is not None:
+        memory = checks.integer("memory", memory, _LEAST_MEMORY)
     if is_packed(source):
         packed = read_itemsets(
             source, format=format, **writing, **dataclasses.asdict(roles), **limits._asdict()
         )
         packed.save(path)
         return packed
+    if client is not None:
+        memory = memory or task_memory(client, _free_memory, _LEAST_MEMORY)
+        packed = _pack_by_workers((source, format, writing, roles), path, limits, memory, client)
+        warn_of_doubts(packed.source, packed)
+        return packed
+    memory = memory or max(_free_memory() // 2, _LEAST_MEMORY)
     with open_files(source, format, writing, roles) as files:
         if _fits(files, memory):
             packed = read_source(files, limits)
@@ -147,17 +153,76 @@ def _pack_by_disk(source: Source, path: Path, limits: Limits, memory: int) -> Re
     """Pack files that do not fit in memory."""
     with disk_errors(path), WorkFolder(path) as work:
         if source.is_table:
-            tables = scan_files(source)
             num_partition = _count_partitions(source, memory)
-            reading = _read_table(tables, work, limits, memory, num_partition)
+            reading, groups = _read_table(scan_files(source), work, limits, memory, num_partition)
         else:
-            reading = _read_lines(source, work, limits, memory)
+            reading, groups = _read_lines(source, work, limits, memory)
         reading = dataclasses.replace(reading, name=source.tell(reading.name))
-        dropped = _write(path, reading, limits, memory, work)
+        chosen = choose(reading, limits)
+        cutter = Cutter(chosen.rank, limits)
+        final = cut(groups.merge(memory // ROW_BYTES), cutter, work)
+        groups.close()
+        dropped = chosen.dropped.plus(cutter.dropped)
+        write(path, reading, chosen, [final], dropped)
+    return _load(path, reading, dropped)
+
+
+def _pack_by_workers(
+    asked: tuple[Any, ...], path: Path, limits: Limits, memory: int, client: Any
+) -> ReadItemsets:
+    """Pack files by the workers of a cluster."""
+    with choose_files(*asked) as source:
+        for file in source.files:
+            if file.plain != file.path:
+                raise InputError(
+                    f"{file.path}: is a pipe, which only one process can read; save it to a file, "
+                    "or pack it without a client"
+                )
+        num_partition = _count_partitions(source, memory)
+        reading, dropped = pack_by_workers(source, path, limits, memory, num_partition, client)
+    return _load(path, reading, dropped)
+
+
+def _load(path: Path, reading: Reading, dropped: Dropped) -> ReadItemsets:
+    """Open what was written."""
     written = PackedItemsets.load(path)
     if written.dropped != dropped:
         raise DataError(f"{path}: was packed by another process as well; pack to another folder")
     return make_result(written, reading.name, reading.rows_without_itemset)
+
+
+def _read_table(
+    tables: Tables, work: WorkFolder, limits: Limits, memory: int, num_partition: int
+) -> tuple[Reading, Groups]:
+    """Read tables, and bring the rows of each itemset together."""
+    numbers, weighted = Numbers(), tables.columns.weight is not None
+    groups = Groups(work, weighted or limits.duplicates == "sum")
+    tally, lost = Counts(groups, limits), 0
+    if tables.columns.lists:
+        spill_lists(tables, numbers, tally, memory)
+    else:
+        runs = Runs(work, num_partition, weighted)
+        _, lost = spill_table(tables, numbers, runs, memory)
+        for partition in range(0 if runs.empty else num_partition):
+            bring_together(runs.load(partition), tally)
+        runs.close()
+    labels, columns = table_labels(numbers.values(), tables.source, tables.columns, limits)
+    tally.grow(len(labels))
+    order = None if columns.lists else tally.order()
+    name = f"{tables.source.name} ({columns})"
+    return Reading(labels, tally.counts, order, tally.dropped, lost, name), groups
+
+
+def _read_lines(
+    source: Source, work: WorkFolder, limits: Limits, memory: int
+) -> tuple[Reading, Groups]:
+    """Read lines, each of which is an itemset."""
+    index = Numbering()
+    groups = Groups(work, source.weighted or limits.duplicates == "sum")
+    tally = Counts(groups, limits)
+    spill_lines(source, index, tally, memory)
+    tally.grow(len(index))
+    return Reading(list(index), tally.counts, None, tally.dropped, 0, source.name), groups
 
 
 def _fits(source: Source, memory: int) -> bool:
@@ -200,330 +265,3 @@ def _count_partitions(source: Source, memory: int) -> int:
     """Choose a power of two: partitions of which each fits in memory several times."""
     wanted = 4 * _estimate(source) // memory
     return min(max(8, 1 << wanted.bit_length()), _MOST_PARTITIONS)
-
-
-# Reading
-
-
-@dataclasses.dataclass
-class _Reading:
-    """What was read, once it is grouped."""
-
-    groups: Groups  # itemsets of codes, duplicates handled
-    labels: list[Any]  # of each code
-    counts: Int64Array  # occurrences of each code
-    order: Int64Array | None  # codes as they first come; None where their numbers say it
-    dropped: Dropped  # the account so far
-    rows_without_itemset: int = 0  # which were left out
-    name: str = ""  # of what was read
-
-
-class _Numbers:
-    """Numbers the values of a column that comes in batches, as they first come."""
-
-    def __init__(self) -> None:
-        import polars
-
-        self._categories = new_categories()
-        # They are forgotten when no column has them any more.
-        self._anchor = polars.Series([""], dtype=self._categories)
-        # Number of each integer, and of each category.
-        self._dense = np.full(1 << 10, -1, np.int32)
-        self._others = np.full(1 << 10, -1, np.int32)
-        self._labels: list[polars.Series] = []
-        self.count = 0
-
-    def number(self, column: polars.Series) -> Int32Array:
-        """Return the numbers of more values; what is missing is -1."""
-        import polars
-
-        if column.dtype in (polars.String, polars.Categorical, polars.Enum):
-            return self._number_strings(column, column.cast(polars.String))
-        values = column.to_physical() if column.dtype.is_temporal() else column
-        if not values.dtype.is_integer():
-            return self._number_strings(column, values.cast(polars.String))
-        small = values.is_between(0, _DENSE - 1).fill_null(True)
-        if small.all():
-            return self._renumber(
-                column, values.cast(polars.Int64).fill_null(-1).to_numpy(), "_dense"
-            )
-        # Integers of any size are told apart by how they are written.
-        before, known = self.count, len(self._labels)
-        numbers = np.empty(len(column), np.int32)
-        rows = small.to_numpy()
-        kept = column.filter(small)
-        numbers[rows] = self.number(kept) if len(kept) else -1
-        kept = column.filter(~small)
-        numbers[~rows] = self._number_strings(kept, values.filter(~small).cast(polars.String))
-        return self._in_order(numbers, before, known) if self.count > before else numbers
-
-    def _in_order(self, numbers: Int32Array, before: int, known: int) -> Int32Array:
-        """Give new numbers, from `before` on, to labels, from `known` on, as they first come."""
-        import polars
-
-        _, firsts = np.unique(numbers[numbers >= before], return_index=True)
-        order = np.argsort(firsts)
-        places = np.empty(len(order), np.int32)
-        places[order] = np.arange(before, self.count)
-        for found in (numbers, self._dense, self._others):
-            new = found >= before
-            found[new] = places[found[new] - before]
-        self._labels[known:] = [polars.concat(self._labels[known:]).gather(order)]
-        return numbers
-
-    def _number_strings(self, column: polars.Series, strings: polars.Series) -> Int32Array:
-        import polars
-
-        codes = strings.cast(self._categories).to_physical()
-        return self._renumber(column, codes.cast(polars.Int64).fill_null(-1).to_numpy(), "_others")
-
-    def _renumber(self, column: polars.Series, codes: npt.NDArray[Any], name: str) -> Int32Array:
-        import polars
-
-        codes = codes.astype(np.int64, copy=False)
-        found, most = getattr(self, name), int(codes.max(initial=0))
-        if most >= len(found):
-            more = np.full(max(most + 1, 2 * len(found)) - len(found), -1, np.int32)
-            found = np.concatenate([found, more])
-            setattr(self, name, found)
-        numbers: Int32Array
-        numbers, first_rows = renumber_more(codes, found, self.count)
-        if len(first_rows):
-            labels = column.gather(first_rows)
-            if labels.dtype == polars.String:
-                # A copy: else those of the whole batch stay in memory.
-                labels = polars.Series(labels.name, labels.to_list(), dtype=polars.String)
-            self._labels.append(labels)
-            self.count += len(first_rows)
-        return numbers
-
-    def values(self) -> polars.Series | None:
-        """Return the value of each number; None where there is none."""
-        import polars
-
-        return polars.concat(self._labels) if self._labels else None
-
-
-def _read_table(
-    tables: Tables, work: WorkFolder, limits: Limits, memory: int, num_partition: int
-) -> _Reading:
-    """Read tables, and bring the rows of each itemset together."""
-    numbers, columns = _Numbers(), tables.columns
-    weighted = columns.weight is not None
-    groups = Groups(work, weighted or limits.duplicates == "sum")
-    num_row = min(_MOST_BATCH, max(1 << 12, memory // (8 * _ROW_BYTES)))
-    rows_without_itemset = 0
-    tally = _Counts(groups, limits)
-    if columns.lists:
-        for row, batch in tables.batches(num_row):
-            items, lengths, weights = explode_lists(tables.source.name, batch, columns, row)
-            firsts = np.arange(row, row + len(batch))
-            tally.add(firsts, lengths, numbers.number(items), weights, False)
-    else:
-        runs = Runs(work, num_partition, weighted)
-        for row, batch in tables.batches(num_row):
-            rows_without_itemset += _spill_rows(runs, numbers, tables, row, batch)
-        for partition in range(0 if runs.empty else num_partition):
-            _group(runs, partition, tally)
-        runs.close()
-    values = numbers.values()
-    labels: list[Any] = []
-    if values is not None:
-        if tables.source.format in SEPARATORS:
-            written, values = values, read_integers(values, limits)
-            columns = columns.noting(were_floats(written, values))
-        labels = label_values(values)
-    reading = tally.finish(labels, rows_without_itemset, in_order=columns.lists)
-    return dataclasses.replace(reading, name=f"{tables.source.name} ({columns})")
-
-
-def _spill_rows(
-    runs: Runs, numbers: _Numbers, tables: Tables, row: int, batch: polars.DataFrame
-) -> int:
-    """Spill the rows of a batch, by runs, and return how many are of no itemset."""
-    columns, name = tables.columns, tables.source.name
-    if tables.source.format in SEPARATORS:
-        check_exact(f"{name}: item column {columns.item!r}", batch["item"])
-    codes = numbers.number(read_items(name, columns, batch["item"]))
-    keys = batch["itemset"]
-    check_itemsets(name, columns, keys)
-    if keys.dtype.is_float():
-        keys = keys.fill_nan(None)
-    starts = run_starts(keys)
-    lengths = np.diff(starts, append=len(batch))
-    keys = keys.gather(starts)
-    known = keys.is_not_null().to_numpy()
-    used = np.repeat(known, lengths)
-    weights = None
-    if columns.weight is not None:
-        rows = np.arange(row, row + len(batch))
-        weights = read_weights(
-            name,
-            batch["weight"],
-            columns.weight,
-            rows,
-            used & (codes >= 0),
-            tables.locate,
-        )
-    if not known.all():
-        keys, starts, lengths = keys.filter(known), starts[known], lengths[known]
-        codes = codes[used]
-        weights = None if weights is None else weights[used]
-    hashes = (keys.hash(seed=1).to_numpy(), keys.hash(seed=2).to_numpy())
-    runs.add(hashes, starts + row, lengths, codes, weights)
-    return len(batch) - len(codes)
-
-
-def _group(runs: Runs, partition: int, tally: _Counts) -> None:
-    """Bring together the runs of each itemset of a partition, and spill the itemsets."""
-    rows, codes, weights = runs.load(partition)
-    itemsets, firsts = number_long_hashes(rows["high"].copy(), rows["low"].copy())
-    lengths = rows["length"].copy()
-    order = scatter_rows(itemsets, np.bincount(itemsets, minlength=len(firsts)))
-    codes, weights = reorder(order, lengths, codes, weights)
-    sizes = np.zeros(len(firsts), np.int64)
-    np.add.at(sizes, itemsets, lengths)
-    tally.add(rows["first"][firsts], sizes, codes, weights, True)
-
-
-def _read_lines(source: Source, work: WorkFolder, limits: Limits, memory: int) -> _Reading:
-    """Read lines, each of which is an itemset."""
-    index = Numbering()
-    groups = Groups(work, source.weighted or limits.duplicates == "sum")
-    tally, row = _Counts(groups, limits), 0
-    lines = source.itemsets()
-    num_line = min(_MOST_BATCH // 8, max(1 << 8, memory >> 13))
-    while batch := list(islice(lines, num_line)):
-        weights = None
-        if source.weighted:
-            weights = np.fromiter(chain.from_iterable(line[1] for line in batch), np.float32)
-            batch = [items for items, _ in batch]
-        codes = index.number(chain.from_iterable(batch))
-        lengths = np.fromiter(map(len, batch), np.int64, len(batch))
-        firsts = np.arange(row, row + len(batch))
-        tally.add(firsts, lengths, codes, weights, False)
-        row += len(batch)
-    reading = tally.finish(list(index), 0, in_order=True)
-    return dataclasses.replace(reading, name=source.name)
-
-
-class _Counts:
-    """Counts codes as itemsets are spilled, and notes where each first comes."""
-
-    def __init__(self, groups: Groups, limits: Limits) -> None:
-        self._groups, self._limits = groups, limits
-        self._counts = np.zeros(0, np.int64)
-        # First row of the first itemset that has the code, and its place there.
-        self._firsts = np.zeros(0, np.int64)
-        self._places = np.zeros(0, np.int64)
-        self._dropped = Dropped()
-
-    def add(
-        self,
-        firsts: Int64Array,
-        lengths: Int64Array,
-        codes: Int32Array,
-        weights: Float32Array | None,
-        new_part: bool,
-    ) -> None:
-        """Handle duplicates, count, and spill."""
-        num_code = max(len(self._counts), int(codes.max(initial=-1)) + 1)
-        self._grow(num_code)
-        weights, num_duplicate = drop_duplicates(codes, lengths, num_code, self._limits, weights)
-        counts, gone = count_codes(codes, num_code)
-        self._counts += counts
-        if new_part:
-            self._note_firsts(firsts, lengths, codes)
-        self._dropped = self._dropped.plus(
-            Dropped(
-                itemsets_read=len(lengths),
-                items_read=len(codes),
-                none_items=gone - num_duplicate,
-                duplicate_items=num_duplicate,
-            )
-        )
-        self._groups.add(firsts, lengths, codes, weights, new_part)
-
-    def _grow(self, num_code: int) -> None:
-        more = num_code - len(self._counts)
-        if more:
-            latest = np.full(more, np.iinfo(np.int64).max)
-            self._counts = np.concatenate([self._counts, np.zeros(more, np.int64)])
-            self._firsts = np.concatenate([self._firsts, latest])
-            self._places = np.concatenate([self._places, latest])
-
-    def _note_firsts(self, firsts: Int64Array, lengths: Int64Array, codes: Int32Array) -> None:
-        found = np.full(len(self._counts), -1, np.int32)
-        _, places = renumber_more(codes, found, 0)
-        here = codes[places]
-        rows = firsts[np.searchsorted(np.cumsum(lengths), places, side="right")]
-        earlier = rows < self._firsts[here]
-        self._firsts[here[earlier]] = rows[earlier]
-        self._places[here[earlier]] = places[earlier]
-
-    def finish(self, labels: list[Any], rows_lost: int, in_order: bool) -> _Reading:
-        """Return all that was counted."""
-        self._grow(len(labels))
-        order = None if in_order else np.lexsort((self._places, self._firsts))
-        return _Reading(self._groups, labels, self._counts, order, self._dropped, rows_lost)
-
-
-# Writing
-
-
-def _write(path: Path, reading: _Reading, limits: Limits, memory: int, work: WorkFolder) -> Dropped:
-    """Choose labels, apply the limits to all itemsets, save them, and return the account."""
-    labels, counts, order = reading.labels, reading.counts, reading.order
-    if order is not None:
-        labels, counts = [labels[code] for code in order.tolist()], counts[order]
-    catalog = choose_labels(labels, counts, limits)
-    encoded = encode_labels(catalog.labels)  # it may refuse them, and the rest takes long
-    rank = catalog.rank
-    if order is not None:
-        rank = np.full(len(catalog.rank), -1, np.int32)
-        rank[order] = catalog.rank
-    cutter = Cutter(rank, limits)
-    indices = work.column("indices", np.int32)
-    offsets = work.column("sizes", np.int64)
-    weights: Column | None = None
-    for codes, lengths, some in reading.groups.merge(memory // _ROW_BYTES):
-        codes, left, some = cutter.cut(codes, lengths, some)
-        indices.append(codes)
-        offsets.append(left)
-        if some is not None:
-            weights = weights or work.column("final-weights", np.float32)
-            weights.append(some)
-    reading.groups.close()
-    dropped = reading.dropped.plus(catalog.dropped).plus(cutter.dropped)
-    if indices.size == 0:
-        raise nothing_to_use(reading.name, dropped, str(dropped))
-    files: dict[str, Callable[[Path], Any]] = {
-        "indices": partial(_save_column, indices),
-        "offsets": partial(_save_offsets, offsets, indices.size),
-        "counts": partial(write_array, array=catalog.counts),
-    }
-    if weights is not None:
-        files["weights"] = partial(_save_column, weights)
-    write_files(path, encoded, files, dataclasses.asdict(dropped))
-    return dropped
-
-
-def _save_column(column: Column, path: Path) -> None:
-    """Copy a column to a file of NumPy's, and remove it."""
-    write_parts(path, column.size, column.dtype, column.parts(_MOST_BATCH))
-    column.close()
-
-
-def _save_offsets(sizes: Column, num_item: int, path: Path) -> None:
-    """Write where itemsets of these sizes begin, and the last one ends."""
-    dtype = offsets_dtype(num_item)
-
-    def parts() -> Iterator[Any]:
-        ends = np.zeros(1, dtype)
-        yield ends
-        for some in sizes.parts(_MOST_BATCH):
-            ends = (ends[-1] + np.cumsum(some)).astype(dtype)
-            yield ends
-
-    write_parts(path, sizes.size + 1, dtype, parts())
-    sizes.close()

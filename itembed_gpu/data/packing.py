@@ -202,14 +202,23 @@ def drop_duplicates(
 class Cutter:
     """Applies what is left of the limits once labels are chosen, to some itemsets after others.
 
-    In `dropped` is what was left out so far, for the lengths of itemsets.
+    In `dropped` is what was left out so far, for the lengths of itemsets. Where others do the
+    itemsets before, the random numbers that these take are skipped.
     """
 
-    def __init__(self, rank: Int32Array, limits: Limits) -> None:
+    def __init__(self, rank: Int32Array, limits: Limits, skip: int = 0) -> None:
         self._rank = rank
         self._limits = limits
-        self._generator = np.random.default_rng(limits.seed)
+        stream = np.random.PCG64(limits.seed).advance(skip)
+        self._generator = np.random.Generator(stream)
         self.dropped = Dropped()
+
+    def count_draws(self, codes: npt.NDArray[Any], lengths: Int64Array) -> int:
+        """Count the random numbers that `cut` takes for these; it overwrites ``codes``, too."""
+        relabel(codes, self._rank, codes)
+        left = np.diff(offsets_left(codes >= 0, as_offsets(lengths)))
+        most = self._limits.max_length
+        return 0 if most is None else int(left[left > most].sum())
 
     def cut(
         self,

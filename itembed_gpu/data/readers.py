@@ -28,7 +28,7 @@ from .files import Source, open_files, scan_files
 from .foreign import foreign_errors
 from .formats import SEPARATORS, Columns, Roles, refuse_columns
 from .identifiers import check_exact, were_floats, whole_numbers, whole_strings
-from .itemsets import PackedItemsets
+from .itemsets import Dropped, PackedItemsets
 from .lists import pack_itemsets
 from .objects import Table, open_object, refuse_json
 from .packing import Limits, make_limits, pack_again, pack_codes
@@ -63,9 +63,14 @@ class ReadItemsets(PackedItemsets):
     @property
     def account(self) -> str:
         """One line for people: what was read, and what of it was left out."""
-        if not self.rows_without_itemset:
-            return str(self.dropped)
-        return f"{self.dropped}; left out {self.rows_without_itemset:,} row(s) without an itemset"
+        return account_of(self.dropped, self.rows_without_itemset)
+
+
+def account_of(dropped: Dropped, rows_without_itemset: int) -> str:
+    """Say in one line what was read, and what of it was left out."""
+    if not rows_without_itemset:
+        return str(dropped)
+    return f"{dropped}; left out {rows_without_itemset:,} row(s) without an itemset"
 
 
 @spelled_out(like=make_limits)

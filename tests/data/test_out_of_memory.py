@@ -14,6 +14,7 @@ from samples import contents
 from itembed_gpu import DataError, InputError, pack_files, read_itemsets
 from itembed_gpu.data import out_of_memory as spilling
 from itembed_gpu.data.readers import read_source
+from itembed_gpu.data.spill_files import Column
 
 MEMORY = 1 << 20
 
@@ -210,8 +211,8 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         return original(self, values)
 
-    original = spilling.Column.append
-    monkeypatch.setattr(spilling.Column, "append", append)
+    original = Column.append
+    monkeypatch.setattr(Column, "append", append)
     with pytest.raises(DataError, match="No space left on device; nothing was saved"):
         pack_files(source, tmp_path / "packed", memory=MEMORY)
     assert [entry.name for entry in tmp_path.iterdir()] == ["rows.parquet"]
