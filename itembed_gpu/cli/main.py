@@ -35,6 +35,7 @@ from .options import (
     PATH,
     asking_options,
     checkpoint_options,
+    cluster_options,
     hiding_seed_option,
     json_option,
     limit_options,
@@ -121,6 +122,7 @@ main.add_command(predict)
 @tuning_option
 @watching_options
 @checkpoint_options
+@cluster_options
 @machine_options
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
@@ -144,6 +146,7 @@ def train(
       itembed-gpu train baskets.txt -o model --model glove
       itembed-gpu train sales.csv --itemset invoice --item product -o model
       itembed-gpu train sales.itemsets -o model --checkpoint night --resume
+      itembed-gpu train sales.itemsets -o model --workers 8
 
     Ctrl-C stops early, and saves what has been learnt until then. With --checkpoint, so does
     the signal that a batch system sends (SIGTERM), and --resume goes on from there.

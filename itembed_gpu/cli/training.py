@@ -19,6 +19,7 @@ import click
 
 from .. import __version__
 from ..errors import DataError, InputError, ItembedError, MissingExtraError
+from .cluster import connected
 from .evaluation import (
     BY_EPOCH,
     STOP_BY,
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
+# Parts of the catalog for each worker, where nothing else is said.
+PARTS_PER_WORKER = 2
 _EXAMPLE_NEIGHBOURS = 4
 _PICTURES = ("learning_curve.png", "map.png")
 _READING = (
@@ -63,8 +66,8 @@ class Run:
     """What ``train`` is asked for, checked.
 
     `model` is one of `MODELS`, `tune` says for how many seconds to search first, `settings` how
-    to train, `reading` how to read `file`, `machine` where to train, and `checkpoints` how not to
-    lose it. Without a file, it is the example.
+    to train, `reading` how to read `file`, `machine` where to train, `checkpoints` how not to
+    lose it, and `cluster` where workers are. Without a file, it is the example.
     """
 
     model: str
@@ -77,6 +80,7 @@ class Run:
     reading: dict[str, Any]
     machine: dict[str, Any]
     checkpoints: dict[str, Any]
+    cluster: dict[str, Any]
     backend: str
     quiet: bool
 
@@ -98,6 +102,11 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
         for name in ("evaluate", "tune"):
             if given[name]:
                 raise click.UsageError(f"--{name} needs --model {ITEM2VEC}")
+    cluster = {name: given[name] for name in ("scheduler", "workers")}
+    if model != ITEM2VEC and any(value is not None for value in cluster.values()):
+        raise click.UsageError(f"--scheduler and --workers need --model {ITEM2VEC}")
+    if cluster["workers"] is not None and given["threads"] is None:
+        given = {**given, "threads": 1}  # of each worker
     if output is not None:
         check_output(output)
     if given["plot"] is not None:
@@ -116,7 +125,7 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
     checkpoints = {name: given[name] for name in ("checkpoint", "checkpoint_every", "resume")}
     return Run(
         model, file, output, given["plot"], given["evaluate"], given["tune"], settings, reading,
-        machine, checkpoints, backend, quiet,
+        machine, checkpoints, cluster, backend, quiet,
     )  # fmt: skip
 
 
@@ -147,9 +156,16 @@ def carry_out(run: Run) -> tuple[ItemModel, dict[str, Any], str | None]:
         with _timed(seconds, "tuning"):
             told = None if run.quiet else functools.partial(click.echo, err=True)
             model.tune(part, budget=run.tune, report=told)
-    with _timed(seconds, "training"):
-        # Rare items are left out by now, counted in the whole of FILE.
-        model.set_params(min_count=1).fit(part, **run.checkpoints)
+    with connected(**run.cluster, threads=run.machine["threads"] or 1) as client:
+        how = run.checkpoints
+        if client is not None:
+            if model.get_params()["partitions"] == 1:
+                run.settings["partitions"] = PARTS_PER_WORKER * len(client.nthreads())
+                model.set_params(partitions=run.settings["partitions"])
+            how = how | {"client": client}
+        with _timed(seconds, "training"):
+            # Rare items are left out by now, counted in the whole of FILE.
+            model.set_params(min_count=1).fit(part, **how)
     trials = model.trials_ if run.tune is not None else ()
     tuned = {name: getattr(model, name) for trial in trials for name in trial["params"]}
     run.settings = with_chosen(run.settings, {**tuned, **model.chosen_}) | {"seed": model.seed_}

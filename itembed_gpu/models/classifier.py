@@ -124,6 +124,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         checkpoint: Checkpoint = None,
         checkpoint_every: int = 1,
         resume: bool = False,
+        client: Any = None,
+        cluster_folder: Checkpoint = None,
     ) -> Self:
         """Learn labels from features, and forget what was learned before.
 
@@ -141,6 +143,9 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             to go on from what is there. A seed that was drawn is taken from there as well.
             With one, labels that could not be saved are an error before the first epoch,
             and without a `UserWarning`.
+        client, cluster_folder : optional
+            As for `train`: a client of a Dask cluster, whose workers train in `partitions`, and a
+            folder that they share.
 
         Returns
         -------
@@ -195,6 +200,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
             resume=resume,
+            client=client,
+            cluster_folder=cluster_folder,
         )
         self.feature_embeddings_, self.label_embeddings_ = embeddings
         self.feature_weights_ = shares

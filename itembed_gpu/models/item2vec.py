@@ -198,6 +198,8 @@ class Item2Vec(Item2VecParameters, ItemModel):
         checkpoint: Checkpoint = None,
         checkpoint_every: int = 1,
         resume: bool = False,
+        client: Any = None,
+        cluster_folder: Checkpoint = None,
     ) -> Self:
         """Learn from itemsets, and forget what was learned before.
 
@@ -217,6 +219,9 @@ class Item2Vec(Item2VecParameters, ItemModel):
             to go on from what is there. A seed that was drawn is taken from there as well.
             With one, labels that could not be saved are an error before the first epoch,
             and without a `UserWarning`.
+        client, cluster_folder : optional
+            As for `train`: a client of a Dask cluster, whose workers train in `partitions`, and a
+            folder that they share.
 
         Returns
         -------
@@ -240,6 +245,8 @@ class Item2Vec(Item2VecParameters, ItemModel):
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
             resume=resume,
+            client=client,
+            cluster_folder=cluster_folder,
         )
 
     def partial_fit(

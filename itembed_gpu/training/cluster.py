@@ -127,12 +127,20 @@ def _open_job(job: Job) -> Blocks:
     return blocks
 
 
+def _num_threads(blocks: Blocks) -> int:
+    """Return how many threads of the CPU a task has: by default those of its worker."""
+    from distributed import get_worker
+
+    asked: int | None = blocks.problem.options.num_threads
+    return asked if asked is not None else int(get_worker().state.nthreads)
+
+
 def list_share(job: Job, key: tuple[int, int], share: int, num_share: int) -> list[Listed]:
     """List the pairs of a share of the slots, in one list for each left part."""
     blocks = _open_job(job)
     num_slot = blocks.problem.num_slot
     slots = num_slot * share // num_share, num_slot * (share + 1) // num_share
-    whole = blocks.list_pairs(*key, slots, blocks.num_threads)
+    whole = blocks.list_pairs(*key, slots, _num_threads(blocks))
     return [_of_left(whole, left, blocks.num_part) for left in range(blocks.num_part)]
 
 
@@ -204,7 +212,7 @@ def train_visit(
     """Train some batches of a visit: a pure function, that leaves its tables alone."""
     blocks = _open_job(job)
     problem = blocks.problem
-    backend = select_backend(problem.options.device, problem.options.num_threads, {})
+    backend = select_backend(problem.options.device, _num_threads(blocks), {})
     left, right = (table.map(np.array) for table in tables)
     if tables[0] is tables[1] or (problem.same_table and visit.block.left == visit.block.right):
         right = left
@@ -291,6 +299,7 @@ class ClusterTask:
         with _told():
             self._job = write_job(blocks, folder)
         self._places = _places(blocks)
+        self._workers = _workers(client)  # as they were when the epoch began
         self._number = 0  # of stores, whose names tell them apart
         self._store: Store | None = None
         self._known: _Epoch | None = None
@@ -305,15 +314,15 @@ class ClusterTask:
         """Have a task run, if possible where its left part is."""
         how: dict[str, Any] = {"pure": False}
         if home is not None:
-            workers = sorted(self._client.nthreads())
-            if workers:
-                how |= {"workers": [workers[home % len(workers)]], "allow_other_workers": True}
+            worker = self._workers[home % len(self._workers)]
+            how |= {"workers": [worker], "allow_other_workers": True}
         return self._client.submit(function, *arguments, **how)
 
     def _epoch(self, stream: int, epoch: int) -> _Epoch:
         if self._known is None or self._known.key != (stream, epoch):
             with _told():
                 self._keep()
+                self._workers = _workers(self._client)
                 self._known = self._list_pairs((stream, epoch))
         return self._known
 
@@ -495,6 +504,14 @@ class ClusterTask:
         self._parts, self._pending, self._known = {}, [], None
 
 
+def _workers(client: Any) -> list[str]:
+    """Return the addresses of the workers."""
+    found = sorted(client.nthreads())
+    if not found:
+        raise InputError("client has no workers; start some")
+    return found
+
+
 def _places(blocks: Blocks) -> list[tuple[Visit, int]]:
     """Return the visits of an epoch in their order, and the worker of each."""
     turns = [(home, turn) for step in blocks.steps for home, turn in enumerate(step)]
@@ -539,9 +556,7 @@ def on_cluster(problem: Problem, num_part: int, client: Any, folder: Any) -> Ite
     Raises an `InputError` if it cannot be.
     """
     checks.dask_client(client)
-    num_worker = len(client.nthreads())
-    if num_worker == 0:
-        raise InputError("client has no workers; start some")
+    num_worker = len(_workers(client))
     if num_part < 2:
         raise InputError(
             f"partitions is {num_part}, and a client is given; pass partitions={2 * num_worker}, "
