@@ -371,6 +371,21 @@ def import_polars(purpose: str) -> Any:
     return polars
 
 
+def dask_client(client: Any) -> Any:
+    """Check a client of Dask, whose workers are to do something."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingExtraError(
+            'client: needs distributed: pip install "itembed_gpu[cluster]"'
+        ) from error
+    if not isinstance(client, Client) or client.asynchronous:
+        raise InputError(
+            f"client is {show(client)}; pass a distributed.Client that is not asynchronous"
+        )
+    return client
+
+
 def warn(text: str) -> None:
     """Warn of something in the code that called this package, however deep inside the call is."""
     # What a context of ours does stands below a frame of contextlib.

@@ -7,48 +7,95 @@ tie with them, is scored again in float64.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..checks import Float32Array, Float64Array
+from .parts import PartedTable, rows_between
 from .vectors import CHUNK
 
 Rows = npt.NDArray[np.intp]
+Found = tuple[Rows, Float64Array]
 
 # Bytes of the block of scores that is filled at a time.
 SCORE_BUDGET = 1 << 26
 
 
+class _Asked(NamedTuple):
+    """What is asked of a part, its rows numbered from the first, which is that of the table."""
+
+    n: int
+    candidates: Rows | None
+    barred: Rows
+    own: Rows | None
+    first: int
+
+
 def nearest_rows(
     queries: Float32Array,
-    table: Float32Array,
+    table: Any,
     n: int,
     *,
     candidates: Rows | None = None,
     barred: Rows,
     own: Rows | None = None,
-) -> Iterator[tuple[Rows, Float64Array]]:
+) -> Iterator[Found]:
     """Find the n rows of a table (num_row, D) that are nearest to each query (q, D), both float32.
 
-    Scores are cosines that do not depend on how many queries are asked at once. Equal ones
-    stand in row order, and zeros have a cosine of 0 with everything.
+    The table may be a `PartedTable`. Scores are cosines that do not depend on how many queries are
+    asked at once, nor on the parts. Equal ones stand in row order, and zeros have a cosine of 0
+    with everything.
 
     Only candidates are returned, which are ascending and all different; never the rows that are
     barred, nor, for a query, its own row (q,). Yields rows, best first and at most n of them, and
     their scores, float64.
     """
+    table, barred = PartedTable.of(table), np.sort(barred)
+    for some in table.query_blocks(*queries.shape):
+
+        def asked(first: int, stop: int, some: slice = some) -> _Asked:
+            return _Asked(
+                n,
+                None if candidates is None else rows_between(candidates, first, stop),
+                rows_between(barred, first, stop),
+                None if own is None else own[some],
+                first,
+            )
+
+        best: list[Found] | None = None
+        for _, found in table.ask(_nearest_in_part, queries[some], asked):
+            if best is None:
+                best = found
+            else:
+                best = [_merged(*pair, n) for pair in zip(best, found, strict=True)]
+        yield from best or []
+
+
+def _merged(left: Found, right: Found, n: int) -> Found:
+    """Return the best n of what was found for a query in two parts."""
+    rows, scores = (np.concatenate(pair) for pair in zip(left, right, strict=True))
+    order = np.lexsort((rows, -scores))[:n]
+    return rows[order], scores[order]
+
+
+def _nearest_in_part(table: Float32Array, queries: Float32Array, asked: _Asked) -> list[Found]:
+    n, candidates, barred, own, first = asked
     columns = _columns(barred, candidates)
+    nearest = []
     for start, block in _score_blocks(queries, table, candidates):
         block[:, columns] = -np.inf
         for query, scores in enumerate(block, start):
             if own is not None:
-                scores[_columns(own[query : query + 1], candidates)] = -np.inf
+                here = rows_between(own[query : query + 1], first, first + len(table))
+                scores[_columns(here, candidates)] = -np.inf
             rows = _shortlist(scores, n, table.shape[1])
             rows = rows if candidates is None else candidates[rows]
             exact = _cosines(queries[query], table, rows)
             best = np.argsort(-exact, kind="stable")[:n]
-            yield rows[best], exact[best]
+            nearest.append((rows[best] + first, exact[best]))
+    return nearest
 
 
 def _score_blocks(
