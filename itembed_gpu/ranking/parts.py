@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -196,23 +195,24 @@ class PartedTable:
             taken[places[number]] = some
         return taken
 
+    def blocks(self) -> Iterator[tuple[int, Float32Array]]:
+        """The first row of each part, and its rows in memory of this machine, in order."""
+        for number, first in enumerate(self.bounds[:-1].tolist()):
+            ((_, rows),) = self.ask(_on_host, None, lambda *limits: None, [number])
+            yield first, rows
+
     def __iter__(self) -> Iterator[Float32Array]:
         """Rows, of one part after the other."""
-        for first, stop in self.ranges():
-            yield from self[first:stop]
-
-    def ranges(self) -> list[tuple[int, int]]:
-        """The first row of each part, and the first after it."""
-        limits = self.bounds.tolist()
-        return list(itertools.pairwise(limits))
+        for _, rows in self.blocks():
+            yield from rows
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Return all rows, in memory."""
         if copy is False:
             raise ValueError("the rows of parts cannot be had as one array without a copy")
         whole = np.empty(self.shape, dtype=np.float32)
-        for first, stop in self.ranges():
-            whole[first:stop] = self[first:stop]
+        for first, rows in self.blocks():
+            whole[first : first + len(rows)] = rows
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
 
@@ -265,6 +265,10 @@ def _call_on_worker(*args: Any) -> Any:
             f"worker {get_worker().address}: {error}; every worker has to find the folder at the "
             "same path"
         ) from error
+
+
+def _on_host(rows: Any, given: None, argument: None) -> Any:
+    return checks.on_host(rows)
 
 
 def _take_rows(

@@ -188,8 +188,7 @@ def pool_rows(
     Parameters
     ----------
     table : float32 (num_row, D)
-        NumPy or CuPy, or a `PartedTable`, of which the rows that stand in itemsets are
-        gathered in memory.
+        NumPy or CuPy, or a `PartedTable`, whose rows are gathered for some itemsets at a time.
     items : int (num_item,)
         Rows of all itemsets, one itemset after the other.
     offsets : int (num_itemset + 1,)
@@ -229,7 +228,9 @@ def pool_rows(
     first, last = bounds[0], bounds[-1]
     rows = _rows_of("items", given[first:last], len(table))
     if isinstance(table, PartedTable):
-        table, rows = rows_at_hand(table, rows)
+        factors = None if weights is None else checks.weights("weights", weights, len(given))
+        given_rows = rows, bounds - first, None if factors is None else factors[first:last]
+        return _pool_parts(table, *given_rows, num_threads)
     if weights is None:
         factors = np.empty(0, dtype=np.float32)
     else:
@@ -251,6 +252,28 @@ def pool_rows(
             f"table holds a value that is not finite in a row of itemset {itemset}; "
             "drop that row, or train with a lower learning rate"
         )
+    return pooled
+
+
+def _pool_parts(
+    table: PartedTable,
+    items: Int32Array,
+    offsets: Int64Array,
+    weights: Float32Array | None,
+    num_threads: int | None,
+) -> Float32Array:
+    """Pool with the rows of some itemsets at hand, 64 MiB or those of one, and then of others."""
+    pooled = np.empty((len(offsets) - 1, table.shape[1]), dtype=np.float32)
+    size, first = max(1, GATHER_VALUES // table.shape[1]), 0
+    while first < len(pooled):
+        stop = int(np.searchsorted(offsets, offsets[first] + size, side="right")) - 1
+        stop = min(max(stop, first + 1), len(pooled))
+        part = slice(offsets[first], offsets[stop])
+        rows, places = rows_at_hand(table, items[part])
+        factors = None if weights is None else weights[part]
+        bounds = offsets[first : stop + 1] - offsets[first]
+        pooled[first:stop] = pool_rows(rows, places, bounds, factors, num_threads=num_threads)
+        first = stop
     return pooled
 
 
