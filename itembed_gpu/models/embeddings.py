@@ -14,7 +14,7 @@ from typing import Any, Self, TypeAlias, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import integer, on_host, show, vector
+from ..checks import dask_client, integer, on_host, show, vector
 from ..data.labels import OWN, plain
 from ..data.lists import as_rows
 from ..disk.embeddings import open_folder, read_folder, write_folder
@@ -618,6 +618,8 @@ def load_folder(path: Path, mmap: bool, client: Any) -> tuple[list[Any], dict[st
     """
     if not mmap and client is None:
         return read_folder(path)
+    if client is not None:
+        dask_client(client)
     saved = open_folder(path)
     tables = {
         name: PartedTable.of_files(

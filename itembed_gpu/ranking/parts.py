@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Self
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from .. import checks
 from ..checks import Float32Array, Int64Array
-from ..errors import DataError, InputError
+from ..errors import DataError, DeviceError, InputError
 
 # Values of queries that a task is asked with, 8 MiB: they travel through the scheduler.
 TASK_VALUES = 1 << 21
@@ -152,17 +153,15 @@ class PartedTable:
             for number, one, own in zip(numbers, opened, arguments, strict=True):
                 yield number, _call_on(*one, given, own)
         else:
-            from distributed import as_completed
-
-            # The result of a task, and not scattered, so that it is there again if a worker dies.
-            shared = _submit(client, _same, checks.on_host(given))
-            asked = {
-                _submit(client, _call_on_worker, *one, shared, own): number
-                for number, one, own in zip(numbers, opened, arguments, strict=True)
-            }
-            come: Any = as_completed
-            for future, result in come(list(asked), with_results=True):
-                yield asked[future], result
+            with _lost_workers():
+                # The result of a task, and not scattered: it is there again if a worker dies.
+                shared = _submit(client, _same, checks.on_host(given))
+                asked = {
+                    _submit(client, _call_on_worker, *one, shared, own): number
+                    for number, one, own in zip(numbers, opened, arguments, strict=True)
+                }
+                for future, result in _completed(list(asked)):
+                    yield asked[future], result
 
     def __getitem__(self, rows: Any) -> Float32Array:
         """Return a copy of some rows: of one (D,), of a slice or of many (m, D)."""
@@ -226,12 +225,41 @@ def _same(value: Any) -> Any:
     return value
 
 
+@contextlib.contextmanager
+def _lost_workers() -> Iterator[None]:
+    """Say in a line that workers, or all that knows of them, are gone."""
+    from distributed import CancelledError, KilledWorker
+    from distributed.client import ClosedClientError
+    from distributed.comm.core import CommClosedError
+
+    try:
+        yield
+    except KilledWorker as error:
+        raise DeviceError(
+            "client: several workers died while they had the same part of a table; give them more "
+            "memory, or save it in more shards"
+        ) from error
+    except (CancelledError, ClosedClientError, CommClosedError) as error:
+        raise DeviceError("client: has lost the scheduler, or was closed; connect again") from error
+
+
 def _submit(client: Any, function: Callable[..., Any], *args: Any) -> Any:
     import dask
 
     # The bias of a large part is what it is.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 GiB"}):
         return client.submit(function, *args, pure=False, retries=RETRIES)
+
+
+def _completed(futures: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield futures and their results as they come; raise what a task raised."""
+    from distributed import CancelledError, as_completed
+
+    in_turn: Any = as_completed  # it has no types
+    for future, result in in_turn(futures, with_results=True):
+        if isinstance(result, CancelledError):  # it stands in the place of a result
+            raise result
+        yield future, result
 
 
 def _call_on(
