@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import is_finite
 from ..errors import DataError, InputError
 from .files import Tensors, map_tensors, read_tensors, write_tensors
 from .folders import Kind
@@ -125,7 +126,7 @@ def write_shard(
     Raises
     ------
     InputError
-        A row is missing, or comes twice; or the folder holds something else.
+        A row is missing, or comes twice, or is not finite; or the folder holds something else.
     OSError
         The disk is full, or the like.
     """
@@ -146,6 +147,12 @@ def write_shard(
             row = int((times != 1).argmax())
             raise InputError(
                 f"pieces have row {first + row} of {name} {times[row]} times; pass each row once"
+            )
+        if not is_finite(tables[name]):
+            row = int(np.isfinite(tables[name]).all(axis=1).argmin())
+            raise InputError(
+                f"{name}: row {first + row} holds a value that is not finite; train with a lower "
+                "learning rate"
             )
     record = KIND.add(folder, f"vectors.{number}", lambda path: write_tensors(path, tables))
     return {**record, "limits": [first, stop]}
@@ -239,15 +246,16 @@ class Shard:
 
     def _path(self) -> Path:
         index = {"files": {self.name: self.record}}
-        found = KIND.locate(self.folder, index, self.name).stat()
-        _compare_once(self.folder, self.name, tuple(self.record.items()), found.st_mtime_ns)
-        return self.folder / str(self.record["name"])
+        path = KIND.locate(self.folder, index, self.name)
+        _compare_once(path, self.name, self.record["sha256"], path.stat().st_mtime_ns)
+        return path
 
 
 @functools.cache
-def _compare_once(folder: Path, name: str, record: tuple[Any, ...], changed: int) -> None:
+def _compare_once(path: Path, name: str, digest: str, changed: int) -> None:
     """Compare a file with its checksum, unless this process has done so since it was changed."""
-    KIND.verified(folder, {"files": {name: dict(record)}}, name)
+    record = {"name": path.name, "size": path.stat().st_size, "sha256": digest}
+    KIND.verified(path.parent, {"files": {name: record}}, name)
 
 
 class Saved(NamedTuple):

@@ -54,14 +54,13 @@ class Kind:
     index: str  # name of the index
     format: str  # what the index says that it is
     version: int  # the one version that is read and written
-    # Suffixes of the files, by their names without generation. Of one name there may be several,
-    # as NAME.0, NAME.1 and so on.
-    files: dict[str, str]
+    files: dict[str, str]  # suffixes of the files, by their names without generation
     what: str  # for people: what such a folder holds
     cure: str  # and what to do about one that is damaged
     # Each block of a file has a CRC-32 ("crc32"), so that a file that is mapped can be compared
     # as well; or all of it one SHA-256 ("sha256").
     checksum: str = "crc32"
+    # Of this name there may be several files, as NAME.0, NAME.1 and so on.
     several: str | None = None
 
     @property
@@ -78,11 +77,12 @@ class Kind:
         """Save to a folder, in the place of what was saved there before, if anything was.
 
         The folder is made where there is none. `files` has what writes each file, given its path,
-        and `content` what the index holds beside its files. Files that are there already, which
-        `add` wrote, come by what that returned. Raises an `InputError` if the folder
-        holds something else, which would be lost, and an `OSError` if the disk does not take it,
-        or another process writes to the folder for long, or a `DataError` if what was added is
-        gone: the folder is as it was.
+        and `content` what the index holds beside its files. Files that are there already, as `add`
+        wrote them, come by what that returned.
+
+        Raises an `InputError` if the folder holds something else, which would be lost, an `OSError`
+        if the disk does not take it, or another process writes to the folder for long, and a
+        `DataError` if what was added is gone: the folder is as it was.
         """
         self.next_generation(folder)  # refuses before it makes a folder
         with writing_alone(folder, PATIENCE) as alone:

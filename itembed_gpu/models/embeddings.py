@@ -357,8 +357,8 @@ class Embeddings:
         """
         for name, table in (("vectors", self.vectors), ("context", self.context)):
             if table is not None:
-                for first, rows in PartedTable.of(table).blocks():
-                    _finite(name, rows, first)
+                for _ in PartedTable.of(table).ask(_check_part, name, lambda *limits: limits[0]):
+                    pass
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False, client: Any = None) -> Self:
@@ -726,6 +726,10 @@ def _finite(name: str, array: NDArray[np.float32], first: int = 0) -> NDArray[np
             "or train with a lower learning rate"
         )
     return array
+
+
+def _check_part(rows: Any, name: str, first: int) -> None:
+    _finite(name, on_host(rows), first)
 
 
 def _count_array(counts: ArrayLike, length: int) -> NDArray[np.int64]:

@@ -402,7 +402,11 @@ def _is_finite(table: Any) -> bool:
     """Whether a table, or numbers of all rows, are finite."""
     if not isinstance(table, PartedTable):
         return checks.is_finite(table)
-    return all(checks.is_finite(rows) for _, rows in table.blocks())
+    return all(finite for _, finite in table.ask(_part_is_finite, None, lambda *limits: None))
+
+
+def _part_is_finite(rows: Any, given: None, argument: None) -> bool:
+    return checks.is_finite(checks.on_host(rows))
 
 
 def shape_of(packed: PackedItemsets, num_row: int | None = None) -> Shape:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import Float32Array, Float64Array
+from ..errors import InputError
 from .parts import PartedTable, rows_between
 from .vectors import CHUNK
 
@@ -84,7 +85,18 @@ def _nearest_in_part(table: Float32Array, queries: Float32Array, asked: _Asked) 
     n, candidates, barred, own, first = asked
     columns = _columns(barred, candidates)
     nearest = []
-    for start, block in _score_blocks(queries, table, candidates):
+    # Not kept from call to call: the table may be one that is being trained in place.
+    norms = np.empty(len(table) if candidates is None else len(candidates))
+    for part, vectors in _chunks(table, candidates):
+        norms[part] = _row_norms(vectors)
+    if not np.isfinite(norms).all():
+        row = int(np.isfinite(norms).argmin())
+        row = first + (row if candidates is None else int(candidates[row]))
+        raise InputError(
+            f"vectors: row {row} holds a value that is not finite; drop that row, or train with a "
+            "lower learning rate"
+        )
+    for start, block in _score_blocks(queries, table, candidates, norms):
         block[:, columns] = -np.inf
         for query, scores in enumerate(block, start):
             if own is not None:
@@ -99,16 +111,12 @@ def _nearest_in_part(table: Float32Array, queries: Float32Array, asked: _Asked) 
 
 
 def _score_blocks(
-    queries: Float32Array, table: Float32Array, candidates: Rows | None
+    queries: Float32Array, table: Float32Array, candidates: Rows | None, norms: Float64Array
 ) -> Iterator[tuple[int, npt.NDArray[np.floating]]]:
     """Screening scores of the candidates, some queries at a time: (first query, block).
 
     Every block is a view of one array, which the caller may write to.
     """
-    # Not kept from call to call: the table may be one that is being trained in place.
-    norms = np.empty(len(table) if candidates is None else len(candidates))
-    for part, vectors in _chunks(table, candidates):
-        norms[part] = _row_norms(vectors)
     # Products of ordinary rows are safe in float32; of extreme ones, only in float64.
     ordinary = bool(np.all((norms == 0) | ((norms > 1e-15) & (norms < 1e15))))
     dtype = np.dtype(np.float32 if ordinary else np.float64)

@@ -71,6 +71,7 @@ class PartedTable:
 
     ndim = 2
     dtype = np.dtype(np.float32)
+    _functions: tuple[Callable[[Any], Any], ...] = ()
 
     def __init__(self, parts: Sequence[Any], *, client: Any = None) -> None:
         if not parts:
@@ -94,14 +95,12 @@ class PartedTable:
         return table if isinstance(table, PartedTable) else cls([table])
 
     def _set(self, parts: list[Part], dimension: int, client: Any) -> None:
-        self._parts, self._functions = parts, ()
+        self._parts = parts
         self._client = None if client is None else checks.dask_client(client)
         self.bounds: Int64Array = np.cumsum([0, *(part.length for part in parts)], dtype=np.int64)
         self.shape = int(self.bounds[-1]), dimension
         if len(self) > np.iinfo(np.int32).max:
             raise InputError(f"table has {len(self)} rows; pass at most 2**31 - 1")
-
-    _functions: tuple[Callable[[Any], Any], ...]
 
     def __len__(self) -> int:
         return self.shape[0]

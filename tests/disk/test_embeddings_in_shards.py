@@ -153,6 +153,10 @@ def test_shards_that_do_not_make_a_table_are_refused(tmp_path):
         on_disk.write_shard(tmp_path, 0, (0, 8), pieces[:1])
     with pytest.raises(InputError, match=r"pieces have row . of vectors 2 times"):
         on_disk.write_shard(tmp_path, 0, (0, 8), [*pieces, pieces[0]])
+    emb.context[5] = np.nan
+    with pytest.raises(InputError, match="context: row 5 holds a value that is not finite"):
+        on_disk.write_shard(tmp_path, 1, (4, 8), scattered(emb, 2))
+    emb.context[5] = 1
     written = [on_disk.write_shard(tmp_path, i, (4 * i, 4 * i + 4), pieces) for i in range(2)]
     for wrong in (written[:1], written[::-1], [written[0]] * 2):
         with pytest.raises(InputError, match="for 8 labels; pass all, in order"):

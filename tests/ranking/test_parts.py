@@ -24,6 +24,7 @@ def split(table, cuts):
     return PartedTable(np.split(table, sorted(cut % (len(table) + 1) for cut in cuts)))
 
 
+NONE = np.array([], np.intp)
 CUTS = st.lists(st.integers(0, 10**6), max_size=6)
 
 
@@ -125,6 +126,9 @@ def test_a_row_that_is_not_finite_has_its_number_in_the_table():
     for rank in (top_n, rank_with_arrays):
         with pytest.raises(InputError, match="table: row 33 holds a value that is not finite"):
             rank(tables(2), split(table, [30]), 3)
+    for some in (None, np.arange(3, 40, 10)):
+        with pytest.raises(InputError, match="vectors: row 33 holds a value that is not finite"):
+            list(nearest_rows(table[:2], split(table, [30]), 3, barred=NONE, candidates=some))
 
 
 def test_memory_is_that_of_one_part():
@@ -135,7 +139,7 @@ def test_memory_is_that_of_one_part():
     top_n(queries, parted, 10)  # compiles
     for ask in (
         lambda: top_n(queries, parted, 10),
-        lambda: list(nearest_rows(queries, parted, 10, barred=np.array([], np.intp))),
+        lambda: list(nearest_rows(queries, parted, 10, barred=NONE)),
         lambda: pool_rows(parted, np.arange(0, 40_000, 100), np.arange(0, 401, 10)),
     ):
         tracemalloc.start()
