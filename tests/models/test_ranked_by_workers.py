@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from itembed_gpu import DataError, DeviceError, Embeddings, InputError, Item2Vec, top_n
+from itembed_gpu.disk.embeddings import shard_bounds, write_index, write_shard
 from itembed_gpu.metrics import evaluate, leave_one_out
 from itembed_gpu.ranking import parts
+
+TABLES = "vectors", "context"
 
 distributed = pytest.importorskip("distributed", reason='it comes with the extra "cluster"')
 
@@ -85,6 +88,22 @@ def test_a_model_answers_as_from_memory(client, tmp_path, how):
     for ask in (lambda m: m.transform(baskets, fold_in=1), lambda m: m.log_partition(baskets)):
         with pytest.raises(InputError, match="load the model without mmap and client"):
             ask(remote)
+
+
+def test_workers_write_the_shards_of_rows_that_they_have(client, emb, tmp_path):
+    order = np.random.default_rng(1).permutation(300)
+    parts = [
+        (rows, {name: client.submit(getattr(emb, name).__getitem__, rows) for name in TABLES})
+        for rows in np.array_split(order, 3)
+    ]
+    bounds = shard_bounds(300, 4)
+    written = client.gather(
+        [client.submit(write_shard, tmp_path, i, tuple(bounds[i : i + 2]), parts) for i in range(4)]
+    )
+    write_index(tmp_path, emb.labels, written, {"counts": emb.counts}, {})
+    found = Embeddings.load(tmp_path)
+    for name in (*TABLES, "counts"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(emb, name))
 
 
 def test_a_worker_that_dies_is_done_without(client, emb, remote):
