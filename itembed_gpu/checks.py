@@ -372,7 +372,7 @@ def import_polars(purpose: str) -> Any:
 
 
 def dask_client(client: Any) -> Any:
-    """Check a client of Dask, whose workers are to do something."""
+    """Check a client of Dask, whose workers are to do something, and which is not awaited."""
     try:
         from distributed import Client
     except ImportError as error:
@@ -383,6 +383,8 @@ def dask_client(client: Any) -> Any:
         raise InputError(
             f"client is {show(client)}; pass a distributed.Client that is not asynchronous"
         )
+    if client.status != "running":
+        raise InputError(f"client is {client.status}; pass one that is connected to its scheduler")
     return client
 
 

@@ -80,11 +80,13 @@ class PartedTable:
         for i, array in enumerate(arrays):
             checks.same_dimension("parts[0]", arrays[0], f"parts[{i}]", array)
         opened = [Part(len(array), functools.partial(_same, array)) for array in arrays]
-        self._set(opened, arrays[0].shape[1], client)
+        self._set(
+            opened, arrays[0].shape[1], None if client is None else checks.dask_client(client)
+        )
 
     @classmethod
     def of_files(cls, parts: Iterable[Part], dimension: int, client: Any = None) -> Self:
-        """Return the table of parts that are not opened yet."""
+        """Return the table of parts that are not opened yet, by a client that is checked."""
         table = cls.__new__(cls)
         table._set(list(parts), dimension, client)
         return table
@@ -96,7 +98,7 @@ class PartedTable:
 
     def _set(self, parts: list[Part], dimension: int, client: Any) -> None:
         self._parts = parts
-        self._client = None if client is None else checks.dask_client(client)
+        self._client = client
         self.bounds: Int64Array = np.cumsum([0, *(part.length for part in parts)], dtype=np.int64)
         self.shape = int(self.bounds[-1]), dimension
         if len(self) > np.iinfo(np.int32).max:
