@@ -388,7 +388,7 @@ class Embeddings:
             The folder or one of its files is missing, damaged, truncated, or of
             a version that this library does not know; the message names it.
         InputError
-            `client` is no client.
+            `client` is no client, or has no workers.
         MissingExtraError
             `client` is given, and distributed is not installed.
 
@@ -618,8 +618,8 @@ def load_folder(path: Path, mmap: bool, client: Any) -> tuple[list[Any], dict[st
     """
     if not mmap and client is None:
         return read_folder(path)
-    if client is not None:
-        dask_client(client)
+    if client is not None and not dask_client(client).nthreads():
+        raise InputError("client has no workers; start some")
     saved = open_folder(path)
     tables = {
         name: PartedTable.of_files(

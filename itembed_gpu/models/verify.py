@@ -117,14 +117,16 @@ def _verify_model(folder: Path) -> tuple[str, str]:
     mmap = embeddings_on_disk.is_sharded(folder)
     if not isinstance(name, str) or name not in _ESTIMATORS:
         embeddings = Embeddings.load(folder, mmap=mmap)
-        _check_tables(folder, embeddings)
+        if mmap:
+            _check_tables(folder, embeddings)
         return "Embeddings", f"{len(embeddings):,} labels x {embeddings.dimension}"
     model = _ESTIMATORS[name].load(folder, mmap=mmap)
     if isinstance(model, SupervisedClassifier):
         features = model.feature_embeddings_
         content = f"{len(features):,} features and {len(model.labels_):,} labels"
         return name, f"{content} x {features.dimension}"
-    _check_tables(folder, model.embeddings_)
+    if mmap:
+        _check_tables(folder, model.embeddings_)
     return name, f"{len(model.labels_):,} labels x {model.embeddings_.dimension}"
 
 

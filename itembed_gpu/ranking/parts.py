@@ -161,8 +161,13 @@ class PartedTable:
                     _submit(client, _call_on_worker, *one, shared, own): number
                     for number, one, own in zip(numbers, opened, arguments, strict=True)
                 }
-                for future, result in _completed(list(asked)):
-                    yield asked[future], result
+                try:
+                    for future, result in _completed(list(asked)):
+                        yield asked[future], result
+                finally:
+                    # A traceback keeps them, and with them tasks that none waits for any more.
+                    for future in asked:
+                        future.release()
 
     def __getitem__(self, rows: Any) -> Float32Array:
         """Return a copy of some rows: of one (D,), of a slice or of many (m, D)."""

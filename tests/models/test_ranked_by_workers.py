@@ -140,6 +140,16 @@ def test_what_is_no_client_is_refused(tmp_path, emb):
             Embeddings.load(tmp_path, client=wrong)
 
 
+def test_a_cluster_without_workers_is_refused(emb, tmp_path):
+    emb.save(tmp_path)
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as empty,
+        pytest.raises(InputError, match="client has no workers; start some"),
+    ):
+        Embeddings.load(tmp_path, client=empty)
+
+
 def test_a_scheduler_that_is_gone_is_an_error_in_a_line(emb, tmp_path):
     emb.save(tmp_path, shards=2)
     with warnings.catch_warnings():
