@@ -246,7 +246,15 @@ class Shard:
 
     def _path(self) -> Path:
         index = {"files": {self.name: self.record}}
-        path = KIND.locate(self.folder, index, self.name)
+        try:
+            path = KIND.locate(self.folder, index, self.name)
+        except DataError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise DataError(
+                f"{self.folder / self.record['name']}: cannot be read (no such file); load again "
+                "what was saved again meanwhile, or save the embeddings again"
+            ) from error
         _compare_once(path, self.name, self.record["sha256"], path.stat().st_mtime_ns)
         return path
 

@@ -75,6 +75,15 @@ def test_a_save_replaces_one_of_other_shards(tmp_path):
         assert same(Embeddings.load(target), emb)
 
 
+def test_what_is_open_is_loaded_again_after_a_save(tmp_path):
+    emb = example(n=9)
+    emb.save(tmp_path, shards=3)
+    mapped = Embeddings.load(tmp_path, mmap=True)
+    emb.save(tmp_path, shards=3)
+    with pytest.raises(DataError, match="load again what was saved again meanwhile"):
+        mapped.similar("item-3")
+
+
 def test_exports_are_those_of_the_whole(tmp_path):
     emb = example(n=30)
     emb.save(tmp_path / "m", shards=7)
