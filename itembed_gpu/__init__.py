@@ -39,6 +39,7 @@ _NAMES = {
     "training.normalization": "log_partition",
     "ranking.top_n": "pool_rows top_n",
     "data.readers": "ReadItemsets read_itemsets",
+    "ranking.parts": "PartedTable",
     "objective.schedule": "index_batch_stream",
     "data.out_of_memory": "pack_files",
     "training.tables": "extend_syn initialize_syn",
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     from .models.verify import Verified as Verified, verify as verify
     from .objective.options import Options as Options
     from .objective.schedule import index_batch_stream as index_batch_stream
+    from .ranking.parts import PartedTable as PartedTable
     from .ranking.top_n import pool_rows as pool_rows, top_n as top_n
     from .ranking.vectors import norm as norm, normalize as normalize, softmax as softmax
     from .training.callbacks import EarlyStopping as EarlyStopping, Evaluator as Evaluator

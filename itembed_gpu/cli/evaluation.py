@@ -303,27 +303,30 @@ def load_embeddings(folder: Path) -> Embeddings:
         ):
             if (folder / kind.index).exists():
                 raise DataError(f"{folder}: holds {kind.what}, and no model; {cure}")
-    return Embeddings.load(folder)
+    return Embeddings.load(folder, mmap=embeddings.is_sharded(folder))
 
 
 def load_neighbours(folder: Path) -> Embeddings:
     """Load what tells which items are alike."""
+    from ..disk.embeddings import is_sharded
     from ..models.item2vec import Item2Vec
 
     embeddings = load_embeddings(folder)
     if embeddings.metadata.get("estimator") != Item2Vec.__name__:
         return embeddings
-    return Item2Vec.load(folder, device="cpu").neighbour_embeddings_
+    return Item2Vec.load(folder, device="cpu", mmap=is_sharded(folder)).neighbour_embeddings_
 
 
 def load_model(folder: Path, device: str | None, threads: int | None) -> Item2Vec:
     """Load a model of `Item2Vec.save`, or make one of embeddings that hold all it takes."""
+    from ..disk.embeddings import is_sharded
     from ..models.item2vec import Item2Vec
 
     check_device(device, threads)
     embeddings = load_embeddings(folder)
     if "estimator" in embeddings.metadata:
-        return Item2Vec.load(folder, device=device, workers=threads)
+        mmap = is_sharded(folder)
+        return Item2Vec.load(folder, device=device, workers=threads, mmap=mmap)
     for name in ("context", "counts"):
         if getattr(embeddings, name) is None:
             raise DataError(f"{folder}: holds no {name}; save with context vectors and counts")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import secrets
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import numpy.typing as npt
 
 from ..checks import warn
@@ -24,6 +26,8 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 # Between two tries to be the only one that writes to a folder, and until that is told, in seconds.
 _PAUSE = 0.02
 _SILENCE = 3.0
+# As safetensors names them, which is little-endian.
+_DTYPES = {"F32": "<f4", "I64": "<i8"}
 
 
 @contextlib.contextmanager
@@ -165,3 +169,28 @@ def read_tensors(path: Path, cure: str) -> Tensors:
     except (OSError, KeyError, ValueError, TypeError, MemoryError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read ({error}); {cure}") from error
     return tensors
+
+
+def map_tensors(path: Path, cure: str) -> Tensors:
+    """Map a file of safetensors: its arrays are read only as they are used, and cannot be changed.
+
+    Raises a `DataError` with this cure if that cannot be done.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy"):
+            pass  # its header makes sense
+        with path.open("rb") as file:
+            begin = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(begin))
+        header.pop("__metadata__", None)
+        whole = np.memmap(path, mode="r").view(np.ndarray)[8 + begin :]
+        return {
+            name: whole[slice(*one["data_offsets"])]
+            .view(_DTYPES[one["dtype"]])
+            .reshape(one["shape"])
+            for name, one in header.items()
+        }
+    except (OSError, KeyError, ValueError, TypeError, MemoryError, SafetensorError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); {cure}") from error

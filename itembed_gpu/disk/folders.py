@@ -60,24 +60,65 @@ class Kind:
     # Each block of a file has a CRC-32 ("crc32"), so that a file that is mapped can be compared
     # as well; or all of it one SHA-256 ("sha256").
     checksum: str = "crc32"
+    # Of this name there may be several files, as NAME.0, NAME.1 and so on.
+    several: str | None = None
 
     @property
     def _by_block(self) -> bool:
         return self.checksum == "crc32"
 
     def write(
-        self, folder: Path, files: dict[str, Callable[[Path], Any]], content: dict[str, Any]
+        self,
+        folder: Path,
+        files: dict[str, Callable[[Path], Any]],
+        content: dict[str, Any],
+        added: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         """Save to a folder, in the place of what was saved there before, if anything was.
 
         The folder is made where there is none. `files` has what writes each file, given its path,
-        and `content` what the index holds beside its files. Raises an `InputError` if the folder
-        holds something else, which would be lost, and an `OSError` if the disk does not take it,
-        or another process writes to the folder for long: the folder is as it was.
+        and `content` what the index holds beside its files. Files that are there already, as `add`
+        wrote them, come by what that returned.
+
+        Raises an `InputError` if the folder holds something else, which would be lost, an `OSError`
+        if the disk does not take it, or another process writes to the folder for long, and a
+        `DataError` if what was added is gone: the folder is as it was.
         """
         self.next_generation(folder)  # refuses before it makes a folder
         with writing_alone(folder, PATIENCE) as alone:
-            self.write_alone(folder, files, content, alone)
+            self.write_alone(folder, files, content, alone, added)
+
+    def add(self, folder: Path, name: str, write: Callable[[Path], Any]) -> dict[str, Any]:
+        """Write a file that no index names yet, and return what one has to say of it.
+
+        Any processes may do so at once, also on machines that share the disk, and each again if it
+        failed. What no `write` names in the end goes with the next one.
+        """
+        unique = self._new_name(self.next_generation(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name}-{unique}{self._suffix(name)}"
+        try:
+            self._write_file(path, write)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        sync_folder(folder)
+        return self.describe(path)
+
+    def _new_name(self, generation: int) -> str:
+        return f"{generation:06}{secrets.randbelow(10**_RANDOM_DIGITS):0{_RANDOM_DIGITS}}"
+
+    def _write_file(self, path: Path, write: Callable[[Path], Any]) -> None:
+        with naming(path):
+            write(path)
+            sync(path)
+
+    def _suffix(self, name: str) -> str | None:
+        """Return the suffix of the files of a name; None if there are none."""
+        base, dot, number = name.partition(".")
+        if dot and (base != self.several or not re.fullmatch("0|[1-9][0-9]{0,8}", number)):
+            return None
+        return self.files.get(base)
 
     def write_alone(
         self,
@@ -85,25 +126,26 @@ class Kind:
         files: dict[str, Callable[[Path], Any]],
         content: dict[str, Any],
         alone: bool,
+        added: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         """Do the same while `writing_alone`, or not, as that told."""
         generation = self.next_generation(folder)
-        unique = f"{generation:06}{secrets.randbelow(10**_RANDOM_DIGITS):0{_RANDOM_DIGITS}}"
-        paths = {name: folder / f"{name}-{unique}{self.files[name]}" for name in files}
-        names = {path.name for path in paths.values()}
+        unique, added = self._new_name(generation), added or {}
+        for name in added:
+            self.locate(folder, {"files": added}, name)
+        paths = {name: folder / f"{name}-{unique}{self._suffix(name)}" for name in files}
+        names = {path.name for path in paths.values()} | {one["name"] for one in added.values()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, write in files.items():
-                with naming(paths[name]):
-                    write(paths[name])
-                    sync(paths[name])
+                self._write_file(paths[name], write)
             sync_folder(folder)
             index = {
                 "format": self.format,
                 "version": self.version,
                 "generation": generation,
                 **({"block": BLOCK} if self._by_block else {}),
-                "files": {name: self.describe(path) for name, path in paths.items()},
+                "files": {name: self.describe(path) for name, path in paths.items()} | added,
                 **content,
             }
             # As it will be read: with strings as keys.
@@ -196,7 +238,7 @@ class Kind:
 
     def _is_record(self, record: Any, name: str, index: dict[str, Any]) -> bool:
         """Whether an index tells of a file what it should."""
-        if name not in self.files or not isinstance(record, dict):
+        if self._suffix(name) is None or not isinstance(record, dict):
             return False
         size: Any = record.get("size")
         sums: Any = record.get(self.checksum)
@@ -291,10 +333,9 @@ class Kind:
 
     def _is_file(self, name: Any, known: str | None = None) -> bool:
         """Whether a name is that of a file of this kind, or of that one."""
-        return isinstance(name, str) and any(
-            re.fullmatch(rf"{one}-[0-9]{{6,}}{re.escape(suffix)}", name)
-            for one, suffix in self.files.items()
-            if known in (None, one)
+        found = isinstance(name, str) and re.fullmatch(r"([\w.]+)-[0-9]{6,}(\.\w+)", name)
+        return bool(
+            found and found[2] == self._suffix(found[1]) and (known is None or known == found[1])
         )
 
     def _is_ours(self, name: str) -> bool:

@@ -196,7 +196,7 @@ def _foreign(label: Any, part: Any, row: int | None = None) -> InputError:
 def write_word2vec(
     path: Path,
     labels: list[Any],
-    vectors: NDArray[np.float32],
+    vectors: Any,
     *,
     binary: bool,
     replace_space: str | None,
@@ -205,9 +205,9 @@ def write_word2vec(
 ) -> None:
     """Write a word2vec file, in the place of an older one, once it is whole.
 
-    A word and its count are a line of the vocabulary, if there is to be one. Raises
-    `InputError`, with nothing written, if the labels make no words or `path` or
-    `vocabulary` is no file in a folder.
+    Vectors are a table (n, D) that can be iterated over. A word and its count are a line of the
+    vocabulary, if there is to be one. Raises `InputError`, with nothing written, if the labels make
+    no words or `path` or `vocabulary` is no file in a folder.
     """
     check_file("path", path)
     words = _words(labels, replace_space)
@@ -220,8 +220,8 @@ def write_word2vec(
         file = files.enter_context(replacing(path))
         file.write(b"%d %d\n" % vectors.shape)
         if binary:
-            for word, vector in zip(words, vectors.astype("<f4", copy=False), strict=True):
-                file.write(b"%s %s\n" % (word, vector.tobytes()))
+            for word, vector in zip(words, vectors, strict=True):
+                file.write(b"%s %s\n" % (word, vector.astype("<f4", copy=False).tobytes()))
         else:
             line = b"%s" + b" %.9g" * vectors.shape[1] + b"\n"
             for word, vector in zip(words, vectors, strict=True):

@@ -96,6 +96,8 @@ class Doc2Vec(Doc2VecParameters, ItemModel):
     >>> labels, scores = model.recommend(["REGENCY CAKESTAND 3 TIER"], n=3)
     """
 
+    _ranks_parts = False  # itemsets have rows too
+
     itemset_embeddings_: Embeddings
 
     def _best(self, given: Mapping[str, Any], shape: Shape) -> dict[str, Any]:

@@ -9,19 +9,20 @@ import re
 from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self, TypeAlias, overload
+from typing import Any, Self, TypeAlias, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import integer, on_host, show, vector
+from ..checks import dask_client, integer, on_host, show, vector
 from ..data.labels import OWN, plain
 from ..data.lists import as_rows
-from ..disk.embeddings import read_folder, write_folder
+from ..disk.embeddings import open_folder, read_folder, write_folder
 from ..disk.exports import write_npy, write_parquet
 from ..disk.labels import write_word2vec
 from ..errors import DataError, InputError, UnknownLabelError
 from ..ranking.cosine import nearest_rows
+from ..ranking.parts import Part, PartedTable
 from ..ranking.vectors import normalize
 
 Label: TypeAlias = Hashable
@@ -59,7 +60,8 @@ class Embeddings:
     Attributes
     ----------
     vectors, context : float32 (n, D)
-        `context` may be None.
+        `context` may be None. Of a folder that was opened with `mmap` or `client` they are a
+        `PartedTable`, whose rows stay on disk.
     counts : int64 (n,) or None
     metadata : dict
 
@@ -296,7 +298,7 @@ class Embeddings:
         unit = normalize(self.vectors[own].astype(np.float64))
         return self.similar((signs @ unit) / len(own), n, exclude=[self._labels[r] for r in own])
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, shards: int = 1) -> None:
         """Write a folder that `load` reads back: labels, arrays and metadata.
 
         Over a folder saved before, this is atomic: until the new files are all
@@ -311,13 +313,17 @@ class Embeddings:
         ----------
         path : path
             A folder that is new, empty, or was saved before.
+        shards : int
+            Files that the rows are divided among, as evenly as can be: for tables that are to be
+            mapped, or ranked by workers, a shard at a time. See `load`.
 
         Raises
         ------
         InputError
             Nothing has been written: a label is of another type (a set, an
-            object) or is not valid Unicode, a value is no longer finite,
-            or `path` is a file, or a folder that holds something else.
+            object) or is not valid Unicode, a value is no longer finite, there are
+            more shards than rows, or `path` is a file, or a folder that holds
+            something else.
         OSError
             The disk is full, or the like; or another process has been saving to
             the folder for ten minutes (`TimeoutError`). What was saved before
@@ -331,26 +337,73 @@ class Embeddings:
         ...     Embeddings.load(folder).labels
         [7, 'x']
         """
+        shards = integer("shards", shards, 1)
         # Checked again, as training in place may have changed them.
-        tables = {"vectors": self.vectors, "context": self.context}
-        tensors: dict[str, NDArray[Any]] = {
-            name: _finite(name, table) for name, table in tables.items() if table is not None
-        }
-        if self.counts is not None:
-            tensors["counts"] = self.counts
-        write_folder(Path(path), self._labels, tensors, _json_copy(self.metadata))
+        self.check_finite()
+        tensors: dict[str, Any] = {"vectors": self.vectors}
+        tensors |= {} if self.context is None else {"context": self.context}
+        tensors |= {} if self.counts is None else {"counts": self.counts}
+        write_folder(Path(path), self._labels, tensors, _json_copy(self.metadata), shards)
+
+    def check_finite(self) -> None:
+        """Look at every value, of a table in parts at one part after the other.
+
+        Raises
+        ------
+        InputError
+            A value is not finite; the message has its row.
+        DataError
+            A file that rows lie in is missing or damaged; the message names it.
+        """
+        for name, table in (("vectors", self.vectors), ("context", self.context)):
+            if table is not None:
+                for _ in PartedTable.of(table).ask(_check_part, name, lambda *limits: limits[0]):
+                    pass
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a folder that `save` wrote.
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False, client: Any = None) -> Self:
+        """Read a folder that `save` wrote, in shards or not.
+
+        Parameters
+        ----------
+        path : path
+        mmap : bool
+            Leave the tables on disk, and have the pages of them in memory that are in use. All
+            that ranks takes one shard after the other: with shards that fit it, memory is enough
+            for tables of any size. Labels and counts are read.
+        client : distributed.Client, optional
+            Leave them on a disk that its workers see under the same path, and have these rank the
+            shards, each as a task. It takes the extra "cluster".
+
+        Returns
+        -------
+        Embeddings
+            Answers are the same, to the bit, from memory, from a disk and from workers. Each shard
+            is compared with its checksum when a process first opens it. Who saves to the folder
+            again takes the shards away from those that have it open: load it again then.
 
         Raises
         ------
         DataError
             The folder or one of its files is missing, damaged, truncated, or of
             a version that this library does not know; the message names it.
+        InputError
+            `client` is no client, or has no workers.
+        MissingExtraError
+            `client` is given, and distributed is not installed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Embeddings(["tea", "cup", "saw"], [[1, 0], [1, 1], [0, -1]]).save(folder, shards=2)
+        ...     mapped = Embeddings.load(folder, mmap=True)
+        ...     print(mapped.vectors)
+        ...     print([label for label, score in mapped.similar("tea", n=2)])
+        PartedTable(3 x 2 in 2 parts)
+        ['cup', 'saw']
         """
-        labels, tensors, metadata = read_folder(Path(path))
+        labels, tensors, metadata = load_folder(Path(path), mmap, client)
         if "label_vectors" in tensors:
             raise DataError(
                 f"{path}: holds a SupervisedClassifier, whose features and labels are two tables; "
@@ -403,7 +456,7 @@ class Embeddings:
         OSError
             The disk is full, or the like: what was there before still is.
         """
-        vectors = _finite("vectors", self.vectors)
+        self.check_finite()
         counts = Path(vocabulary) if vocabulary is not None else None
         if counts is not None and self.counts is None:
             raise InputError("vocabulary: there are no counts to write; leave it out")
@@ -412,7 +465,7 @@ class Embeddings:
         write_word2vec(
             Path(path),
             self._labels,
-            vectors,
+            self.vectors,
             binary=binary,
             replace_space=replace_space,
             vocabulary=counts,
@@ -452,7 +505,8 @@ class Embeddings:
         ...     polars.read_parquet(f"{folder}/items.parquet").row(1)
         ('cup', [1.0, 1.0])
         """
-        write_parquet(Path(path), self._labels, _finite("vectors", self.vectors), self.counts)
+        self.check_finite()
+        write_parquet(Path(path), self._labels, PartedTable.of(self.vectors), self.counts)
 
     def to_npy(self, path: str | os.PathLike[str]) -> Path:
         """Write the vectors as `numpy.load` reads them, and the labels beside them as JSON.
@@ -480,7 +534,8 @@ class Embeddings:
         OSError
             The disk is full, or the like: what was there before still is.
         """
-        return write_npy(Path(path), self._labels, _finite("vectors", self.vectors))
+        self.check_finite()
+        return write_npy(Path(path), self._labels, PartedTable.of(self.vectors))
 
     # ------------------------------------------------------------------ labels
 
@@ -553,6 +608,30 @@ class Embeddings:
         return _float32("query", np.atleast_2d(query)), None, query.ndim == 2
 
 
+# ------------------------------------------------------------------ folders
+
+
+def load_folder(path: Path, mmap: bool, client: Any) -> tuple[list[Any], dict[str, Any], Any]:
+    """Return labels, arrays and metadata of a saved folder; its tables in parts if they stay there.
+
+    Raises `DataError` if something is missing, damaged, or of another version.
+    """
+    if not mmap and client is None:
+        return read_folder(path)
+    if client is not None and not dask_client(client).nthreads():
+        raise InputError("client has no workers; start some")
+    saved = open_folder(path)
+    tables = {
+        name: PartedTable.of_files(
+            [Part(shard.num_row, functools.partial(shard.table, name)) for shard in saved.shards],
+            dimension,
+            client,
+        )
+        for name, dimension in saved.dimensions().items()
+    }
+    return saved.labels, {**tables, **saved.rows}, saved.metadata
+
+
 # ------------------------------------------------------------------ arguments
 
 
@@ -607,6 +686,10 @@ def _number(labels: list[Any]) -> dict[Any, int]:
 
 
 def _float_table(name: str, table: ArrayLike, labels: list[Any]) -> NDArray[np.float32]:
+    if isinstance(table, PartedTable):
+        _check_length(name, table, labels)
+        # What takes it for an array finds what it needs of one.
+        return cast(NDArray[np.float32], table)
     try:
         array = np.asarray(on_host(table))
     except (TypeError, ValueError) as error:
@@ -616,11 +699,15 @@ def _float_table(name: str, table: ArrayLike, labels: list[Any]) -> NDArray[np.f
             f"{name}: has shape {array.shape} and dtype {array.dtype}; pass numbers of shape "
             "(n, D), with D at least 1"
         )
-    if len(array) != len(labels):
-        raise InputError(
-            f"{name}: has {len(array):,} rows for {len(labels):,} labels; pass one row a label"
-        )
+    _check_length(name, array, labels)
     return _float32(name, array)
+
+
+def _check_length(name: str, table: Any, labels: list[Any]) -> None:
+    if len(table) != len(labels):
+        raise InputError(
+            f"{name}: has {len(table):,} rows for {len(labels):,} labels; pass one row a label"
+        )
 
 
 def _float32(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
@@ -628,17 +715,21 @@ def _float32(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
         return _finite(name, np.ascontiguousarray(array, dtype=np.float32))
 
 
-def _finite(name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+def _finite(name: str, array: NDArray[np.float32], first: int = 0) -> NDArray[np.float32]:
     with np.errstate(invalid="ignore"):
         # Not isfinite(array).all(), which would make a table of booleans.
         finite = array.size == 0 or np.isfinite([array.min(), array.max()]).all()
     if not finite:
-        row = int(np.isfinite(array).all(axis=1).argmin())
+        row = first + int(np.isfinite(array).all(axis=1).argmin())
         raise InputError(
             f"{name}: row {row} holds a value that is not finite in float32; drop that row, "
             "or train with a lower learning rate"
         )
     return array
+
+
+def _check_part(rows: Any, name: str, first: int) -> None:
+    _finite(name, on_host(rows), first)
 
 
 def _count_array(counts: ArrayLike, length: int) -> NDArray[np.int64]:

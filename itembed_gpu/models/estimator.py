@@ -6,6 +6,7 @@ or a search, but nothing here needs it to be installed.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import os
@@ -22,7 +23,7 @@ from .. import checks
 from ..backends.devices import Device, select_backend
 from ..checks import Float32Array, Int64Array
 from ..data.itemsets import PackedItemsets
-from ..disk.embeddings import read_folder, write_folder
+from ..disk.embeddings import write_folder
 from ..disk.files import Tensors
 from ..disk.labels import check_savable
 from ..errors import DataError, InputError
@@ -37,12 +38,13 @@ from ..objective.options import (
     renamed,
     resolve_seed,
 )
+from ..ranking.parts import PartedTable
 from ..training.checkpoints import stored_seed
 from ..training.loop import History, train
 from ..training.tables import initialize_syn
 from ..training.tasks import Task
 from .defaults import ANY_SHAPE, Shape, as_text
-from .embeddings import _json_copy
+from .embeddings import _json_copy, load_folder
 from .known import Unknown
 from .scikit_learn import Interface
 
@@ -68,6 +70,9 @@ class Estimator(Interface):
 
     # Fields of the schema, by the names of parameters.
     _schema: ClassVar[Mapping[str, Field[Any]]]
+
+    # Whether it answers from tables that stay on disk.
+    _ranks_parts: ClassVar[bool] = False
 
     # Values of parameters that are None: none are chosen before something is learned.
     chosen_: Mapping[str, Any] = MappingProxyType({})
@@ -255,9 +260,14 @@ class Estimator(Interface):
                 raise
             checks.warn(f"this {type(self).__name__} will not be one to save: {error}")
 
-    def _place(self, table: npt.NDArray[Any]) -> Any:
-        """Return a table where `device` says: itself, or a copy on a GPU."""
-        return select_backend(self.device, self.workers).to_device(table)
+    def _place(self, table: Any) -> Any:
+        """Return a table where `device` says: itself, or a copy on a GPU.
+
+        Each part of one in parts goes there when it is opened.
+        """
+        if isinstance(table, PartedTable):
+            return table.apply(functools.partial(_placed, self.device, self.workers))
+        return _placed(self.device, self.workers, table)
 
     def _count_unknown(self, unknown: Unknown) -> None:
         """Keep the account of what is unknown, and log it if there is something."""
@@ -275,7 +285,11 @@ class Estimator(Interface):
         raise NotImplementedError
 
     def save(
-        self, folder: str | os.PathLike[str], *, metadata: dict[str, Any] | None = None
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        metadata: dict[str, Any] | None = None,
+        shards: int = 1,
     ) -> None:
         """Write a folder that `load` reads back: parameters, and all that was learned.
 
@@ -293,6 +307,9 @@ class Estimator(Interface):
             in its `metadata`, among the model's own names. Those are "estimator", "params",
             "seed", and "num_fit" (of `Item2Vec`) or "num_feature" (of
             `SupervisedClassifier`), and can only be given as they are.
+        shards : int, optional
+            Files that the rows are divided among: see `Embeddings.save`. A model whose tables
+            are not all of the same rows stays whole.
 
         Raises
         ------
@@ -306,10 +323,11 @@ class Estimator(Interface):
             for ten minutes (`TimeoutError`). What was saved before still loads, and this
             object is as it was: save it elsewhere.
         """
+        shards = checks.integer("shards", shards, 1)
         self._check_fitted()
         labels, tensors, state = self._state()
         for name, array in tensors.items():
-            if array.dtype == np.float32 and not checks.is_finite(array):
+            if array.dtype == np.float32 and not _is_finite(array):
                 raise InputError(f"{name} holds a value that is not finite; fit again, and save")
         params = {
             name: value.item() if isinstance(value, np.generic) else value
@@ -319,15 +337,26 @@ class Estimator(Interface):
         own = _json_copy(
             {"estimator": type(self).__name__, "params": params, **state}, "parameters of the model"
         )
-        write_folder(Path(folder), labels, tensors, _merged(metadata, own))
+        write_folder(Path(folder), labels, tensors, _merged(metadata, own), shards)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], **params: Any) -> Self:
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        mmap: bool = False,
+        client: Any = None,
+        **params: Any,
+    ) -> Self:
         """Read a folder that `save` wrote.
 
         Parameters
         ----------
         folder : path
+        mmap, client : optional
+            As for `Embeddings.load`: leave the tables on disk, and rank one shard after the other,
+            here or by workers of Dask. Of `Item2Vec` and `GloVe`, whose answers are then the same
+            but for scores of a model with a `sharpness`, which are rounded by shards.
         **params
             Parameters that are to be others than those saved, such as ``device="cpu"``.
 
@@ -336,9 +365,15 @@ class Estimator(Interface):
         DataError
             The folder is missing or damaged, or holds something else.
         InputError
-            There is no such parameter.
+            There is no such parameter; or the model cannot be mapped, or `client` is no client.
+        MissingExtraError
+            `client` is given, and distributed is not installed.
         """
-        labels, tensors, metadata = read_folder(Path(folder))
+        if (mmap or client is not None) and not cls._ranks_parts:
+            raise InputError(
+                f"mmap or client is given, and a {cls.__name__} is loaded whole; leave them out"
+            )
+        labels, tensors, metadata = load_folder(Path(folder), mmap, client)
         try:
             kind = metadata["estimator"]
             if kind != cls.__name__:
@@ -357,6 +392,21 @@ class Estimator(Interface):
                 f"{folder}: holds no {cls.__name__} ({error}); save it again"
             ) from error
         return model.set_params(**params)
+
+
+def _placed(device: Device, workers: int | None, table: npt.NDArray[Any]) -> Any:
+    return select_backend(device, workers).to_device(table)
+
+
+def _is_finite(table: Any) -> bool:
+    """Whether a table, or numbers of all rows, are finite."""
+    if not isinstance(table, PartedTable):
+        return checks.is_finite(table)
+    return all(finite for _, finite in table.ask(_part_is_finite, None, lambda *limits: None))
+
+
+def _part_is_finite(rows: Any, given: None, argument: None) -> bool:
+    return checks.is_finite(checks.on_host(rows))
 
 
 def shape_of(packed: PackedItemsets, num_row: int | None = None) -> Shape:

@@ -25,8 +25,9 @@ from ..metrics import (
 )
 from ..objective.options import DENSE_LOSSES, ESTIMATOR, Options, takes_options
 from ..ranking.each import rank_each
+from ..ranking.parts import PartedTable
 from ..ranking.priors import answer_unknown, log_shares, rank
-from ..ranking.top_n import pool_rows
+from ..ranking.top_n import pool_rows, rows_at_hand
 from ..ranking.vectors import unit_rows
 from ..sets import keep_items
 from ..training.normalization import log_partition
@@ -557,7 +558,7 @@ class Item2Vec(Item2VecParameters, ItemModel):
         known = self._known("itemsets", itemsets, weights)
         return log_partition(
             checks.on_host(self._vectors(known, self.history_exponent_)),
-            self.syn1_,
+            self._in_memory("log_partition", self.syn1_),
             similarity="cosine" if self._is_trained_by_cosine else "dot",
             temperature=self._scale() if self._value("loss") in DENSE_LOSSES else 1.0,
             device=self.device,
@@ -596,6 +597,15 @@ class Item2Vec(Item2VecParameters, ItemModel):
         weights: npt.NDArray[Any] = np.maximum(self.counts_[known.rows], 1.0) ** -exponent
         return weights if known.weights is None else weights * known.weights
 
+    def _in_memory(self, what: str, table: Any) -> Any:
+        """Return a table that has to be one array."""
+        if isinstance(table, PartedTable):
+            raise InputError(
+                f"{what} goes over all of syn1_ at once, which was left on disk; "
+                "load the model without mmap and client"
+            )
+        return table
+
     def _folding(self) -> dict[str, Any]:
         return FOLDING | (FOLDING_DENSE if self._value("loss") in DENSE_LOSSES else {})
 
@@ -610,7 +620,7 @@ class Item2Vec(Item2VecParameters, ItemModel):
                 known.rows,
                 bounds,
                 rows,
-                self.syn1_,
+                self._in_memory("fold_in", self.syn1_),
                 weights=known.weights,
                 **{**self._task_options(self.counts_, self.seed_), **self._folding()},
             )
@@ -874,9 +884,10 @@ class Item2Vec(Item2VecParameters, ItemModel):
         options |= {"bias": bias, "num_threads": self.workers}
         sharpness = self._sharpness(similarity, sharpness)
         if sharpness:
-            left, right = (self._place(unit_rows(table)) for table in (self.syn0_, self.syn1_))
-            weights = self._history_weights(known, exponent)
-            history = left, (known.rows, known.offsets), weights
+            used, items = rows_at_hand(self.syn0_, known.rows)
+            left = self._place(unit_rows(used)) if len(used) else used
+            right = self._place(unit_rows(self.syn1_))
+            history = left, (items, known.offsets), self._history_weights(known, exponent)
             found = rank_each(history, right, n, sharpness, **options)
             del options["bias"], options["exclude"]
             return answer_unknown(found, right, known.used, prior, **options)

@@ -35,6 +35,8 @@ class ItemModel(Estimator, TransformerInterface):
 
     embeddings_: Embeddings
 
+    _ranks_parts = True
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "embeddings_")
 

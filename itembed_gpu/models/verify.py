@@ -9,7 +9,7 @@ from pathlib import Path
 from ..data.itemsets import PackedItemsets
 from ..disk import embeddings as embeddings_on_disk, itemsets as itemsets_on_disk
 from ..disk.folders import Kind
-from ..errors import DataError
+from ..errors import DataError, InputError
 from ..training import checkpoints
 from .classifier import SupervisedClassifier
 from .embeddings import Embeddings
@@ -113,12 +113,26 @@ def _verify_itemsets(folder: Path) -> str:
 def _verify_model(folder: Path) -> tuple[str, str]:
     metadata = embeddings_on_disk.KIND.read_index(folder).get("metadata")
     name = metadata.get("estimator") if isinstance(metadata, dict) else None
+    # Those in shards may be larger than memory.
+    mmap = embeddings_on_disk.is_sharded(folder)
     if not isinstance(name, str) or name not in _ESTIMATORS:
-        embeddings = Embeddings.load(folder)
+        embeddings = Embeddings.load(folder, mmap=mmap)
+        if mmap:
+            _check_tables(folder, embeddings)
         return "Embeddings", f"{len(embeddings):,} labels x {embeddings.dimension}"
-    model = _ESTIMATORS[name].load(folder)
+    model = _ESTIMATORS[name].load(folder, mmap=mmap)
     if isinstance(model, SupervisedClassifier):
         features = model.feature_embeddings_
         content = f"{len(features):,} features and {len(model.labels_):,} labels"
         return name, f"{content} x {features.dimension}"
+    if mmap:
+        _check_tables(folder, model.embeddings_)
     return name, f"{len(model.labels_):,} labels x {model.embeddings_.dimension}"
+
+
+def _check_tables(folder: Path, embeddings: Embeddings) -> None:
+    """Look at tables that only were mapped: with their checksums, as each shard is opened."""
+    try:
+        embeddings.check_finite()
+    except InputError as error:
+        raise DataError(f"{folder}: {error}") from error

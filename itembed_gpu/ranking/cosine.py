@@ -7,61 +7,116 @@ tie with them, is scored again in float64.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..checks import Float32Array, Float64Array
+from ..errors import InputError
+from .parts import PartedTable, rows_between
 from .vectors import CHUNK
 
 Rows = npt.NDArray[np.intp]
+Found = tuple[Rows, Float64Array]
 
 # Bytes of the block of scores that is filled at a time.
 SCORE_BUDGET = 1 << 26
 
 
+class _Asked(NamedTuple):
+    """What is asked of a part, its rows numbered from the first, which is that of the table."""
+
+    n: int
+    candidates: Rows | None
+    barred: Rows
+    own: Rows | None
+    first: int
+
+
 def nearest_rows(
     queries: Float32Array,
-    table: Float32Array,
+    table: Any,
     n: int,
     *,
     candidates: Rows | None = None,
     barred: Rows,
     own: Rows | None = None,
-) -> Iterator[tuple[Rows, Float64Array]]:
+) -> Iterator[Found]:
     """Find the n rows of a table (num_row, D) that are nearest to each query (q, D), both float32.
 
-    Scores are cosines that do not depend on how many queries are asked at once. Equal ones
-    stand in row order, and zeros have a cosine of 0 with everything.
+    The table may be a `PartedTable`. Scores are cosines that do not depend on how many queries are
+    asked at once, nor on the parts. Equal ones stand in row order, and zeros have a cosine of 0
+    with everything.
 
     Only candidates are returned, which are ascending and all different; never the rows that are
     barred, nor, for a query, its own row (q,). Yields rows, best first and at most n of them, and
     their scores, float64.
     """
+    table, barred = PartedTable.of(table), np.sort(barred)
+    for some in table.query_blocks(*queries.shape):
+
+        def asked(first: int, stop: int, some: slice = some) -> _Asked:
+            return _Asked(
+                n,
+                None if candidates is None else rows_between(candidates, first, stop),
+                rows_between(barred, first, stop),
+                None if own is None else own[some],
+                first,
+            )
+
+        best: list[Found] | None = None
+        for _, found in table.ask(_nearest_in_part, queries[some], asked):
+            if best is None:
+                best = found
+            else:
+                best = [_merged(*pair, n) for pair in zip(best, found, strict=True)]
+        yield from best or []
+
+
+def _merged(left: Found, right: Found, n: int) -> Found:
+    """Return the best n of what was found for a query in two parts."""
+    rows, scores = (np.concatenate(pair) for pair in zip(left, right, strict=True))
+    order = np.lexsort((rows, -scores))[:n]
+    return rows[order], scores[order]
+
+
+def _nearest_in_part(table: Float32Array, queries: Float32Array, asked: _Asked) -> list[Found]:
+    n, candidates, barred, own, first = asked
     columns = _columns(barred, candidates)
-    for start, block in _score_blocks(queries, table, candidates):
+    nearest = []
+    # Not kept from call to call: the table may be one that is being trained in place.
+    norms = np.empty(len(table) if candidates is None else len(candidates))
+    for part, vectors in _chunks(table, candidates):
+        norms[part] = _row_norms(vectors)
+    if not np.isfinite(norms).all():
+        row = int(np.isfinite(norms).argmin())
+        row = first + (row if candidates is None else int(candidates[row]))
+        raise InputError(
+            f"vectors: row {row} holds a value that is not finite; drop that row, or train with a "
+            "lower learning rate"
+        )
+    for start, block in _score_blocks(queries, table, candidates, norms):
         block[:, columns] = -np.inf
         for query, scores in enumerate(block, start):
             if own is not None:
-                scores[_columns(own[query : query + 1], candidates)] = -np.inf
+                here = rows_between(own[query : query + 1], first, first + len(table))
+                scores[_columns(here, candidates)] = -np.inf
             rows = _shortlist(scores, n, table.shape[1])
             rows = rows if candidates is None else candidates[rows]
             exact = _cosines(queries[query], table, rows)
             best = np.argsort(-exact, kind="stable")[:n]
-            yield rows[best], exact[best]
+            nearest.append((rows[best] + first, exact[best]))
+    return nearest
 
 
 def _score_blocks(
-    queries: Float32Array, table: Float32Array, candidates: Rows | None
+    queries: Float32Array, table: Float32Array, candidates: Rows | None, norms: Float64Array
 ) -> Iterator[tuple[int, npt.NDArray[np.floating]]]:
     """Screening scores of the candidates, some queries at a time: (first query, block).
 
     Every block is a view of one array, which the caller may write to.
     """
-    # Not kept from call to call: the table may be one that is being trained in place.
-    norms = np.empty(len(table) if candidates is None else len(candidates))
-    for part, vectors in _chunks(table, candidates):
-        norms[part] = _row_norms(vectors)
     # Products of ordinary rows are safe in float32; of extreme ones, only in float64.
     ordinary = bool(np.all((norms == 0) | ((norms > 1e-15) & (norms < 1e15))))
     dtype = np.dtype(np.float32 if ordinary else np.float64)

@@ -17,13 +17,18 @@ from .top_n import (
     FREE,
     LOSES,
     SCORES_PER_THREAD,
+    Asked,
+    Best,
     _call,
     _contains,
     _is_worse,
-    _padded,
     _replace_worst,
     _share_range,
     _sorted_rows,
+    as_parts,
+    brought,
+    rank_parts,
+    rows_at_hand,
 )
 
 # Items of histories that are compared at once, and values of rows that are at hand.
@@ -31,9 +36,12 @@ BLOCK_ITEMS = 1024
 TILE_VALUES = 1 << 23
 _TINY = np.float32(1e-30)
 
+# Rows, the numbers of those of each history, packed, and weights.
+History = tuple[Any, Packed, npt.NDArray[Any]]
+
 
 def rank_each(
-    history: tuple[Any, Packed, npt.NDArray[Any]],
+    history: History,
     table: Any,
     n: int,
     sharpness: float,
@@ -57,7 +65,7 @@ def rank_each(
         Rows of length 1, NumPy or CuPy; the numbers of those of each history, packed; and
         a weight of each.
     table : float32 (num_row, D)
-        Rows of length 1, where those of `history` are.
+        Rows of length 1, where those of `history` are; or a `PartedTable` of such rows.
     n : int
         How many.
     sharpness : float
@@ -70,21 +78,50 @@ def rank_each(
     rows : int64 (q, n)
         As of `top_n`.
     scores : float32 (q, n)
-        They are rounded as products of float32 are, and so may differ between machines.
+        They are rounded as products of float32 are, and so may differ between machines, and
+        with the parts of a table.
 
     Raises
     ------
     DeviceError
         The GPU is out of memory, or fails.
     """
+    table = as_parts(table)
+    rows, (items, offsets), weights = history
+    num_query = len(offsets) - 1
+    asked = Asked(
+        bias=None if bias is None else np.asarray(bias, dtype=np.float32),
+        candidates=None if candidates is None else np.unique(candidates),
+        exclude=_sorted_rows("exclude", exclude, num_query, len(table)),
+        losers=_sorted_rows("losers", losers, num_query, len(table)),
+        n=n,
+        num_threads=num_threads,
+    )
+    rank = functools.partial(_rank_part, sharpness)
+    if table.is_remote:
+        history = checks.on_host(rows), (items, offsets), weights
+    shape = num_query, rows.shape[1] * max(1, len(items) // max(1, num_query))
+    return rank_parts(rank, history, shape, table, asked, _some_histories)
+
+
+def _some_histories(history: History, some: slice) -> History:
+    """Return some of the histories, and the rows that these have."""
+    rows, (items, offsets), weights = history
+    if len(offsets) - 1 == some.stop - some.start:
+        return history
+    bounds = offsets[some.start : some.stop + 1]
+    part = slice(bounds[0], bounds[-1])
+    rows, items = rows_at_hand(rows, items[part])
+    return rows, (items, bounds - bounds[0]), weights[part]
+
+
+def _rank_part(sharpness: float, table: Any, history: History, asked: Asked) -> Best:
+    """Return scores and ties of the best rows of each history, a heap each."""
     rows, (items, offsets), weights = history
     num_query, num_row = len(offsets) - 1, len(table)
-    allowed = np.arange(num_row) if candidates is None else np.unique(candidates)
-    packed = tuple(
-        _sorted_rows(name, given, num_query, num_row)
-        for name, given in (("exclude", exclude), ("losers", losers))
-    )
-    width = min(n, len(allowed))
+    allowed = np.arange(num_row) if asked.candidates is None else asked.candidates
+    packed = asked.exclude, asked.losers
+    width = min(asked.n, len(allowed))
     best = np.full((num_query, width), -np.inf, dtype=np.float32)
     ties = np.full((num_query, width), FREE, dtype=np.int64)
     first = 0
@@ -95,12 +132,13 @@ def rank_each(
         part = slice(offsets[first], offsets[stop])
         block = rows, (items[part], offsets[first : stop + 1] - offsets[first]), weights[part]
         scores = score_each(block, table, sharpness)
-        if bias is not None:
-            scores += np.asarray(bias, dtype=np.float32)
+        if asked.bias is not None:
+            scores += asked.bias
         choose = functools.partial(_call, _choose, scores, first, allowed, *packed, best, ties)
-        _share_range(choose, len(scores), num_row, check_threads(num_threads), SCORES_PER_THREAD)
+        num_threads = check_threads(asked.num_threads)
+        _share_range(choose, len(scores), num_row, num_threads, SCORES_PER_THREAD)
         first = stop
-    return _padded(best, ties, n)
+    return best, ties
 
 
 def score_each(
@@ -111,11 +149,12 @@ def score_each(
     num_query = len(offsets) - 1
     owners = np.repeat(np.arange(num_query), np.diff(offsets))
     block = rows, items, _shares(owners, weights, num_query), table, sharpness
-    device = checks.device_of(rows, table)
+    device = checks.device_of(table, rows)
     if device is None:
         scores: Float32Array = _compare(np, *block)
     else:
         with chips.device(device):
+            block = brought(rows, device), *block[1:]
             scores = checks.on_host(_compare(chips.cupy(), *block))
     return scores
 
@@ -132,12 +171,12 @@ def _compare(
     xp: Any, rows: Any, items: npt.NDArray[Any], shares: Any, table: Any, sharpness: float
 ) -> Any:
     """Return the scores of all rows of the table, a tile after the other."""
-    asked = rows[xp.asarray(items)] * np.float32(sharpness)
+    asked = xp.asarray(rows)[xp.asarray(items)] * np.float32(sharpness)
     shares = xp.asarray(shares)
     scores = xp.empty((len(shares), len(table)), dtype=np.float32)
     step = max(1, TILE_VALUES // max(1, len(items)))
     for start in range(0, len(table), step):
-        near = asked @ table[start : start + step].T
+        near = asked @ xp.asarray(table[start : start + step]).T
         # Of rows of length 1, none is above the sharpness: nothing overflows.
         near -= np.float32(sharpness)
         xp.exp(near, out=near)

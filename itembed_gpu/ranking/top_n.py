@@ -12,6 +12,9 @@ Stability of Numerical Algorithms, 2002, section 3.1).
 
 A tile holds rows from the whole of the table, at equal distances: after the first one,
 few rows pass the screen, also if the rows are sorted by what makes scores large.
+
+A table is ranked part by part (`parts`), an array being one part, and the best rows of
+each are merged: as a score depends on its row alone, they are those of the whole.
 """
 
 # mypy: disallow-untyped-decorators=False
@@ -19,7 +22,9 @@ few rows pass the screen, also if the rows are sorted by what makes scores large
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import operator
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,7 +40,8 @@ from ..backends.cpu.threads import check_threads, share
 from ..checks import Float32Array, Float64Array, Int32Array, Int64Array
 from ..compiling import kept
 from ..errors import DeviceError, InputError
-from ..sets import Packed, set_keys
+from ..sets import Packed, keep_items, set_keys
+from .parts import PartedTable, rows_between
 
 # A tile of scores on the CPU: 32 MiB.
 QUERY_TILE = 2048
@@ -88,7 +94,8 @@ def top_n(
     queries : float32 (q, D)
         NumPy or CuPy; there may be none.
     table : float32 (num_row, D)
-        NumPy or CuPy. Where either lies on a GPU, all the work is done there.
+        NumPy or CuPy, or a `PartedTable` of rows that no single memory holds. Where it or
+        the queries lie on a GPU, all the work is done there.
     n : int
         How many rows, at least 1.
     bias : float (num_row,), optional
@@ -102,8 +109,9 @@ def top_n(
         Packed rows that lose every tie, as relevant items have to in an evaluation
         that must not gain from ties.
     num_threads : int, optional
-        Threads on the CPU, by default ``NUMBA_NUM_THREADS``. The matrix product has
-        the threads of NumPy's BLAS (``OPENBLAS_NUM_THREADS`` and the like).
+        Threads on the CPU, by default ``NUMBA_NUM_THREADS``; on workers of Dask, which
+        have threads of their own, one a task. The matrix product has the threads of NumPy's
+        BLAS (``OPENBLAS_NUM_THREADS`` and the like).
 
     Returns
     -------
@@ -118,6 +126,8 @@ def top_n(
     InputError
         A shape or dtype does not fit, a row is not one of the table, a value is not
         finite, or scores could leave the range of float32.
+    DataError
+        A file that rows lie in is missing or damaged; the message names it.
     DeviceError
         The GPU is out of memory, or fails; or the environment variable ``CUPY_TF32`` has
         it multiply with fewer digits than float32.
@@ -126,7 +136,9 @@ def top_n(
     -----
     Memory beyond the answer, the packed rows (sorted, as int64) and two numbers a
     query: on the CPU 32 MiB of scores and a copy of 4,096 rows; on a GPU a part of
-    what is free. Rows that tie with the n-th best are all computed again, so that a
+    what is free. Of a `PartedTable` also two numbers for each of the n best, and a part
+    at a time: of mapped files the pages, which the system takes back when it needs them.
+    Rows that tie with the n-th best are all computed again, so that a
     table of nothing but equal rows takes many times as long.
 
     Examples
@@ -140,26 +152,24 @@ def top_n(
     >>> top_n(table[:1], table, 3, exclude=([0], [0, 1]))[0]
     array([[2, 3, 1]])
     """
-    queries, table = checks.rows("queries", queries), checks.rows("table", table)
+    queries, table = checks.rows("queries", queries), as_parts(table)
     checks.same_dimension("queries", queries, "table", table)
     num_query, num_row = len(queries), len(table)
     n = checks.integer("n", n, 1)
-    num_threads = check_threads(num_threads)
+    if num_threads is not None:
+        num_threads = check_threads(num_threads)
     if candidates is not None:
         given = checks.vector("candidates", candidates, "iu", "integers")
         candidates = np.unique(_rows_of("candidates", given, num_row)).astype(np.int64)
-    problem = _Problem(
-        queries=queries,
-        table=table,
+    asked = Asked(
         bias=None if bias is None else checks.weights("bias", bias, num_row),
         candidates=candidates,
         exclude=_sorted_rows("exclude", exclude, num_query, num_row),
         losers=_sorted_rows("losers", losers, num_query, num_row),
         n=n,
+        num_threads=num_threads,
     )
-    device = checks.device_of(queries, table)
-    best = _rank_on_cpu(problem, num_threads) if device is None else _rank_on(device, problem)
-    return _padded(*best, n)
+    return rank_parts(_rank_part, queries, queries.shape, table, asked)
 
 
 def pool_rows(
@@ -178,7 +188,7 @@ def pool_rows(
     Parameters
     ----------
     table : float32 (num_row, D)
-        NumPy or CuPy.
+        NumPy or CuPy, or a `PartedTable`, whose rows are gathered for some itemsets at a time.
     items : int (num_item,)
         Rows of all itemsets, one itemset after the other.
     offsets : int (num_itemset + 1,)
@@ -211,11 +221,16 @@ def pool_rows(
     >>> pool_rows(table, [0, 1], [0, 2], weights=[1, -1])
     array([[ 1., -2.]], dtype=float32)
     """
-    table = checks.rows("table", table)
+    if not isinstance(table, PartedTable):
+        table = checks.rows("table", table)
     given = checks.vector("items", items, "iu", "integers")
     bounds = checks.offsets("offsets", offsets, len(given))
     first, last = bounds[0], bounds[-1]
     rows = _rows_of("items", given[first:last], len(table))
+    if isinstance(table, PartedTable):
+        factors = None if weights is None else checks.weights("weights", weights, len(given))
+        given_rows = rows, bounds - first, None if factors is None else factors[first:last]
+        return _pool_parts(table, *given_rows, num_threads)
     if weights is None:
         factors = np.empty(0, dtype=np.float32)
     else:
@@ -237,6 +252,28 @@ def pool_rows(
             f"table holds a value that is not finite in a row of itemset {itemset}; "
             "drop that row, or train with a lower learning rate"
         )
+    return pooled
+
+
+def _pool_parts(
+    table: PartedTable,
+    items: Int32Array,
+    offsets: Int64Array,
+    weights: Float32Array | None,
+    num_threads: int | None,
+) -> Float32Array:
+    """Pool with the rows of some itemsets at hand, 64 MiB or those of one, and then of others."""
+    pooled = np.empty((len(offsets) - 1, table.shape[1]), dtype=np.float32)
+    size, first = max(1, GATHER_VALUES // table.shape[1]), 0
+    while first < len(pooled):
+        stop = int(np.searchsorted(offsets, offsets[first] + size, side="right")) - 1
+        stop = min(max(stop, first + 1), len(pooled))
+        part = slice(offsets[first], offsets[stop])
+        rows, places = rows_at_hand(table, items[part])
+        factors = None if weights is None else weights[part]
+        bounds = offsets[first : stop + 1] - offsets[first]
+        pooled[first:stop] = pool_rows(rows, places, bounds, factors, num_threads=num_threads)
+        first = stop
     return pooled
 
 
@@ -291,34 +328,126 @@ def _sorted_rows(name: str, value: Any, num_query: int, num_row: int) -> Packed:
 
 
 @dataclass(frozen=True)
-class _Problem:
-    """What is asked: checked arguments, the packed rows sorted."""
+class Asked:
+    """What is asked of a table, or of a part: checked arguments, the packed rows sorted.
 
-    queries: Any
-    table: Any
+    Rows are numbered from the first of what is asked, which is row `first` of the table.
+    """
+
     bias: Float32Array | None
     candidates: Int64Array | None
     exclude: Packed
     losers: Packed
     n: int
+    num_threads: int | None
+    first: int = 0
+
+    def within(self, queries: slice, first: int, stop: int) -> Asked:
+        """Return what is asked of some rows, by some queries."""
+        candidates = self.candidates
+        return dataclasses.replace(
+            self,
+            bias=None if self.bias is None else self.bias[first:stop],
+            candidates=None if candidates is None else rows_between(candidates, first, stop),
+            exclude=_packed_between(self.exclude, queries, first, stop),
+            losers=_packed_between(self.losers, queries, first, stop),
+            first=first,
+        )
+
+
+def _packed_between(packed: Packed, queries: slice, first: int, stop: int) -> Packed:
+    items, offsets = packed
+    bounds = offsets[queries.start : queries.stop + 1]
+    items = items[bounds[0] : bounds[-1]]
+    here = (items >= first) & (items < stop)
+    rows, bounds = keep_items(items, bounds - bounds[0], here)
+    return rows - np.int32(first), bounds
+
+
+Best = tuple[Float32Array, Int64Array]
+"""Scores (q, any) and ties of the best rows of each query, in any order."""
+
+
+def as_parts(table: Any) -> PartedTable:
+    """Check a table: an array, or one of parts."""
+    if not isinstance(table, PartedTable):
+        table = checks.rows("table", table)
+    return PartedTable.of(table)
+
+
+def rank_parts(
+    rank: Callable[[Any, Any, Asked], Best],
+    queries: Any,
+    shape: tuple[int, int],
+    table: PartedTable,
+    asked: Asked,
+    choose: Callable[[Any, slice], Any] = operator.getitem,
+) -> tuple[Int64Array, Float32Array]:
+    """Rank the parts of a table, and merge the best; return rows (q, n) and scores.
+
+    `rank` is called with the rows of a part, some of the queries, which `choose` chose, and what is
+    asked of these. The shape is the number of queries, and of the values that each is sent with.
+    """
+    num_query = shape[0]
+    num_threads = asked.num_threads
+    if num_threads is None:
+        # A worker has a thread for each of its tasks.
+        num_threads = 1 if table.is_remote else check_threads(None)
+    asked = dataclasses.replace(asked, num_threads=num_threads)
+    rows = np.full((num_query, asked.n), -1, dtype=np.int64)
+    scores = np.full((num_query, asked.n), -np.inf, dtype=np.float32)
+    for some in table.query_blocks(*shape):
+        within = functools.partial(asked.within, some)
+        found = [np.empty((some.stop - some.start, 0), dtype) for dtype in (np.float32, np.int64)]
+        for number, (more, ties) in table.ask(rank, choose(queries, some), within):
+            ties = np.where(ties == FREE, FREE, ties + table.bounds[number])
+            found = [np.concatenate(pair, 1) for pair in zip(found, (more, ties), strict=True)]
+            order = np.lexsort((found[1], -found[0]))[:, : asked.n]
+            found = [np.take_along_axis(values, order, axis=1) for values in found]
+        width = found[0].shape[1]
+        scores[some, :width] = found[0]
+        rows[some, :width] = np.where(found[1] == FREE, -1, found[1] & _ROW_MASK)
+    return rows, scores
+
+
+def rows_at_hand(table: Any, rows: npt.NDArray[Any]) -> tuple[Any, Int32Array]:
+    """Return those rows of a table that are named, and where each of the names now stands."""
+    used, places = np.unique(rows, return_inverse=True)
+    return table[used], places.reshape(rows.shape).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What is asked of a part, by which queries."""
+
+    queries: Any
+    table: Any
+    asked: Asked
 
     @property
     def num_candidate(self) -> int:
-        return len(self.table) if self.candidates is None else len(self.candidates)
+        candidates = self.asked.candidates
+        return len(self.table) if candidates is None else len(candidates)
 
     @property
     def width(self) -> int:
         """How many rows a query can have."""
-        return min(self.n, self.num_candidate)
+        return min(self.asked.n, self.num_candidate)
 
     def tiles(self, num_row: int) -> Iterator[Int64Array]:
         """Candidates in parts of at most so many, each from the whole range, ascending."""
         step = max(1, -(-self.num_candidate // num_row))
         for start in range(min(step, self.num_candidate)):
-            if self.candidates is None:
+            if self.asked.candidates is None:
                 yield np.arange(start, self.num_candidate, step, dtype=np.int64)
             else:
-                yield np.ascontiguousarray(self.candidates[start::step])
+                yield np.ascontiguousarray(self.asked.candidates[start::step])
+
+
+def _rank_part(table: Any, queries: Any, asked: Asked) -> Best:
+    problem = _Problem(queries, table, asked)
+    device = checks.device_of(table, queries)
+    return _rank_on_cpu(problem) if device is None else _rank_on(device, problem)
 
 
 def _check_query_norms(norms: Float64Array) -> None:
@@ -327,11 +456,11 @@ def _check_query_norms(norms: Float64Array) -> None:
         raise InputError(f"queries: row {row} holds a value that is not finite; drop that row")
 
 
-def _check_row(row: int) -> None:
-    """Refuse a table for a row with a value that is not finite; -1 is none."""
+def _check_row(row: int, first: int) -> None:
+    """Refuse a part, from a row of the table on, for one that is not finite; -1 is none."""
     if row >= 0:
         raise InputError(
-            f"table: row {row} holds a value that is not finite; "
+            f"table: row {first + row} holds a value that is not finite; "
             "drop that row, or train with a lower learning rate"
         )
 
@@ -343,18 +472,6 @@ def _check_range(query_norm: float, row_norm: float, largest_bias: float) -> Non
             f"queries with norms up to {query_norm:.3g}, table with norms up to {row_norm:.3g} "
             f"and bias up to {largest_bias:.3g} have scores that may not fit float32; scale them"
         )
-
-
-def _padded(scores: Float32Array, ties: Int64Array, n: int) -> tuple[Int64Array, Float32Array]:
-    """Sort what was found, and fill the places that are left."""
-    order = np.lexsort((ties, -scores))
-    num_query, width = scores.shape
-    rows_out = np.full((num_query, n), -1, dtype=np.int64)
-    scores_out = np.full((num_query, n), -np.inf, dtype=np.float32)
-    ties = np.take_along_axis(ties, order, axis=1)
-    rows_out[:, :width] = np.where(ties == FREE, -1, ties & _ROW_MASK)
-    scores_out[:, :width] = np.take_along_axis(scores, order, axis=1)
-    return rows_out, scores_out
 
 
 # ------------------------------------------------------------------ on the CPU
@@ -381,10 +498,10 @@ def _share_range(
     share(some, range(0, length, size), num_threads)
 
 
-class _Asked(NamedTuple):
+class _Queries(NamedTuple):
     """Queries, their norms, and their packed rows."""
 
-    queries: Float32Array
+    vectors: Float32Array
     norms: Float64Array
     exclude: Packed
     losers: Packed
@@ -400,7 +517,7 @@ class _Tile(NamedTuple):
     largest_bias: float
 
 
-def _rank_on_cpu(problem: _Problem, num_threads: int) -> tuple[Float32Array, Int64Array]:
+def _rank_on_cpu(problem: _Problem) -> Best:
     """Return scores and ties of the best rows of each query, a heap each."""
     # Read-only arrays would be compiled for once more.
     queries = np.require(problem.queries, requirements=["C", "W"])
@@ -411,13 +528,14 @@ def _rank_on_cpu(problem: _Problem, num_threads: int) -> tuple[Float32Array, Int
     ties = np.full((num_query, problem.width), FREE, dtype=np.int64)
     if not num_query:
         return scores, ties
-    asked = _Asked(queries, norms, problem.exclude, problem.losers)
+    asked = problem.asked
+    called = _Queries(queries, norms, asked.exclude, asked.losers)
     buffer = np.empty(min(num_query, QUERY_TILE) * min(ROW_TILE, len(table)), dtype=np.float32)
     for rows in problem.tiles(ROW_TILE):
         vectors = np.empty((len(rows), table.shape[1]), dtype=np.float32)
         norm, wrong = _call(_copy_tile, table, rows, vectors)
-        _check_row(wrong)
-        bias = np.empty(0, np.float32) if problem.bias is None else problem.bias[rows]
+        _check_row(wrong, asked.first)
+        bias = np.empty(0, np.float32) if asked.bias is None else asked.bias[rows]
         tile = _Tile(rows, vectors, bias, norm, float(np.abs(bias).max(initial=0)))
         _check_range(norms.max(), norm, tile.largest_bias)
         for first in range(0, num_query, QUERY_TILE):
@@ -426,10 +544,10 @@ def _rank_on_cpu(problem: _Problem, num_threads: int) -> tuple[Float32Array, Int
             with np.errstate(all="ignore"):  # some libraries raise flags for no reason
                 np.matmul(block, vectors.T, out=screen)
             _share_range(
-                functools.partial(_call, _scan, screen, first, asked, tile, scores, ties),
+                functools.partial(_call, _scan, screen, first, called, tile, scores, ties),
                 len(block),
                 len(rows),
-                num_threads,
+                check_threads(asked.num_threads),
                 SCORES_PER_THREAD,
             )
     return scores, ties
@@ -540,7 +658,7 @@ def _replace_worst(scores: Float32Array, ties: Int64Array, score: np.float32, ti
 def _scan(
     screen: Float32Array,
     first: int,
-    asked: _Asked,
+    asked: _Queries,
     tile: _Tile,
     best_scores: Float32Array,
     best_ties: Int64Array,
@@ -573,7 +691,7 @@ def _scan(
                     continue
                 total = 0.0
                 for d in range(dim):
-                    total += np.float64(asked.queries[query, d]) * np.float64(tile.vectors[j, d])
+                    total += np.float64(asked.vectors[query, d]) * np.float64(tile.vectors[j, d])
                 if len(tile.bias):
                     total += np.float64(tile.bias[j])
                 score, tie = np.float32(total), row
@@ -636,7 +754,12 @@ def _pool(
 # ----------------------------------------------------------------- on a device
 
 
-def _rank_on(device: int, problem: _Problem) -> tuple[Float32Array, Int64Array]:
+def brought(rows: Any, device: int) -> Any:
+    """Return rows that this device can read: of another one, on the host."""
+    return rows if checks.device_of(rows) in (None, device) else checks.on_host(rows)
+
+
+def _rank_on(device: int, problem: _Problem) -> Best:
     """Return scores and ties of the best rows of each query."""
     from ..backends.cuda import chips
 
@@ -645,20 +768,21 @@ def _rank_on(device: int, problem: _Problem) -> tuple[Float32Array, Int64Array]:
             "CUPY_TF32 is set, with which products are too rough to screen by; unset it"
         )
     cupy = chips.cupy()
+    problem = dataclasses.replace(problem, queries=brought(problem.queries, device))
     with chips.device(device):
         free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
         num_score = min(DEVICE_MAX_SCORES, max(1 << 16, free // DEVICE_BYTES_PER_SCORE))
         return _rank_with(cupy, problem, num_score)
 
 
-def _rank_with(xp: Any, problem: _Problem, num_score: int) -> tuple[Float32Array, Int64Array]:
+def _rank_with(xp: Any, problem: _Problem, num_score: int) -> Best:
     """Rank with the array operations of NumPy or CuPy, so many scores at a time.
 
     It is what `_rank_on_cpu` does, save that a tile's survivors are sorted into what
     was found before, where a heap takes them one by one.
     """
     queries, table = xp.asarray(problem.queries), xp.asarray(problem.table)
-    bias = None if problem.bias is None else xp.asarray(problem.bias)
+    bias = None if problem.asked.bias is None else xp.asarray(problem.asked.bias)
     num_query, width = len(queries), problem.width
     all_scores = np.full((num_query, width), -np.inf, dtype=np.float32)
     all_ties = np.full((num_query, width), FREE, dtype=np.int64)
@@ -684,8 +808,9 @@ class _Block:
         self._queries = queries
         self._norms = _row_norms(xp, queries)
         _check_query_norms(checks.on_host(self._norms))
-        self._exclude = _block_keys(xp, problem.exclude, first, len(queries))
-        self._losers = _block_keys(xp, problem.losers, first, len(queries))
+        self._exclude = _block_keys(xp, problem.asked.exclude, first, len(queries))
+        self._losers = _block_keys(xp, problem.asked.losers, first, len(queries))
+        self._first = problem.asked.first
         self.scores = xp.full((len(queries), problem.width), -np.inf, dtype=np.float32)
         self.ties = xp.full((len(queries), problem.width), FREE, dtype=np.int64)
 
@@ -697,7 +822,7 @@ class _Block:
         row_norms = _row_norms(xp, tile)
         norm = float(row_norms.max())
         if not np.isfinite(norm):
-            _check_row(int(rows[int(xp.isfinite(row_norms).argmin())]))
+            _check_row(int(rows[int(xp.isfinite(row_norms).argmin())]), self._first)
         largest_bias = 0.0 if bias is None else float(xp.abs(tile_bias).max())
         _check_range(float(self._norms.max()), norm, largest_bias)
         screen = self._queries @ tile.T

@@ -8,12 +8,14 @@ brought to the host first, with its ``.get()``.
 from __future__ import annotations
 
 import reprlib
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import Float32Array, on_host
+from ..checks import on_host
 from ..errors import InputError
+from .parts import PartedTable
 
 # Values of a table, or scores, that are worked on at a time.
 CHUNK = 1 << 22
@@ -133,8 +135,10 @@ def normalize(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
     return unit.astype(array.dtype, copy=False)
 
 
-def unit_rows(table: Float32Array) -> Float32Array:
-    """Return a copy of a table with rows of length 1; zeros stay."""
+def unit_rows(table: Any) -> Any:
+    """Return a copy of a table with rows of length 1; zeros stay. One of parts is made lazily."""
+    if isinstance(table, PartedTable):
+        return table.apply(unit_rows)
     unit = np.empty_like(table)
     step = max(1, CHUNK // table.shape[1])
     for start in range(0, len(table), step):

@@ -13,6 +13,7 @@ from benchmarks import ranking as benchmark
 from itembed_gpu.backends.cuda import chips
 from itembed_gpu.errors import DeviceError, InputError
 from itembed_gpu.ranking import top_n as ranking
+from itembed_gpu.ranking.parts import PartedTable
 from itembed_gpu.ranking.top_n import pool_rows, top_n
 
 SMALL = {
@@ -443,3 +444,18 @@ def test_nothing_of_cupy_is_loaded_for_numpy_arrays(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     top_n(ONES, ONES, 1)
     pool_rows(ONES, [0], [0, 1])
+
+
+def test_parts_are_ranked_on_the_devices_that_they_lie_on(fake_device):
+    generator = np.random.default_rng(4)
+    queries = generator.standard_normal((5, 6), dtype=np.float32)
+    table = generator.standard_normal((300, 6), dtype=np.float32)
+    parted = PartedTable([table[:100].view(OnDevice), table[100:120], table[120:].view(OnDevice)])
+    expected = top_n(queries, table, 5)
+    same(top_n(queries, parted, 5), expected)
+    assert fake_device == [3, 3]
+    same(top_n(queries.view(OnDevice), parted, 5), expected)
+    assert fake_device == [3] * 5
+    found = parted[[299, 110, 0]]
+    assert type(found) is np.ndarray
+    np.testing.assert_array_equal(found, table[[299, 110, 0]])
