@@ -221,7 +221,7 @@ def train_visit(
     bounds = np.append(0, np.cumsum(num_pair))
     visited, weight = blocks.problem_of(visit, one, other or one, key, listed, bounds)
     bound = backend.bind(visited)
-    first_batch, rates = batches
+    first_batch, rates = batches[0], np.array(batches[1])  # what comes by wire may be read-only
     bound.run(*key, first_batch, rates)
     tally, sound = bound.read_tally(True), bound.is_sound()
     bound.synchronize()

@@ -22,6 +22,9 @@ from itembed_gpu.training.partitioned import Blocks
 
 distributed = pytest.importorskip("distributed")
 
+# Workers have what is compiled for their options, so that this process should as well.
+pytestmark = pytest.mark.compiled_in
+
 NUM_ITEM, NUM_WORKER = 40, 2
 SETTINGS = {"num_negative": 3, "seed": 5, "num_threads": 1, "partitions": 4, "device": "cpu"}
 
@@ -30,7 +33,7 @@ SETTINGS = {"num_negative": 3, "seed": 5, "num_threads": 1, "partitions": 4, "de
 def client():
     with (
         distributed.LocalCluster(
-            n_workers=NUM_WORKER, threads_per_worker=1, dashboard_address=None, silence_logs=50,
+            n_workers=NUM_WORKER, threads_per_worker=1, dashboard_address=":0", silence_logs=50,
             memory_limit=0,
         ) as local,
         distributed.Client(local, set_as_default=False) as client,
