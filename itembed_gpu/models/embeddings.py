@@ -154,6 +154,16 @@ class Embeddings:
     def index(self, label: Label) -> int:
         """The row of a label.
 
+        Parameters
+        ----------
+        label : object
+            One label.
+
+        Returns
+        -------
+        int
+            Its row in the tables.
+
         Raises
         ------
         UnknownLabelError
@@ -344,6 +354,16 @@ class Embeddings:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a folder that `save` wrote.
 
+        Parameters
+        ----------
+        path : path
+            The folder.
+
+        Returns
+        -------
+        Embeddings
+            What was saved.
+
         Raises
         ------
         DataError
@@ -514,6 +534,16 @@ class Embeddings:
         They are written otherwise (in another case, with other zeros before it, as a number), or
         look like it among its neighbours in the alphabet: code that catches the error in a loop
         must not pay for a search of the table.
+
+        Parameters
+        ----------
+        label : object
+            What is no label.
+
+        Returns
+        -------
+        list of object
+            Labels, the likeliest first.
         """
         import difflib
 

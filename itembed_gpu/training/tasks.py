@@ -1003,6 +1003,11 @@ def itemset_task(
     **options
         Those of `SupervisedTask`.
 
+    Returns
+    -------
+    SupervisedTask
+        The task, to be trained alone or in a `CompoundTask`.
+
     Raises
     ------
     InputError
