@@ -30,6 +30,8 @@ exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 # Every name that a page or a docstring links to is there.
 nitpicky = True
+# Pygments knows no parameters of SQL, which DuckDB calls $name.
+suppress_warnings = ["misc.highlighting_failure"]
 
 # Pages
 myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath"]

@@ -6,8 +6,10 @@ table of it, or some rows and columns of that, so that no figure is copied by ha
     ```{result} quality
     :section: Online Retail
     :rows: ours|EASE
-    :columns: system, HR@10, seconds
+    :columns: system; HR@10; seconds
     ```
+
+A section is named by a part of its title, a row by a pattern that is found in its line.
 """
 
 import re
@@ -45,27 +47,28 @@ def cells_of(line):
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
-def selected(text, rows="", columns=None):
-    """Return a section's first table: rows in which a pattern is found, and some columns."""
-    lines = [line for line in re.split(r"\n\s*\n(?!\|)", text) if line.lstrip().startswith("|")]
-    if not lines:
-        raise ValueError("there is no table")
-    head, _, *body = map(cells_of, lines[0].strip().splitlines())
+def selected(text, table=1, rows="", columns=None):
+    """Return a table of a section: rows in which a pattern is found, and some columns."""
+    tables = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    if len(tables) < table:
+        raise ValueError(f"there are {len(tables)} tables")
+    head, _, *body = map(cells_of, tables[table - 1].splitlines())
     columns = columns or head
     if unknown := [name for name in columns if name not in head]:
-        raise ValueError(f"no column {unknown[0]!r}; there are {', '.join(head)}")
-    found = [row for row in body if re.search(rows, " | ".join(row))]
+        raise ValueError(f"no column {unknown[0]!r}; there are {'; '.join(head)}")
+    found = [row for row in body if re.search(rows, f"| {' | '.join(row)} |")]
     if not found:
         raise ValueError(f"no row has {rows!r}")
     places = [head.index(name) for name in columns]
-    table = [columns, ["---"] * len(columns), *([row[n] for n in places] for row in found)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in table)
+    lines = [columns, ["---"] * len(columns), *([row[n] for n in places] for row in found)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 class Result(SphinxDirective):
     required_arguments = 1
     option_spec: ClassVar = {
         "section": directives.unchanged,
+        "table": directives.positive_int,
         "rows": directives.unchanged,
         "columns": directives.unchanged,
     }
@@ -81,8 +84,9 @@ class Result(SphinxDirective):
             if section is None:
                 raise ValueError(f"no section {wanted!r}; there are {', '.join(sections)}")
             columns = self.options.get("columns")
-            columns = columns and [column.strip() for column in columns.split(",")]
-            table = selected(section, self.options.get("rows", ""), columns)
+            columns = columns and [column.strip() for column in columns.split(";")]
+            rows = self.options.get("rows", "")
+            table = selected(section, self.options.get("table", 1), rows, columns)
         except ValueError as error:
             raise self.error(f"benchmarks/{name}.md: {error}") from error
         source = f"{{.source}}\nFrom [](/results/{name}.md)."
