@@ -47,6 +47,7 @@ nb_merge_streams = True
 
 # The reference: one page for each public name, from its docstring (see `extensions/docstrings.py`).
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"
 autodoc_member_order = "groupwise"
 numpydoc_show_class_members = False  # they are on the page of their class, in full
@@ -56,6 +57,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "itembed_gpu"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_sidebars = {page: [] for page in ("index", "start", "changelog")}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
