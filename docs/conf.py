@@ -25,6 +25,7 @@ extensions = [
     "not_run",
     "results",
     "offline",
+    "links",
 ]
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]

@@ -7,6 +7,7 @@ run here, says so before it, and the site shows the latter to its readers::
 
     <!-- needs: gensim -->
     <!-- not run: it needs a GPU -->
+    <!-- run by: tests/disk/test_elsewhere.py -->
 """
 
 import contextlib
@@ -29,7 +30,7 @@ DOCS = ROOT / "docs"
 ELSEWHERE = {"_build", "api", "results", "notebooks"}
 
 FENCE = re.compile(r"\s*(```+|~~~+)\s*([\w{}-]*)")
-REMARK = re.compile(r"<!--\s*(not run|needs):\s*(.*?)\s*-->\s*$", re.DOTALL)
+REMARK = re.compile(r"<!--\s*(not run|run by|needs):\s*(.*?)\s*-->\s*$", re.DOTALL)
 # Code, what it prints, and what Sphinx makes of directives.
 LANGUAGES = {"python", "sh", "text", "sql"}
 
@@ -65,7 +66,7 @@ def blocks_of(text):
         told = REMARK.search("\n".join(lines[since:number])[-500:])
         remark = {told[1]: told[2]} if told else {}
         if not language.startswith("{"):
-            found = remark.get("not run"), remark.get("needs")
+            found = remark.get("not run", remark.get("run by")), remark.get("needs")
             blocks.append(Block(language, code + "\n", number + 2, *found))
         number = since = end + 1
     return blocks
@@ -196,7 +197,8 @@ def test_all_blocks_are_run_but_for_those_that_say_so():
     left_out = Counter(
         page for page, blocks in PAGES.items() for block in blocks if block.reason is not None
     )
-    # Their code is run by tests/disk/test_elsewhere.py.
+    elsewhere = {block.reason for block in PAGES["docs/next.md"]}
+    assert elsewhere == {"tests/disk/test_elsewhere.py"}
     assert left_out.pop("docs/next.md") == 10
     assert left_out == {"README.md": 3, "docs/start.md": 1, "docs/guide/gpu.md": 2}
     assert {block.language for blocks in PAGES.values() for block in blocks} <= LANGUAGES

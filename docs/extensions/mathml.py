@@ -9,18 +9,18 @@ from latex2mathml.converter import convert
 NAME = re.compile(r"(?<!<msup>)(<mi>(?:log|exp)</mi>)(?!<mo)")
 
 
-def converted(node, display="inline"):
-    formula = convert(node.astext(), display=display)
+def converted(formula, display="inline"):
+    formula = convert(formula, display=display)
     return NAME.sub(r'\1<mspace width="0.17em"/>', formula)
 
 
 def inline(translator, node):
-    translator.body.append(converted(node))
+    translator.body.append(converted(node.astext()))
     raise SkipNode
 
 
 def block(translator, node):
-    translator.body.append(f'<div class="formula">{converted(node, "block")}</div>\n')
+    translator.body.append(f'<div class="formula">{converted(node.astext(), "block")}</div>\n')
     raise SkipNode
 
 

@@ -13,10 +13,15 @@ FETCHED = re.compile(
 logger = logging.getLogger(__name__)
 
 
+def fetched(page):
+    """List what a page would load from elsewhere."""
+    return FETCHED.findall(page)
+
+
 def check(app, error):
     if error is None:
         for page in sorted(Path(app.outdir).rglob("*.html")):
-            for found in FETCHED.findall(page.read_text(encoding="utf-8")):
+            for found in fetched(page.read_text(encoding="utf-8")):
                 logger.warning("%s loads from the network: %s", page.name, found)
 
 
