@@ -4,7 +4,7 @@ No metric here is computed against a sample of items, which puts systems into an
 order than the full ranking does (Krichene and Rendle, "On Sampled Metrics for Item
 Recommendation", KDD 2020).
 
-Rankings are rows of a table, best first, padded with -1, as `ranking.top_n` returns
+Rankings are rows of a table, best first, padded with -1, as `top_n` returns
 them. What is relevant is packed, as itemsets are: ``truth = (items, offsets)``, where
 ``items[offsets[q]:offsets[q + 1]]`` are relevant to query q. A query to which nothing
 is relevant has no metric: its value is nan, it is left out of means, and counted.
@@ -919,7 +919,7 @@ def evaluate(
     Parameters
     ----------
     queries : float32 (q, D)
-        One vector a query, as `ranking.pool_rows` makes them of ``split.history``.
+        One vector a query, as `pool_rows` makes them of ``split.history``.
     table : float32 (num_row, D)
         The vectors of all items.
     split : Split
@@ -934,7 +934,7 @@ def evaluate(
     candidates : int, one axis, optional
         Items that alone are ranked; what is relevant and not among them is missed.
     num_threads : int, optional
-        As of `ranking.top_n`.
+        As of `top_n`.
 
     Returns
     -------
@@ -944,7 +944,7 @@ def evaluate(
     Raises
     ------
     InputError
-        As of `ranking.top_n` and `evaluate_rankings`: also where the split has items
+        As of `top_n` and `evaluate_rankings`: also where the split has items
         that the table has no row for.
     """
     names = asked_metrics("k", k)
