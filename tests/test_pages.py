@@ -13,6 +13,7 @@ run here, says so before it, and the site shows the latter to its readers::
 import contextlib
 import importlib.util
 import io
+import json
 import re
 import shlex
 import tempfile
@@ -214,6 +215,46 @@ def test_all_blocks_are_run_but_for_those_that_say_so():
 
 def test_the_readme_is_short():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+# Of the README's table of figures: what a row begins with, and rows of results/quality.json.
+FIGURES = {
+    "what a shop's customer": [
+        ("online_retail", "ours", "cosine, each item"),
+        ("online_retail", "EASE", ""),
+        ("online_retail", "ALS", ""),
+        ("online_retail", "item-kNN", ""),
+        ("online_retail", "Word2Vec", "dot"),
+        ("online_retail", "itembed", "dot"),
+    ],
+    "the same with no argument": [
+        ("online_retail", "ours, no argument", ""),
+        ("online_retail", "ALS, no argument", ""),
+    ],
+    "places that people": [
+        ("gowalla", "ours, large", "cosine"),
+        ("gowalla", "ours", "cosine"),
+        ("gowalla", "ALS", ""),
+    ],
+    "tags of a question": [
+        ("cooking", "ours", "cosine"),
+        ("cooking", "logistic regression", ""),
+        ("cooking", "itembed", "dot"),
+    ],
+}
+
+
+@pytest.mark.parametrize("begin", FIGURES)
+def test_figures_of_the_readme_are_those_that_were_measured(begin):
+    results = json.loads((ROOT / "benchmarks/results/quality.json").read_text(encoding="utf-8"))
+    means = {}
+    for row in results["rows"]:
+        # Of several metrics, the one that a data set is known by comes first.
+        means.setdefault((row["dataset"], row["system"], row.get("score")), row.get("mean"))
+    lines = README.read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if line.startswith(f"| {begin}")]
+    for key in FIGURES[begin]:
+        assert f"{means[key]:.3f}".lstrip("0") in line, key
 
 
 def test_links_of_the_readme_lead_somewhere():
