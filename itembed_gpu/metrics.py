@@ -4,7 +4,7 @@ No metric here is computed against a sample of items, which puts systems into an
 order than the full ranking does (Krichene and Rendle, "On Sampled Metrics for Item
 Recommendation", KDD 2020).
 
-Rankings are rows of a table, best first, padded with -1, as `ranking.top_n` returns
+Rankings are rows of a table, best first, padded with -1, as `top_n` returns
 them. What is relevant is packed, as itemsets are: ``truth = (items, offsets)``, where
 ``items[offsets[q]:offsets[q + 1]]`` are relevant to query q. A query to which nothing
 is relevant has no metric: its value is nan, it is left out of means, and counted.
@@ -26,6 +26,26 @@ from .checks import Float64Array, Int64Array
 from .errors import InputError
 from .ranking.top_n import packed_rows, split_packed, top_n
 from .sets import BoolArray, Packed, choose_sets, distinct_items, keep_items, set_keys, set_sums
+
+__all__ = [
+    "Evaluation",
+    "Split",
+    "SplitCounts",
+    "average_precision",
+    "coverage",
+    "evaluate",
+    "evaluate_rankings",
+    "given_split",
+    "hit_rate",
+    "leave_last_out",
+    "leave_one_out",
+    "mrr",
+    "ndcg",
+    "paired_bootstrap",
+    "popularity_bias",
+    "precision",
+    "recall",
+]
 
 GivenPacked: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
 
@@ -57,7 +77,7 @@ def hit_rate(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
     Returns
     -------
     float64 (q,)
-        nan where nothing is relevant.
+        NaN where nothing is relevant.
 
     Raises
     ------
@@ -78,7 +98,20 @@ def hit_rate(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
 def precision(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
     """Relevant items among the first k, over k, also where fewer than k are ranked.
 
-    Parameters, result and errors are those of `hit_rate`.
+    Parameters
+    ----------
+    ranked, truth, k : those of `hit_rate`
+        Rankings, what is relevant, and how many of the first to look at.
+
+    Returns
+    -------
+    float64 (q,)
+        NaN where nothing is relevant.
+
+    Raises
+    ------
+    InputError
+        As of `hit_rate`.
 
     Examples
     --------
@@ -93,7 +126,22 @@ def recall(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
     """Relevant items among the first k, over all that are relevant.
 
     It divides by the number of relevant items also where that is above k, as He et al.
-    do ("LightGCN", SIGIR 2020). Parameters, result and errors are those of `hit_rate`.
+    do ("LightGCN", SIGIR 2020).
+
+    Parameters
+    ----------
+    ranked, truth, k : those of `hit_rate`
+        Rankings, what is relevant, and how many of the first to look at.
+
+    Returns
+    -------
+    float64 (q,)
+        NaN where nothing is relevant.
+
+    Raises
+    ------
+    InputError
+        As of `hit_rate`.
 
     Examples
     --------
@@ -110,8 +158,22 @@ def ndcg(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
     The sum of ``1 / log2(rank + 1)`` over the ranks (from 1) of relevant items, over the
     same of an ideal ranking, which has ``min(len(truth), k)`` of them in front (Järvelin
     and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 2002; this
-    discount by Burges et al., ICML 2005). Parameters, result and errors are those of
-    `hit_rate`.
+    discount by Burges et al., ICML 2005).
+
+    Parameters
+    ----------
+    ranked, truth, k : those of `hit_rate`
+        Rankings, what is relevant, and how many of the first to look at.
+
+    Returns
+    -------
+    float64 (q,)
+        NaN where nothing is relevant.
+
+    Raises
+    ------
+    InputError
+        As of `hit_rate`.
 
     Examples
     --------
@@ -129,7 +191,22 @@ def mrr(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Float64Array:
     """One over the rank of the first relevant item, 0 if it is not among the first k.
 
     Its mean is the mean reciprocal rank (Voorhees, "The TREC-8 question answering track
-    report", 1999). Parameters, result and errors are those of `hit_rate`.
+    report", 1999).
+
+    Parameters
+    ----------
+    ranked, truth, k : those of `hit_rate`
+        Rankings, what is relevant, and how many of the first to look at.
+
+    Returns
+    -------
+    float64 (q,)
+        NaN where nothing is relevant.
+
+    Raises
+    ------
+    InputError
+        As of `hit_rate`.
 
     Examples
     --------
@@ -146,8 +223,22 @@ def average_precision(ranked: npt.ArrayLike, truth: GivenPacked, k: int) -> Floa
 
     Relevant items that are not among the first k count as precisions of 0. The mean over
     queries is MAP@k (Manning, Raghavan and Schütze, Introduction to Information
-    Retrieval, 2008, section 8.4, cut off at k). Parameters, result and errors are those
-    of `hit_rate`.
+    Retrieval, 2008, section 8.4, cut off at k).
+
+    Parameters
+    ----------
+    ranked, truth, k : those of `hit_rate`
+        Rankings, what is relevant, and how many of the first to look at.
+
+    Returns
+    -------
+    float64 (q,)
+        NaN where nothing is relevant.
+
+    Raises
+    ------
+    InputError
+        As of `hit_rate`.
 
     Examples
     --------
@@ -171,6 +262,11 @@ def coverage(ranked: npt.ArrayLike, num_row: int, k: int) -> float:
         Items of the catalog, at least 1.
     k : int
         How many of the first to look at, at least 1.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
 
     Raises
     ------
@@ -215,7 +311,7 @@ def popularity_bias(
     Returns
     -------
     float
-        nan if no query is left, or no relevant item ever occurred.
+        NaN if no query is left, or no relevant item ever occurred.
 
     Raises
     ------
@@ -460,6 +556,7 @@ def leave_one_out(
     Returns
     -------
     Split
+        What to train on, and what to find again.
 
     Raises
     ------
@@ -547,6 +644,7 @@ def leave_last_out(
     Returns
     -------
     Split
+        What to train on, and what to find again.
 
     Raises
     ------
@@ -617,6 +715,7 @@ def given_split(
     Returns
     -------
     Split
+        What to train on, and what to find again.
 
     Raises
     ------
@@ -720,7 +819,13 @@ class Evaluation:
         return known[name]
 
     def as_dict(self) -> dict[str, float | int]:
-        """Return means, numbers on the catalog, and how many queries there were."""
+        """Return means, numbers on the catalog, and how many queries there were.
+
+        Returns
+        -------
+        dict by str
+            Numbers, by their names.
+        """
         return {
             **self.means,
             **self.catalog,
@@ -770,6 +875,7 @@ def evaluate_rankings(
     Returns
     -------
     Evaluation
+        Metrics of each query, and their means.
 
     Raises
     ------
@@ -813,10 +919,11 @@ def evaluate(
     Parameters
     ----------
     queries : float32 (q, D)
-        One vector a query, as `ranking.pool_rows` makes them of ``split.history``.
+        One vector a query, as `pool_rows` makes them of ``split.history``.
     table : float32 (num_row, D)
         The vectors of all items.
     split : Split
+        What is known of each query, and what is to be found.
     k : int or str, or some
         As of `evaluate_rankings`.
     bias : float (num_row,), optional
@@ -827,16 +934,17 @@ def evaluate(
     candidates : int, one axis, optional
         Items that alone are ranked; what is relevant and not among them is missed.
     num_threads : int, optional
-        As of `ranking.top_n`.
+        As of `top_n`.
 
     Returns
     -------
     Evaluation
+        Metrics of each query, and their means.
 
     Raises
     ------
     InputError
-        As of `ranking.top_n` and `evaluate_rankings`: also where the split has items
+        As of `top_n` and `evaluate_rankings`: also where the split has items
         that the table has no row for.
     """
     names = asked_metrics("k", k)
@@ -923,6 +1031,7 @@ def paired_bootstrap(
     difference : float
         Mean of ``a - b``.
     low, high : float
+        Ends of the interval.
 
     Raises
     ------

@@ -60,16 +60,16 @@ class Cuda:
         catalog bear. With 1, pairs are trained one after the other, as on one thread of the
         CPU: slow, and the same each time.
 
+    Raises
+    ------
+    InputError
+        An argument cannot be used.
+
     Notes
     -----
     All but `index` are about losses with sampled negatives. With ``loss="softmax"`` a batch is one
     step, the same each time; from compute capability 8.0 on, its products of matrices are those
     of numbers of 16 bits, added up in float32.
-
-    Raises
-    ------
-    InputError
-        An argument cannot be used.
     """
 
     index: int = 0

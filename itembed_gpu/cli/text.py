@@ -35,8 +35,8 @@ def training_as_text(report: dict[str, Any], table: str | None) -> str:
         f"on        {report['device']}, with seed {report['settings']['seed']}",
         f"seconds   {', '.join(seconds)}",
     ]
-    if report["output"] is not None:
-        lines.append(f"saved to  {report['output']}")
+    output = report["output"]
+    lines.append("saved to  nothing: -o DIR keeps it" if output is None else f"saved to  {output}")
     lines += [f"drawn     {path}" for path in report.get("plots", ())]
     if table is not None:
         popularity = report["evaluation"]["popularity"]

@@ -23,12 +23,12 @@ def read_example(*, min_count: int = 1, min_length: int = 1) -> ReadItemsets:
 
     Parameters
     ----------
-    min_count, min_length: int, optional
+    min_count, min_length : int, optional
         As for `pack_itemsets`.
 
     Returns
     -------
-    packed: ReadItemsets
+    ReadItemsets
         Packed baskets.
 
     Raises
@@ -56,7 +56,7 @@ def load_example() -> list[list[str]]:
 
     Returns
     -------
-    baskets: list of list of str
+    list of list of str
         Names of the products of each basket.
 
     Raises

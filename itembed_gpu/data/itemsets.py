@@ -33,23 +33,23 @@ class Dropped:
 
     Attributes
     ----------
-    itemsets_read, items_read: int
+    itemsets_read, items_read : int
         What was given, missing items included.
-    none_items: int
+    none_items : int
         Items that are missing: ``None``, NaN, NaT, or null in a column.
-    zero_items: int
+    zero_items : int
         Entries of a sparse matrix that are stored, and zero.
-    duplicate_items: int
+    duplicate_items : int
         Items that their itemset had already, where duplicates are dropped or summed.
-    rare_labels, rare_items: int
+    rare_labels, rare_items : int
         Labels found less than `min_count` times, or less often than the `max_items` most
         frequent ones, and their occurrences.
-    long_itemsets, cut_items: int
+    long_itemsets, cut_items : int
         Itemsets with more than `max_length` items, and how many of those were left out. The
         itemsets stay.
-    short_itemsets, short_items: int
+    short_itemsets, short_items : int
         Itemsets left with less than `min_length` items, and those items.
-    masked_itemsets, masked_items: int
+    masked_itemsets, masked_items : int
         Itemsets that a mask left out, and their items.
 
     Examples
@@ -73,7 +73,18 @@ class Dropped:
     cut_items: int = 0
 
     def plus(self, other: Dropped) -> Dropped:
-        """Add up two accounts."""
+        """Add up two accounts.
+
+        Parameters
+        ----------
+        other : Dropped
+            The other one.
+
+        Returns
+        -------
+        Dropped
+            The sums, number by number.
+        """
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
         return Dropped(*map(sum, pairs))
 
@@ -104,19 +115,19 @@ class PackedItemsets:
 
     Attributes
     ----------
-    labels: list of object, num_label
+    labels : list of object, num_label
         Label of each index, most frequent first.
-    indices: int32, num_item
+    indices : int32, num_item
         Items of all itemsets, one itemset after the other.
-    offsets: int32, num_itemset + 1
+    offsets : int32, num_itemset + 1
         Where each itemset starts in `indices`, and the last one ends; int64 if
         there are more than 2**31 - 1 items.
-    weights: float32, num_item, or None
+    weights : float32, num_item, or None
         Weight of each item, if weights were given.
-    counts: int64, num_label
+    counts : int64, num_label
         Occurrences of each label as read: items of itemsets that were then
         dropped, too short or masked, are counted.
-    dropped: Dropped
+    dropped : Dropped
         What was read, and what of it is not here.
     """
 
@@ -155,14 +166,14 @@ class PackedItemsets:
 
         Parameters
         ----------
-        mask: bool, num_itemset, optional
+        mask : bool, num_itemset, optional
             Itemsets to keep.
-        min_length: int, optional
+        min_length : int, optional
             Least number of items of an itemset to keep.
 
         Returns
         -------
-        pruned: PackedItemsets
+        PackedItemsets
             New packed itemsets; this one is not changed.
 
         Raises
@@ -196,7 +207,7 @@ class PackedItemsets:
 
         Parameters
         ----------
-        path: path-like
+        path : path-like
             Folder to save in: a new one, or one that was saved to before, which is replaced.
 
         Raises
@@ -232,12 +243,12 @@ class PackedItemsets:
 
         Parameters
         ----------
-        path: path-like
+        path : path-like
             Folder that `save`, or ``itembed-gpu pack``, wrote.
 
         Returns
         -------
-        packed: PackedItemsets
+        PackedItemsets
             Its arrays are read-only maps.
 
         Raises

@@ -60,7 +60,18 @@ class LabelledItemsets:
         return self.labels.num_itemset
 
     def split(self, share: float) -> tuple[LabelledItemsets, LabelledItemsets]:
-        """Return the first examples, a share of all, and the others."""
+        """Return the first examples, a share of all, and the others.
+
+        Parameters
+        ----------
+        share : float
+            Between 0 and 1.
+
+        Returns
+        -------
+        tuple of two LabelledItemsets
+            Both parts, in their order.
+        """
         first = np.arange(len(self)) < round(share * len(self))
         return self._part(first), self._part(~first)
 

@@ -61,35 +61,35 @@ def pack_itemsets(
 
     Parameters
     ----------
-    itemsets: iterable of iterable of hashable
+    itemsets : iterable of iterable of hashable
         Labels of each itemset: lists, or a column of lists of pandas, polars or Arrow, in
         which a missing list is an empty one; or packed itemsets. Of an array of two axes
         that holds booleans or nothing but 0 and 1, and of a sparse matrix, rows are
         itemsets and the numbers of columns are items, as for `read_itemsets`.
-    min_count: int, optional
+    min_count : int, optional
         Least number of occurrences of a label to keep.
-    min_length: int, optional
+    min_length : int, optional
         Least number of items of an itemset to keep; 0 keeps empty itemsets.
-    weights: iterable of iterable of float, optional
+    weights : iterable of iterable of float, optional
         Weight of each item, in the order of `itemsets` (for a set, in the order
         in which it iterates). A weight goes when its item goes.
-    max_items: int, optional
+    max_items : int, optional
         Most labels to keep, the most frequent ones.
-    max_length: int, optional
+    max_length : int, optional
         Most items of an itemset to keep, drawn at random, in their order.
-    duplicates: {"keep", "drop", "sum"}, optional
+    duplicates : {"keep", "drop", "sum"}, optional
         What becomes of an item that its itemset has already: it is one item more; or
         is left out; or is left out and its weight added to that of the first, where
         without `weights` each has a weight of 1.
-    labels: iterable of hashable, optional
+    labels : iterable of hashable, optional
         Labels that have a number already, such as those of older itemsets: they keep
         it, however often they occur here, and new ones follow.
-    seed: int, optional
+    seed : int, optional
         Seed of the draws for `max_length`.
 
     Returns
     -------
-    packed: PackedItemsets
+    PackedItemsets
         It unpacks as ``labels, indices, offsets``:
 
         labels: list of object, num_label

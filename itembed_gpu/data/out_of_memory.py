@@ -81,24 +81,24 @@ def pack_files(
 
     Parameters
     ----------
-    source: path-like
+    source : path-like
         A file, a folder or a pattern of files, as for `read_itemsets`.
-    path: path-like
+    path : path-like
         Folder to save in, as for `PackedItemsets.save`.
-    memory: int, optional
+    memory : int, optional
         Bytes of memory to use for data, beside the catalog of labels and what Python and the
         libraries take (some 300 MB). By default half of what is free. With a `client`, for each
         task: as many as there are threads run at once.
-    client: distributed.Client, optional
+    client : distributed.Client, optional
         Client of a Dask cluster whose workers do it; by default this process does.
-    format, itemset, item, weight, separator, header, quote, nulls, encoding: optional
+    format, itemset, item, weight, separator, header, quote, nulls, encoding : optional
         As for `read_itemsets`.
-    min_count, min_length, max_items, max_length, duplicates, labels, seed: optional
+    min_count, min_length, max_items, max_length, duplicates, labels, seed : optional
         As for `pack_itemsets`.
 
     Returns
     -------
-    packed: ReadItemsets
+    ReadItemsets
         What was packed.
 
     Raises

@@ -94,23 +94,23 @@ def pack_codes(
 
     Parameters
     ----------
-    labels: sequence of object, num_code
+    labels : sequence of object, num_code
         Label of each code; labels as frequent as each other keep this order.
-    codes: int32, num_item
+    codes : int32, num_item
         Items of all itemsets, one itemset after the other; -1 for no item.
         **Overwritten**: give a copy of what is needed later.
-    lengths: int64, num_itemset
+    lengths : int64, num_itemset
         Number of items of each itemset, those without an item included.
-    limits: Limits, optional
+    limits : Limits, optional
         The options of `pack_itemsets`.
-    weights: float32, num_item, optional
+    weights : float32, num_item, optional
         Weight of each item.
-    dropped: Dropped, optional
+    dropped : Dropped, optional
         What was left out before: it is added to.
 
     Returns
     -------
-    packed: PackedItemsets
+    packed : PackedItemsets
         Packed itemsets.
     """
     dropped = _count_read(dropped, codes, lengths)
@@ -335,26 +335,26 @@ def prune_itemsets(
 
     Parameters
     ----------
-    indices: int32, num_item
+    indices : int32, num_item
         Items of all itemsets. Those before the first and after the last offset
         belong to no itemset, and are left out.
-    offsets: int32 or int64, num_itemset + 1
+    offsets : int32 or int64, num_itemset + 1
         Where each itemset starts in `indices`, and the last one ends.
-    mask: bool, num_itemset, optional
+    mask : bool, num_itemset, optional
         Itemsets to keep. It or `min_length` must be given.
-    min_length: int, optional
+    min_length : int, optional
         Least number of items of an itemset to keep.
-    weights: float32, num_item, optional
+    weights : float32, num_item, optional
         Weight of each item.
 
     Returns
     -------
-    indices: int32, num_kept_item
+    indices : int32, num_kept_item
         Items of the itemsets that are kept: a new array.
-    offsets: int32, num_kept_itemset + 1
+    offsets : int32, num_kept_itemset + 1
         Where each starts, and the last one ends; int64 if there are more than
         2**31 - 1 items.
-    weights: float32, num_kept_item
+    weights : float32, num_kept_item
         Weight of each item. Returned only if `weights` is given.
 
     Raises

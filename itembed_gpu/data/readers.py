@@ -50,9 +50,9 @@ class ReadItemsets(PackedItemsets):
 
     Attributes
     ----------
-    source: str
+    source : str
         One line for people: the file, and the columns that were taken.
-    rows_without_itemset: int
+    rows_without_itemset : int
         Rows of a table that were left out, as they do not say which itemset
         they belong to. They are no part of ``dropped``.
     """
@@ -118,51 +118,51 @@ def read_itemsets(
     and ``source`` of what is returned says so; where lines leave a doubt, an error names the
     options that answer it.
 
-    ==================== =====================================================================
-    format               what is read, and what specifies it
-    ==================== =====================================================================
-    ``"text"``           items between spaces, or a `separator`; a line is an itemset
-    ``"fimi"`` *         numbers between spaces; http://fimi.uantwerpen.be/data/
-    ``"spmf"`` *         transactions, by the names that ``@ITEM`` lines give; sequences (``-1
-                         -2``); transactions with utilities, which are weights;
-                         https://www.philippe-fournier-viger.com/spmf/
-    ``"basket"``         items between commas, ``item=weight``;
-                         https://orange3.readthedocs.io/projects/orange-data-mining-library/en/latest/reference/data.io.html
-    ``"arules"``         rows of a CSV without a header, with as many fields as items;
-                         https://search.r-project.org/CRAN/refmans/arules/html/read.html
-    ``"arules-single"``  an itemset and an item a line, between spaces or tabs; the same
-    ``"wide"`` *         a CSV of columns such as ``Item 1, Item 2``, filled up with empty fields;
-                         https://search.r-project.org/CRAN/refmans/arules/html/read.html
-    ``"onehot"`` *       a CSV of a column an item that holds 0 or 1, but for the column `itemset`;
-                         https://rasbt.github.io/mlxtend/user_guide/preprocessing/TransactionEncoder/
-    ``"list-cells"`` *   a CSV whose column `item` holds lists as Python or JSON writes them;
-                         https://docs.python.org/3/reference/expressions.html#list-displays
-    ``"lightgcn"`` *     the number of the itemset, and its items;
-                         https://github.com/kuandeng/LightGCN#dataset
-    ``"recbole"`` *      tabs between columns, whose header names types; the lists of an only
-                         column ``token_seq`` are itemsets;
-                         https://recbole.io/docs/user_guide/data/atomic_files.html
-    ``"movielens"`` *    user, item, rating and time, between ``::`` or tabs;
-                         https://files.grouplens.org/datasets/movielens/ml-1m-README.txt
-    ``"yoochoose"`` *    session, time, item and more, between commas;
-                         https://recsys.acm.org/recsys15/challenge/
-    ``"snap-checkins"``* user, time, latitude, longitude and place, between tabs;
-                         https://snap.stanford.edu/data/loc-gowalla.html
-    ``"lastfm-360k"`` *  user, id, artist and plays, between tabs;
-                         http://ocelma.net/MusicRecommendationDataset/lastfm-360K.html
-    ``"csv"``, ``"tsv"`` tables, whose first row names the columns; https://www.rfc-editor.org/rfc/rfc4180
-    ``"ndjson"`` *       an object of JSON a line; https://github.com/ndjson/ndjson-spec
-    ``"parquet"``        https://parquet.apache.org/docs/file-format/
-    ``"arrow"``          https://arrow.apache.org/docs/format/Columnar.html
-    ``"fasttext"`` *     labels and words: refused here, and read by `read_labelled`;
-                         https://fasttext.cc/docs/en/supervised-tutorial.html
-    ``"libsvm"`` *       labels and features: likewise;
-                         http://manikvarma.org/downloads/XC/XMLRepository.html
-    ==================== =====================================================================
+    ===================== =====================================================================
+    format                what is read, and what specifies it
+    ===================== =====================================================================
+    ``"text"``            items between spaces, or a `separator`; a line is an itemset
+    ``"fimi"`` *          numbers between spaces; http://fimi.uantwerpen.be/data/
+    ``"spmf"`` *          transactions, by the names that ``@ITEM`` lines give; sequences (``-1
+                          -2``); transactions with utilities, which are weights;
+                          https://www.philippe-fournier-viger.com/spmf/
+    ``"basket"``          items between commas, ``item=weight``;
+                          https://orange3.readthedocs.io/projects/orange-data-mining-library/en/latest/reference/data.io.html
+    ``"arules"``          rows of a CSV without a header, with as many fields as items;
+                          https://search.r-project.org/CRAN/refmans/arules/html/read.html
+    ``"arules-single"``   an itemset and an item a line, between spaces or tabs; the same
+    ``"wide"`` *          a CSV of columns such as ``Item 1, Item 2``, filled up with empty fields;
+                          https://search.r-project.org/CRAN/refmans/arules/html/read.html
+    ``"onehot"`` *        a CSV of a column an item that holds 0 or 1, but for the column `itemset`;
+                          https://rasbt.github.io/mlxtend/user_guide/preprocessing/TransactionEncoder/
+    ``"list-cells"`` *    a CSV whose column `item` holds lists as Python or JSON writes them;
+                          https://docs.python.org/3/reference/expressions.html#list-displays
+    ``"lightgcn"`` *      the number of the itemset, and its items;
+                          https://github.com/kuandeng/LightGCN#dataset
+    ``"recbole"`` *       tabs between columns, whose header names types; the lists of an only
+                          column ``token_seq`` are itemsets;
+                          https://recbole.io/docs/user_guide/data/atomic_files.html
+    ``"movielens"`` *     user, item, rating and time, between ``::`` or tabs;
+                          https://files.grouplens.org/datasets/movielens/ml-1m-README.txt
+    ``"yoochoose"`` *     session, time, item and more, between commas;
+                          https://recsys.acm.org/recsys15/challenge/
+    ``"snap-checkins"`` * user, time, latitude, longitude and place, between tabs;
+                          https://snap.stanford.edu/data/loc-gowalla.html
+    ``"lastfm-360k"`` *   user, id, artist and plays, between tabs;
+                          http://ocelma.net/MusicRecommendationDataset/lastfm-360K.html
+    ``"csv"``, ``"tsv"``  tables, whose first row names the columns; https://www.rfc-editor.org/rfc/rfc4180
+    ``"ndjson"`` *        an object of JSON a line; https://github.com/ndjson/ndjson-spec
+    ``"parquet"``         https://parquet.apache.org/docs/file-format/
+    ``"arrow"``           https://arrow.apache.org/docs/format/Columnar.html
+    ``"fasttext"`` *      labels and words: refused here, and read by `read_labelled`;
+                          https://fasttext.cc/docs/en/supervised-tutorial.html
+    ``"libsvm"`` *        labels and features: likewise;
+                          http://manikvarma.org/downloads/XC/XMLRepository.html
+    ===================== =====================================================================
 
     Parameters
     ----------
-    source: path-like, data frame, matrix or iterable
+    source : path-like, data frame, matrix or iterable
         A file, a pipe, or ``"-"``, the standard input; a folder, of which all files are read
         in the order of their names, and so are the partitions of Spark and Hive
         (``day=1/part-0.parquet``, where ``"day"`` is a column that can be named); a
@@ -174,42 +174,42 @@ def read_itemsets(
         `pack_itemsets`. In a frame without named columns that holds booleans, or nothing
         but 0 and 1 in at least three columns, rows are itemsets, and the names of the
         columns are the items; ``source`` of what is returned says so.
-    format: str, optional
+    format : str, optional
         By default as the suffix says: .txt, .csv, .tsv, .parquet or .pq, .ndjson or
         .jsonl, .arrow, .ipc or .feather, .basket; and as the first lines say where they leave no
         doubt, see below. A format that is given is believed. Text, CSV and NDJSON can be
         compressed, as .gz, .bz2, .xz, .zst or .zip; tables are decompressed to a temporary file.
-    itemset, item: str or int, optional
+    itemset, item : str or int, optional
         Names of the columns that say which itemset, and which item, or their positions: 1, or
         ``"1"`` where no column is called so, is the first column. By default
         the first columns without another role; ``source`` of what is returned
         says which were taken. Where the column of items (or the first one, if none is
         named) holds lists, each row is an itemset, and `itemset` is not needed.
-    weight: str or int, optional
+    weight : str or int, optional
         Name or position of the column of weights; of a sparse matrix, ``"values"`` takes those
         that it holds. By default there are none.
-    separator: str, optional
+    separator : str, optional
         What stands between two items of a text, which are then stripped of
         whitespace (by default, whitespace does), or between two fields of a CSV
         (by default a comma, in a .tsv a tab). One of several characters, such as
         ``"::"``, goes with no quotes.
-    header: bool, optional
+    header : bool, optional
         Whether the first row of a CSV names the columns (by default, it does). Without it, they
         are called ``"1"``, ``"2"`` and so on.
-    quote: str, optional
+    quote : str, optional
         What fields of a CSV may be quoted with, by default ``'"'``. ``""`` says that quotes
         are text like any other: for inch marks, for instance.
-    nulls: str or sequence of str, optional
+    nulls : str or sequence of str, optional
         Words of a CSV or a text that say that something is missing, such as ``["NA", "NULL"]``;
         an empty field always does.
-    encoding: str, optional
+    encoding : str, optional
         Encoding of a CSV, a text or NDJSON, by its name in Python; by default UTF-8.
-    min_count, min_length, max_items, max_length, duplicates, labels, seed: optional
+    min_count, min_length, max_items, max_length, duplicates, labels, seed : optional
         As for `pack_itemsets`.
 
     Returns
     -------
-    packed: ReadItemsets
+    ReadItemsets
         As from `pack_itemsets`, with ``source`` and ``rows_without_itemset`` besides.
 
     Raises

@@ -315,6 +315,7 @@ class Doc2Vec(Doc2VecParameters, ItemModel):
         Returns
         -------
         float32, vector_size
+            Its vector.
 
         Raises
         ------

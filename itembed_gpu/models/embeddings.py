@@ -156,6 +156,16 @@ class Embeddings:
     def index(self, label: Label) -> int:
         """The row of a label.
 
+        Parameters
+        ----------
+        label : object
+            One label.
+
+        Returns
+        -------
+        int
+            Its row in the tables.
+
         Raises
         ------
         UnknownLabelError
@@ -367,6 +377,7 @@ class Embeddings:
         Parameters
         ----------
         path : path
+            The folder.
         mmap : bool
             Leave the tables on disk, and have the pages of them in memory that are in use. All
             that ranks takes one shard after the other: with shards that fit it, memory is enough
@@ -569,6 +580,16 @@ class Embeddings:
         They are written otherwise (in another case, with other zeros before it, as a number), or
         look like it among its neighbours in the alphabet: code that catches the error in a loop
         must not pay for a search of the table.
+
+        Parameters
+        ----------
+        label : object
+            What is no label.
+
+        Returns
+        -------
+        list of object
+            Labels, the likeliest first.
         """
         import difflib
 

@@ -143,11 +143,32 @@ class Estimator(Interface):
         self._choose(ANY_SHAPE)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters by name; `deep` is there for scikit-learn alone."""
+        """Return the parameters by name.
+
+        Parameters
+        ----------
+        deep : bool, optional
+            Ignored; scikit-learn passes it.
+
+        Returns
+        -------
+        dict by str
+            Values as given, None where they are to be chosen.
+        """
         return {name: getattr(self, name) for name in self._names()}
 
     def set_params(self, **params: Any) -> Self:
         """Change parameters; what has been learned stays as it is.
+
+        Parameters
+        ----------
+        **params
+            New values, by name.
+
+        Returns
+        -------
+        object
+            This object.
 
         Raises
         ------
@@ -353,6 +374,7 @@ class Estimator(Interface):
         Parameters
         ----------
         folder : path
+            Where it is.
         mmap, client : optional
             As for `Embeddings.load`: leave the tables on disk, and rank one shard after the other,
             here or by workers of Dask. Of `Item2Vec` and `GloVe`, whose answers are then the same

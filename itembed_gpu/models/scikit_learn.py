@@ -47,7 +47,13 @@ class Interface:
         )
 
     def get_metadata_routing(self) -> Any:
-        """Return what of the metadata this estimator requests: scikit-learn's `MetadataRequest`."""
+        """Tell what of the metadata this estimator requests.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRequest
+            For each method, what it takes beside itemsets.
+        """
         from sklearn.utils.metadata_routing import MetadataRequest, get_routing_for_object
 
         if hasattr(self, "_metadata_request"):
@@ -160,6 +166,11 @@ class TransformerInterface(Interface):
         ----------
         input_features : object, optional
             Ignored; scikit-learn passes it.
+
+        Returns
+        -------
+        object, num_column
+            Names, as str.
 
         Raises
         ------

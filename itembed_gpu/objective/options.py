@@ -185,7 +185,11 @@ def resolve_seed(seed: int | None) -> int:
 class Options:
     """What a task may be asked for beside the objective of itembed, which is the default.
 
-    Each is checked here, and documented where it is defined and with the tasks.
+    Each is checked here.
+
+    Parameters
+    ----------
+    {options}
 
     Raises
     ------
@@ -818,10 +822,16 @@ def takes_options(
             texts |= docs or {}
             texts |= {name: f"{texts[name]} {CHOSEN}" for name in own_defaults.keys() & chosen}
             lines = [_described(known[name], parameter(name), texts[name]) for name in order]
-            cls.__doc__ = cls.__doc__.replace("    {options}\n", "".join(lines))
+            _describe(cls, lines)
         return cls
 
     return decorate
+
+
+def _describe(cls: type, lines: Iterable[str]) -> None:
+    """Have a class's docstring describe its options."""
+    if cls.__doc__:
+        cls.__doc__ = cls.__doc__.replace("    {options}\n", "".join(lines))
 
 
 def _keeper(cls: type) -> Callable[..., None]:
@@ -854,3 +864,14 @@ def _described(known: Field[Any], parameter: inspect.Parameter, text: str) -> st
     last = "optional" if default is None or default == () else f"default {default!r}"
     filled = textwrap.fill(text, 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return f"    {parameter.name} : {kind}, {last}\n{filled}\n"
+
+
+_describe(
+    Options,
+    (
+        _described(known, parameter, about(known).doc)
+        for known, parameter in zip(
+            fields(Options), inspect.signature(Options).parameters.values(), strict=True
+        )
+    ),
+)

@@ -207,10 +207,10 @@ def index_batch_stream(
     seed : int, optional
         Seed of the order; by default NumPy's global generator gives one.
 
-    Yields
-    ------
-    int32 (int64 where num_index needs it), at most batch_size
-        Batch of indices in 0 ... num_index - 1.
+    Returns
+    -------
+    iterator of int32 (int64 where num_index needs it), at most batch_size
+        Batches of indices in 0 ... num_index - 1.
 
     Raises
     ------

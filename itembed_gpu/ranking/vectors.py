@@ -36,12 +36,12 @@ def softmax(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
 
     Parameters
     ----------
-    x: float, ... x num_logit
+    x : float, ... x num_logit
         Logits, of at least one axis.
 
     Returns
     -------
-    probabilities: float, ... x num_logit
+    float, ... x num_logit
         Same shape and float dtype as `x`; float64 for integers.
 
     Raises
@@ -73,12 +73,12 @@ def norm(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
 
     Parameters
     ----------
-    x: float, ... x num_dimension
+    x : float, ... x num_dimension
         Vectors, of at least one axis.
 
     Returns
     -------
-    norms: float, ...
+    float, ...
         One norm per vector, of the float dtype of `x`; float64 for integers.
 
     Raises
@@ -109,12 +109,12 @@ def normalize(x: npt.ArrayLike) -> npt.NDArray[np.floating]:
 
     Parameters
     ----------
-    x: float, ... x num_dimension
+    x : float, ... x num_dimension
         Vectors, of at least one axis.
 
     Returns
     -------
-    unit: float, ... x num_dimension
+    float, ... x num_dimension
         New array, of the float dtype of `x`; float64 for integers.
 
     Raises

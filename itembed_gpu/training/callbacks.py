@@ -70,7 +70,13 @@ class Evaluator:
         self.report = None if report is None else _callable("report", report)
 
     def on_epoch_end(self, state: TrainState) -> None:
-        """Measure, if it is time for it."""
+        """Measure, if it is time for it.
+
+        Parameters
+        ----------
+        state : TrainState
+            What `train` hands to its callbacks.
+        """
         epoch = state.record.epoch
         if epoch % self.every and epoch + 1 != state.num_epoch:
             return
@@ -179,13 +185,25 @@ class EarlyStopping:
         self._loaded: list[Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of it: numbers, and the tables of the best epoch."""
+        """Return what a checkpoint keeps of it: numbers, and the tables of the best epoch.
+
+        Returns
+        -------
+        dict by str
+            To be handed to `load_state_dict`.
+        """
         kept = {f"table-{number}": values for number, (_, values) in enumerate(self._kept)}
         best = None if math.isnan(self.best) else self.best
         return {"best": best, "best_epoch": self.best_epoch, "num_bad": self.num_bad, **kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on, in the next training, from what `state_dict` returned."""
+        """Go on, in the next training, from what was kept.
+
+        Parameters
+        ----------
+        state : dict by str
+            What `state_dict` returned.
+        """
         self._start(None)
         self.best = math.nan if state["best"] is None else state["best"]
         self.best_epoch, self.num_bad = state["best_epoch"], state["num_bad"]
@@ -208,7 +226,18 @@ class EarlyStopping:
             ]
 
     def on_epoch_end(self, state: TrainState) -> bool:
-        """Compare this epoch with the best one; true if it is time to stop."""
+        """Compare this epoch with the best one.
+
+        Parameters
+        ----------
+        state : TrainState
+            What `train` hands to its callbacks.
+
+        Returns
+        -------
+        bool
+            Whether it is time to stop.
+        """
         self._follow(state)
         value = self._measure(state)
         if value is None:
@@ -226,7 +255,13 @@ class EarlyStopping:
         return self.stopped
 
     def on_train_end(self, state: TrainState) -> None:
-        """Put the tables of the best epoch back, unless it is the last one."""
+        """Put the tables of the best epoch back, unless it is the last one.
+
+        Parameters
+        ----------
+        state : TrainState
+            What `train` hands to its callbacks.
+        """
         if self._loaded is not None:
             self._follow(state)
         if state.history is not self._history:

@@ -16,10 +16,10 @@ import pickle
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,10 @@ from .pieces import Lengths
 MIN_MAPPED = 1 << 16
 # Steps that are under way when the next one is sent off.
 STEPS_AHEAD = 2
+# Seconds until a result that is awaited is asked after.
+PATIENCE = 5.0
+
+Result = TypeVar("Result")
 
 SIDES = {LEFT: "left", RIGHT: "right"}
 
@@ -286,6 +290,10 @@ class _Epoch(NamedTuple):
     lengths: Lengths
 
 
+class _Stuck(Exception):
+    """Nothing runs, and what is awaited does not come."""
+
+
 class ClusterTask:
     """A problem that is trained by the workers of a cluster (see `protocol.BoundTask`)."""
 
@@ -304,7 +312,8 @@ class ClusterTask:
         self._store: Store | None = None
         self._known: _Epoch | None = None
         self._parts: dict[tuple[int, int], Any] = {}  # futures of parts, by side and number
-        self._pending: list[Any] = []  # futures of what visits told
+        self._sent: list[tuple[int, tuple[int, Float32Array]]] = []  # visits since the store
+        self._pending: list[Any] = []  # futures of what the last ones told
         self._tally = Tally()
         self._sound = True
 
@@ -321,9 +330,9 @@ class ClusterTask:
     def _epoch(self, stream: int, epoch: int) -> _Epoch:
         if self._known is None or self._known.key != (stream, epoch):
             with _told():
-                self._keep()
+                self._come_through(self._keep)
                 self._workers = _workers(self._client)
-                self._known = self._list_pairs((stream, epoch))
+                self._known = self._come_through(lambda: self._list_pairs((stream, epoch)))
         return self._known
 
     def _list_pairs(self, key: tuple[int, int]) -> _Epoch:
@@ -336,7 +345,8 @@ class ClusterTask:
         for left in range(blocks.num_part):
             some = [self._submit(operator.getitem, share, left) for share in shares]
             lists.append(self._submit(join_shares, *some, home=left % num_share))
-        counted = self._client.gather([self._submit(count_pairs, one) for one in lists])
+        counts = [self._submit(count_pairs, one) for one in lists]
+        counted = [self._result(one) for one in counts]
         num_pair = np.sum([counts for counts, _ in counted], axis=0)
         numbers = [blocks.number(visit) for visit in blocks.order]
         lengths = Lengths.of(np.full(len(numbers), blocks.num_batch), num_pair[numbers])
@@ -352,9 +362,9 @@ class ClusterTask:
             for side, future in self._all_parts().items()
         ]
         for future in written:
-            future.result()
+            self._result(future)
         before, self._store = self._store, store
-        self._parts = {}
+        self._parts, self._sent = {}, []
         if before is not None:
             shutil.rmtree(self._folder / before.name, ignore_errors=True)
 
@@ -405,7 +415,8 @@ class ClusterTask:
                 now = rates[: int(lengths.first_batch[place + 1]) - first_batch]
                 if lengths.first_pair[place + 1] > lengths.first_pair[place]:
                     with deferred_interrupt():
-                        self._visit(known, place, (first_batch - first, now))
+                        self._sent.append((place, (first_batch - first, now)))
+                        self._visit(known, *self._sent[-1])
                 first_batch += len(now)
                 rates = rates[len(now) :]
             self._collect(STEPS_AHEAD * self._blocks.num_worker)
@@ -428,10 +439,45 @@ class ClusterTask:
     def _collect(self, most: int) -> None:
         """Wait until at most so many visits are under way."""
         while len(self._pending) > most:
-            trained: Trained = self._pending[0].result()
+            trained: Trained = self._come_through(lambda: self._result(self._pending[0]))
             del self._pending[0]
             self._tally = self._tally.plus(trained.tally)
             self._sound &= trained.sound
+
+    # --- workers that are gone
+
+    def _result(self, future: Any) -> Any:
+        """Wait for a result; raises `_Stuck` where it does not come, as nothing runs."""
+        while True:
+            try:
+                return future.result(timeout=PATIENCE)
+            except TimeoutError:
+                # What was to run where a worker was that is gone, and became ready while there was
+                # no other, stays where it is.
+                gone = set(self._workers) - set(self._client.nthreads())
+                if gone and not future.done() and not any(self._client.processing().values()):
+                    raise _Stuck from None
+
+    def _come_through(self, wait: Callable[[], Result]) -> Result:
+        """Wait for something, and have what was sent off done again where nothing runs."""
+        while True:
+            try:
+                return wait()
+            except _Stuck:
+                self._send_again()
+
+    def _send_again(self) -> None:
+        """Have all visits since the last store done by the workers that there are."""
+        self._client.wait_for_workers(1, timeout=12 * PATIENCE)
+        self._workers = _workers(self._client)
+        if not self._sent or self._known is None:
+            return
+        num_told = len(self._sent) - len(self._pending)
+        self._parts, self._pending = {}, []
+        self._known = known = self._list_pairs(self._known.key)
+        for place, batches in self._sent:
+            self._visit(known, place, batches)
+        del self._pending[:num_told]
 
     # --- as of `BoundTask`
 
@@ -477,14 +523,16 @@ class ClusterTask:
         with _told():
             self._collect(0)
             if self._known is not None and self._parts:
-                partitions = self._blocks.partitions(*self._known.key)
-                for (side, part), future in self._all_parts().items():
+                for (side, part), table in self._come_through(self._bring_parts).items():
                     if not self._tables[side].frozen:
-                        rows = partitions[side].rows(part)
-                        self._tables[side].put(rows, future.result())
+                        rows = self._blocks.partitions(*self._known.key)[side].rows(part)
+                        self._tables[side].put(rows, table)
             elif self._store is not None and self._store.key is not None:
                 self._read_store(self._store)
         self.discard()
+
+    def _bring_parts(self) -> dict[tuple[int, int], Table]:
+        return {side: self._result(future) for side, future in self._all_parts().items()}
 
     def _read_store(self, store: Store) -> None:
         """Bring the parts of an epoch that has ended to the caller's tables."""
@@ -501,7 +549,7 @@ class ClusterTask:
         store, self._store = self._store, None
         if store is not None:
             shutil.rmtree(self._folder / store.name, ignore_errors=True)
-        self._parts, self._pending, self._known = {}, [], None
+        self._parts, self._pending, self._sent, self._known = {}, [], [], None
 
 
 def _workers(client: Any) -> list[str]:

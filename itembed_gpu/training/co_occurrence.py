@@ -48,6 +48,16 @@ class CoOccurrences(NamedTuple):
     def of(cls, matrix: Any) -> Self:
         """Take the cells of a square sparse matrix of SciPy, those of its diagonal too.
 
+        Parameters
+        ----------
+        matrix : sparse matrix or array, (num_label, num_label)
+            Counts above 0.
+
+        Returns
+        -------
+        CoOccurrences
+            Its cells.
+
         Raises
         ------
         InputError
@@ -69,9 +79,17 @@ class CoOccurrences(NamedTuple):
         return cls(left, right, counts, int(matrix.shape[0]))
 
     def matrix(self) -> Any:
-        """Return them as a ``scipy.sparse.csr_array``.
+        """Return them as a sparse array of SciPy.
 
-        Raises a `MissingExtraError` if SciPy is not installed.
+        Returns
+        -------
+        scipy.sparse.csr_array of float32, (num_label, num_label)
+            The counts.
+
+        Raises
+        ------
+        MissingExtraError
+            SciPy is not installed.
         """
         try:
             from scipy.sparse import csr_array

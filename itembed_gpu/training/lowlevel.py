@@ -377,8 +377,8 @@ def do_unsupervised_steps(
         Weight of each item; a pair has the product of both.
     syn0, syn1 : float32, (num_label, num_dimension)
         Tables of the items and of their neighbours, updated in place.
-    tmp_syn, num_negative, learning_rate, seed, counter
-        As for `do_step`; item i is slot ``counter + i``.
+    tmp_syn, num_negative, learning_rate, seed, counter : those of `do_step`
+        Item i is slot ``counter + i``.
 
     Raises
     ------
@@ -422,8 +422,8 @@ def do_supervised_steps(
         Weight of each item; a pair has the product of both.
     left_syn, right_syn : float32, (num_left_label, num_dimension) and (num_right_label, ...)
         Tables, updated in place.
-    tmp_syn, num_negative, learning_rate, seed, counter
-        As for `do_step`; the pair of items i and j is slot
+    tmp_syn, num_negative, learning_rate, seed, counter : those of `do_step`
+        The pair of items i and j is slot
         ``counter + i * right_length + j``.
 
     Raises
@@ -474,8 +474,8 @@ def do_unsupervised_batch(
         Itemsets to train.
     syn0, syn1 : float32, (num_label, num_dimension)
         Tables of the items and of their neighbours, updated in place.
-    tmp_syn, num_negative, learning_rate, seed, counter
-        As for `do_step`; slots count the items walked, from `counter`.
+    tmp_syn, num_negative, learning_rate, seed, counter : those of `do_step`
+        Slots count the items walked, from `counter`.
 
     Raises
     ------
@@ -531,8 +531,8 @@ def do_supervised_batch(
         Itemsets to train: the n-th of one with the n-th of the other.
     left_syn, right_syn : float32, (num_left_label, num_dimension) and (num_right_label, ...)
         Tables, updated in place.
-    tmp_syn, num_negative, learning_rate, seed, counter
-        As for `do_step`; slots count the pairs walked, from `counter`.
+    tmp_syn, num_negative, learning_rate, seed, counter : those of `do_step`
+        Slots count the pairs walked, from `counter`.
 
     Raises
     ------

@@ -1055,6 +1055,11 @@ def itemset_task(
     **options
         Those of `SupervisedTask`.
 
+    Returns
+    -------
+    SupervisedTask
+        The task, to be trained alone or in a `CompoundTask`.
+
     Raises
     ------
     InputError

@@ -948,6 +948,10 @@ class TestExample:
         assert all(len(entry["similar"]) == 4 for entry in report["similar"])
         assert report["output"] is None
 
+    def test_says_that_nothing_is_saved_without_a_folder(self):
+        result = run("train", "--example", *QUICK, "--min-count", 1000)
+        assert "\nsaved to  nothing: -o DIR keeps it\n" in result.stdout
+
     def test_names_only_what_is_left(self):
         result = run("train", "--example", *QUICK, "--min-count", 1000, "--json")
         items = [entry["item"] for entry in json.loads(result.stdout)["similar"]]
