@@ -85,13 +85,17 @@ def _address(scheduler: str) -> str:
 
 def _start(workers: int, threads: int, stack: contextlib.ExitStack) -> Any:
     distributed = _import_distributed("--workers")
+    import dask
+
+    # Else a worker that dies twice in a short time is not started again.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"})
     try:
         cluster = distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,
             # Files that are mapped count as memory of the process, and it need not be ended.
             memory_limit=0,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=logging.CRITICAL,  # errors come here, and are told once
         )
     except (OSError, RuntimeError) as error:

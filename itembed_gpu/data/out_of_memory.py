@@ -30,6 +30,7 @@ from .doubts import nothing_to_use, warn_of_doubts
 from .files import Source, Tables, choose_files, open_files, scan_files
 from .formats import COMPRESSIONS, Roles
 from .itemsets import Dropped, PackedItemsets
+from .opening import is_read_once
 from .packing import Cutter, Limits, Numbering, make_limits
 from .readers import ReadItemsets, make_result, read_itemsets, read_source
 from .spill_files import Groups, Runs, WorkFolder
@@ -171,13 +172,12 @@ def _pack_by_workers(
     asked: tuple[Any, ...], path: Path, limits: Limits, memory: int, client: Any
 ) -> ReadItemsets:
     """Pack files by the workers of a cluster."""
+    if is_read_once(Path(asked[0])):
+        raise InputError(
+            f"{asked[0]}: is a pipe, which only one process can read; save it to a file, or pack "
+            "it without a client"
+        )
     with choose_files(*asked) as source:
-        for file in source.files:
-            if file.plain != file.path:
-                raise InputError(
-                    f"{file.path}: is a pipe, which only one process can read; save it to a file, "
-                    "or pack it without a client"
-                )
         num_partition = _count_partitions(source, memory)
         reading, dropped = pack_by_workers(source, path, limits, memory, num_partition, client)
     return _load(path, reading, dropped)
