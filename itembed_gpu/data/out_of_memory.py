@@ -30,9 +30,10 @@ from .doubts import nothing_to_use, warn_of_doubts
 from .files import Source, Tables, choose_files, open_files, scan_files
 from .formats import COMPRESSIONS, Roles
 from .itemsets import Dropped, PackedItemsets
-from .opening import is_read_once
+from .opening import is_read_once, size_of
 from .packing import Cutter, Limits, Numbering, make_limits
 from .readers import ReadItemsets, make_result, read_itemsets, read_source
+from .remote import as_path, refuse_url
 from .spill_files import Groups, Runs, WorkFolder
 from .spilling import (
     ROW_BYTES,
@@ -120,7 +121,8 @@ def pack_files(
     names = ("separator", "header", "quote", "nulls", "encoding")
     writing = {name: options.pop(name, None) for name in names}
     limits = make_limits(**options)
-    source, path = Path(source), Path(path)
+    source, path = as_path(source), as_path(path)
+    refuse_url("path", path)
     KIND.next_generation(path)  # before a read that may be long
     if client is not None:
         checks.cluster_client(client)
@@ -172,12 +174,12 @@ def _pack_by_workers(
     asked: tuple[Any, ...], path: Path, limits: Limits, memory: int, client: Any
 ) -> ReadItemsets:
     """Pack files by the workers of a cluster."""
-    if is_read_once(Path(asked[0])):
+    if is_read_once(asked[0]):
         raise InputError(
             f"{asked[0]}: is a pipe, which only one process can read; save it to a file, or pack "
             "it without a client"
         )
-    with choose_files(*asked) as source:
+    with choose_files(*asked, here=False) as source:
         num_partition = _count_partitions(source, memory)
         reading, dropped = pack_by_workers(source, path, limits, memory, num_partition, client)
     return _load(path, reading, dropped)
@@ -254,10 +256,10 @@ def _free_memory() -> int:
 def _estimate(source: Source) -> int:
     """Guess the memory that it takes to read files at once."""
     total = 0
-    for _, path in source.files:
-        compressed = path.suffix.lower() in COMPRESSIONS
+    for file in source.files:
+        compressed = file.path.suffix.lower() in COMPRESSIONS
         growth = _GROWTH[source.format] * (_COMPRESSED_GROWTH if compressed else 1)
-        total += path.stat().st_size * growth if path.exists() else 0
+        total += size_of(file) * growth
     return total
 
 

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import polars
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from samples import contents
 from test_out_of_memory import LIMITS, NAMES, rows_of, write
 
@@ -146,6 +147,36 @@ def test_a_full_disk_of_a_worker_leaves_nothing(client, tmp_path):
     finally:
         client.run(empty_disk)
     assert [entry.name for entry in tmp_path.iterdir()] == ["rows"]
+
+
+def register_shared():
+    from fsspec import register_implementation
+
+    register_implementation("shared", "test_workers.Shared", clobber=True)
+
+
+class Shared(LocalFileSystem):
+    """A file system that all workers see, by another name than that of the disk."""
+
+    protocol = "shared"
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return "/" + str(path).removeprefix("shared://").strip("/")
+
+    def unstrip_protocol(self, name):
+        return f"shared://{name}"
+
+
+def test_files_elsewhere_are_copied_where_they_are_read(client, tmp_path):
+    folder = in_files(rows_of(2000, 300), tmp_path / "rows")
+    register_shared()
+    client.run(register_shared)
+    packed = same(client, tmp_path, f"shared://{folder}", **NAMES)
+    assert packed.source.startswith("shared://")
+    (folder / "3.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"^shared://\S+/rows/3.parquet: cannot be read: parquet"):
+        pack_files(f"shared://{folder}", tmp_path / "packed", client=client, **NAMES)
 
 
 def test_what_cannot_be_had_is_refused(client, tmp_path):
