@@ -3,7 +3,8 @@
 import json
 import os
 import signal
-import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import polars
@@ -188,12 +189,21 @@ def test_what_cannot_be_had_is_refused(client, tmp_path):
         pack_files(tmp_path / "pipe.csv", tmp_path / "packed", client=client)
 
 
+def kill_in_the_middle(process, folder):
+    """Kill a process once itemsets are brought together; return whether that came."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        if list(folder.glob(".packed.*.spill/group-*")):
+            os.kill(process, signal.SIGKILL)
+            return True
+        time.sleep(0.001)
+    return False
+
+
 def test_a_worker_that_is_killed_is_no_loss(client, tmp_path):
     victim = next(iter(client.run(os.getpid).values()))
-    timer = threading.Timer(0.3, os.kill, (victim, signal.SIGKILL))
-    timer.start()
-    try:
-        same(client, tmp_path, in_files(rows_of(), tmp_path / "rows"), **NAMES, max_length=3)
-    finally:
-        timer.join()
-    assert victim not in client.run(os.getpid).values()
+    rows = in_files(rows_of(), tmp_path / "rows")
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill_in_the_middle, victim, tmp_path)
+        same(client, tmp_path, rows, **NAMES, max_length=3)
+        assert killed.result()
