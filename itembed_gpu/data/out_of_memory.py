@@ -79,14 +79,15 @@ def pack_files(
     of the files, and cuts some of the itemsets. It is not cut in shards: arrays that are mapped
     are read where they are used, and so a worker that trains on some of the itemsets reads no
     others. Workers must see the files, and the disk of `path`, by the same names. One that dies is
-    no loss: what it had to do, another one does.
+    no loss: what it had to do, another one does. Files are what is shared out, so that one large
+    file is read by one worker. Files of a URL are copied by the worker that reads them.
 
     Parameters
     ----------
     source: path-like
-        A file, a folder or a pattern of files, as for `read_itemsets`.
+        A file, a folder, a pattern of files or a URL, as for `read_itemsets`.
     path: path-like
-        Folder to save in, as for `PackedItemsets.save`.
+        Folder of a disk to save in, as for `PackedItemsets.save`.
     memory: int, optional
         Bytes of memory to use for data, beside the catalog of labels and what Python and the
         libraries take (some 300 MB). By default half of what is free. With a `client`, for each
@@ -106,8 +107,8 @@ def pack_files(
     Raises
     ------
     DataError
-        As from `read_itemsets`, or if the disk is full, or workers die whatever is tried. Nothing
-        half-written stays.
+        As from `read_itemsets`, or if the disk is full, if workers die again and again at the same
+        task, or if their scheduler is lost. Nothing half-written stays.
     InputError
         As from `read_itemsets`, or if `path` holds something else, or `client` is none.
     MissingExtraError
@@ -208,7 +209,7 @@ def _read_table(
         for partition in range(0 if runs.empty else num_partition):
             bring_together(runs.load(partition), tally)
         runs.close()
-    labels, columns = table_labels(numbers.values(), tables.source, tables.columns, limits)
+    labels, columns = table_labels(numbers.values(), tables.source.format, tables.columns, limits)
     tally.grow(len(labels))
     order = None if columns.lists else tally.order()
     name = f"{tables.source.name} ({columns})"

@@ -38,6 +38,7 @@ from ..checks import Int32Array, Int64Array, warn
 from ..disk.files import disk_errors
 from ..errors import DataError, ItembedError, MissingExtraError
 from .files import Known, Source, make_plain, numeric_partitions, scan_files, together
+from .foreign import foreign_errors
 from .format_choice import Reading as HowToRead
 from .formats import SEPARATORS
 from .itemsets import Dropped
@@ -193,21 +194,26 @@ def _cut_files(files: Sequence[Opened], number: int) -> list[list[Opened]]:
     return [[file for _, file in group] for _, group in pairs]
 
 
-def _run(client: Any, task: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
+def _run(client: Any, task: Callable[..., Any], arguments: Iterable[Any]) -> list[Any]:
     """Run a task for each of the arguments, and return the results in their order."""
     from distributed import KilledWorker
 
+    arguments, results = list(arguments), []
     futures = [client.submit(task, *some, pure=False) for some in arguments]
     try:
-        return [_result(client, future) for future in futures]
+        for future in futures:
+            results.append(_result(client, future))
+        return results
     except CancelledError as error:
         raise DataError(
             f"the connection to the scheduler of the workers was lost ({error}); nothing was saved"
         ) from error
     except KilledWorker as error:
+        job, share, *_ = arguments[len(results)]
+        name = share[0].path if isinstance(share, list) else job.path
         raise DataError(
-            f"workers died again and again while they packed ({task.__name__.strip('_')}), perhaps "
-            "for lack of memory; give tasks less of it: memory= (--memory); nothing was saved"
+            f"{name}: one worker after the other died at it, perhaps for lack of memory; give "
+            "tasks less of it: memory= (--memory); nothing was saved"
         ) from error
     except ItembedError:
         raise
@@ -260,7 +266,8 @@ def _know(source: Source, job: _Job, groups: list[list[Opened]], client: Any) ->
     job = job._replace(known=known)
     found = _run(client, _find_types, [(job, files) for files in groups])
     frames = [polars.LazyFrame(schema=schema) for schema in chain.from_iterable(found)]
-    return known._replace(common=together(frames).collect_schema())
+    with foreign_errors(f"{source.name}:"):
+        return known._replace(common=together(frames).collect_schema())
 
 
 def _find_types(job: _Job, files: list[Opened]) -> list[Any]:
@@ -342,8 +349,7 @@ def _group(
     bases = np.cumsum([0, *(share.num_row for share in shares)]).tolist()
     name, in_order = job.name, True
     if job.known is not None:
-        source = Source(job.name, [], job.how, None)  # type: ignore[arg-type]
-        labels, columns = table_labels(labels, source, job.known.columns, job.limits)
+        labels, columns = table_labels(labels, job.how.format, job.known.columns, job.limits)
         name, in_order = f"{job.name} ({columns})", columns.lists
     if in_order:
         counted = [
