@@ -87,8 +87,14 @@ def _start(workers: int, threads: int, stack: contextlib.ExitStack) -> Any:
     distributed = _import_distributed("--workers")
     import dask
 
-    # Else a worker that dies twice in a short time is not started again.
-    dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"})
+    dask.config.set(
+        {
+            # Else a worker that dies twice in a short time is not started again.
+            "distributed.deploy.lost-worker-timeout": "1 day",
+            # Dask has memory given back at once, and arrays then take twice the time.
+            "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+        }
+    )
     try:
         cluster = distributed.LocalCluster(
             n_workers=workers,
