@@ -75,7 +75,7 @@ from .spilling import (
 
 # Tasks of a round for each thread of all workers: the last ones to end are then small.
 _TASKS_PER_THREAD = 4
-_LEAST_PARTITIONS = 8
+_LEAST_PARTITIONS, _MOST_PARTITIONS = 8, 4096
 # Seconds until it is told that there are no workers.
 _SILENCE = 30.0
 # First rows are below.
@@ -147,7 +147,8 @@ def pack_by_workers(
         What of it was left out.
     """
     num_task = _TASKS_PER_THREAD * max(1, sum(client.nthreads().values()))
-    num_partition = max(num_partition, _LEAST_PARTITIONS, 1 << (num_task - 1).bit_length())
+    wanted = min(1 << (num_task - 1).bit_length(), _MOST_PARTITIONS)
+    num_partition = max(num_partition, _LEAST_PARTITIONS, wanted)
     with disk_errors(path), WorkFolder(path.absolute()) as work:
         files = [
             file if is_elsewhere(file) else Opened(file.path, file.plain.absolute())
