@@ -85,13 +85,23 @@ def _address(scheduler: str) -> str:
 
 def _start(workers: int, threads: int, stack: contextlib.ExitStack) -> Any:
     distributed = _import_distributed("--workers")
+    import dask
+
+    dask.config.set(
+        {
+            # Else a worker that dies twice in a short time is not started again.
+            "distributed.deploy.lost-worker-timeout": "1 day",
+            # Dask has memory given back at once, and arrays then take twice the time.
+            "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+        }
+    )
     try:
         cluster = distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,
             # Files that are mapped count as memory of the process, and it need not be ended.
             memory_limit=0,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=logging.CRITICAL,  # errors come here, and are told once
         )
     except (OSError, RuntimeError) as error:

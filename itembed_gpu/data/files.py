@@ -42,10 +42,12 @@ from .opening import (
     TemporaryFiles,
     as_plain,
     come_in,
+    is_elsewhere,
     read_lines,
     temporary_files,
 )
 from .parsers import PARSERS, WEIGHTED, lightgcn_ids, without_nulls
+from .remote import Url, as_path, list_urls
 
 if TYPE_CHECKING:
     import polars
@@ -125,23 +127,42 @@ def open_files(
 
 @contextmanager
 def choose_files(
-    source: str | os.PathLike[str], format: str | None, writing: Mapping[str, Any], roles: Roles
+    source: str | os.PathLike[str],
+    format: str | None,
+    writing: Mapping[str, Any],
+    roles: Roles,
+    *,
+    here: bool = True,
 ) -> Iterator[Source]:
-    """Do the same, but leave files as they are; `make_plain` does the rest, of some or all."""
+    """Do the same, but leave files as they are; `make_plain` does the rest, of some or all.
+
+    Those that lie elsewhere are not copied if they are not read `here`: then the first of them
+    says for all how they are read.
+    """
     paths, known = find_files(source, format)
     with temporary_files() as temporary:
-        files = [come_in(path, temporary) for path in paths]
-        reading = choose_reading(files, known, Asked(format, writing, roles))
-        name = str(files[0].path if paths == [STANDARD_INPUT] else source)
+        if here or not isinstance(paths[0], Url):
+            files = shown = [come_in(path, temporary) for path in paths]
+        else:
+            files, shown = [Opened(path, path) for path in paths], []
+            if known not in ("parquet", "arrow"):  # which are what they are called
+                shown = [come_in(paths[0], temporary)]
+        reading = choose_reading(shown or files[:1], known, Asked(format, writing, roles))
+        name = str(as_path(source) if "://" in str(source) else source)
+        if paths == [STANDARD_INPUT]:
+            name = str(files[0].path)
         yield Source(name, files, reading, temporary)
 
 
 def make_plain(source: Source) -> Source:
     """Make plain files of UTF-8, with separators of one character, of those of tables."""
-    files, reading = source.files, source.reading
+    reading, dialect = source.reading, source.reading.dialect
+    files = [
+        come_in(file.path, source.temporary) if is_elsewhere(file) else file
+        for file in source.files
+    ]
     if reading.parser is not None:
-        return source
-    dialect = reading.dialect
+        return source._replace(files=files)
     if reading.format in (*SEPARATORS, "ndjson"):
         marked = reading.format != "ndjson"  # a byte order mark may be left there
         files = [as_plain(file, dialect.encoding, source.temporary, marked) for file in files]
@@ -156,8 +177,12 @@ def find_files(source: str | os.PathLike[str], format: str | None) -> tuple[list
     Of a folder, those of its partitions as well (``day=1``), in the order of their names, and not
     what Spark writes beside.
     """
-    path = Path(source)
-    if path.is_dir():
+    path = as_path(source)
+    if isinstance(path, Url):
+        paths = list_urls(path, _is_wanted)
+        if paths == [path]:
+            return paths, known_format(path, format)
+    elif path.is_dir():
         paths = list(_files_of(path))
     elif not path.exists() and glob.has_magic(str(path)):
         matches = sorted(map(Path, glob.glob(str(path))))
@@ -189,9 +214,14 @@ def _files_of(path: Path) -> Iterator[Path]:
         yield path
         return
     for entry in sorted(path.iterdir()):
-        is_wanted = entry.is_file() or (entry.is_dir() and "=" in entry.name)
-        if is_wanted and not entry.name.startswith(".") and not _is_beside(entry):
+        if (entry.is_file() or entry.is_dir()) and _is_wanted(entry.name, entry.is_dir()):
             yield from _files_of(entry)
+
+
+def _is_wanted(name: str, is_folder: bool) -> bool:
+    """Whether what a folder holds is read with it: a file with data, or a folder of a partition."""
+    beside = name.startswith(".") or _is_beside(Path(name))
+    return not beside and ("=" in name or not is_folder)
 
 
 def _is_beside(path: Path) -> bool:

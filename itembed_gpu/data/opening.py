@@ -28,6 +28,7 @@ from typing import IO, Any, NamedTuple
 
 from ..errors import DataError, InputError, MissingExtraError
 from .formats import COMPRESSIONS
+from .remote import Url, copy_url, url_size
 
 STANDARD_INPUT = Path("-")
 _CHUNK = 1 << 20
@@ -95,7 +96,11 @@ def temporary_files() -> Iterator[TemporaryFiles]:
 
 
 def come_in(path: Path, files: TemporaryFiles) -> Opened:
-    """Copy what can be read only once to a file."""
+    """Copy what can be read only once, or lies elsewhere, to a file."""
+    if isinstance(path, Url):
+        plain = files.new().with_suffix(path.suffix)
+        copy_url(path, plain)
+        return Opened(path, plain)
     if not is_read_once(path):
         return Opened(path, path)
     is_input = _is_input(path)
@@ -110,6 +115,18 @@ def come_in(path: Path, files: TemporaryFiles) -> Opened:
         if start.startswith(magic):
             plain = plain.rename(plain.with_suffix(suffix))
     return Opened(name, plain)
+
+
+def is_elsewhere(file: Opened) -> bool:
+    """Whether a file lies elsewhere, and was not copied yet."""
+    return isinstance(file.plain, Url)
+
+
+def size_of(file: Opened) -> int:
+    """Return the bytes of a file, as far as they are known before it is read."""
+    if isinstance(file.path, Url):
+        return url_size(file.path)
+    return file.path.stat().st_size if file.path.exists() else 0
 
 
 def is_read_once(path: Path) -> bool:

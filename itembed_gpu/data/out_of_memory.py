@@ -30,8 +30,10 @@ from .doubts import nothing_to_use, warn_of_doubts
 from .files import Source, Tables, choose_files, open_files, scan_files
 from .formats import COMPRESSIONS, Roles
 from .itemsets import Dropped, PackedItemsets
+from .opening import is_read_once, size_of
 from .packing import Cutter, Limits, Numbering, make_limits
 from .readers import ReadItemsets, make_result, read_itemsets, read_source
+from .remote import as_path, refuse_url
 from .spill_files import Groups, Runs, WorkFolder
 from .spilling import (
     ROW_BYTES,
@@ -77,14 +79,15 @@ def pack_files(
     of the files, and cuts some of the itemsets. It is not cut in shards: arrays that are mapped
     are read where they are used, and so a worker that trains on some of the itemsets reads no
     others. Workers must see the files, and the disk of `path`, by the same names. One that dies is
-    no loss: what it had to do, another one does.
+    no loss: what it had to do, another one does. Files are what is shared out, so that one large
+    file is read by one worker. Files of a URL are copied by the worker that reads them.
 
     Parameters
     ----------
     source : path-like
-        A file, a folder or a pattern of files, as for `read_itemsets`.
+        A file, a folder, a pattern of files or a URL, as for `read_itemsets`.
     path : path-like
-        Folder to save in, as for `PackedItemsets.save`.
+        Folder of a disk to save in, as for `PackedItemsets.save`.
     memory : int, optional
         Bytes of memory to use for data, beside the catalog of labels and what Python and the
         libraries take (some 300 MB). By default half of what is free. With a `client`, for each
@@ -104,8 +107,8 @@ def pack_files(
     Raises
     ------
     DataError
-        As from `read_itemsets`, or if the disk is full, or workers die whatever is tried. Nothing
-        half-written stays.
+        As from `read_itemsets`, or if the disk is full, if workers die again and again at the same
+        task, or if their scheduler is lost. Nothing half-written stays.
     InputError
         As from `read_itemsets`, or if `path` holds something else, or `client` is none.
     MissingExtraError
@@ -119,7 +122,8 @@ def pack_files(
     names = ("separator", "header", "quote", "nulls", "encoding")
     writing = {name: options.pop(name, None) for name in names}
     limits = make_limits(**options)
-    source, path = Path(source), Path(path)
+    source, path = as_path(source), as_path(path)
+    refuse_url("path", path)
     KIND.next_generation(path)  # before a read that may be long
     if client is not None:
         checks.dask_client(client)
@@ -171,13 +175,12 @@ def _pack_by_workers(
     asked: tuple[Any, ...], path: Path, limits: Limits, memory: int, client: Any
 ) -> ReadItemsets:
     """Pack files by the workers of a cluster."""
-    with choose_files(*asked) as source:
-        for file in source.files:
-            if file.plain != file.path:
-                raise InputError(
-                    f"{file.path}: is a pipe, which only one process can read; save it to a file, "
-                    "or pack it without a client"
-                )
+    if is_read_once(asked[0]):
+        raise InputError(
+            f"{asked[0]}: is a pipe, which only one process can read; save it to a file, or pack "
+            "it without a client"
+        )
+    with choose_files(*asked, here=False) as source:
         num_partition = _count_partitions(source, memory)
         reading, dropped = pack_by_workers(source, path, limits, memory, num_partition, client)
     return _load(path, reading, dropped)
@@ -206,7 +209,7 @@ def _read_table(
         for partition in range(0 if runs.empty else num_partition):
             bring_together(runs.load(partition), tally)
         runs.close()
-    labels, columns = table_labels(numbers.values(), tables.source, tables.columns, limits)
+    labels, columns = table_labels(numbers.values(), tables.source.format, tables.columns, limits)
     tally.grow(len(labels))
     order = None if columns.lists else tally.order()
     name = f"{tables.source.name} ({columns})"
@@ -254,10 +257,10 @@ def _free_memory() -> int:
 def _estimate(source: Source) -> int:
     """Guess the memory that it takes to read files at once."""
     total = 0
-    for _, path in source.files:
-        compressed = path.suffix.lower() in COMPRESSIONS
+    for file in source.files:
+        compressed = file.path.suffix.lower() in COMPRESSIONS
         growth = _GROWTH[source.format] * (_COMPRESSED_GROWTH if compressed else 1)
-        total += path.stat().st_size * growth if path.exists() else 0
+        total += size_of(file) * growth
     return total
 
 

@@ -33,6 +33,7 @@ from .lists import pack_itemsets
 from .objects import Table, open_object, refuse_json
 from .packing import Limits, make_limits, pack_again, pack_codes
 from .parsers import WeightedLines
+from .remote import as_path
 
 if TYPE_CHECKING:
     import polars
@@ -165,7 +166,8 @@ def read_itemsets(
     source : path-like, data frame, matrix or iterable
         A file, a pipe, or ``"-"``, the standard input; a folder, of which all files are read
         in the order of their names, and so are the partitions of Spark and Hive
-        (``day=1/part-0.parquet``, where ``"day"`` is a column that can be named); a
+        (``day=1/part-0.parquet``, where ``"day"`` is a column that can be named); a URL of
+        either, such as ``"s3://bucket/sales/"``, which is copied to temporary files by fsspec; a
         folder that `PackedItemsets.save` wrote, which is mapped and not copied; a
         pattern such as ``"sales/2024-*.parquet"``; a data frame of polars (also a
         `LazyFrame`), pandas, Arrow, DuckDB, or another library that exports an Arrow
@@ -244,11 +246,11 @@ def read_itemsets(
         "encoding": encoding,
     }  # fmt: skip
     of_file = isinstance(source, str | os.PathLike)
-    as_packed = of_file and is_packed(Path(source))
+    as_packed = of_file and is_packed(as_path(source))
     if as_packed:
         refuse_columns(roles, f"{source} holds packed itemsets, which have no format and")
         _refuse_writing({"format": format, **writing}, f"{source} holds packed itemsets")
-        result = _load_packed(Path(source), limits)
+        result = _load_packed(as_path(source), limits)
     elif of_file:
         with open_files(source, format, writing, roles) as files:
             result = read_source(files, limits)

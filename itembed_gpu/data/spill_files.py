@@ -110,6 +110,10 @@ class Column:
             raise OSError(f"{self._path} was cut short")
         return values
 
+    def read_all(self, spans: Iterable[Any]) -> list[npt.NDArray[Any]]:
+        """Read some parts of them."""
+        return [self.read(*span) for span in spans]
+
     def parts(self, length: int) -> Iterator[npt.NDArray[Any]]:
         """Read all values back, at most so many at a time."""
         for start in range(0, self.size, length):
@@ -135,12 +139,18 @@ class SavedColumn(NamedTuple):
 
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Read values back."""
-        count = max(0, stop - start)
-        offset = start * self.dtype.itemsize
-        values = np.fromfile(self.path, self.dtype, count, offset=offset)
-        if len(values) != count:
-            raise OSError(f"{self.path} was cut short")
-        return values
+        return self.read_all([(start, stop)])[0]
+
+    def read_all(self, spans: Iterable[Any]) -> list[npt.NDArray[Any]]:
+        """Read some parts of them."""
+        found = []
+        with self.path.open("rb") as file:
+            for start, stop in spans:
+                file.seek(start * self.dtype.itemsize)
+                found.append(np.fromfile(file, self.dtype, max(0, stop - start)))
+                if len(found[-1]) < stop - start:
+                    raise OSError(f"{self.path} was cut short")
+        return found
 
     def save(self) -> SavedColumn:
         """Return it, as it is saved already."""
@@ -150,6 +160,10 @@ class SavedColumn(NamedTuple):
         """Read all values back, at most so many at a time."""
         for start in range(0, self.size, length):
             yield self.read(start, min(start + length, self.size))
+
+    def map(self) -> npt.NDArray[Any]:
+        """Map the values, of which there has to be one."""
+        return np.memmap(self.path, self.dtype, "r")
 
     def all(self) -> npt.NDArray[Any]:
         """Read all values back."""
@@ -165,7 +179,7 @@ AnyColumn = Column | SavedColumn
 
 def _read(column: AnyColumn | None, spans: Iterable[Any]) -> Any:
     """Read some parts of a column, if there is one."""
-    return None if column is None else np.concatenate([column.read(*span) for span in spans])
+    return None if column is None else np.concatenate(column.read_all(spans))
 
 
 def named(codes: Int32Array, names: Int32Array) -> Int32Array:
@@ -377,14 +391,12 @@ class Groups:
         """Close the files, and leave them for others to read: those of one part."""
         weights = None if self._weights is None else self._weights.save()
         firsts, lengths, codes = (x.save() for x in (self._firsts, self._lengths, self._codes))
-        stride = -(-firsts.size // _NUM_MARK) or 1
-        marks, item = [], 0
-        pieces = zip(firsts.parts(stride), lengths.parts(stride), strict=True)
-        for number, (rows, sizes) in enumerate(pieces):
-            marks.append((rows[0], number * stride, item))
-            item += int(sizes.sum())
-        table = np.array(marks, np.int64).reshape(-1, 3)
-        return Part(Spilled(firsts, lengths, codes, weights), 0, firsts.size, 0, marks=table)
+        marks = np.zeros((0, 3), np.int64)
+        if firsts.size:
+            starts = np.arange(0, firsts.size, -(-firsts.size // _NUM_MARK))
+            items = np.add.reduceat(lengths.map(), starts)
+            marks = np.stack([firsts.map()[starts], starts, np.cumsum(items) - items], axis=1)
+        return Part(Spilled(firsts, lengths, codes, weights), 0, firsts.size, 0, marks=marks)
 
     def close(self) -> None:
         """Remove the files."""

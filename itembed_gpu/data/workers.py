@@ -27,21 +27,23 @@ import pickle
 import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import Int32Array, Int64Array
+from ..checks import Int32Array, Int64Array, warn
 from ..disk.files import disk_errors
 from ..errors import DataError, ItembedError, MissingExtraError
 from .files import Known, Source, make_plain, numeric_partitions, scan_files, together
+from .foreign import foreign_errors
 from .format_choice import Reading as HowToRead
 from .formats import SEPARATORS
 from .itemsets import Dropped
 from .loops import number_hashes
-from .opening import Opened, temporary_files
+from .opening import Opened, is_elsewhere, size_of, temporary_files
 from .packing import Cutter, Limits, Numbering
 from .spill_files import (
     Groups,
@@ -73,7 +75,9 @@ from .spilling import (
 
 # Tasks of a round for each thread of all workers: the last ones to end are then small.
 _TASKS_PER_THREAD = 4
-_LEAST_PARTITIONS = 8
+_LEAST_PARTITIONS, _MOST_PARTITIONS = 8, 4096
+# Seconds until it is told that there are no workers.
+_SILENCE = 30.0
 # First rows are below.
 _END = 1 << 62
 _COUNT = np.dtype([("count", "i8"), ("first", "i8"), ("place", "i8")])
@@ -143,9 +147,13 @@ def pack_by_workers(
         What of it was left out.
     """
     num_task = _TASKS_PER_THREAD * max(1, sum(client.nthreads().values()))
-    num_partition = max(num_partition, _LEAST_PARTITIONS, 1 << (num_task - 1).bit_length())
+    wanted = min(1 << (num_task - 1).bit_length(), _MOST_PARTITIONS)
+    num_partition = max(num_partition, _LEAST_PARTITIONS, wanted)
     with disk_errors(path), WorkFolder(path.absolute()) as work:
-        files = [Opened(file.path, file.plain.absolute()) for file in source.files]
+        files = [
+            file if is_elsewhere(file) else Opened(file.path, file.plain.absolute())
+            for file in source.files
+        ]
         job = _Job(path, work.folder, source.name, source.reading, limits, memory, num_partition)
         groups = _cut_files(files, num_task)
         if source.is_table:
@@ -163,7 +171,7 @@ def pack_by_workers(
 
 def task_memory(client: Any, free_memory: Callable[[], int], least: int) -> int:
     """Return the bytes for the data of a task: half of what its worker has, for each thread."""
-    rooms = client.run(_room, free_memory).values()
+    rooms = client.run(_room, free_memory, on_error="ignore").values()
     threads: dict[str, int] = {}
     for host, num_thread, _, _ in rooms:
         threads[host] = threads.get(host, 0) + num_thread
@@ -180,24 +188,33 @@ def _room(free_memory: Callable[[], int], dask_worker: Any) -> tuple[str, int, i
 
 def _cut_files(files: Sequence[Opened], number: int) -> list[list[Opened]]:
     """Cut files, in their order, into about so many groups of about the same size."""
-    sizes = [max(1, file.plain.stat().st_size) if file.plain.exists() else 1 for file in files]
+    sizes = [max(1, size_of(file)) for file in files]
     before = np.cumsum([0, *sizes])
     places = (before[:-1] * number // before[-1]).tolist()
     pairs = groupby(zip(places, files, strict=True), key=lambda pair: pair[0])
     return [[file for _, file in group] for _, group in pairs]
 
 
-def _run(client: Any, task: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
+def _run(client: Any, task: Callable[..., Any], arguments: Iterable[Any]) -> list[Any]:
     """Run a task for each of the arguments, and return the results in their order."""
     from distributed import KilledWorker
 
+    arguments, results = list(arguments), []
     futures = [client.submit(task, *some, pure=False) for some in arguments]
     try:
-        return [future.result() for future in futures]
-    except KilledWorker as error:
+        for future in futures:
+            results.append(_result(client, future))
+        return results
+    except CancelledError as error:
         raise DataError(
-            f"workers died again and again while they packed ({task.__name__.strip('_')}), perhaps "
-            "for lack of memory; give tasks less of it: memory= (--memory); nothing was saved"
+            f"the connection to the scheduler of the workers was lost ({error}); nothing was saved"
+        ) from error
+    except KilledWorker as error:
+        job, share, *_ = arguments[len(results)]
+        name = share[0].path if isinstance(share, list) else job.path
+        raise DataError(
+            f"{name}: one worker after the other died at it, perhaps for lack of memory; give "
+            "tasks less of it: memory= (--memory); nothing was saved"
         ) from error
     except ItembedError:
         raise
@@ -208,6 +225,20 @@ def _run(client: Any, task: Callable[..., Any], arguments: Iterable[tuple[Any, .
         ) from error
     finally:
         client.cancel(futures)  # the rest, after an error; and results that are here by now
+
+
+def _result(client: Any, future: Any) -> Any:
+    """Wait for a result, and tell if there is no worker to wait for."""
+    told = False
+    while True:
+        try:
+            return future.result(timeout=_SILENCE)
+        except TimeoutError:
+            if future.done():
+                raise
+            if not told and not client.nthreads():
+                warn("there is no worker left; waiting for one, until this is interrupted")
+                told = True
 
 
 @contextlib.contextmanager
@@ -236,7 +267,8 @@ def _know(source: Source, job: _Job, groups: list[list[Opened]], client: Any) ->
     job = job._replace(known=known)
     found = _run(client, _find_types, [(job, files) for files in groups])
     frames = [polars.LazyFrame(schema=schema) for schema in chain.from_iterable(found)]
-    return known._replace(common=together(frames).collect_schema())
+    with foreign_errors(f"{source.name}:"):
+        return known._replace(common=together(frames).collect_schema())
 
 
 def _find_types(job: _Job, files: list[Opened]) -> list[Any]:
@@ -318,8 +350,7 @@ def _group(
     bases = np.cumsum([0, *(share.num_row for share in shares)]).tolist()
     name, in_order = job.name, True
     if job.known is not None:
-        source = Source(job.name, [], job.how, None)  # type: ignore[arg-type]
-        labels, columns = table_labels(labels, source, job.known.columns, job.limits)
+        labels, columns = table_labels(labels, job.how.format, job.known.columns, job.limits)
         name, in_order = f"{job.name} ({columns})", columns.lists
     if in_order:
         counted = [

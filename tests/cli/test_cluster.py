@@ -1,13 +1,16 @@
 """The command line finds a scheduler, or says why not; nothing is started here."""
 
 import sys
+from contextlib import contextmanager
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from itembed_gpu import DataError, InputError, MissingExtraError
 from itembed_gpu.checks import dask_client
 from itembed_gpu.cli.cluster import _address, connected
+from itembed_gpu.cli.main import main
 
 
 def test_without_an_option_there_is_no_client():
@@ -36,3 +39,24 @@ def test_what_is_no_client_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(MissingExtraError, match=r'pip install "itembed_gpu\[cluster\]"'):
         dask_client("tcp://a:1")
+
+
+def test_pack_takes_the_workers_that_it_is_given(tmp_path, monkeypatch):
+    asked = []
+
+    @contextmanager
+    def record(*arguments):
+        asked.append(arguments)
+        yield None
+
+    monkeypatch.setattr("itembed_gpu.cli.data.connected", record)
+    (tmp_path / "a.txt").write_text("salt bread\nsalt tea\n")
+    command = ["pack", str(tmp_path / "a.txt"), "-o", str(tmp_path / "packed")]
+    for given, expected in (
+        ([], (None, None)),
+        (["--workers", "2"], (None, 2)),
+        (["--scheduler", "tcp://a:1"], ("tcp://a:1", None)),
+    ):
+        done = CliRunner().invoke(main, [*command, *given])
+        assert done.exit_code == 0, done.output
+        assert asked.pop() == expected
