@@ -1,5 +1,7 @@
 """How a catalog is cut into parts, and in which order blocks of them are trained."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
@@ -44,7 +46,7 @@ def test_all_workers_are_busy_and_keep_one_of_their_parts(num_part, num_worker):
     steps = schedule(num_part, num_worker)
     assert len(steps) == num_part**2 // num_worker
     assert {len(step) for step in steps} == {num_worker}
-    for before, step in zip(steps, steps[1:], strict=False):
+    for before, step in pairwise(steps):
         kept = [old[0].left == new[0].left for old, new in zip(before, step, strict=True)]
         turned = [old[0].right == new[0].right for old, new in zip(before, step, strict=True)]
         assert all(kept) or all(turned)
