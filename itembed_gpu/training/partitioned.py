@@ -7,7 +7,7 @@ device; while it is trained, a thread writes back those before, and reads those 
 from __future__ import annotations
 
 import functools
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -325,7 +325,7 @@ class PartitionedTask(TaskInPieces):
         visit = blocks.order[place]
         block = visit.block
         sides = self._sides(block)
-        parts = {key: held[key] if key in held else self._read(known, *key) for key in sides}
+        parts = {key: held[key] if key in held else self._read(known, *key) for key in {*sides}}
         left, right = (parts[key] for key in sides)
         if left is not right and left.name == right.name:
             right = replace(right, name=f"{right.name} of the right part")
@@ -363,7 +363,8 @@ class PartitionedTask(TaskInPieces):
             if self._known is not None:
                 self._write(self._parts, self._known)
             self._forget()
-        written, self._written = self._written, []
+            written, self._written = self._written, []
+            wait(written)
         for one in written:
             one.result()
 
