@@ -44,6 +44,7 @@ class ModelParameters(Estimator):
     negative_sharing: int = 1
     batch_size: int | None = None
     chunk_size: int | None = None
+    partitions: int | str = 1
 
 
 @dataclass(eq=False, repr=False)

@@ -39,6 +39,7 @@ class ListedKeywords(CellKeywords, total=False):
     optimizer: str
     num_negative: int | None
     negative_sharing: int
+    partitions: int | str
 
 
 class TaskKeywords(ListedKeywords, total=False):
