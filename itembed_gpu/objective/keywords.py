@@ -13,6 +13,7 @@ class CellKeywords(TypedDict, total=False):
     learning_rate_scale: float
     batch_size: int | None
     chunk_size: int | None
+    partitions: int | str
     seed: int | None
     device: Any
     num_threads: int | None
@@ -39,7 +40,6 @@ class ListedKeywords(CellKeywords, total=False):
     optimizer: str
     num_negative: int | None
     negative_sharing: int
-    partitions: int | str
 
 
 class TaskKeywords(ListedKeywords, total=False):

@@ -11,6 +11,7 @@ from samples import NUM_NEGATIVE, planted_itemsets, purity, random_itemsets, ran
 from itembed_gpu import (
     CompoundTask,
     DivergenceError,
+    GloveTask,
     InputError,
     ListedTask,
     SupervisedTask,
@@ -54,6 +55,13 @@ def listed(**options):
     return ListedTask(left, right, *random_tables(40, 60), values=weights(900), seed=3, **options)
 
 
+def cells(syns=None, num_negative=None, optimizer=None, **options):
+    generator = np.random.default_rng(4)
+    left, right = np.divmod(generator.permutation(40 * 60)[:900], 60)
+    counts = 1 + 20 * weights(900)
+    return GloveTask(left, right, counts, *(syns or random_tables(40, 60)), seed=3, **options)
+
+
 def one_table(**options):
     return unsupervised(random_tables(NUM_ROW)[:1] * 2, **options)
 
@@ -63,6 +71,7 @@ KINDS = {
     "weighted": weighted,
     "supervised": supervised,
     "listed": listed,
+    "cells": cells,
     "one table": one_table,
     "window": lambda **options: unsupervised(window=2, **options),
     "subsample": lambda **options: unsupervised(subsample=0.005, **options),
@@ -79,11 +88,11 @@ def rows_of(blocks, listed, epoch):
     num_part = blocks.num_part
     lefts = left.order[listed.left * num_part + visits // num_part % num_part]
     rights = right.order[listed.right * num_part + visits % num_part]
-    return lefts, rights, listed.right_weights
+    return [lefts, rights, *filter(len, (listed.left_weights, listed.right_weights))]
 
 
-def in_order(lefts, rights, factors):
-    return sorted(zip(lefts, rights, factors if len(factors) else lefts, strict=True))
+def in_order(columns):
+    return sorted(zip(*columns, strict=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -95,7 +104,7 @@ def test_an_epoch_has_the_same_pairs_in_any_number_of_parts(kind):
         for num_part in (1, 2, 8, 32):
             blocks = Blocks(problem, num_part)
             pairs = blocks.list_pairs(0, epoch, slots, 1)
-            found = in_order(*rows_of(blocks, pairs, epoch))
+            found = in_order(rows_of(blocks, pairs, epoch))
             expected = expected or found
             num_dropped = pairs.num_dropped if num_dropped is None else num_dropped
             assert found == expected
@@ -125,9 +134,9 @@ def test_some_slots_and_the_others_are_all(num_part):
     blocks = Blocks(problem, num_part)
     middle = problem.num_slot // 3
     parts = [blocks.list_pairs(0, 0, s, 1) for s in ((0, middle), (middle, problem.num_slot))]
-    found = sorted(pair for part in parts for pair in in_order(*rows_of(blocks, part, 0)))
+    found = sorted(pair for part in parts for pair in in_order(rows_of(blocks, part, 0)))
     whole = blocks.list_pairs(0, 0, (0, problem.num_slot), 1)
-    assert found == in_order(*rows_of(blocks, whole, 0))
+    assert found == in_order(rows_of(blocks, whole, 0))
 
 
 def counting_task(kind, device, **options):
@@ -163,6 +172,25 @@ def test_accumulators_follow_their_rows(device):
     left, right = task.accumulators
     np.testing.assert_allclose(left, 2 * counts * 0.5e-3**2, rtol=1e-2)
     assert (right == 0).all()
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_what_lies_beside_rows_of_cells_follows_them(device, same):
+    left, right = np.divmod(np.random.default_rng(4).permutation(40 * 40)[:700], 40)
+    results = []
+    for partitions in (1, 4):
+        syns = random_tables(40)[:1] * 2 if same else random_tables(40)
+        task = GloveTask(
+            left, right, 1 + 20 * weights(700), *syns, bias0=np.linspace(-1, 1, 40, dtype="f4"),
+            x_max=10, seed=3, device=device, partitions=partitions,
+        )  # fmt: skip
+        # Nothing moves, so that the order does not matter, and squares are added up.
+        rates = {"initial_learning_rate": 0.0, "final_learning_rate": 0.0}
+        train(task, num_epoch=2, progress=False, **rates)
+        results.append([*task.biases, *task.accumulators])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
+    assert (results[0][2] > 1).all()
 
 
 def test_batch_by_batch_is_the_same(device):
@@ -212,7 +240,7 @@ def test_rows_are_negatives_as_often_as_without_parts(noise_exponent, sharing):
     blocks, slots = Blocks(task._problem, 8), (0, task.num_pair)
     num_epoch = 10
     for epoch in range(num_epoch):
-        _, rights, _ = rows_of(blocks, blocks.list_pairs(0, epoch, slots, 1), epoch)
+        _, rights = rows_of(blocks, blocks.list_pairs(0, epoch, slots, 1), epoch)
         positives += np.bincount(rights, minlength=40)
     rates = {"initial_learning_rate": RATE, "final_learning_rate": RATE}
     train(task, num_epoch=num_epoch, progress=False, **rates)
