@@ -10,6 +10,7 @@ from samples import NUM_NEGATIVE, planted_itemsets, purity, random_itemsets, ran
 
 from itembed_gpu import (
     CompoundTask,
+    Cuda,
     DivergenceError,
     GloveTask,
     InputError,
@@ -507,8 +508,6 @@ def test_what_cannot_be_had_in_parts_is_refused(options, message):
 
 
 def test_no_table_is_on_a_device_as_a_whole(one_tile):
-    from itembed_gpu import Cuda
-
     syns = [one_tile.asarray(table) for table in random_tables(NUM_ROW)]
     with pytest.raises(InputError, match="partitions is 2 and syn0 is on a device as a whole"):
         unsupervised(syns, partitions=2, device=Cuda())
@@ -534,3 +533,20 @@ def test_no_task_in_turn_has_parts():
 )
 def test_as_few_parts_as_fit(sizes, room, expected):
     assert parts_that_fit(sizes, room) == expected
+
+
+def test_a_device_says_how_many_parts_fit(emulated, monkeypatch, caplog):
+    plain = trained(unsupervised(device=Cuda(threads_per_pair=1)))
+    task = unsupervised(device=Cuda(threads_per_pair=1), partitions="auto")
+    assert task.partitions == 1
+    assert not caplog.records
+    assert_same(trained(task), plain)
+    # Room for .8 of it: both tables have 4,800 bytes, and half of them are at hand thrice.
+    with monkeypatch.context() as patch:
+        patch.setattr(emulated.cuda.runtime, "memGetInfo", lambda: (5000, 1 << 30))
+        task = unsupervised(device=Cuda(threads_per_pair=1), partitions="auto")
+    assert task.partitions == 2
+    [told] = caplog.messages
+    assert "partitions='auto'" in told
+    assert "2 parts" in told
+    assert train(task, num_epoch=1, progress=False).num_pair == task.num_pair
