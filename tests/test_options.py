@@ -60,6 +60,7 @@ OTHERS = {
     "learning_rate_scale": 2.0,
     "batch_size": 3,
     "chunk_size": 30,
+    "partitions": 3,
     "seed": 5,
     "device": NOWHERE,
     "num_threads": 2,

@@ -167,7 +167,7 @@ def _loss(given: Mapping[str, Any]) -> str:
     if _needs_softmax(given):
         return "softmax"
     of_sampled = (
-        any(_differs(given, name) for name in OF_SAMPLED | {"ns_exponent"})
+        any(_differs(given, name) for name in OF_SAMPLED | {"ns_exponent", "partitions"})
         or given.get("negative") is not None
         or given.get("pooling") == "pairs"
         or given.get("optimizer") == "sgd"
@@ -199,9 +199,10 @@ def _differs(given: Mapping[str, Any], name: str) -> bool:
 def _sampled(given: Mapping[str, Any], optimizer: str) -> dict[str, Any]:
     """Choose for pairs with sampled negatives."""
     optimizer = given.get("optimizer") or optimizer
+    in_pairs = given.get("window") is not None or _differs(given, "partitions")
     return {
         "vector_size": 100,
-        "pooling": "mean" if given.get("window") is None else "pairs",
+        "pooling": "pairs" if in_pairs else "mean",
         "optimizer": optimizer,
         "alpha": RATES.get(("sampled", optimizer)),
         "schedule": "linear",

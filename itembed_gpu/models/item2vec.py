@@ -60,6 +60,7 @@ FOLDING = {
     "window": None,
     "subsample": 0.0,
     "chunk_size": None,
+    "partitions": 1,
 }
 
 # A softmax compares the vector with all items once.

@@ -44,6 +44,7 @@ class ModelParameters(Estimator):
     negative_sharing: int = 1
     batch_size: int | None = None
     chunk_size: int | None = None
+    partitions: int | str = 1
 
 
 @dataclass(eq=False, repr=False)
@@ -91,6 +92,7 @@ class GloVeParameters(Estimator):
     window: int | None = None
     batch_size: int | None = None
     chunk_size: int | None = None
+    partitions: int | str = 1
     seed: int | None = None
     device: Any = "auto"
     workers: int | None = None

@@ -62,8 +62,9 @@ DOCS_OF_CLASSIFIER = {
     "negative": "Negatives a pair, drawn from the other labels; as many as there are, where that "
     "is less. Of a softmax as for `Item2Vec`.",
 }
-# What is otherwise for `Doc2Vec`: what it does not take, of a softmax and what `dm` decides, ...
-NOT_OF_DOC2VEC = OF_DENSE | {"pooling"}
+# What is otherwise for `Doc2Vec`: what it does not take, of a softmax, of single pairs, and what
+# `dm` decides, ...
+NOT_OF_DOC2VEC = OF_DENSE | {"pooling", "partitions"}
 # ... and what else it takes where nothing is given.
 DEFAULTS_OF_DOC2VEC: dict[str, Any] = {"ns_exponent": 0.75}
 DOCS_OF_DOC2VEC = {

@@ -13,6 +13,7 @@ class CellKeywords(TypedDict, total=False):
     learning_rate_scale: float
     batch_size: int | None
     chunk_size: int | None
+    partitions: int | str
     seed: int | None
     device: Any
     num_threads: int | None

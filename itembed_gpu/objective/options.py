@@ -487,7 +487,7 @@ class Options:
         _parts,
         metavar="NUMBER",
         kind='int or "auto"',
-        entrances=EVERYWHERE,
+        entrances=OF_ALL,
     )
     seed: int | None = option(
         None,

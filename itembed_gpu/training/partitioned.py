@@ -7,7 +7,7 @@ device; while it is trained, a thread writes back those before, and reads those 
 from __future__ import annotations
 
 import functools
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -373,7 +373,7 @@ class PartitionedTask(TaskInPieces):
         visit = blocks.order[place]
         block = visit.block
         sides = self._sides(block)
-        parts = {key: held[key] if key in held else self._read(known, *key) for key in sides}
+        parts = {key: held[key] if key in held else self._read(known, *key) for key in {*sides}}
         left, right = (parts[key] for key in sides)
         problem, weight = blocks.problem_of(
             visit, left, right, known.key, known.listed, known.listed.bounds
@@ -409,7 +409,8 @@ class PartitionedTask(TaskInPieces):
             if self._known is not None:
                 self._write(self._parts, self._known)
             self._forget()
-        written, self._written = self._written, []
+            written, self._written = self._written, []
+            wait(written)
         for one in written:
             one.result()
 

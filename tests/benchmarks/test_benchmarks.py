@@ -1,12 +1,15 @@
 """The benchmarks run, shrunken, and their tables are whole. No timing decides."""
 
+import contextlib
 import csv
 import dataclasses
+import io
 import json
 import lzma
 import math
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,6 +31,7 @@ from benchmarks import (
     partition,
     peers,
     quality,
+    scale,
 )
 from itembed_gpu.backends.cuda import chips, instances
 from itembed_gpu.objective.pairs import NEIGHBOUR
@@ -832,6 +836,47 @@ def test_chunks_are_compared_with_all_at_once(tmp_path, monkeypatch):
     text = chunks.make_report(results, 3000, packed.num_item, "cpu")
     assert text.count("\n| ") == 3
     assert "| all at once |" in text
+
+
+# --- scale.py ----------------------------------------------------------------
+
+
+def test_parts_are_compared_with_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(oracle, "PROBLEMS", {"tiny": TINY})
+    for name, value in {
+        "SEEDS": {"tiny": (0, 1)}, "COUNTS": (1, 2, 8), "TINY": 80, "NUM_PART": 2,
+        "planted_itemsets": lambda num_label, num_itemset, seed: np.arange(5 * num_itemset)
+        .reshape(-1, 5).astype(np.int32) % num_label,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(scale, name, value)
+
+    def in_this_process(arguments):
+        shown = io.StringIO()
+        with contextlib.redirect_stdout(shown):
+            exec(arguments[1], {})
+        return shown.getvalue()
+
+    monkeypatch.setattr(scale, "run_python", in_this_process)
+    size = ["--items", "90", "--itemsets", "60", "--dim", "12", "--epochs", "1", "--repeat", "1"]
+    scale.main([*size, "--parts", "quality", "--out", str(tmp_path)])
+    once = scale.read_sections(tmp_path / "scale.md")
+    scale.main([*size, "--parts", "disk", "--out", str(tmp_path)])
+    sections = scale.read_sections(tmp_path / "scale.md")
+    assert list(sections) == ["Quality", "Tables on the disk"]
+    assert sections["Quality"] == once["Quality"]
+    [losses] = [line for line in sections["Quality"] if line.startswith("| tiny | 2 |")]
+    assert losses.count("%") == 2
+    mapped = sections["Tables on the disk"][-1]
+    assert mapped.startswith("| mapped from the disk, 2 parts |")
+    assert ">= 0.5" in mapped
+
+
+def test_anonymous_memory_is_seen():
+    with scale.watched() as seen:
+        held = np.ones(1 << 24, np.uint8)
+        time.sleep(0.1)
+        held.sum()
+    assert max(seen) - seen[0] > 15 << 20
 
 
 # --- cpu.py -----------------------------------------------------------------

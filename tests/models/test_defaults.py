@@ -73,6 +73,8 @@ def test_small_data_are_seen_more_often_in_smaller_batches():
         {"max_step": 4.0},
         {"reject_positive": True},
         {"ns_exponent": 0.75},
+        {"partitions": 4},
+        {"partitions": "auto"},
         {"optimizer": "sgd"},
     ],
 )
@@ -83,6 +85,23 @@ def test_what_sampled_losses_alone_have_asks_for_one(given, trained):
     if "negative" in given:
         Item2Vec(**QUICK, **given, dropout=0.5).fit(ITEMSETS)
         assert trained[1][0].options.loss == "softmax"
+
+
+@pytest.mark.parametrize("given", [{}, {"preset": "neighbours"}, {"window": 2}, {"loss": "nce"}])
+def test_what_is_trained_in_parts_is_something_that_can_be(given, trained):
+    chosen = Item2Vec(**QUICK, partitions=4, **given).fit(ITEMSETS).chosen_
+    assert chosen["pooling"] == "pairs"
+    if not {"preset", "window"} & given.keys():  # which labels have none of
+        labels = [itemset[:1] for itemset in ITEMSETS]
+        SupervisedClassifier(**QUICK, partitions=4, **given).fit(ITEMSETS, labels)
+    assert {task.partitions for task, _ in trained} == {4}
+    with pytest.raises(InputError, match=r"partitions is 4 and loss is 'softmax': .*another loss"):
+        Item2Vec(**QUICK, partitions=4, dropout=0.5).fit(ITEMSETS)
+
+
+def test_vectors_of_itemsets_are_found_without_parts():
+    model = Item2Vec(**QUICK, partitions=4).fit(ITEMSETS)
+    assert model.transform(ITEMSETS[:3], fold_in=2).shape == (3, 100)
 
 
 @pytest.mark.parametrize("loss", ["negative-sampling", "nce", "hinge"])

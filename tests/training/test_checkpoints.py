@@ -75,6 +75,7 @@ TASKS = {
     "sharing": lambda: unsupervised(negative_sharing=8),
     "subsample": lambda: unsupervised(subsample=0.01, noise_exponent=0.75),
     "chunks": lambda: unsupervised(chunk_size=100),
+    "partitions": lambda: unsupervised(partitions=3, optimizer="adagrad"),
     "softmax": lambda: unsupervised(**SOFTMAX),
     "sampled-softmax": lambda: unsupervised(**SOFTMAX, num_negative=10),
 }
@@ -139,8 +140,8 @@ def test_a_resumed_training_is_one_that_was_never_interrupted(tmp_path, monkeypa
     expected = run(whole)
     with monkeypatch.context() as patch:
         if when == "middle":
-            # A compound task calls those of its parts.
-            interrupt_after(patch, 24 if name == "compound" else 8)
+            # A compound task calls those of its parts; one in parts has more batches.
+            interrupt_after(patch, {"compound": 24, "partitions": 30}.get(name, 8))
         part = TASKS[name]()
         history = run(part, tmp_path, callbacks=[Raise(1)] if when == "end" else [])
     assert history.interrupted

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ...checks import Float32Array, Int32Array, Int64Array
 from ...compiling import kept
+from ...errors import DataError
 from ...objective.arrays import Objective
 from ...objective.constants import BLOCK, DROPPED
 from ...objective.options import GLOVE
@@ -26,6 +27,8 @@ from .threads import share
 MAX_BYTES_IN_MEMORY = 1 << 30
 # Ranges of slots a thread: enough to even out threads of unequal speed.
 RANGES_PER_THREAD = 4
+# Bytes that are written at a time where a system cannot reserve room in a file.
+ZEROS = 1 << 24
 
 
 class Listed(NamedTuple):
@@ -157,7 +160,22 @@ def _allocate(num_pair: int, num_left: int, num_right: int) -> tuple[npt.NDArray
 def _in_a_file(size: int, kind: Any) -> npt.NDArray[Any]:
     if size == 0:
         return np.empty(0, dtype=kind)
-    with tempfile.TemporaryFile() as file:
-        # Room that there is not is found out now, and not by a signal once it is written to.
-        os.posix_fallocate(file.fileno(), 0, size * np.dtype(kind).itemsize)
-        return np.asarray(np.memmap(file, kind, "r+", shape=(size,)))
+    try:
+        with tempfile.TemporaryFile() as file:
+            _reserve(file, size * np.dtype(kind).itemsize)
+            return np.asarray(np.memmap(file, kind, "r+", shape=(size,)))
+    except OSError as error:
+        raise DataError(
+            f"the pairs of an epoch cannot be written to {tempfile.gettempdir()}: "
+            f"{error.strerror or error}; set TMPDIR to a folder with room"
+        ) from error
+
+
+def _reserve(file: IO[bytes], num_byte: int) -> None:
+    """Find out now that there is no room, and not by a signal once it is written to."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, num_byte)
+        return
+    for start in range(0, num_byte, ZEROS):
+        file.write(bytes(min(ZEROS, num_byte - start)))
+    file.flush()

@@ -1,0 +1,267 @@
+"""Catalogs in parts: what they cost in quality, in memory and in speed.
+
+    python -m benchmarks.scale                   # one core: about 10 minutes
+    python -m benchmarks.scale --large           # a million items as well: 25 minutes for each
+    python -m benchmarks.scale --parts disk
+
+*quality*: held-out losses of the problems of `benchmarks.oracle`, trained with ``partitions=`` for
+as many epochs as without, over those without. Items that are planted are the hard case: who is near
+whom is all that there is to learn.
+
+*disk*: processes of one thread train tables that are mapped from the disk, in parts: anonymous
+memory at the peak (what is not a copy of a file), above that of a tiny catalog, over the bytes of
+the tables; and pairs a second over those of tables in memory, without parts. They take turns, and
+medians count.
+
+Writes ``scale.md`` beside this file; the sections of parts that are not asked for stay in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import itembed_gpu as ig
+from benchmarks import oracle
+from benchmarks.common.catalogs import planted_itemsets, uniform_tables
+from benchmarks.common.machine import machine
+from benchmarks.common.report import Target, make_parser, page, say, table, tick, write_whole
+from benchmarks.common.timing import medians, run_python
+
+# Without, and with more and more parts; one of which is judged.
+COUNTS = (1, 2, 8, 32)
+JUDGED = 8
+LOSS = Target("<=", 1.005)
+# Seeds of each problem: fewer of those that take long.
+SEEDS = {
+    "2,000 items": (0, 1, 2),
+    "20,000 items": (0,),
+    "20,000 items, one has 20 % of all interactions": (0,),
+}
+SEEDS_OF_LARGE = {"1,000,000 items": (0,)}
+
+NUM_ITEM, NUM_ITEMSET, DIM, NUM_PART = 100_000, 100_000, 128, 16
+TINY = 100 * NUM_PART  # items of a catalog that takes next to no memory, and as many itemsets
+MEMORY, SPEED = Target("<=", 0.25), Target(">=", 0.5)
+# Anonymous memory is looked at so often, in seconds.
+EVERY = 0.005
+MIB = 1 << 20
+
+
+# -------------------------------------------------------------------- quality
+
+
+def train_in_parts(name: str, num_part: int, seed: int) -> float:
+    """Train a problem of the oracle on one thread, and return its held-out loss."""
+    problem = oracle.PROBLEMS[name]
+    tables = oracle.new_tables(problem, oracle.TABLES_SEED + 2 * seed)
+    task = ig.UnsupervisedTask(
+        *oracle.training_items(problem),
+        *tables,
+        num_negative=problem.num_negative,
+        seed=problem.seed + seed,
+        device="cpu",
+        num_threads=1,
+        partitions=num_part,
+    )
+    rate = problem.learning_rate
+    ig.train(task, num_epoch=problem.num_epoch, initial_learning_rate=rate, progress=False)
+    return oracle.held_out_loss(problem, *tables)
+
+
+def show_losses(name: str, losses: dict[int, list[float]]) -> tuple[str, ...]:
+    """Return a line of the table: losses by the number of parts, a seed each."""
+    without = np.array(losses[COUNTS[0]])
+    cells = [name, str(len(without)), f"{without.mean():.4f}"]
+    for num_part in COUNTS[1:]:
+        ratios = np.array(losses[num_part]) / without
+        text = f"{100 * (ratios.mean() - 1):+.2f} %"
+        if len(ratios) > 1:
+            text += f" (from {100 * (ratios.min() - 1):+.2f} to {100 * (ratios.max() - 1):+.2f})"
+        if num_part == JUDGED:
+            text += f" {tick(LOSS.is_met(ratios.mean()))}"
+        cells.append(text)
+    return say(*cells)
+
+
+def quality_part(options: argparse.Namespace) -> list[str]:
+    """Compare losses."""
+    seeds = SEEDS | (SEEDS_OF_LARGE if options.large else {})
+    target = f"target: {100 * (LOSS.limit - 1):+.1f} %"
+    in_parts = (f"{n} parts" + (f" ({target})" if n == JUDGED else "") for n in COUNTS[1:])
+    head = ("problem", "seeds", "held-out loss without parts", *in_parts)
+    rows = []
+    for name, numbers in seeds.items():
+        losses = {n: [train_in_parts(name, n, seed) for seed in numbers] for n in COUNTS}
+        rows.append(show_losses(name, losses))
+    note = (
+        "Held-out losses with parts over those without, of as many epochs; means over seeds. One "
+        f"thread. On {machine()}."
+    )
+    return [note, "", *table(head, rows)]
+
+
+# ----------------------------------------------------------------------- disk
+
+
+def write_problem(folder: Path, num_item: int, num_itemset: int, dim: int) -> None:
+    """Write tables and packed itemsets, so that processes can map them."""
+    items = planted_itemsets(num_item, num_itemset, seed=0)
+    np.save(folder / "items.npy", items.ravel())
+    np.save(folder / "offsets.npy", np.arange(0, items.size + 1, items.shape[1], dtype=np.int64))
+    for name, syn in zip(("syn0", "syn1"), uniform_tables(num_item, dim), strict=True):
+        np.save(folder / f"{name}.npy", syn)
+
+
+def anonymous_memory() -> int:
+    """Bytes of memory of this process that are no copy of a file."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(re.findall(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)[0])
+
+
+@contextmanager
+def watched() -> Iterator[list[int]]:
+    """Look at the anonymous memory now and then: the list holds what there was."""
+    seen, done = [anonymous_memory()], threading.Event()
+
+    def look() -> None:
+        while not done.wait(EVERY):
+            seen.append(anonymous_memory())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
+
+
+def train_from(folder: str, mapped: bool, num_part: int, num_epoch: int) -> None:
+    """Train what `write_problem` wrote, in a process of its own; print what it took."""
+    path = Path(folder)
+    items, offsets = (np.load(path / f"{name}.npy", mmap_mode="r") for name in ("items", "offsets"))
+    mode: Any = "r+" if mapped else None
+    with watched() as seen:
+        tables = [np.load(path / f"{name}.npy", mmap_mode=mode) for name in ("syn0", "syn1")]
+        task = ig.UnsupervisedTask(
+            items, offsets, *tables, seed=1, device="cpu", num_threads=1, partitions=num_part
+        )
+        ig.train(task, num_epoch=1, progress=False)  # compiles, and reads the files
+        began = time.perf_counter()
+        num_pair = ig.train(task, num_epoch=num_epoch, progress=False).num_pair
+        speed = num_pair / (time.perf_counter() - began)
+    print(json.dumps({"memory": max(seen), "speed": speed}))
+
+
+def run_process(folder: Path, mapped: bool, num_part: int, num_epoch: int) -> dict[str, float]:
+    """Call `train_from` in a process of its own."""
+    call = f"train_from({str(folder)!r}, {mapped}, {num_part}, {num_epoch})"
+    result: dict[str, float] = json.loads(
+        run_python(["-c", f"from benchmarks.scale import *; {call}"])
+    )
+    return result
+
+
+def disk_part(options: argparse.Namespace) -> list[str]:
+    """Compare tables on the disk with those in memory."""
+    num_item, num_itemset, dim = options.items, options.itemsets, options.dim
+    memory: dict[str, list[float]] = {}
+
+    def clock(name: str, folder: Path, *how: Any) -> Callable[[], float]:
+        def once() -> float:
+            result = run_process(folder, *how, options.epochs)
+            memory.setdefault(name, []).append(result["memory"])
+            return result["speed"]
+
+        return once
+
+    with tempfile.TemporaryDirectory(dir=options.work) as name:
+        large, tiny = Path(name) / "large", Path(name) / "tiny"
+        for folder, sizes in ((large, (num_item, num_itemset)), (tiny, (TINY, TINY))):
+            folder.mkdir()
+            write_problem(folder, *sizes, dim)
+        in_memory, mapped = "in memory, no parts", f"mapped from the disk, {NUM_PART} parts"
+        clocks = {
+            in_memory: clock(in_memory, large, False, 1),
+            mapped: clock(mapped, large, True, NUM_PART),
+            "tiny": clock("tiny", tiny, True, NUM_PART),
+        }
+        speeds = medians(clocks, options.repeat)
+    num_byte = 2 * 4 * num_item * dim
+    # The first process compiled.
+    peaks = {name: statistics.median(values[1:]) for name, values in memory.items()}
+    rows = []
+    for name in (in_memory, mapped):
+        above, ratio = peaks[name] - peaks["tiny"], speeds[name] / speeds[in_memory]
+        share, over = f"{above / num_byte:.2f}", f"{ratio:.2f}"
+        if name == mapped:
+            share += f" ({MEMORY} {tick(MEMORY.is_met(above / num_byte))})"
+            over += f" ({SPEED} {tick(SPEED.is_met(ratio))})"
+        rows.append(say(name, f"{above / MIB:.0f}", share, f"{speeds[name] / 1e6:.2f}", over))
+    head = (
+        *("tables", "anonymous memory above a tiny catalog, MiB", "over the bytes of the tables"),
+        *("million pairs/s", "over in memory"),
+    )
+    note = (
+        f"{num_item:,} items, D = {dim}: tables of {num_byte / MIB:.0f} MiB; {num_itemset:,} "
+        f"itemsets of {oracle.ITEMSET_LENGTH}, which are mapped as well. Four parts are at hand at "
+        "the most, and the list of pairs takes 8 bytes each. One thread; medians of "
+        f"{options.repeat} processes of {options.epochs} epochs each. Files that were just written "
+        f"are in the page cache. On {machine()}."
+    )
+    return [note, "", *table(head, rows)]
+
+
+# --------------------------------------------------------------------- report
+
+PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
+    "quality": ("Quality", quality_part),
+    "disk": ("Tables on the disk", disk_part),
+}
+
+
+def read_sections(path: Path) -> dict[str, list[str]]:
+    """Return the sections of a report that there is already, by their titles."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    sections = (section.partition("\n") for section in re.split(r"^## ", text, flags=re.M)[1:])
+    return {title: rest.strip("\n").split("\n") for title, _, rest in sections}
+
+
+def main(args: list[str] | None = None) -> None:
+    parser = make_parser("scale", __doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--large", action="store_true", help="a million items as well")
+    parser.add_argument("--items", type=int, default=NUM_ITEM)
+    parser.add_argument("--itemsets", type=int, default=NUM_ITEMSET)
+    parser.add_argument("--dim", type=int, default=DIM)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--work", type=Path, help="folder of the tables that are mapped")
+    options = parser.parse_args(args)
+    path = options.out / "scale.md"
+    sections = read_sections(path)
+    for name in options.parts:
+        title, measure = PARTS[name]
+        sections[title] = measure(options)
+        lines = (
+            ["## " + title, "", *sections[title]]
+            for title, _ in PARTS.values()
+            if title in sections
+        )
+        write_whole(path, page("Catalogs in parts", "`python -m benchmarks.scale`", *lines))
+
+
+if __name__ == "__main__":
+    main()
