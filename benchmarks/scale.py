@@ -13,12 +13,17 @@ memory at the peak (what is not a copy of a file), above that of a tiny catalog,
 the tables; and pairs a second over those of tables in memory, without parts. They take turns, and
 medians count.
 
+*workers*: pairs a second of one and two worker processes of Dask, of one thread each, over those
+of one process of one thread, by how long a visit to a block takes; and of one worker over the same
+parts without Dask.
+
 Writes ``scale.md`` beside this file; the sections of parts that are not asked for stay in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import re
 import statistics
@@ -38,6 +43,8 @@ from benchmarks.common.catalogs import planted_itemsets, uniform_tables
 from benchmarks.common.machine import machine
 from benchmarks.common.report import Target, make_parser, page, say, table, tick, write_whole
 from benchmarks.common.timing import medians, run_python
+from itembed_gpu.cli.cluster import connected
+from itembed_gpu.training import partitions
 
 # Without, and with more and more parts; one of which is judged.
 COUNTS = (1, 2, 8, 32)
@@ -54,6 +61,9 @@ SEEDS_OF_LARGE = {"1,000,000 items": (0,)}
 NUM_ITEM, NUM_ITEMSET, DIM, NUM_PART = 100_000, 100_000, 128, 16
 TINY = 100 * NUM_PART  # items of a catalog that takes next to no memory, and as many itemsets
 MEMORY, SPEED = Target("<=", 0.25), Target(">=", 0.5)
+# Pairs of a visit to a block, in a process that trains so many a second; and parts.
+STEPS, PAIRS_PER_SECOND, NUM_PART_OF_WORKERS = (0.2, 0.5, 2.0), 1_200_000, 4
+TWO_WORKERS, ONE_WORKER = Target(">=", 1.7), Target(">=", 0.95)
 # Anonymous memory is looked at so often, in seconds.
 EVERY = 0.005
 MIB = 1 << 20
@@ -224,11 +234,81 @@ def disk_part(options: argparse.Namespace) -> list[str]:
     return [note, "", *table(head, rows)]
 
 
+# -------------------------------------------------------------------- workers
+
+
+def train_by(
+    num_itemset: int, options: argparse.Namespace, num_part: int, num_worker: int
+) -> float:
+    """Train a catalog in some parts by some workers, or by none; return pairs a second."""
+    items = planted_itemsets(options.items, num_itemset, seed=0)
+    offsets = np.arange(0, items.size + 1, items.shape[1], dtype=np.int64)
+    tables = uniform_tables(options.items, options.dim)
+    task = ig.UnsupervisedTask(
+        items.ravel(), offsets, *tables, seed=1, device="cpu", num_threads=1, partitions=num_part
+    )
+    # The first epoch compiles.
+    how: dict[str, Any] = {"num_epoch": 1 + options.epochs, "progress": False}
+    with connected(None, num_worker or None) as client:
+        history = ig.train(task, **how, client=client)
+    after = history.epochs[1:]
+    return sum(epoch.num_pair for epoch in after) / sum(epoch.seconds for epoch in after)
+
+
+def workers_part(options: argparse.Namespace) -> list[str]:
+    """Compare workers with one process."""
+    num_part = NUM_PART_OF_WORKERS
+    rows = []
+    for seconds in options.steps:
+        size = int(seconds * PAIRS_PER_SECOND * num_part**2) // oracle.ITEMSET_LENGTH
+        ways = {"none": (1, 0), "parts": (num_part, 0), "one": (num_part, 1), "two": (num_part, 2)}
+        with one_sweep():
+            clocks = {
+                name: functools.partial(train_by, size, options, *way) for name, way in ways.items()
+            }
+            speed = medians(clocks, options.repeat)
+        over, one = speed["two"] / speed["none"], speed["one"] / speed["parts"]
+        longest = seconds == max(STEPS)
+        rows.append(
+            say(
+                f"{size * oracle.ITEMSET_LENGTH / num_part**2 / speed['none']:.2f}",
+                f"{speed['none'] / 1e6:.2f}",
+                f"{speed['parts'] / speed['none']:.2f}",
+                f"{one:.2f} ({ONE_WORKER} {tick(ONE_WORKER.is_met(one))})",
+                f"{over:.2f}"
+                + (f" ({TWO_WORKERS} {tick(TWO_WORKERS.is_met(over))})" if longest else ""),
+            )
+        )
+    head = (
+        *("a visit takes, seconds", "one process, million pairs/s", "in parts over that"),
+        *("one worker over parts without Dask", "two workers over one process"),
+    )
+    note = (
+        f"{options.items:,} items, D = {options.dim}, {num_part} parts, one thread a process; "
+        f"medians of {options.repeat} trainings of {options.epochs} epochs each, after one "
+        "that compiles. Pairs are listed, and parts are written to the disk, in that time. "
+        f"On {machine()}."
+    )
+    return [note, "", *table(head, rows)]
+
+
+@contextmanager
+def one_sweep() -> Iterator[None]:
+    """Have each block visited once, so that a visit is as long as it is to be."""
+    known = partitions.PAIRS_PER_VISIT
+    partitions.PAIRS_PER_VISIT = 1 << 40
+    try:
+        yield
+    finally:
+        partitions.PAIRS_PER_VISIT = known
+
+
 # --------------------------------------------------------------------- report
 
 PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "quality": ("Quality", quality_part),
     "disk": ("Tables on the disk", disk_part),
+    "workers": ("Workers", workers_part),
 }
 
 
@@ -248,6 +328,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--dim", type=int, default=DIM)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--steps", nargs="+", type=float, default=list(STEPS))
     parser.add_argument("--work", type=Path, help="folder of the tables that are mapped")
     options = parser.parse_args(args)
     path = options.out / "scale.md"

@@ -123,6 +123,12 @@ main.add_command(predict)
 @watching_options
 @checkpoint_options
 @cluster_options
+@click.option(
+    "--cluster-folder",
+    type=PATH,
+    metavar="DIR",
+    help="Folder that all workers share, for parts of tables [that of temporary files].",
+)
 @machine_options
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")

@@ -103,6 +103,8 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
             if given[name]:
                 raise click.UsageError(f"--{name} needs --model {ITEM2VEC}")
     cluster = {name: given[name] for name in ("scheduler", "workers")}
+    if given["cluster_folder"] is not None and not any(cluster.values()):
+        raise click.UsageError("--cluster-folder needs --scheduler or --workers")
     if model != ITEM2VEC and any(value is not None for value in cluster.values()):
         raise click.UsageError(f"--scheduler and --workers need --model {ITEM2VEC}")
     if cluster["workers"] is not None and given["threads"] is None:
@@ -122,7 +124,8 @@ def plan(file: Path | None, output: Path | None, quiet: bool, given: dict[str, A
             "every": watching["every"],
             "patience": watching["patience"],
         }
-    checkpoints = {name: given[name] for name in ("checkpoint", "checkpoint_every", "resume")}
+    kept = ("checkpoint", "checkpoint_every", "resume", "cluster_folder")
+    checkpoints = {name: given[name] for name in kept}
     return Run(
         model, file, output, given["plot"], given["evaluate"], given["tune"], settings, reading,
         machine, checkpoints, cluster, backend, quiet,
@@ -157,12 +160,13 @@ def carry_out(run: Run) -> tuple[ItemModel, dict[str, Any], str | None]:
             told = None if run.quiet else functools.partial(click.echo, err=True)
             model.tune(part, budget=run.tune, report=told)
     with connected(**run.cluster, threads=run.machine["threads"] or 1) as client:
-        how = run.checkpoints
+        how = dict(run.checkpoints)
+        folder = how.pop("cluster_folder")
         if client is not None:
             if model.get_params()["partitions"] == 1:
                 run.settings["partitions"] = PARTS_PER_WORKER * len(client.nthreads())
                 model.set_params(partitions=run.settings["partitions"])
-            how = how | {"client": client}
+            how |= {"client": client, "cluster_folder": folder}
         with _timed(seconds, "training"):
             # Rare items are left out by now, counted in the whole of FILE.
             model.set_params(min_count=1).fit(part, **how)

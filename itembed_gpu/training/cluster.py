@@ -108,7 +108,7 @@ def write_job(blocks: Blocks, folder: Path) -> Job:
     tables = tuple(table.map(_of_nothing) for table in problem.tables)
     blank = replace(problem, tables=tables, counted=None)
     with open(folder / "job", "wb") as file:
-        _Pickler(file, folder).dump(Blocks(blank, blocks.num_part, blocks.num_worker))
+        _Pickler(file, folder).dump(replace(blocks, problem=blank, sweeps=blocks.num_sweep))
     return Job(str(folder), socket.gethostname())
 
 
@@ -237,13 +237,27 @@ def train_visit(
 def write_part(job: Job, store: Store, side: int, part: int, table: Table) -> str:
     """Write a part to the folder, whole or not at all."""
     folder = Path(job.folder) / store.name
-    folder.mkdir(exist_ok=True)
-    for name, array in table.arrays().items():
-        path = _path(folder, side, part, name.removeprefix(table.name))
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            np.save(file, array)
-        Path(file.name).replace(path)
+    with _written(folder):
+        folder.mkdir(exist_ok=True)
+        for name, array in table.arrays().items():
+            path = _path(folder, side, part, name.removeprefix(table.name))
+            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+                np.save(file, array)
+            Path(file.name).replace(path)
     return str(folder)
+
+
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Say which folder it is that cannot be written to."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written to by {socket.gethostname()} "
+            f"({error.strerror or error}); pass a cluster_folder with room for twice the tables, "
+            "and for the itemsets"
+        ) from error
 
 
 def _path(folder: Path, side: int, part: int, beside: str) -> Path:
@@ -304,7 +318,7 @@ class ClusterTask:
         self._client = client
         self._tables = blocks.problem.left, blocks.problem.right
         self._folder = folder
-        with _told():
+        with _written(folder):
             self._job = write_job(blocks, folder)
         self._places = _places(blocks)
         self._workers = _workers(client)  # as they were when the epoch began
@@ -610,6 +624,11 @@ def on_cluster(problem: Problem, num_part: int, client: Any, folder: Any) -> Ite
             f"partitions is {num_part}, and a client is given; pass partitions={2 * num_worker}, "
             f"two for each of its {num_worker} workers"
         )
-    with tempfile.TemporaryDirectory(prefix="itembed_gpu-", dir=folder) as made:
+    if folder is not None and not Path(folder).is_dir():
+        raise InputError(f"cluster_folder is {folder}, and there is no such folder; make it first")
+    # Tasks that are no longer asked for may write until they end.
+    with tempfile.TemporaryDirectory(
+        prefix="itembed_gpu-", dir=folder, ignore_cleanup_errors=True
+    ) as made:
         blocks = Blocks(problem, num_part, min(num_part, num_worker))
         yield ClusterTask(blocks, client, Path(made))

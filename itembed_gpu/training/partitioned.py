@@ -52,17 +52,20 @@ class Blocks:
         Parts of each table.
     num_worker : int
         Workers that train at the same time.
+    sweeps : int, optional
+        Sweeps over all blocks in an epoch; by default as of `count_sweeps`.
     """
 
     problem: Problem
     num_part: int
     num_worker: int = 1
+    sweeps: int | None = None
 
     @property
     def num_sweep(self) -> int:
         """Sweeps over all blocks in an epoch."""
         rows = min(len(self.problem.left), len(self.problem.right))
-        return count_sweeps(self.problem.num_slot, rows, self.num_part)
+        return self.sweeps or count_sweeps(self.problem.num_slot, rows, self.num_part)
 
     @property
     def num_batch(self) -> int:

@@ -160,7 +160,21 @@ def test_what_cannot_be_trained_by_workers_says_so(client, tmp_path):
         train(CompoundTask(unsupervised(partitions=1)), client=client, progress=False)
     with pytest.raises(InputError, match="cluster_folder is given and client is None"):
         learn(unsupervised(), cluster_folder=tmp_path)
+    with pytest.raises(
+        InputError, match="cluster_folder is .*missing, and there is no such folder"
+    ):
+        learn(unsupervised(), client=client, cluster_folder=tmp_path / "missing")
     with pytest.raises(InputError, match="client is 'tcp://a:1'"):
         learn(unsupervised(), client="tcp://a:1")
     with pytest.raises(DataError, match=r"cluster_folder is .* does not see; pass a folder that"):
         cluster._open_job(cluster.Job(str(tmp_path / "elsewhere"), "another"))
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(client, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", fail)
+    with pytest.raises(DataError, match=f"{tmp_path}.*No space left on device.*cluster_folder"):
+        learn(unsupervised(), client=client, cluster_folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
