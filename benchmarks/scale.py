@@ -50,15 +50,17 @@ from itembed_gpu.training import partitions
 COUNTS = (1, 2, 8, 32)
 JUDGED = 8
 LOSS = Target("<=", 1.005)
-# Seeds of each problem: fewer of those that take long.
-SEEDS = {
-    "2,000 items": (0, 1, 2),
-    "20,000 items": (0,),
-    "20,000 items, one has 20 % of all interactions": (0,),
+SEEDS: dict[str, tuple[int, ...]] = {
+    name: (0, 1, 2)
+    for name in (
+        *("2,000 items", "20,000 items"),
+        "20,000 items, one has 20 % of all interactions",
+    )
 }
-SEEDS_OF_LARGE = {"1,000,000 items": (0,)}
+# It takes long.
+SEEDS_OF_LARGE: dict[str, tuple[int, ...]] = {"1,000,000 items": (0,)}
 
-NUM_ITEM, NUM_ITEMSET, DIM, NUM_PART = 100_000, 100_000, 128, 16
+NUM_ITEMS, DIM, NUM_PART = (100_000, 200_000), 128, 16
 TINY = 100 * NUM_PART  # items of a catalog that takes next to no memory, and as many itemsets
 MEMORY, SPEED = Target("<=", 0.25), Target(">=", 0.5)
 # Pairs of a visit to a block, in a process that trains so many a second; and parts.
@@ -184,9 +186,8 @@ def run_process(folder: Path, mapped: bool, num_part: int, num_epoch: int) -> di
     return result
 
 
-def disk_part(options: argparse.Namespace) -> list[str]:
-    """Compare tables on the disk with those in memory."""
-    num_item, num_itemset, dim = options.items, options.itemsets, options.dim
+def measure_disk(num_item: int, options: argparse.Namespace) -> list[tuple[str, ...]]:
+    """Return lines of the table: of a catalog with as many itemsets as items."""
     memory: dict[str, list[float]] = {}
 
     def clock(name: str, folder: Path, *how: Any) -> Callable[[], float]:
@@ -199,9 +200,9 @@ def disk_part(options: argparse.Namespace) -> list[str]:
 
     with tempfile.TemporaryDirectory(dir=options.work) as name:
         large, tiny = Path(name) / "large", Path(name) / "tiny"
-        for folder, sizes in ((large, (num_item, num_itemset)), (tiny, (TINY, TINY))):
+        for folder, size in ((large, num_item), (tiny, TINY)):
             folder.mkdir()
-            write_problem(folder, *sizes, dim)
+            write_problem(folder, size, size, options.dim)
         in_memory, mapped = "in memory, no parts", f"mapped from the disk, {NUM_PART} parts"
         clocks = {
             in_memory: clock(in_memory, large, False, 1),
@@ -209,27 +210,34 @@ def disk_part(options: argparse.Namespace) -> list[str]:
             "tiny": clock("tiny", tiny, True, NUM_PART),
         }
         speeds = medians(clocks, options.repeat)
-    num_byte = 2 * 4 * num_item * dim
+    num_byte = 2 * 4 * num_item * options.dim
     # The first process compiled.
     peaks = {name: statistics.median(values[1:]) for name, values in memory.items()}
     rows = []
     for name in (in_memory, mapped):
         above, ratio = peaks[name] - peaks["tiny"], speeds[name] / speeds[in_memory]
-        share, over = f"{above / num_byte:.2f}", f"{ratio:.2f}"
+        share, over = f"{above / num_byte:.3f}", f"{ratio:.2f}"
         if name == mapped:
             share += f" ({MEMORY} {tick(MEMORY.is_met(above / num_byte))})"
             over += f" ({SPEED} {tick(SPEED.is_met(ratio))})"
-        rows.append(say(name, f"{above / MIB:.0f}", share, f"{speeds[name] / 1e6:.2f}", over))
+        cells = f"{num_item:,}", name, f"{num_byte / MIB:.0f}", f"{above / MIB:.0f}", share
+        rows.append(say(*cells, f"{speeds[name] / 1e6:.2f}", over))
+    return rows
+
+
+def disk_part(options: argparse.Namespace) -> list[str]:
+    """Compare tables on the disk with those in memory."""
+    rows = [row for num_item in options.items for row in measure_disk(num_item, options)]
     head = (
-        *("tables", "anonymous memory above a tiny catalog, MiB", "over the bytes of the tables"),
-        *("million pairs/s", "over in memory"),
+        *("items", "tables", "their MiB", "anonymous memory above a tiny catalog, MiB"),
+        *("over the bytes of the tables", "million pairs/s", "over in memory"),
     )
     note = (
-        f"{num_item:,} items, D = {dim}: tables of {num_byte / MIB:.0f} MiB; {num_itemset:,} "
-        f"itemsets of {oracle.ITEMSET_LENGTH}, which are mapped as well. Four parts are at hand at "
-        "the most, and the list of pairs takes 8 bytes each. One thread; medians of "
-        f"{options.repeat} processes of {options.epochs} epochs each. Files that were just written "
-        f"are in the page cache. On {machine()}."
+        f"D = {options.dim}; as many itemsets of {oracle.ITEMSET_LENGTH} as items, mapped as well. "
+        "At hand are a left part and at most three right ones; the list of pairs takes 8 bytes "
+        f"each, and the allocator keeps some MiB. One thread; medians of {options.repeat} "
+        f"processes of {options.epochs} epochs each. Files that were just written are in the page "
+        f"cache. On {machine()}."
     )
     return [note, "", *table(head, rows)]
 
@@ -323,8 +331,7 @@ def main(args: list[str] | None = None) -> None:
     parser = make_parser("scale", __doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--large", action="store_true", help="a million items as well")
-    parser.add_argument("--items", type=int, default=NUM_ITEM)
-    parser.add_argument("--itemsets", type=int, default=NUM_ITEMSET)
+    parser.add_argument("--items", type=int, nargs="+", default=NUM_ITEMS)
     parser.add_argument("--dim", type=int, default=DIM)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--repeat", type=int, default=3)

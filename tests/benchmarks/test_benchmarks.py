@@ -857,7 +857,7 @@ def test_parts_are_compared_with_none(tmp_path, monkeypatch):
         return shown.getvalue()
 
     monkeypatch.setattr(scale, "run_python", in_this_process)
-    size = ["--items", "90", "--itemsets", "60", "--dim", "12", "--epochs", "1", "--repeat", "1"]
+    size = ["--items", "90", "60", "--dim", "12", "--epochs", "1", "--repeat", "1"]
     scale.main([*size, "--parts", "quality", "--out", str(tmp_path)])
     once = scale.read_sections(tmp_path / "scale.md")
     scale.main([*size, "--parts", "disk", "--out", str(tmp_path)])
@@ -867,7 +867,7 @@ def test_parts_are_compared_with_none(tmp_path, monkeypatch):
     [losses] = [line for line in sections["Quality"] if line.startswith("| tiny | 2 |")]
     assert losses.count("%") == 2
     mapped = sections["Tables on the disk"][-1]
-    assert mapped.startswith("| mapped from the disk, 2 parts |")
+    assert mapped.startswith("| 60 | mapped from the disk, 2 parts |")
     assert ">= 0.5" in mapped
 
 
