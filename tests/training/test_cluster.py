@@ -161,7 +161,7 @@ def test_what_cannot_be_trained_by_workers_says_so(client, tmp_path):
     with pytest.raises(InputError, match="cluster_folder is given and client is None"):
         learn(unsupervised(), cluster_folder=tmp_path)
     with pytest.raises(
-        InputError, match="cluster_folder is .*missing, and there is no such folder"
+        InputError, match=r"cluster_folder is .*missing, and there is no such folder"
     ):
         learn(unsupervised(), client=client, cluster_folder=tmp_path / "missing")
     with pytest.raises(InputError, match="client is 'tcp://a:1'"):
