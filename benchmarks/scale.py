@@ -43,13 +43,11 @@ from benchmarks.common.timing import medians, run_python
 COUNTS = (1, 2, 8, 32)
 JUDGED = 8
 LOSS = Target("<=", 1.005)
-SEEDS: dict[str, tuple[int, ...]] = {
-    name: (0, 1, 2)
-    for name in (
-        *("2,000 items", "20,000 items"),
-        "20,000 items, one has 20 % of all interactions",
-    )
-}
+PROBLEMS = (
+    *("2,000 items", "20,000 items"),
+    "20,000 items, one has 20 % of all interactions",
+)
+SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(PROBLEMS, (0, 1, 2))
 # It takes long.
 SEEDS_OF_LARGE: dict[str, tuple[int, ...]] = {"1,000,000 items": (0,)}
 

@@ -255,6 +255,22 @@ def test_rows_are_negatives_as_often_as_without_parts(noise_exponent, sharing):
     assert np.sqrt(np.mean(deviations**2)) < 2
 
 
+def test_rows_that_are_no_noise_are_hardly_moved_as_negatives():
+    noise = np.zeros(NUM_ROW)
+    noise[3] = 1
+    task = unsupervised(partitions=4, noise_weights=noise, update_left=False)
+    left, right = task.syn0, task.syn1
+    left[:], right[:] = 1e-3, 0
+    history = train(
+        task, num_epoch=1, initial_learning_rate=RATE, final_learning_rate=RATE, progress=False
+    )
+    assert np.isfinite(history.loss)
+    blocks = Blocks(task._problem, 4)
+    _, rights = rows_of(blocks, blocks.list_pairs(0, 0, (0, task.num_pair), 1), 0)
+    expected = np.bincount(rights, minlength=NUM_ROW) - NUM_NEGATIVE * task.num_pair * noise
+    np.testing.assert_allclose(right[:, 0], expected * RATE * 0.5e-3, rtol=1e-3, atol=1e-9)
+
+
 def test_it_learns_as_without():
     items, offsets, clusters = planted_itemsets()
     losses = []
