@@ -89,7 +89,8 @@ class Blocks:
         if self.problem.same_table:
             rows = by_count(counts.left + counts.right)
             return rows, rows
-        return by_count(counts.left), by_count(counts.right)
+        rows = by_count(counts.left)
+        return rows, rows if counts.left is counts.right else by_count(counts.right)
 
     @functools.cached_property
     def _noise(self) -> Float64Array | None:
