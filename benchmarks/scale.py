@@ -43,7 +43,6 @@ from benchmarks.common.catalogs import planted_itemsets, uniform_tables
 from benchmarks.common.machine import machine
 from benchmarks.common.report import Target, make_parser, page, say, table, tick, write_whole
 from benchmarks.common.timing import medians, run_python
-from itembed_gpu.cli.cluster import connected
 from itembed_gpu.training import partitions
 
 # Without, and with more and more parts; one of which is judged.
@@ -252,10 +251,27 @@ def train_by(
     )
     # The first epoch compiles.
     how: dict[str, Any] = {"num_epoch": 1 + options.epochs, "progress": False}
-    with connected(None, num_worker or None) as client:
+    with workers(num_worker) as client:
         history = ig.train(task, **how, client=client)
     after = history.epochs[1:]
     return sum(epoch.num_pair for epoch in after) / sum(epoch.seconds for epoch in after)
+
+
+@contextmanager
+def workers(number: int) -> Iterator[Any]:
+    """Start worker processes of one thread, or none: yields their client."""
+    if number == 0:
+        yield None
+        return
+    import distributed
+
+    with (
+        distributed.LocalCluster(
+            n_workers=number, threads_per_worker=1, memory_limit=0, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
 
 
 def workers_part(options: argparse.Namespace) -> list[str]:

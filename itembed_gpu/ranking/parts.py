@@ -49,6 +49,7 @@ class PartedTable:
     Attributes
     ----------
     shape : (int, int)
+        Rows and D.
     bounds : int64 (num_part + 1,)
         The first row of each part, and the number of rows.
 
@@ -86,14 +87,40 @@ class PartedTable:
 
     @classmethod
     def of_files(cls, parts: Iterable[Part], dimension: int, client: Any = None) -> Self:
-        """Return the table of parts that are not opened yet, by a client that is checked."""
+        """Return the table of parts that are not opened yet.
+
+        Parameters
+        ----------
+        parts : iterable of Part
+            How many rows each has, and how it is opened.
+        dimension : int
+            D.
+        client : distributed.Client, optional
+            Client, which is checked already.
+
+        Returns
+        -------
+        PartedTable
+            Nothing of it is opened.
+        """
         table = cls.__new__(cls)
         table._set(list(parts), dimension, client)
         return table
 
     @classmethod
     def of(cls, table: Any) -> PartedTable:
-        """Return a table itself, or the array as a table of one part."""
+        """Return a table itself, or an array as a table of one part.
+
+        Parameters
+        ----------
+        table : PartedTable, or float32 (num_row, D)
+            Rows.
+
+        Returns
+        -------
+        PartedTable
+            Of the same rows.
+        """
         return table if isinstance(table, PartedTable) else cls([table])
 
     def _set(self, parts: list[Part], dimension: int, client: Any) -> None:
@@ -119,14 +146,33 @@ class PartedTable:
     def apply(self, function: Callable[[Any], Any]) -> PartedTable:
         """Return the table of what a function makes of each part, once it is opened.
 
-        It maps rows (m, D) to rows, each by itself, and can be pickled.
+        Parameters
+        ----------
+        function : callable
+            It maps rows (m, D) to rows, each by itself, and can be pickled.
+
+        Returns
+        -------
+        PartedTable
+            Of the same parts.
         """
         table = PartedTable.of_files(self._parts, self.shape[1], self._client)
         table._functions = (*self._functions, function)
         return table
 
     def query_blocks(self, num_query: int, num_value: int) -> Iterator[slice]:
-        """Queries of so many values each that are asked at once: all of them, but of workers."""
+        """Cut queries into those that are asked at once: all of them, but of workers.
+
+        Parameters
+        ----------
+        num_query, num_value : int
+            Number of queries, and values of each.
+
+        Yields
+        ------
+        slice
+            Of queries, in their order.
+        """
         step = max(1, TASK_VALUES // num_value if self.is_remote else num_query)
         for start in range(0, num_query, step):
             yield slice(start, min(start + step, num_query))
@@ -140,8 +186,21 @@ class PartedTable:
     ) -> Iterator[tuple[int, Any]]:
         """Call ``function(rows, given, argument(first, stop))`` for each part, where that lies.
 
-        Yields the number of each part and what was returned, in the order in which they come. The
-        function is pure, and with a client one of a module: it is called again where a worker dies.
+        Parameters
+        ----------
+        function : callable
+            It is pure, and with a client one of a module: it is called again where a worker dies.
+        given : object
+            What all calls are given.
+        argument : callable
+            What one is given beside, by the first row of its part and that behind the last.
+        parts : iterable of int, optional
+            Numbers of the parts; by default all.
+
+        Yields
+        ------
+        tuple of int and object
+            The number of each part and what was returned, in the order in which they come.
         """
         numbers = list(range(len(self._parts)) if parts is None else parts)
         limits = self.bounds.tolist()
@@ -201,7 +260,13 @@ class PartedTable:
         return taken
 
     def blocks(self) -> Iterator[tuple[int, Float32Array]]:
-        """The first row of each part, and its rows in memory of this machine, in order."""
+        """Bring parts to the memory of this machine, one after the other.
+
+        Yields
+        ------
+        tuple of int and float32 (m, D)
+            The first row of each part, and its rows.
+        """
         for number, first in enumerate(self.bounds[:-1].tolist()):
             ((_, rows),) = self.ask(_on_host, None, lambda *limits: None, [number])
             yield first, rows

@@ -38,6 +38,8 @@ from .partitions import (
 from .pieces import Lengths, TaskInPieces
 
 _WORD = (1 << 32) - 1
+# Negatives of a part none of whose rows is to be one: as positives are divided by it, not 0.
+MIN_WEIGHT = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +102,8 @@ class Blocks:
         if self.problem.same_table:
             rows = by_count(counts.left + counts.right)
             return rows, rows
-        return by_count(counts.left), by_count(counts.right)
+        rows = by_count(counts.left)
+        return rows, rows if counts.left is counts.right else by_count(counts.right)
 
     @functools.cached_property
     def _noise(self) -> Float64Array | None:
@@ -160,7 +163,7 @@ class Blocks:
         if self._noise is not None:
             share = float(self._noise[rows].sum() / self._noise.sum())
         num_pair = np.diff(bounds).reshape(-1, self.num_part).sum(0)
-        return share * float(num_pair.sum()) / max(1, int(num_pair[right]))
+        return max(share * float(num_pair.sum()) / max(1, int(num_pair[right])), MIN_WEIGHT)
 
     def objective(self, rows: Int32Array, weight: float) -> Objective:
         """Return the objective of pairs whose right items are among some rows.
@@ -176,7 +179,8 @@ class Blocks:
         whole = self.problem.objective
         thresholds, aliases = None, None
         if self._noise is not None:
-            thresholds, aliases = alias_table(self._noise[rows])
+            noise = self._noise[rows]
+            thresholds, aliases = alias_table(noise if noise.any() else np.ones_like(noise))
         settings, flags = whole.settings, whole.flags & ~SUBSAMPLE  # what is not kept is not listed
         if not flags & GLOVE:
             positive = np.float32(self.problem.options.positive_weight / weight)

@@ -166,11 +166,14 @@ def test_a_pipeline_passes_metadata_on_under_another_name(routing):
 def test_requests_are_copied_and_pickled(routing):
     model = make().set_fit_request(weights=True, checkpoint=False).set_score_request(k="cutoff")
     expected = {
-        "fit": {"weights": True, "checkpoint": False, "checkpoint_every": None, "resume": None},
+        "fit": {
+            "weights": True, "checkpoint": False, "checkpoint_every": None, "resume": None,
+            "client": None, "cluster_folder": None,
+        },
         "partial_fit": {"weights": None, "epochs": None},
         "score": {"k": "cutoff"},
         "transform": {"weights": None, "fold_in": None},
-    }
+    }  # fmt: skip
     for copy in (model, clone(model), pickle.loads(pickle.dumps(model))):
         assert copy.get_metadata_routing()._serialize() == expected
     assert make().get_metadata_routing()._serialize()["fit"]["weights"] is None

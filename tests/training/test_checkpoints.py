@@ -141,7 +141,7 @@ def test_a_resumed_training_is_one_that_was_never_interrupted(tmp_path, monkeypa
     with monkeypatch.context() as patch:
         if when == "middle":
             # A compound task calls those of its parts; one in parts has more batches.
-            interrupt_after(patch, {"compound": 24, "partitions": 30}.get(name, 8))
+            interrupt_after(patch, {"compound": 24, "partitions": 12}.get(name, 8))
         part = TASKS[name]()
         history = run(part, tmp_path, callbacks=[Raise(1)] if when == "end" else [])
     assert history.interrupted

@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 from itembed_gpu.training.partitions import (
     DEALT_TOGETHER,
     LEFT,
+    MIN_VISIT,
     PAIRS_PER_VISIT,
     RIGHT,
     Block,
@@ -113,9 +114,9 @@ def test_a_single_part_has_all_rows_in_their_order():
     ("num_pair", "num_row", "num_part", "expected"),
     [
         (10**9, 10, 1, 1),  # none is cut
-        (8 * 1000 * PAIRS_PER_VISIT, 1000, 8, 1),
-        (8 * 1000 * PAIRS_PER_VISIT + 1, 1000, 8, 2),
-        (10**6, 1000, 8, 16),
+        (8 * 10_000 * PAIRS_PER_VISIT, 10_000, 8, 1),
+        (8 * 10_000 * PAIRS_PER_VISIT + 1, 10_000, 8, 2),
+        (10**6, 1000, 8, 10**6 // (64 * MIN_VISIT)),  # more would be too short
         (0, 10, 4, 1),
     ],
 )
