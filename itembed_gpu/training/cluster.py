@@ -466,6 +466,8 @@ class ClusterTask:
             try:
                 return future.result(timeout=PATIENCE)
             except TimeoutError:
+                if future.status == "error":  # its own
+                    raise
                 # What was to run where a worker was that is gone, and became ready while there was
                 # no other, stays where it is.
                 gone = set(self._workers) - set(self._client.nthreads())
