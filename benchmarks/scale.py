@@ -243,9 +243,9 @@ def train_by(
     num_itemset: int, options: argparse.Namespace, num_part: int, num_worker: int
 ) -> float:
     """Train a catalog in some parts by some workers, or by none; return pairs a second."""
-    items = planted_itemsets(options.items, num_itemset, seed=0)
+    items = planted_itemsets(options.items[0], num_itemset, seed=0)
     offsets = np.arange(0, items.size + 1, items.shape[1], dtype=np.int64)
-    tables = uniform_tables(options.items, options.dim)
+    tables = uniform_tables(options.items[0], options.dim)
     task = ig.UnsupervisedTask(
         items.ravel(), offsets, *tables, seed=1, device="cpu", num_threads=1, partitions=num_part
     )
@@ -303,7 +303,7 @@ def workers_part(options: argparse.Namespace) -> list[str]:
         *("one worker over parts without Dask", "two workers over one process"),
     )
     note = (
-        f"{options.items:,} items, D = {options.dim}, {num_part} parts, one thread a process; "
+        f"{options.items[0]:,} items, D = {options.dim}, {num_part} parts, one thread a process; "
         f"medians of {options.repeat} trainings of {options.epochs} epochs each, after one "
         "that compiles. Pairs are listed, and parts are written to the disk, in that time. "
         f"On {machine()}."
