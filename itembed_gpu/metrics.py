@@ -1079,24 +1079,3 @@ def _differences(a: npt.ArrayLike, b: npt.ArrayLike) -> Float64Array:
         if not np.isfinite(values[kept]).all():
             raise InputError(f"{name} holds a value that is not finite; pass finite numbers")
     return left[kept] - right[kept]
-
-
-__all__ = [
-    "Evaluation",
-    "Split",
-    "SplitCounts",
-    "average_precision",
-    "coverage",
-    "evaluate",
-    "evaluate_rankings",
-    "given_split",
-    "hit_rate",
-    "leave_last_out",
-    "leave_one_out",
-    "mrr",
-    "ndcg",
-    "paired_bootstrap",
-    "popularity_bias",
-    "precision",
-    "recall",
-]

@@ -45,6 +45,16 @@ class Pairs(NamedTuple):
     window: int = 0  # greatest distance of the items of a pair; 0 where there is no window
 
 
+def listed_pairs(
+    left: Int32Array, right: Int32Array, left_weights: Float32Array, right_weights: Float32Array
+) -> Pairs:
+    """Return pairs that are listed, as `Pairs` has them."""
+    offsets = np.array([0, len(left)], dtype=np.int64)
+    # One itemset, in which every slot is.
+    guide = np.zeros(2, dtype=np.int32)
+    return Pairs(left, offsets, left_weights, right, offsets, right_weights, offsets, guide, 62)
+
+
 class Side(NamedTuple):
     """Packed itemsets of one side of a task, as they were given: in memory, or mapped."""
 
@@ -215,10 +225,7 @@ class ListedSource(NamedTuple):
             left, right, values = np.array(left), np.array(right), np.array(values)
         if self.curve is not None:
             weights, values = self.curve.weigh(values), np.log(values)
-        offsets = np.array([0, len(left)], dtype=np.int64)
-        # One itemset, in which every slot is.
-        guide = np.zeros(2, dtype=np.int32)
-        return Pairs(left, offsets, weights, right, offsets, values, offsets, guide, 62)
+        return listed_pairs(left, right, weights, values)
 
     def count_items(self, itemsets: Int64Array) -> Int64Array:
         """Count the pairs before each of some."""

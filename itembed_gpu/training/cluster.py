@@ -320,7 +320,6 @@ class ClusterTask:
         self._folder = folder
         with _written(folder):
             self._job = write_job(blocks, folder)
-        self._places = _places(blocks)
         self._workers = _workers(client)  # as they were when the epoch began
         self._number = 0  # of stores, whose names tell them apart
         self._store: Store | None = None
@@ -362,9 +361,8 @@ class ClusterTask:
         counts = [self._submit(count_pairs, one) for one in lists]
         counted = [self._result(one) for one in counts]
         num_pair = np.sum([counts for counts, _ in counted], axis=0)
-        numbers = [blocks.number(visit) for visit in blocks.order]
-        lengths = Lengths.of(np.full(len(numbers), blocks.num_batch), num_pair[numbers])
-        return _Epoch(key, lists, num_pair, sum(count for _, count in counted), lengths)
+        num_dropped = sum(count for _, count in counted)
+        return _Epoch(key, lists, num_pair, num_dropped, blocks.lengths(num_pair))
 
     def _keep(self) -> None:
         """Write down the parts of the epoch before, and wait until they are."""
@@ -389,15 +387,13 @@ class ClusterTask:
     def _write_tables(self) -> Store:
         """Write the caller's tables to the folder, as one part each."""
         store = self._new_store(None)
-        sides = {LEFT: self._tables[0], RIGHT: self._tables[1]}
-        for side, table in sides.items():
-            if side == LEFT or not self._blocks.problem.same_table:
-                write_part(self._job, store, side, 0, table)
+        for side in self._blocks.sides:
+            write_part(self._job, store, side, 0, self._tables[side])
         return store
 
     def _all_parts(self) -> dict[tuple[int, int], Any]:
         """Return futures of all parts, also of those that no visit asked for."""
-        for side in (LEFT,) if self._blocks.problem.same_table else (LEFT, RIGHT):
+        for side in self._blocks.sides:
             for part in range(self._blocks.num_part):
                 self._part(side, part, part)
         return self._parts
@@ -421,29 +417,20 @@ class ClusterTask:
         known = self._epoch(stream, epoch)
         if first_batch == 0:
             self._tally = self._tally.plus(Tally(num_dropped=known.num_dropped))
-        lengths = known.lengths
         with _told():
-            while len(rates):
-                place = lengths.place(first_batch)
-                first = int(lengths.first_batch[place])
-                now = rates[: int(lengths.first_batch[place + 1]) - first_batch]
-                if lengths.first_pair[place + 1] > lengths.first_pair[place]:
-                    with deferred_interrupt():
-                        self._sent.append((place, (first_batch - first, now)))
-                        self._visit(known, *self._sent[-1])
-                first_batch += len(now)
-                rates = rates[len(now) :]
+            for place, local, now in known.lengths.cut(first_batch, rates):
+                with deferred_interrupt():
+                    self._sent.append((place, (local, now)))
+                    self._visit(known, *self._sent[-1])
             self._collect(STEPS_AHEAD * self._blocks.num_worker)
 
     def _visit(self, known: _Epoch, place: int, batches: tuple[int, Float32Array]) -> None:
         """Send off a visit, whose parts are from then on those that it returns."""
-        visit, home = self._places[place]
-        block = visit.block
-        same = self._blocks.problem.same_table
-        sides = (LEFT, block.left), (LEFT if same else RIGHT, block.right)
+        visit, home = self._blocks.homes[place]
+        sides = self._blocks.parts(visit.block)
         tables = [self._part(*side, home) for side in sides]
         done = self._submit(
-            train_visit, self._job, known.key, visit, tables, known.lists[block.left],
+            train_visit, self._job, known.key, visit, tables, known.lists[visit.block.left],
             known.num_pair, batches, home=home,
         )  # fmt: skip
         for n, side in enumerate(sides):
@@ -499,8 +486,7 @@ class ClusterTask:
 
     def count_pairs(self, stream: int, epoch: int, first_batch: int, num_batch: int) -> int:
         known, group = self._epoch(stream, epoch), self._blocks.problem.group
-        before = known.lengths.pairs_before(first_batch, group)
-        count = known.lengths.pairs_before(first_batch + num_batch, group) - before
+        count = known.lengths.count_pairs(first_batch, num_batch, group)
         return count + (known.num_dropped if first_batch == 0 else 0)
 
     @property
@@ -553,7 +539,7 @@ class ClusterTask:
     def _read_store(self, store: Store) -> None:
         """Bring the parts of an epoch that has ended to the caller's tables."""
         partitions = self._blocks.partitions(*store.key)  # type: ignore[misc]
-        for side in (LEFT,) if self._blocks.problem.same_table else (LEFT, RIGHT):
+        for side in self._blocks.sides:
             table = self._tables[side]
             for part in range(self._blocks.num_part):
                 rows = partitions[side].rows(part)
@@ -574,17 +560,6 @@ def _workers(client: Any) -> list[str]:
     if not found:
         raise InputError("client has no workers; start some")
     return found
-
-
-def _places(blocks: Blocks) -> list[tuple[Visit, int]]:
-    """Return the visits of an epoch in their order, and the worker of each."""
-    turns = [(home, turn) for step in blocks.steps for home, turn in enumerate(step)]
-    return [
-        (Visit(sweep, block), home)
-        for sweep in range(blocks.num_sweep)
-        for home, turn in turns
-        for block in turn
-    ]
 
 
 @contextlib.contextmanager

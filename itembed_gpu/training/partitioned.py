@@ -21,7 +21,7 @@ from ..checks import Float64Array, Int32Array, Int64Array
 from ..interrupts import deferred_interrupt
 from ..objective.arrays import Objective, alias_table, noise_weights
 from ..objective.options import GLOVE, NOISE, POSITIVE_WEIGHT, SUBSAMPLE
-from ..objective.pairs import LISTED, Pairs
+from ..objective.pairs import LISTED, Pairs, listed_pairs
 from ..objective.rng import philox_words
 from ..objective.table import Table
 from .partitions import (
@@ -80,10 +80,33 @@ class Blocks:
         return schedule(self.num_part, self.num_worker, self.problem.same_table)
 
     @functools.cached_property
+    def homes(self) -> list[tuple[Visit, int]]:
+        """The same for all sweeps, one after the other, and by which worker."""
+        blocks = [
+            (block, home) for step in self.steps for home, turn in enumerate(step) for block in turn
+        ]
+        return [
+            (Visit(sweep, block), home) for sweep in range(self.num_sweep) for block, home in blocks
+        ]
+
+    @functools.cached_property
     def order(self) -> list[Visit]:
-        """The same for all sweeps, one after the other."""
-        blocks = [block for step in self.steps for turn in step for block in turn]
-        return [Visit(sweep, block) for sweep in range(self.num_sweep) for block in blocks]
+        """Visits in their order."""
+        return [visit for visit, _ in self.homes]
+
+    def lengths(self, num_pair: Int64Array) -> Lengths:
+        """Return how long the visits of an epoch are, by their pairs as they are listed."""
+        numbers = [self.number(visit) for visit in self.order]
+        return Lengths.of(np.full(len(numbers), self.num_batch), num_pair[numbers])
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides whose tables differ: the left one alone where both train one table."""
+        return (LEFT,) if self.problem.same_table else (LEFT, RIGHT)
+
+    def parts(self, block: Block) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the parts of a block, each with its side."""
+        return (LEFT, block.left), (self.sides[-1], block.right)
 
     @functools.cached_property
     def _dealt(self) -> dict[tuple[int, int], tuple[Partition, Partition]]:
@@ -202,7 +225,7 @@ class Blocks:
         if not self.problem.objective.flags & GLOVE:
             ones = right_weights if len(right_weights) else np.ones(len(left), np.float32)
             right_weights = ones * np.float32(weight)
-        return pairs_of(left, right, np.array(left_weights), np.array(right_weights))
+        return listed_pairs(left, right, np.array(left_weights), np.array(right_weights))
 
     def problem_of(
         self,
@@ -243,13 +266,6 @@ class Blocks:
             counted=None,
         )
         return problem, weight
-
-
-def pairs_of(left: Any, right: Any, left_weights: Any, right_weights: Any) -> Pairs:
-    """Return pairs that are listed, as `ListedSource.pairs` does."""
-    offsets = np.array([0, len(left)], dtype=np.int64)
-    guide = np.zeros(2, dtype=np.int32)
-    return Pairs(left, offsets, left_weights, right, offsets, right_weights, offsets, guide, 62)
 
 
 class _Epoch(NamedTuple):
@@ -298,7 +314,7 @@ class PartitionedTask(TaskInPieces):
         return self._backend.bind(
             replace(
                 blocks.problem,
-                pairs=pairs_of(some, some, ones[: int(is_cell)], ones),
+                pairs=listed_pairs(some, some, ones[: int(is_cell)], ones),
                 source=LISTED,
                 tables=(left,) if blocks.problem.same_table else (left, right),
                 num_batch=1,
@@ -319,10 +335,7 @@ class PartitionedTask(TaskInPieces):
             blocks = self._blocks
             slots = 0, blocks.problem.num_slot
             listed = blocks.list_pairs(stream, epoch, slots, blocks.num_threads)
-            numbers = [blocks.number(visit) for visit in blocks.order]
-            lengths = Lengths.of(
-                np.full(len(numbers), blocks.num_batch), np.diff(listed.bounds)[numbers]
-            )
+            lengths = blocks.lengths(np.diff(listed.bounds))
             key, partitions = (stream, epoch), blocks.partitions(stream, epoch)
             self._known = _Epoch(key, partitions, listed, lengths)
         return self._known
@@ -369,17 +382,11 @@ class PartitionedTask(TaskInPieces):
         later = np.flatnonzero(np.diff(known.lengths.first_pair[place + 1 :]))
         return place + 1 + int(later[0]) if len(later) else None
 
-    def _sides(self, block: Block) -> list[tuple[int, int]]:
-        """Return the parts of a block, each with its side."""
-        right = LEFT if self._blocks.problem.same_table else RIGHT
-        return [(LEFT, block.left), (right, block.right)]
-
     def _make_ready(self, known: _Epoch, place: int, held: dict[tuple[int, int], Table]) -> _Ready:
         """Bind a block, with what is on the device already, on the thread that moves parts."""
         blocks = self._blocks
         visit = blocks.order[place]
-        block = visit.block
-        sides = self._sides(block)
+        sides = blocks.parts(visit.block)
         parts = {key: held[key] if key in held else self._read(known, *key) for key in {*sides}}
         left, right = (parts[key] for key in sides)
         problem, weight = blocks.problem_of(

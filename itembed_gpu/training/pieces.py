@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,27 @@ class Lengths(NamedTuple):
             done += int(batch_start(num_pair, stop - first, batch - first, group))
         return done
 
+    def count_pairs(self, first_batch: int, num_batch: int, group: int) -> int:
+        """Count the pairs of consecutive batches."""
+        before = self.pairs_before(first_batch, group)
+        return self.pairs_before(first_batch + num_batch, group) - before
+
+    def cut(
+        self, first_batch: int, rates: npt.NDArray[np.float32]
+    ) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
+        """Cut batches by pieces, but for those without pairs.
+
+        Yields the place of each piece, the first of its batches, and their rates.
+        """
+        while len(rates):
+            place = self.place(first_batch)
+            first, stop = map(int, self.first_batch[place : place + 2])
+            now = rates[: stop - first_batch]
+            if self.first_pair[place + 1] > self.first_pair[place]:
+                yield place, first_batch - first, now
+            first_batch += len(now)
+            rates = rates[len(now) :]
+
 
 class TaskInPieces:
     """A problem that is trained in pieces, of which one at a time is bound (see `BoundTask`)."""
@@ -70,20 +92,12 @@ class TaskInPieces:
     def run(
         self, stream: int, epoch: int, first_batch: int, rates: npt.NDArray[np.float32]
     ) -> None:
-        lengths = self._lengths(stream, epoch)
-        while len(rates):
-            place = lengths.place(first_batch)
-            now = rates[: int(lengths.first_batch[place + 1]) - first_batch]
-            if lengths.first_pair[place + 1] > lengths.first_pair[place]:
-                self._enter(stream, epoch, place)
-                self._bound.run(stream, epoch, first_batch - int(lengths.first_batch[place]), now)
-            first_batch += len(now)
-            rates = rates[len(now) :]
+        for place, local, now in self._lengths(stream, epoch).cut(first_batch, rates):
+            self._enter(stream, epoch, place)
+            self._bound.run(stream, epoch, local, now)
 
     def count_pairs(self, stream: int, epoch: int, first_batch: int, num_batch: int) -> int:
-        lengths = self._lengths(stream, epoch)
-        before = lengths.pairs_before(first_batch, self._group)
-        return lengths.pairs_before(first_batch + num_batch, self._group) - before
+        return self._lengths(stream, epoch).count_pairs(first_batch, num_batch, self._group)
 
     @property
     def in_place(self) -> bool:
