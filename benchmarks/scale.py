@@ -1,12 +1,18 @@
 """Catalogs in parts: what they cost in quality, in memory and in speed.
 
     python -m benchmarks.scale                   # one core: about 10 minutes
-    python -m benchmarks.scale --large           # a million items as well: 25 minutes for each
+    python -m benchmarks.scale --large           # a million items as well: an hour more
     python -m benchmarks.scale --parts disk
+    python -m benchmarks.scale --parts rankings --data DATA    # 15 minutes
 
 *quality*: held-out losses of the problems of `benchmarks.oracle`, trained with ``partitions=`` for
 as many epochs as without, over those without. Items that are planted are the hard case: who is near
-whom is all that there is to learn.
+whom is all that there is to learn. Of a million items, only without parts and with as many as are
+judged.
+
+*rankings*: HR@10 of Online Retail and Recall@20 of Gowalla in parts, over those without; DATA is
+the folder that `benchmarks.quality` reads. Pairs of items and sampled negatives, as parts have no
+means: these are not the settings that rank best.
 
 *disk*: processes of one thread train tables that are mapped from the disk, in parts: anonymous
 memory at the peak (what is not a copy of a file), above that of a tiny catalog, over the bytes of
@@ -38,11 +44,13 @@ from typing import Any
 import numpy as np
 
 import itembed_gpu as ig
-from benchmarks import oracle
+from benchmarks import datasets, oracle, quality
 from benchmarks.common.catalogs import planted_itemsets, uniform_tables
 from benchmarks.common.machine import machine
 from benchmarks.common.report import Target, make_parser, page, say, table, tick, write_whole
 from benchmarks.common.timing import medians, run_python
+from benchmarks.ours import ours
+from benchmarks.peers import Watch
 from itembed_gpu.training import partitions
 
 # Without, and with more and more parts; one of which is judged.
@@ -53,6 +61,34 @@ PROBLEMS = ("2,000 items", "20,000 items", "20,000 items, one has 20 % of all in
 SEEDS: dict[str, tuple[int, ...]] = dict.fromkeys(PROBLEMS, (0, 1, 2))
 # It takes long.
 SEEDS_OF_LARGE: dict[str, tuple[int, ...]] = {"1,000,000 items": (0,)}
+
+# Of each data set: the metric, and settings chosen on a validation split, without parts.
+RANKINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "online_retail": (
+        "HR@10",
+        {
+            "optimizer": "adagrad",
+            "learning_rate": 0.3,
+            "num_epoch": 40,
+            "dim": 128,
+            "num_negative": 20,
+            "noise_exponent": 0.75,
+        },
+    ),
+    "gowalla": (
+        "Recall@20",
+        {
+            "optimizer": "adagrad",
+            "learning_rate": 0.5,
+            "num_epoch": 30,
+            "num_negative": 40,
+            "negative_sharing": 8,
+        },
+    ),
+}
+NUM_SEED = 3
+# A ranking may lose so much of itself, or so many standard errors of the difference.
+LOSS_OF_RANKING, STANDARD_ERRORS = 0.01, 2.0
 
 NUM_ITEMS, DIM, NUM_PART = (100_000, 200_000), 128, 16
 TINY = 100 * NUM_PART  # items of a catalog that takes next to no memory, and as many itemsets
@@ -91,6 +127,9 @@ def show_losses(name: str, losses: dict[int, list[float]]) -> tuple[str, ...]:
     without = np.array(losses[COUNTS[0]])
     cells = [name, str(len(without)), f"{without.mean():.4f}"]
     for num_part in COUNTS[1:]:
+        if num_part not in losses:
+            cells.append("")
+            continue
         ratios = np.array(losses[num_part]) / without
         text = f"{100 * (ratios.mean() - 1):+.2f} %"
         if len(ratios) > 1:
@@ -109,12 +148,59 @@ def quality_part(options: argparse.Namespace) -> list[str]:
     head = ("problem", "seeds", "held-out loss without parts", *in_parts)
     rows = []
     for name, numbers in seeds.items():
-        losses = {n: [train_in_parts(name, n, seed) for seed in numbers] for n in COUNTS}
+        counts = (COUNTS[0], JUDGED) if name in SEEDS_OF_LARGE else COUNTS
+        losses = {n: [train_in_parts(name, n, seed) for seed in numbers] for n in counts}
         rows.append(show_losses(name, losses))
     note = (
         "Held-out losses with parts over those without, of as many epochs; means over seeds. One "
         f"thread. On {machine()}."
     )
+    return [note, "", *table(head, rows)]
+
+
+# ------------------------------------------------------------------- rankings
+
+
+def rank_in_parts(data: Any, num_part: int, seed: int) -> float:
+    """Train on a data set on one thread, and return its metric."""
+    metric, settings = RANKINGS[data.name]
+    scorers = ours(data, seed, Watch(), partitions=num_part, **settings)
+    return quality.evaluate(scorers["dot"], data)[metric]
+
+
+def show_rankings(name: str, without: list[float], parted: list[float]) -> tuple[str, ...]:
+    """Return a line of the table: a metric without parts and with them, a seed each."""
+    one, other = np.array(without), np.array(parted)
+    difference = other.mean() - one.mean()
+    error = float(np.sqrt((one.var(ddof=1) + other.var(ddof=1)) / len(one)))
+    allowed = max(LOSS_OF_RANKING * float(one.mean()), STANDARD_ERRORS * error)
+    return say(
+        *(name, RANKINGS[name][0], str(len(one)), f"{one.mean():.4f}", f"{other.mean():.4f}"),
+        f"{100 * difference / one.mean():+.2f} %",
+        f"-{100 * allowed / one.mean():.2f} % {tick(difference >= -allowed)}",
+    )
+
+
+def rankings_part(options: argparse.Namespace) -> list[str]:
+    """Compare rankings of held-out items."""
+    if options.data is None:
+        raise SystemExit("--parts rankings: pass --data, the folder that benchmarks.quality reads")
+    rows = []
+    for name in RANKINGS:
+        data = datasets.DATASETS[name](options.data)
+        values = {
+            n: [rank_in_parts(data, n, seed) for seed in range(NUM_SEED)] for n in (1, JUDGED)
+        }
+        rows.append(show_rankings(name, values[1], values[JUDGED]))
+    head = (
+        *("data set", "metric", "seeds", "without parts", f"{JUDGED} parts", "difference"),
+        f"may lose {100 * LOSS_OF_RANKING:.0f} %, or {STANDARD_ERRORS:.0f} standard errors",
+    )
+    settings = "; ".join(
+        f"{name}: {', '.join(f'{key}={value}' for key, value in how.items())}"
+        for name, (_, how) in RANKINGS.items()
+    )
+    note = f"Pairs of items. {settings}. One thread. On {machine()}."
     return [note, "", *table(head, rows)]
 
 
@@ -326,9 +412,11 @@ def one_sweep() -> Iterator[None]:
 
 PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "quality": ("Quality", quality_part),
+    "rankings": ("Rankings", rankings_part),
     "disk": ("Tables on the disk", disk_part),
     "workers": ("Workers", workers_part),
 }
+BY_DEFAULT = [name for name in PARTS if name != "rankings"]  # for which data is needed
 
 
 def read_sections(path: Path) -> dict[str, list[str]]:
@@ -340,7 +428,8 @@ def read_sections(path: Path) -> dict[str, list[str]]:
 
 def main(args: list[str] | None = None) -> None:
     parser = make_parser("scale", __doc__)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=BY_DEFAULT)
+    parser.add_argument("--data", type=Path, help="folder of the data sets of rankings")
     parser.add_argument("--large", action="store_true", help="a million items as well")
     parser.add_argument("--items", type=int, nargs="+", default=NUM_ITEMS)
     parser.add_argument("--dim", type=int, default=DIM)
