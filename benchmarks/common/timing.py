@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -87,6 +88,32 @@ def run_python(arguments: Sequence[str], **environment: str) -> str:
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **environment},
     )
     return done.stdout.splitlines()[-1]
+
+
+def run_within(
+    command: Sequence[str], seconds: float, output: Path, **environment: str
+) -> int | None:
+    """Run a command from the checkout, for so many seconds at most; what it says goes into a file.
+
+    Returns its exit code, or None where it was ended, with all that it had started.
+    """
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def time_process(code: str, **environment: str) -> float:
