@@ -104,7 +104,7 @@ def run_within(
             stderr=subprocess.STDOUT,
             cwd=ROOT,
             env={**os.environ, **environment},
-            start_new_session=True,
+            process_group=0,
         )
         try:
             return process.wait(seconds)
