@@ -41,6 +41,7 @@ from benchmarks.common.devices import OnCpu, OnGpu
 from benchmarks.common.plots import picture
 from benchmarks.common.report import Target, make_parser, page, say, table, write_whole
 from benchmarks.common.timing import check_imported, environment_of, run_python
+from itembed_gpu import DeviceError
 
 BASKET = 10
 # Rows of a file.
@@ -53,23 +54,26 @@ SETTINGS = (
     *("--negative", "5", "--seed", "1", "--quiet", "--json"),
 )
 
+# An attribute that adds up, in `seen`, what all tasks count.
+COUNTER = """
+class Counted:
+    def __get__(self, task, owner=None):
+        return 0.0 if task is None else task.__dict__.get("kernel_seconds", 0.0)
+
+    def __set__(self, task, value):
+        seen["kernels"] += value - self.__get__(task)
+        task.__dict__["kernel_seconds"] = value
+"""
+
 # Prints where the package lies, when the file was first looked at, what the command reported, and
 # seconds of epochs and kernels; None where a version does not tell.
-CHILD = """
+CHILD = f"""{COUNTER}
 import contextlib, io, json, sys, time
 import itembed_gpu
 from itembed_gpu.cli import main as cli
 
 arguments = json.loads(sys.argv[1])
-seen = {"where": itembed_gpu.__file__, "looked": time.time(), "epochs": None, "kernels": None}
-
-class Counted:
-    "Adds up what all tasks count."
-    def __get__(self, task, owner=None):
-        return 0.0 if task is None else task.__dict__.get("kernel_seconds", 0.0)
-    def __set__(self, task, value):
-        seen["kernels"] += value - self.__get__(task)
-        task.__dict__["kernel_seconds"] = value
+seen = dict(where=itembed_gpu.__file__, looked=time.time(), epochs=None, kernels=None)
 
 if arguments[arguments.index("--device") + 1] != "cpu":
     with contextlib.suppress(ImportError, AttributeError):
@@ -90,7 +94,7 @@ if carry_out is not None:
 with contextlib.redirect_stdout(io.StringIO()) as printed:
     cli.main(["train", *arguments], standalone_mode=False)
 report = json.loads(printed.getvalue())
-print(json.dumps(seen | {"seconds": report["seconds"], "pairs": report["pairs"]}))
+print(json.dumps(seen | dict(seconds=report["seconds"], pairs=report["pairs"])))
 """
 
 # Of a bar, and of a table, in the order of time; those of training are parts of it.
@@ -156,7 +160,7 @@ def split(began: float, total: float, told: dict[str, Any]) -> Run:
         "saving": saving,
         "end": max(0.0, total - start - reading - training - saving),
     }
-    return Run(total, training, kernels, told["pairs"], phases)
+    return Run(total, training, kernels, int(told["pairs"]), phases)
 
 
 def run_job(checkout: Path, source: Path, options: argparse.Namespace, cache: Path) -> Run:
@@ -257,14 +261,14 @@ def plot(path: Path, runs: dict[str, Run], title: str) -> None:
             left = 0.0
             for phase, color in zip(PHASES, COLORS, strict=True):
                 seconds = run.phases[phase]
-                label = phase if not place else None
+                shown = not place and any(other.phases[phase] for other in runs.values())
+                label = phase if shown else None
                 axes.barh(place, seconds, left=left, color=color, label=label, height=0.6)
                 if seconds > 0.06 * max(other.total for other in runs.values()):
                     axes.text(left + seconds / 2, place, f"{seconds:.1f}", ha="center", va="center")
                 left += seconds
         axes.set_yticks(range(len(runs)), runs)
         axes.invert_yaxis()
-        axes.set_xlabel("seconds")
         axes.set_title(title, fontsize=10)
         figure.legend(ncols=len(PHASES), loc="outside lower center", frameon=False)
 
@@ -295,7 +299,7 @@ def measure(options: argparse.Namespace, device: OnCpu | OnGpu) -> dict[str, Run
     runs = {name: run for name, run in found.items() if isinstance(run, Run)}
     if runs:
         try:
-            plot(options.out / "job.png", runs, f"itembed-gpu train: {size}")
+            plot(options.out / "job.png", runs, f"itembed-gpu train, seconds: {size}")
         except ImportError as error:
             print(f"no picture is drawn: {error}")
     return found
@@ -315,7 +319,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.small:
         vars(options).update(SMALL)
-    device = OnCpu() if options.device == "cpu" else OnGpu(options.device)
+    try:
+        device = OnCpu() if options.device == "cpu" else OnGpu(options.device)
+    except DeviceError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     found = measure(options, device)
     if any(isinstance(run, str) for run in found.values()):
         parser.exit(1, "a version failed\n")
