@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -35,6 +36,8 @@ from benchmarks import HERE, ROOT, scale
 from benchmarks.common.devices import OnCpu, OnGpu
 from benchmarks.common.report import make_parser, page, say, table, write_whole
 from benchmarks.common.timing import run_within
+from benchmarks.datasets import DATASETS
+from benchmarks.quality import ON_GPU
 from itembed_gpu import DeviceError
 
 HEAD = ("step", "state", "seconds", "met", "missed", "command")
@@ -58,10 +61,10 @@ class Step:
 
     @property
     def shown(self) -> str:
-        """The command as one would call it."""
-        words = [word for word in self.command if not word.startswith("--out")]
-        words[0] = "python" if words[0] == sys.executable else words[0]
-        return " ".join([*(f"{k}={v}" for k, v in self.environment.items()), *words])
+        """The command as one would call it, but for folders of this machine."""
+        words = [word for word in self.command if not word.startswith("--out=")]
+        words = [Path(word).name if Path(word).is_absolute() else word for word in words]
+        return shlex.join([*(f"{k}={v}" for k, v in self.environment.items()), *words])
 
 
 def module(name: str, out: Path, *arguments: str) -> tuple[str, ...]:
@@ -81,11 +84,19 @@ def make_steps(options: argparse.Namespace, out: Path) -> list[Step]:
         *("--epochs", "1", "--repeat", "1"),
     )
     against = () if options.against is None else ("--against", str(options.against.resolve()))
-    quality = ("--dataset", "gowalla", "--system", "ours, quick, GPU", "ours, GPU", "--seeds", "1")
+    data = (
+        str(options.data.resolve() if options.data else "DATA"),
+        "--seeds",
+        "1",
+        "--system",
+        *ON_GPU,
+    )
+    others = [name for name in DATASETS if name != "gowalla"]
+    quality_rows = ("results/quality.json",)
     no_card = "" if on_gpu else "it needs a card"
+    no_data = no_card or ("" if options.data else "there is no --data")
     # One file where a card is not looked for, and all of them where one has to be.
     tests = ("-n", "0", "tests/benchmarks/test_map.py") if options.small else ()
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return [
         Step("gpu", module("gpu", out, *device, *small), 4, ("gpu.md",)),
         Step("job", module("job", out, *device, *small, *against), 3, ("job.md",)),
@@ -95,9 +106,8 @@ def make_steps(options: argparse.Namespace, out: Path) -> list[Step]:
             ("dense.md",), ("results/dense.json",),
         ),
         Step(
-            "quality", module("quality", out, str(options.data), *quality), 5, (),
-            ("results/quality.json",),
-            left_out=no_card or ("" if options.data else "there is no --data"),
+            "quality", module("quality", out, *data, "--dataset", "gowalla"), 5,
+            seeds=quality_rows, left_out=no_data,
         ),
         Step(
             "glove", module("glove", out, *device, *(few if options.small else ())), 3,
@@ -108,8 +118,12 @@ def make_steps(options: argparse.Namespace, out: Path) -> list[Step]:
             left_out=no_card or ("" if "card" in scale.PARTS else "it has no part of a card"),
         ),
         Step(
+            "quality_others", module("quality", out, *data, "--dataset", *others), 5,
+            seeds=quality_rows, left_out=no_data,
+        ),
+        Step(
             "tests", ("scripts/test", *tests), 6,
-            environment={"PATH": path, **({"REQUIRE_GPU": "1"} if on_gpu else {})},
+            environment={"REQUIRE_GPU": "1"} if on_gpu else {},
         ),
     ]  # fmt: skip
 
@@ -179,9 +193,11 @@ def run_step(step: Step, folder: Path, limit: float, whole: bool) -> Record:
         (results / name).unlink(missing_ok=True)
     log = folder / "logs" / f"{step.name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
+    # Of the tests' `python`.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     began = time.perf_counter()
     try:
-        code = run_within(step.command, limit, log, **step.environment)
+        code = run_within(step.command, limit, log, **step.environment, PATH=path)
     except OSError as error:
         code = 1
         log.write_text(f"{error}\n", encoding="utf-8")

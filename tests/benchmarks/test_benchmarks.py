@@ -900,6 +900,28 @@ def test_every_system_of_the_table_of_settings_exists():
         assert len(values) == len(quality.METRICS[dataset])
 
 
+def test_curves_of_a_card_are_drawn_beside_those_of_the_cpu():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    panel = figure.subplots()
+    curve = [[0.5, 0.1], [2.0, 0.15], [5.0, 0.2]]
+    rows = [
+        stored_row(system="ours, GPU", device="NVIDIA H200", mean=0.2, seconds=5.0, curve=curve),
+        stored_row(system="ours", mean=0.19, seconds=90.0, curve=[[9.0, 0.1], [90.0, 0.19]]),
+    ]
+    quality.plot_dataset(panel, "gowalla", rows)
+    drawn = {line.get_label(): line for line in panel.get_lines()}
+    card, cpu = drawn["ours, GPU: 0.200"], drawn["ours: 0.190"]
+    assert card.get_xydata().tolist() == curve
+    assert card.get_color() != cpu.get_color()
+    assert panel.get_xscale() == "log"
+    shown = {text.get_text() for text in panel.get_legend().get_texts()}
+    assert shown >= {"ours, GPU: 0.200", "ours: 0.190"}
+    # Each data set has a system that trains on a card.
+    assert all(set(settings) & set(quality.ON_GPU) for settings in quality.SETTINGS.values())
+    colors = {tuple(quality.color_of(system)) for system in quality.SYSTEMS}
+    assert len(colors) == len(quality.SYSTEMS)
+
+
 def test_systems_on_a_gpu_are_skipped_without_one(monkeypatch, capsys):
     monkeypatch.setattr(quality, "find_gpu", lambda: False)
     runs = quality.run_all(["gowalla"], list(quality.ON_GPU), lambda name: None, quality.Plan())

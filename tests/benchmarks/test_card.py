@@ -135,7 +135,12 @@ def test_every_step_is_a_command_that_exists(device, tmp_path, monkeypatch):
     )
     steps = card.make_steps(options, tmp_path)
     left_out = {step.name for step in steps if step.left_out}
-    assert left_out - {"scale"} == (set() if device == "cuda" else {"in_flight", "quality"})
+    needs_card = {"in_flight", "quality", "quality_others"}
+    assert left_out - {"scale"} == (set() if device == "cuda" else needs_card)
+    shown = {step.name: step.shown for step in steps}
+    assert str(tmp_path) not in "".join(shown.values())
+    assert shown["gpu"].split(maxsplit=1)[1].startswith(f"-m benchmarks.gpu --device {device}")
+    assert shown["tests"].startswith("REQUIRE_GPU=1 scripts/test") == (device == "cuda")
     parse = argparse.ArgumentParser.parse_args
 
     def parse_only(self, arguments=None):
