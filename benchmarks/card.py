@@ -84,13 +84,8 @@ def make_steps(options: argparse.Namespace, out: Path) -> list[Step]:
         *("--epochs", "1", "--repeat", "1"),
     )
     against = () if options.against is None else ("--against", str(options.against.resolve()))
-    data = (
-        str(options.data.resolve() if options.data else "DATA"),
-        "--seeds",
-        "1",
-        "--system",
-        *ON_GPU,
-    )
+    folder = str(options.data.resolve()) if options.data else "DATA"
+    data = (folder, "--seeds", "1", "--system", *ON_GPU)
     others = [name for name in DATASETS if name != "gowalla"]
     quality_rows = ("results/quality.json",)
     no_card = "" if on_gpu else "it needs a card"
