@@ -69,7 +69,9 @@ class Step:
 
 def module(name: str, out: Path, *arguments: str) -> tuple[str, ...]:
     """Return the command of a benchmark that writes into a folder."""
-    return (sys.executable, "-m", f"benchmarks.{name}", *arguments, f"--out={out}")
+    # Some write into their results how they were called.
+    folder = os.path.relpath(out, ROOT)
+    return (sys.executable, "-m", f"benchmarks.{name}", *arguments, f"--out={folder}")
 
 
 def make_steps(options: argparse.Namespace, out: Path) -> list[Step]:
@@ -93,7 +95,7 @@ def make_steps(options: argparse.Namespace, out: Path) -> list[Step]:
     # One file where a card is not looked for, and all of them where one has to be.
     tests = ("-n", "0", "tests/benchmarks/test_map.py") if options.small else ()
     return [
-        Step("gpu", module("gpu", out, *device, *small), 4, ("gpu.md",)),
+        Step("gpu", module("gpu", out, *device, *small, "--resume"), 4, ("gpu.md",)),
         Step("job", module("job", out, *device, *small, *against), 3, ("job.md",)),
         Step("in_flight", module("in_flight", out, *device), 2, left_out=no_card),
         Step(

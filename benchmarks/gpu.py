@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import pickle
 import statistics
 import sys
 import tempfile
@@ -41,7 +43,7 @@ import itembed_gpu
 from benchmarks import oracle
 from benchmarks.common.catalogs import draw_items, uniform_tables
 from benchmarks.common.devices import OnCpu, OnGpu, Tables
-from benchmarks.common.report import Target, make_parser
+from benchmarks.common.report import Target, make_parser, write_whole
 from benchmarks.common.speeds import REPEAT, Speed, mega, time_epoch, time_task, timed
 from benchmarks.common.timing import clock_itembed, run_within
 from benchmarks.gpu_cells import (
@@ -77,8 +79,18 @@ from benchmarks.torch_peers import WAYS
 from itembed_gpu import SupervisedTask, UnsupervisedTask
 
 
+class DeviceLost(Exception):
+    """Nothing runs on the device any more, in this process."""
+
+
 class Bench:
     """One run of the benchmark."""
+
+    # What is known but the rows, which a process that goes on has to know.
+    STATE = (
+        *("bandwidth", "speeds", "failed", "call_times", "call_overheads", "epoch_times"),
+        *("_torch", "scale"),
+    )
 
     def __init__(
         self, device: OnCpu | OnGpu, scale: Scale, report: Report | None, deadline: float
@@ -113,6 +125,8 @@ class Bench:
         Its value is held against the target; whether that holds here is `judged`, by default if
         speeds are to be judged.
         """
+        if self.is_known(what):
+            return
         if judged is None:
             judged = self.scale.judge_speed and self.device.is_gpu
         began = time.perf_counter()
@@ -131,6 +145,36 @@ class Bench:
         seconds = time.perf_counter() - began
         shown = "" if target is None else str(target)
         self.report.add(Row(what, text, value, shown, verdict, seconds, details))
+        self.save()
+        if text.startswith("failed: ") and self.device.is_lost():
+            raise DeviceLost(what)
+
+    def is_known(self, what: str) -> bool:
+        """Whether a row is there already, by a process before."""
+        return any(row.what == what for row in self.report.rows)
+
+    # --- from one process to the next
+
+    @property
+    def state_path(self) -> Path:
+        return self.report.out / "gpu.state"
+
+    def save(self) -> None:
+        """Write what is known, for a process that goes on."""
+        known = {name: getattr(self, name) for name in self.STATE}
+        left = self.deadline - time.perf_counter()
+        write_whole(self.state_path, pickle.dumps((self.report.rows, known, left)))
+
+    def restore(self) -> None:
+        """Take what a process before knew of the same sizes, if there was one."""
+        if not self.state_path.exists():
+            return
+        rows, known, left = pickle.loads(self.state_path.read_bytes())
+        if known["scale"] == self.scale:
+            self.report.rows = rows
+            self.deadline = time.perf_counter() + left
+            for name, value in known.items():
+                setattr(self, name, value)
 
     def measure_bandwidth(self) -> Measured:
         bandwidth = self.device.bandwidth(self.scale.copy_bytes)
@@ -470,9 +514,9 @@ class Bench:
     def sweep_rows(self, cells: list[Cell]) -> None:
         judged = list(both(self.scale.judged))
         for cell in cells:
-            if cell in judged:
-                continue  # it has its row
             what = f"sweep: {cell}"
+            if cell in judged or self.is_known(what):
+                continue  # it has its row
             if cell.needs_gpu and not self.device.is_gpu:
                 self.report.add(Row(what, "not on this device", None, "", "left out"))
             elif time.perf_counter() > self.deadline and cell not in self.speeds:
@@ -503,11 +547,15 @@ def benchmark(
     sweep: list[Cell] | None = None,
     budget: float = BUDGET,
     command: str = "benchmarks.gpu",
+    resume: bool = False,
 ) -> Bench:
     """Run everything, and write its results into a folder.
 
     The cells of the sweep have no target: by default those that differ from the default in one
     setting. After so many seconds (`budget`) none of them is begun. How it was called is `command`.
+    With `resume`, the rows of a process that was ended are not measured again.
+
+    Raises `DeviceLost` where nothing runs on the device any more; another process can go on.
     """
     began = time.perf_counter()
     note = (
@@ -518,14 +566,17 @@ def benchmark(
     print(note, flush=True)
     report = Report(out, note)
     bench = Bench(device, scale, report, began + budget)
+    if resume:
+        bench.restore()
     try:
         with device.active():
             bench.run(one_at_a_time(scale) if sweep is None else sweep)
     finally:
-        took = f"It took {time.perf_counter() - began:.0f} s."
+        took = f"It took {sum(row.seconds for row in report.rows):.0f} s."
         report.note += f" {took}"
         report.write()
         print(report.summary(), took, flush=True)
+    bench.state_path.unlink(missing_ok=True)
     try:
         plot(bench, out / "gpu.png")
     except Exception as error:  # the table is what counts
@@ -546,24 +597,26 @@ def main(arguments: list[str] | None = None) -> None:
         help=f"seconds after which no cell of the sweep is begun (default: {BUDGET:g}, or none "
         "with --full)",
     )
+    parser.add_argument("--resume", action="store_true", help="go on where a run was ended")
     options = parser.parse_args(arguments)
     scale = SMALL_SCALE if options.small else FULL_SCALE
     budget = options.budget
     if budget is None:
         budget = float("inf") if options.full else BUDGET
-    words = ["benchmarks.gpu", *(sys.argv[1:] if arguments is None else arguments)]
+    given = sys.argv[1:] if arguments is None else arguments
     try:
         device = OnCpu() if options.device == "cpu" else OnGpu(options.device)
     except itembed_gpu.DeviceError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
-    benchmark(
-        device,
-        options.out,
-        scale,
-        all_combinations(scale) if options.full else None,
-        budget,
-        " ".join(words),
-    )
+    sweep = all_combinations(scale) if options.full else None
+    command = " ".join(["benchmarks.gpu", *(word for word in given if word != "--resume")])
+    try:
+        benchmark(device, options.out, scale, sweep, budget, command, options.resume)
+    except DeviceLost as row:
+        # What broke there is over with the process; the other rows are worth having.
+        print(f"the device was lost by: {row}; another process goes on", flush=True)
+        again = [word for word in given if word != "--resume"]
+        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.gpu", *again, "--resume"])
 
 
 if __name__ == "__main__":

@@ -42,6 +42,10 @@ class OnCpu:
         self.copy(to, source)
         return 2 * num_byte / min(seconds_of(self.copy, to, source) for _ in range(5))
 
+    def is_lost(self) -> bool:
+        """Whether nothing runs there any more, as after a bad access to memory."""
+        return False
+
 
 class OnGpu:
     """A GPU and its memory."""
@@ -83,6 +87,14 @@ class OnGpu:
 
         once()
         return 2 * num_byte / min(once() for _ in range(20))
+
+    def is_lost(self) -> bool:
+        runtime = chips.cupy().cuda.runtime
+        try:
+            runtime.deviceSynchronize()
+        except runtime.CUDARuntimeError:
+            return True
+        return False
 
     def spilled(self) -> dict[str, int]:
         """Bytes of local memory that each default kernel uses a thread."""

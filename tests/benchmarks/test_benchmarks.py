@@ -243,6 +243,48 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(make_bench, tmp_path):
     assert "0 of 10 targets met, 10 missed." in text
 
 
+def test_a_device_that_is_lost_loses_one_row_and_another_process_goes_on(
+    tmp_path, monkeypatch, torch_says
+):
+    measured, executed = [], []
+
+    def rows(self, sweep):
+        for what in ("first", "second", "third"):
+            self.row(what, None, self.measure, what)
+        self.call_times[1] = 2.0
+
+    def measure(self, what):
+        measured.append(what)
+        self.call_overheads[len(what)] = 1.5
+        if what == "second":
+            raise MemoryError("an illegal access")
+        return gpu.Measured(1.0, what)
+
+    monkeypatch.setattr(gpu.Bench, "run", rows)
+    monkeypatch.setattr(gpu.Bench, "measure", measure, raising=False)
+    monkeypatch.setattr(gpu.OnCpu, "is_lost", lambda self: True)
+    monkeypatch.setattr(gpu.os, "execv", lambda path, words: executed.append(words))
+    command = ["--device", "cpu", "--small", "--out", str(tmp_path)]
+    gpu.main(command)
+    assert executed == [[sys.executable, "-m", "benchmarks.gpu", *command, "--resume"]]
+    assert [row["what"] for row in read_rows(tmp_path)] == ["first", "second"]
+
+    seen = []
+    monkeypatch.setattr(gpu, "plot", lambda bench, path: seen.append(bench))
+    gpu.main([*command, "--resume"])
+    assert measured == ["first", "second", "third"]
+    rows = read_rows(tmp_path)
+    assert [(row["what"], row["verdict"]) for row in rows] == [
+        ("first", ""), ("second", "failed"), ("third", ""),
+    ]  # fmt: skip
+    assert seen[0].call_overheads == {5: 1.5, 6: 1.5}
+    assert not (tmp_path / "gpu.state").exists()
+    # What was done is done: another call begins anew.
+    monkeypatch.setattr(gpu.OnCpu, "is_lost", lambda self: False)
+    gpu.main([*command, "--resume"])
+    assert measured == ["first", "second", "third"] * 2
+
+
 def test_numbers_are_held_against_targets(make_bench):
     bench = make_bench()
     for value, target in (
@@ -252,7 +294,7 @@ def test_numbers_are_held_against_targets(make_bench):
         (math.nan, gpu.Target("<=", 0.01)),
         (0.0, gpu.Target("<=", 0)),
     ):
-        bench.row("", target, gpu.Measured, value, "", judged=True)
+        bench.row(f"{value} {target}", target, gpu.Measured, value, "", judged=True)
     verdicts = [row.verdict for row in bench.report.rows]
     assert verdicts == ["met", "MISSED", "MISSED", "MISSED", "met"]
     assert bench.report.summary() == "2 of 5 targets met, 3 missed."
