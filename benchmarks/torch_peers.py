@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     for zipf in (True, False):
         drawn = draw_items(options.labels, options.items - options.items % options.length, zipf)
-        items = torch.from_numpy(drawn).to(options.device)
+        items = torch.from_numpy(drawn).to(options.device, torch.int64)
         for way in WAYS:
             row = {"torch": torch.__version__, "way": way, "zipf": zipf}
             try:

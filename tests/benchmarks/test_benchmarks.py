@@ -164,7 +164,7 @@ def test_the_branch_for_gpus_runs_on_emulated_kernels(
     scale = gpu.Scale(
         default=default,
         judged=(default,),
-        pooled=(),
+        pooled=(dataclasses.replace(default, pooled=10),),
         in_chunks=(2_000, (1_000,)),
         num_pair=2_000,
         seconds=0.01,
