@@ -301,7 +301,7 @@ class Bench:
             command = [sys.executable, "-m", "benchmarks.torch_peers", *options]
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "output")
-                code = run_within(command, self.scale.torch_limit, path)
+                code = run_within(command, self.scale.torch_limit, path, group=False)
                 lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             self._torch = [json.loads(line) for line in lines if line.startswith("{")]
             if code != 0:

@@ -93,11 +93,16 @@ def run_python(arguments: Sequence[str], **environment: str) -> str:
 
 
 def run_within(
-    command: Sequence[str], seconds: float, output: Path, **environment: str
+    command: Sequence[str],
+    seconds: float,
+    output: Path,
+    group: bool = True,
+    **environment: str,
 ) -> int | None:
     """Run a command from the checkout, for so many seconds at most; what it says goes into a file.
 
-    Returns its exit code, or None where it was ended, with all that it had started.
+    Returns its exit code, or None where it was ended, with all that it had started: a `group` of
+    its own. Without, it is in this process's group, and ends with that.
     """
     with output.open("wb") as file:
         process = subprocess.Popen(
@@ -106,7 +111,7 @@ def run_within(
             stderr=subprocess.STDOUT,
             cwd=ROOT,
             env={**os.environ, **environment},
-            process_group=0,
+            process_group=0 if group else None,
         )
         try:
             return process.wait(seconds)
@@ -114,7 +119,10 @@ def run_within(
             return None
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                if group:
+                    os.killpg(process.pid, signal.SIGKILL)
+                else:
+                    process.kill()
                 process.wait()
 
 

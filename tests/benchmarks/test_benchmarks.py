@@ -107,7 +107,7 @@ def torch_says(monkeypatch):
     """Have PyTorch say something, and exit with a code; it need not be there."""
 
     def say(*rows, code=0, last=""):
-        def run(command, seconds, output):
+        def run(command, seconds, output, group):
             lines = [json.dumps({"torch": "2.13", **row}) for row in rows]
             output.write_text("\n".join(["a warning", *lines, last]))
             return code
