@@ -34,6 +34,13 @@ def zipf_items(num_label: int, num_item: int, offset: int = 0, seed: int = 0) ->
     return generator.permutation(num_label).astype(np.int32)[ranks]
 
 
+def draw_items(num_label: int, num_item: int, zipf: bool, seed: int = 0) -> np.ndarray:
+    """Draw items of a catalog, by Zipf's law or all with the same share."""
+    if zipf:
+        return zipf_items(num_label, num_item, seed=seed)
+    return np.random.default_rng(seed).integers(0, num_label, num_item, dtype=np.int32)
+
+
 def uniform_tables(num_label: int, dim: int, seeds: Iterable[int] = (1, 2)) -> list[np.ndarray]:
     """Return tables of `initialize_syn`'s uniform values, one for each seed."""
     return [itembed_gpu.initialize_syn(num_label, dim, seed=seed, device="cpu") for seed in seeds]

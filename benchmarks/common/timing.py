@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -43,8 +44,10 @@ def medians(clocks: Clocks, repeat: int) -> dict[str, float]:
 
 def environment_of(checkout: Path, cache: Path) -> dict[str, str]:
     """Have a process import a checkout, into which nothing is written: code goes to the cache."""
+    # What it needs may lie where this process finds it.
+    others = filter(None, [os.environ.get("PYTHONPATH")])
     return {
-        "PYTHONPATH": str(checkout),
+        "PYTHONPATH": os.pathsep.join([str(checkout), *others]),
         "PYTHONPYCACHEPREFIX": str(cache),
         "NUMBA_CACHE_DIR": str(cache),
     }
@@ -87,6 +90,40 @@ def run_python(arguments: Sequence[str], **environment: str) -> str:
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **environment},
     )
     return done.stdout.splitlines()[-1]
+
+
+def run_within(
+    command: Sequence[str],
+    seconds: float,
+    output: Path,
+    group: bool = True,
+    **environment: str,
+) -> int | None:
+    """Run a command from the checkout, for so many seconds at most; what it says goes into a file.
+
+    Returns its exit code, or None where it was ended, with all that it had started: a `group` of
+    its own. Without, it is in this process's group, and ends with that.
+    """
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            process_group=0 if group else None,
+        )
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if process.poll() is None:
+                if group:
+                    os.killpg(process.pid, signal.SIGKILL)
+                else:
+                    process.kill()
+                process.wait()
 
 
 def time_process(code: str, **environment: str) -> float:
