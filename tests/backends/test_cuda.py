@@ -29,6 +29,7 @@ from itembed_gpu import (
 from itembed_gpu.backends import devices
 from itembed_gpu.backends.cuda import chips, instances, tables, task as cuda
 from itembed_gpu.objective.pairs import NEIGHBOUR
+from itembed_gpu.objective.table import Table
 
 DEVICE = Cuda(threads_per_pair=1)
 
@@ -188,6 +189,58 @@ def test_packed_arrays_are_copied_once(emulated):
     held = emulated.free
     trained(task)
     assert emulated.free == held
+
+
+PIECES = {"MIN_BYTES": 0, "PIECE_BYTES": 100}
+
+
+@pytest.mark.parametrize("without", [False, True])
+@pytest.mark.parametrize(("shape", "padded"), [((50, 12), 12), ((50, 13), 16), ((1, 999), 1000)])
+def test_large_copies_go_through_pinned_memory_piece_by_piece(
+    emulated, monkeypatch, shape, padded, without
+):
+    from emulator.fake_cupy import CUDARuntimeError
+
+    for name, value in PIECES.items():
+        monkeypatch.setattr(tables, name, value)
+    values = np.random.default_rng(1).random(shape, dtype=np.float32)
+    emulated.told.clear()
+    if without:  # memory that can be pinned is scarce: half of the threads have none
+        emulated.fail["pin"] = 1, CUDARuntimeError("injected")
+    there = tables.bring(values)
+    assert there.base.shape == (shape[0], padded)
+    assert np.array_equal(there.get(), values)
+    assert not there.base.get()[:, shape[1] :].any()
+    assert np.array_equal(tables.fetch(there), values)
+    assert np.array_equal(tables.to_device(values[:, 0]).get(), values[:, 0])
+    pinned = [told for told in emulated.told if told.startswith("pin")]
+    assert len(pinned) == 3 * tables.NUM_MOVER - without
+    # As much each time, whatever is copied: CuPy keeps it by its size.
+    assert len(set(pinned)) == 1
+
+
+def test_a_training_copied_in_pieces_is_the_same(one_tile, monkeypatch):
+    results = []
+    for pieces in ({}, PIECES):
+        for name, value in pieces.items():
+            monkeypatch.setattr(tables, name, value)
+        task = unsupervised(device=DEVICE, optimizer="adagrad")
+        trained(task)
+        results.append((task.syn0, task.syn1, *task.accumulators))
+    for one, other in zip(*results, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_copies_to_a_device_and_back(device):
+    # Of more than one piece, with rows that are padded on a GPU.
+    rows = np.random.default_rng(1).random((700_000, 7), dtype=np.float32)
+    assert rows.nbytes > 2 * tables.PIECE_BYTES > 2 * tables.MIN_BYTES
+    backend = devices.select_backend(device)
+    table = Table("syn0", rows, accumulator=rows[:, 0].copy())
+    there = backend.bring(table)
+    assert (there.array is rows) == (device == "cpu")
+    for name, values in backend.fetch(there).arrays().items():
+        assert np.array_equal(values, table.arrays()[name])
 
 
 # --- tables of the device ---------------------------------------------------

@@ -7,6 +7,7 @@ call of a kind), `told` (what was copied, launched and multiplied).
 """
 
 import functools
+import itertools
 import operator
 import re
 import time
@@ -182,12 +183,16 @@ class Event:
 
 
 class Stream:
-    """One beside the current one."""
+    """One beside the current one: what is copied in it is there once it was waited for."""
 
-    ptr = 1
+    by_ptr = weakref.WeakValueDictionary()
+    numbers = itertools.count(1)
 
     def __init__(self, non_blocking=False):
         assert non_blocking
+        self.ptr = next(self.numbers)
+        self.by_ptr[self.ptr] = self
+        self.waiting = []
 
     def __enter__(self):
         return self
@@ -196,7 +201,8 @@ class Stream:
         pass
 
     def synchronize(self):
-        pass
+        while self.waiting:
+            self.waiting.pop(0)()
 
 
 class FakeCupy:
@@ -258,7 +264,7 @@ class FakeCupy:
             Stream=Stream,
             get_current_stream=lambda: stream,
             get_elapsed_time=lambda a, b: (b.at - a.at) * 1e3,
-            alloc_pinned_memory=lambda size: np.zeros(size + 64, dtype=np.uint8),
+            alloc_pinned_memory=self._pin,
         )
 
     def _may_fail(self, kind):
@@ -277,13 +283,30 @@ class FakeCupy:
 
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(pointer))
 
-    def _memcpy(self, to, source, size, kind, stream):
+    def _in_stream(function):
+        """Have a copy wait until its stream is waited for, if it is none of the current one."""
+
+        def call(self, *arguments):
+            *arguments, ptr = arguments
+            copy = functools.partial(function, self, *arguments)
+            Stream.by_ptr[ptr].waiting.append(copy) if ptr else copy()
+
+        return call
+
+    @_in_stream
+    def _memcpy(self, to, source, size, kind):
         self._bytes(to, size)[:] = self._bytes(source, size)
 
-    def _memcpy2d(self, to, to_pitch, source, source_pitch, width, height, kind, stream):
+    @_in_stream
+    def _memcpy2d(self, to, to_pitch, source, source_pitch, width, height, kind):
         for row in range(height):
             target = self._bytes(to + row * to_pitch, width)
             target[:] = self._bytes(source + row * source_pitch, width)
+
+    def _pin(self, size):
+        self._may_fail("pin")
+        self.told.append(f"pin {size}")
+        return np.zeros(size + 64, dtype=np.uint8)
 
     def _multiply(
         self, handle, turn_a, turn_b, m, n, k, alpha, a, a_kind, lda, b, b_kind, ldb, beta,

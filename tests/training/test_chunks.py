@@ -254,7 +254,7 @@ def test_slots_beyond_two_to_the_31(backend, request, monkeypatch):
         bound = select_backend(Cuda(), None, {"a": left}).bind(problem)
         monkeypatch.setattr(bound, "_check_memory", lambda: None)
         monkeypatch.setattr(bound, "_plan", lambda rate: None)
-        bound._copy_pairs(tables.to_device)
+        bound._copy_pairs()
         bound._make_ready()
         bound._set_geometry(Geometry(1, None, None), 1.0)
         bound._train(IN_ORDER, 0, 0, start, MANY, 0, rates)

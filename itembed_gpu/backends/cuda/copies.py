@@ -156,10 +156,8 @@ class Pinned:
     """
 
     def __init__(self, num_byte: int) -> None:
-        cuda = chips.cupy().cuda
-        self._memory = cuda.alloc_pinned_memory(max(1, num_byte))
-        self.bytes = np.frombuffer(self._memory, dtype=np.uint8, count=num_byte)
-        self.ended = cuda.Event()
+        self.bytes = tables.pinned(num_byte)
+        self.ended = chips.cupy().cuda.Event()
         self.busy = False
 
     def fetch(self, values: Any, into: npt.NDArray[Any]) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -208,7 +207,7 @@ class CudaTask:
                 self._check_memory()
                 stream = chips.cupy().cuda.Stream(non_blocking=True)
                 with stream:
-                    self._copy_pairs(functools.partial(tables.to_device_pinned, stream=stream))
+                    self._copy_pairs()
                     stream.synchronize()
         _ = self._hits
 
@@ -241,14 +240,14 @@ class CudaTask:
         }
         self._copies.check_memory(others, "a chunk_size, fewer itemsets or labels may")
 
-    def _copy_pairs(self, copy: Callable[[npt.NDArray[Any]], Any] = tables.to_device) -> None:
+    def _copy_pairs(self) -> None:
         problem, work = self._problem, self._work
         # Views of one array may begin together, and differ in length.
         copies: dict[tuple[int, int], Any] = {}
         for name, array in self._arrays().items():
             key = checks.address(array), array.nbytes
             if key not in copies:
-                copies[key] = copy(array)
+                copies[key] = tables.to_device(array)
             work[name] = copies[key].data.ptr
         self._packed = list(copies.values())
         work["guide_shift"] = problem.pairs.shift
