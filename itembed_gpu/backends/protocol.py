@@ -251,6 +251,9 @@ class Backend(Protocol):
     def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> Any:
         """Return a table of zeros, of the device's own kind."""
 
+    def uniform(self, num_row: int, dim: int, seed: int) -> Any:
+        """Return a table of the values of `uniform_rows`, float32, of the device's own kind."""
+
     def to_device(self, table: npt.NDArray[Any]) -> Any:
         """Return a table of the device's own kind with the same values."""
 

@@ -20,6 +20,7 @@ from itembed_gpu import (
     InputError,
     UnsupervisedTask,
     available_backends,
+    checks,
     do_supervised_batch,
     do_unsupervised_batch,
     initialize_syn,
@@ -261,6 +262,24 @@ def test_tables_of_the_device_are_trained_in_place(one_tile):
     embeddings = Embeddings(list(range(50)), on_device[0], context=on_device[1])
     assert np.array_equal(embeddings.vectors, on_device[0].get())
     assert normalize(on_device[0]).shape == (50, DIM)
+
+
+@pytest.mark.parametrize(("num_row", "dim"), [(1, 1), (3, 5), (50, 12), (999, 50), (4_001, 64)])
+@pytest.mark.parametrize("seed", [0, 1, (1 << 64) - 1])
+def test_tables_are_drawn_where_they_are_trained(device, num_row, dim, seed):
+    # A few blocks draw the larger ones, each thread many times.
+    found = initialize_syn(num_row, dim, seed=seed, device=device)
+    draws = np.random.default_rng(seed).random((num_row, dim), dtype=np.float32)
+    expected = (draws - np.float32(0.5)) / np.float32(dim)
+    assert np.array_equal(checks.on_host(found), expected)
+
+
+def test_new_tables_of_a_gpu_are_not_copied_there(emulated):
+    initialize_syn(50, 12, seed=1, device="cuda")
+    initialize_syn(50, 12, "zero", device="cuda")
+    assert not [told for told in emulated.told if "load" in told or told.startswith("pin")]
+    initialize_syn(50, 12, seed=1, device="cuda", dtype=np.float64)
+    assert emulated.told.count("upload") == 1
 
 
 @pytest.mark.parametrize(("dim", "padded"), [(1, 4), (4, 4), (13, 16), (50, 52)])

@@ -24,6 +24,11 @@ from . import EmulatedKernel
 SHUFFLES = re.compile(r"train_positions<[\w:]+, (?!1,)|(dots|exponentials|weigh|update)<")
 
 
+# Streams beside the current one, by their numbers.
+STREAMS = weakref.WeakValueDictionary()
+NUMBERS = itertools.count(1)
+
+
 class CUDARuntimeError(RuntimeError):
     pass
 
@@ -185,13 +190,10 @@ class Event:
 class Stream:
     """One beside the current one: what is copied in it is there once it was waited for."""
 
-    by_ptr = weakref.WeakValueDictionary()
-    numbers = itertools.count(1)
-
     def __init__(self, non_blocking=False):
         assert non_blocking
-        self.ptr = next(self.numbers)
-        self.by_ptr[self.ptr] = self
+        self.ptr = next(NUMBERS)
+        STREAMS[self.ptr] = self
         self.waiting = []
 
     def __enter__(self):
@@ -289,7 +291,7 @@ class FakeCupy:
         def call(self, *arguments):
             *arguments, ptr = arguments
             copy = functools.partial(function, self, *arguments)
-            Stream.by_ptr[ptr].waiting.append(copy) if ptr else copy()
+            STREAMS[ptr].waiting.append(copy) if ptr else copy()
 
         return call
 

@@ -27,7 +27,7 @@ from ...interrupts import deferred_interrupt
 from ...objective.constants import BLOCK
 from ...objective.rng import u64
 from ...objective.schedule import epoch_order
-from ...objective.table import Table
+from ...objective.table import Table, uniform_rows
 from ..dense import DenseTask
 from ..protocol import BoundTask, Problem, Tally
 from . import blocks
@@ -234,6 +234,9 @@ class CpuBackend:
 
     def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         return np.zeros((num_row, dim), dtype=dtype)
+
+    def uniform(self, num_row: int, dim: int, seed: int) -> npt.NDArray[Any]:
+        return uniform_rows(num_row, dim, seed)
 
     def to_device(self, table: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return table

@@ -14,10 +14,15 @@ from ... import checks
 from ...errors import InputError
 from ..cpu.threads import share
 from . import chips
+from .instances import THREADS_PER_BLOCK
 
 logger = logging.getLogger("itembed_gpu")
 
 ROW_BYTES = 16  # rows of our own tables begin at multiples of this
+# A number of 128 bits, as kernels read it.
+WIDE = np.dtype([("high", np.uint64), ("low", np.uint64)])
+# Blocks a multiprocessor, at most, that draw the values of a table.
+BLOCKS_TO_FILL = 16
 # Copies of fewer bytes are made at once, without pinned memory.
 MIN_BYTES = 1 << 22
 # Threads of a larger one, and what each copies at a time.
@@ -43,6 +48,25 @@ def allocate_table(num_row: int, dim: int, dtype: npt.DTypeLike = np.float32) ->
     base = chips.cupy().zeros((num_row, padded_dim(dim, dtype.itemsize)), dtype=dtype)
     _padded[(base.data.ptr, dim)] = base
     return base[:, :dim]
+
+
+def fill_uniform(kernel: Any, table: Any, seed: int, num_multiprocessor: int) -> None:
+    """Have the kernel `FILL_UNIFORM` fill a table with the values of `uniform_rows`."""
+    state = np.random.PCG64(seed).state["state"]
+    # The state before the first draw, and what each step adds, by their halves.
+    halves = [
+        np.array([(state[name] >> 64, state[name] & (1 << 64) - 1)], dtype=WIDE)
+        for name in ("state", "inc")
+    ]
+    (num_row, dim), stride = table.shape, table.strides[0] // 4
+    num_block = min(
+        -(-num_row * dim // (2 * THREADS_PER_BLOCK)), BLOCKS_TO_FILL * num_multiprocessor
+    )
+    kernel(
+        (num_block,),
+        (THREADS_PER_BLOCK,),
+        (table.data.ptr, np.int64(stride), np.int64(num_row), np.int32(dim), *halves),
+    )
 
 
 def to_device(array: npt.NDArray[Any]) -> Any:

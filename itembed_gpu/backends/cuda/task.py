@@ -557,6 +557,15 @@ class CudaBackend:
         with chips.device(self._chip.index):
             return tables.allocate_table(num_row, dim, dtype)
 
+    def uniform(self, num_row: int, dim: int, seed: int) -> Any:
+        with chips.device(self._chip.index):
+            table = tables.allocate_table(num_row, dim)
+            fill = programs.kernel(
+                self._chip.index, (instances.FILL_UNIFORM,), instances.FILL_UNIFORM
+            )
+            tables.fill_uniform(fill, table, seed, self._chip.num_multiprocessor)
+        return table
+
     def to_device(self, table: npt.NDArray[Any]) -> Any:
         with chips.device(self._chip.index):
             num_row, dim = table.shape
