@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from .. import checks
 from ..backends.devices import Device, select_backend
 from ..errors import InputError
 from ..objective.options import resolve_seed
-from ..objective.table import centred, uniform_rows
+from ..objective.table import Table, centred, uniform_rows
 
 METHODS = ("uniform", "zero")
 
@@ -84,6 +84,13 @@ def initialize_syn(
     if np.dtype(dtype) == np.float32:
         return backend.uniform(*shape, seed)
     return backend.to_device(uniform_rows(*shape, seed, dtype))
+
+
+def to_host(array: Any) -> npt.NDArray[Any]:
+    """Return rows, or numbers of rows, as a NumPy array: copied, if they lie on a GPU."""
+    if checks.on_device(array):
+        array = select_backend(tables={"array": array}).fetch(Table("array", array)).array
+    return cast(npt.NDArray[Any], array)
 
 
 def extend_syn(
