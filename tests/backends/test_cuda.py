@@ -394,6 +394,23 @@ def test_how_work_is_cut_into_launches_does_not_matter(one_tile, monkeypatch, sh
         assert loss[0] == pytest.approx(results[0][2][0], rel=1e-5)
 
 
+def test_a_call_of_one_batch_is_a_copy_a_launch_and_a_copy(emulated, monkeypatch):
+    task = unsupervised(device=DEVICE)
+    task.do_batch(0.1)
+    task._read_tally(wait=True)
+    runtime, kinds = emulated.cuda.runtime, []
+    copy = runtime.memcpyAsync
+    monkeypatch.setattr(runtime, "memcpyAsync", lambda *a: [kinds.append(a[3]), copy(*a)])
+    monkeypatch.setattr(cuda, "epoch_order", None)  # known since the first one
+    emulated.told.clear()
+    for number in (1, 2, 3):
+        task.do_batch(0.1)
+        assert kinds == [runtime.memcpyHostToDevice, runtime.memcpyDeviceToHost] * number
+        assert len(emulated.told) == number
+        # Each tally begins with nothing.
+        assert task._read_tally(wait=True).num_sample == -(-task.num_pair // len(task))
+
+
 def test_launches_are_as_long_as_the_device_is_fast(emulated):
     task = unsupervised(device=DEVICE)
     before = task._bound.max_pairs

@@ -234,7 +234,6 @@ class FakeCupy:
             memGetInfo=lambda: (self.free, 1 << 30),
             memcpy2DAsync=self._memcpy2d,
             memcpyAsync=self._memcpy,
-            memsetAsync=lambda pointer, value, size, stream: self._bytes(pointer, size).fill(value),
             memcpyHostToDevice=1,
             memcpyDeviceToHost=2,
             memcpyDeviceToDevice=3,
@@ -301,9 +300,11 @@ class FakeCupy:
 
     @_in_stream
     def _memcpy2d(self, to, to_pitch, source, source_pitch, width, height, kind):
-        for row in range(height):
-            target = self._bytes(to + row * to_pitch, width)
-            target[:] = self._bytes(source + row * source_pitch, width)
+        target, values = (
+            np.lib.stride_tricks.as_strided(self._bytes(place, 1), (height, width), (pitch, 1))
+            for place, pitch in ((to, to_pitch), (source, source_pitch))
+        )
+        target[...] = values
 
     def _pin(self, size):
         self._may_fail("pin")

@@ -63,7 +63,8 @@ MAX_BATCHES = 1 << 16
 # Numbers that a launch counts (pairs.cuh).
 NUM_TALLY = 3
 # Bytes that a launch takes for its learning rates and its tally.
-SLOT_BYTES = 4 * MAX_BATCHES + 8 * NUM_TALLY
+TALLY_BYTES = 8 * NUM_TALLY
+SLOT_BYTES = TALLY_BYTES + 4 * MAX_BATCHES
 # Share of the L2 cache that the rows of pairs in flight may take, where the tables do not fit:
 # what is added to a row that has left it reads the row again (benchmarks/in_flight.py).
 CACHE_SHARE = 1 / 8
@@ -84,18 +85,35 @@ NUMBERS = ("shift", "first", "window")
 
 
 class _Slot(Pinned):
-    """A launch under way: where its learning rates and its loss are kept."""
+    """A launch under way: where its learning rates and its tally are kept.
+
+    On the device the tally is followed by the rates, and both begin with one copy; on the host
+    what comes back of the tally stands before what is sent.
+    """
 
     def __init__(self) -> None:
-        super().__init__(SLOT_BYTES)
+        super().__init__(TALLY_BYTES + SLOT_BYTES)
         cupy = chips.cupy()
-        self.rates = cupy.empty(MAX_BATCHES, dtype=np.float32)
-        self.tally = cupy.empty(NUM_TALLY, dtype=np.float64)
-        self.host_tally = self.bytes[: 8 * NUM_TALLY].view(np.float64)
-        self.host_rates = self.bytes[8 * NUM_TALLY :].view(np.float32)
+        self._there = cupy.empty(SLOT_BYTES, dtype=np.uint8)
+        self.tally: int = self._there.data.ptr
+        self.rates = self.tally + TALLY_BYTES
+        self.host_tally = self.bytes[:TALLY_BYTES].view(np.float64)
+        self._host_rates = self.bytes[2 * TALLY_BYTES :].view(np.float32)
+        self.bytes[TALLY_BYTES : 2 * TALLY_BYTES] = 0
         self.began = cupy.cuda.Event()
         self.num_pair = 0
         self.num_sample = 0
+
+    def begin(self, rates: npt.NDArray[np.float32], stream: Any) -> None:
+        """Have a stream bring the rates, and a tally of nothing."""
+        self._host_rates[: len(rates)] = rates
+        self.send(self.tally, TALLY_BYTES + rates.nbytes, stream, first=TALLY_BYTES)
+        self.began.record(stream)
+
+    def end(self, stream: Any) -> None:
+        """Have it fetch the tally."""
+        self.fetch(self.tally, TALLY_BYTES, stream)
+        self.mark(stream)
 
 
 class CudaTask:
@@ -141,6 +159,9 @@ class CudaTask:
             threads=threads_per_pair,
         )
         self._work = np.zeros(1, dtype=instances.WORK)
+        self._fields = {name: self._work[name] for name in instances.WORK.names or ()}
+        self._trained = self._copies.trained(*problem.tables)
+        self._order: tuple[tuple[int, int], npt.NDArray[np.uint64]] | None = None
         self._packed: list[Any] = []  # CuPy arrays that the work points to
         self._kernel: Any = None
         self._ready = False
@@ -356,8 +377,10 @@ class CudaTask:
         stop = problem.batch_start(first_batch + len(rates))
         if start == stop:
             return
-        order = epoch_order(problem.seed, stream, epoch, problem.num_slot)
-        self._train(order, stream, epoch, start, stop, first_batch, rates)
+        if self._order is None or self._order[0] != (stream, epoch):
+            order = epoch_order(problem.seed, stream, epoch, problem.num_slot)
+            self._order = (stream, epoch), order
+        self._train(self._order[1], stream, epoch, start, stop, first_batch, rates)
 
     def run_in_order(self, first_slot: int, rate: float) -> None:
         """Train all slots at one learning rate, in their order, which is not shuffled.
@@ -393,8 +416,8 @@ class CudaTask:
         self._make_ready()
         with self._copies.device():
             self._plan(float(np.abs(rates).max()))
-            self._work["order"] = order
-            key = self._work["stream"]
+            self._fields["order"][0] = order
+            key = self._fields["stream"]
             key["stream"], key["epoch"] = stream, epoch
             while start < stop:
                 first = batch_at(*shape, start, problem.group)
@@ -411,30 +434,30 @@ class CudaTask:
     def _launch(
         self, start: int, stop: int, first_batch: int, rates: npt.NDArray[np.float32]
     ) -> None:
-        cuda = chips.cupy().cuda
-        work, stream = self._work, cuda.get_current_stream()
+        stream = chips.cupy().cuda.get_current_stream()
         slot = self._slots[self._num_launch % NUM_SLOT]
         self._num_launch += 1
         self._collect(slot)
-        slot.host_rates[: len(rates)] = rates
         slot.num_pair = stop - start
         slot.num_sample = -(-stop // self._stride) - -(-start // self._stride)
-        cuda.runtime.memcpyAsync(
-            slot.rates.data.ptr,
-            slot.host_rates.ctypes.data,
-            rates.nbytes,
-            cuda.runtime.memcpyHostToDevice,
-            stream.ptr,
+        self._put(
+            rates=slot.rates,
+            tally=slot.tally,
+            start=start,
+            num_pair=stop - start,
+            first_batch=first_batch,
         )
-        cuda.runtime.memsetAsync(slot.tally.data.ptr, 0, slot.host_tally.nbytes, stream.ptr)
-        work["rates"], work["tally"] = slot.rates.data.ptr, slot.tally.data.ptr
-        work["start"], work["num_pair"], work["first_batch"] = start, stop - start, first_batch
         grid, block = self._choose_grid(stop - start)
-        for table in self._problem.tables:
-            self._copies.mark_changed(table)
-        slot.began.record(stream)
-        self._kernel((grid,), (block,), (work,))
-        slot.fetch(slot.tally, slot.host_tally)
+        for copy in self._trained:
+            copy.changed = True
+        slot.begin(rates, stream)
+        self._kernel((grid,), (block,), (self._work,))
+        slot.end(stream)
+
+    def _put(self, **values: int) -> None:
+        """Write numbers to the record of a launch, by views of its fields that are kept."""
+        for name, value in values.items():
+            self._fields[name][0] = value
 
     def _choose_grid(self, num_pair: int) -> tuple[int, int]:
         """Set the number of tiles, and return how many blocks of how many threads hold them."""
@@ -448,7 +471,7 @@ class CudaTask:
             num_round = -(-num_pair // (num_tile * threads))
             take = -(-num_pair // (num_tile * num_round))
             num_tile = min(num_tile, -(-num_pair // take))
-        self._work["num_tile"], self._work["take"] = num_tile, take
+        self._put(num_tile=num_tile, take=take)
         num_thread = num_tile * threads
         # Few tiles are spread over the multiprocessors, warp by warp.
         few = num_thread < THREADS_PER_BLOCK * self._chip.num_multiprocessor
