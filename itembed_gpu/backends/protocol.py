@@ -37,13 +37,22 @@ class Occurrences:
         Packed items of both sides, which may be the same array.
     num_left, num_right : int
         Number of rows on each side.
+    counts : int64, num_left, optional
+        How often each row occurs on the left, where somebody has counted.
     """
 
     def __init__(
-        self, left_items: Int32Array, right_items: Int32Array, num_left: int, num_right: int
+        self,
+        left_items: Int32Array,
+        right_items: Int32Array,
+        num_left: int,
+        num_right: int,
+        counts: Int64Array | None = None,
     ) -> None:
         self._items = left_items, right_items
         self.num_left, self.num_right = num_left, num_right
+        if counts is not None:
+            self.__dict__["left"] = counts
 
     @functools.cached_property
     def left(self) -> Int64Array:

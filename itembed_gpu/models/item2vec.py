@@ -412,6 +412,7 @@ class Item2Vec(Item2VecParameters, ItemModel):
             accumulators=chooser._accumulators(start, len(labels)),
             **chooser._task_options(counts, seed),
         )
+        task._know_counts(counts)
         chooser._tell_choice()
         self.history_ = chooser._train(task, chooser._value("epochs", epochs), **checkpoints)
         embeddings.vectors, embeddings.context = map(to_host, (syn0, syn1))

@@ -22,6 +22,7 @@ from itembed_gpu import (
     pack_itemsets,
     train,
 )
+from itembed_gpu.backends import protocol
 from itembed_gpu.errors import (
     DataError,
     DeviceError,
@@ -123,6 +124,23 @@ def test_the_device_reaches_the_task(emulated):
     fitted = Item2Vec(**{**SETTINGS, "device": Cuda(threads_per_pair=1)}).fit(ITEMSETS[:50])
     assert any(told.startswith("launch") for told in emulated.told)
     assert fitted.syn1_.any()
+
+
+def test_items_are_counted_once(emulated, monkeypatch):
+    counted = []
+
+    def count(codes, num_code, *, real=protocol.count_codes):
+        counted.append(real(codes, num_code)[0])
+        return counted[-1], 0
+
+    monkeypatch.setattr(protocol, "count_codes", count)
+    model = Item2Vec(**{**SETTINGS, "device": Cuda(threads_per_pair=1), "epochs": 1})
+    model.fit(ITEMSETS[:50])
+    assert not counted
+    # Those of before are no part of what is trained now.
+    before = model.counts_
+    model.partial_fit(ITEMSETS[:30])
+    assert np.array_equal(counted, [model.counts_ - before])
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
