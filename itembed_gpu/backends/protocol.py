@@ -23,7 +23,11 @@ from ..objective.pairs import WITHIN, Pairs
 from ..objective.schedule import batch_start
 from ..objective.table import Table
 from ..sets import count_codes
+from .cpu.threads import share
 
+# Threads that count items, at most, and how many each counts, at least.
+NUM_COUNTER = 4
+MIN_COUNTED = 1 << 20
 # Those of itembed.
 ITEMBED = Options(seed=0)
 
@@ -57,8 +61,7 @@ class Occurrences:
     @functools.cached_property
     def left(self) -> Int64Array:
         """Occurrences of each row on the left."""
-        counts: Int64Array = count_codes(self._items[0], self.num_left)[0]
-        return counts
+        return _count(self._items[0], self.num_left)
 
     @functools.cached_property
     def right(self) -> Int64Array:
@@ -66,8 +69,19 @@ class Occurrences:
         left, right = self._items
         if left is right and self.num_left == self.num_right:
             return self.left
-        counts: Int64Array = count_codes(right, self.num_right)[0]
-        return counts
+        return _count(right, self.num_right)
+
+
+def _count(items: Int32Array, num_row: int) -> Int64Array:
+    """Count how often each row occurs, by several threads where there are many items a row."""
+    size = max(MIN_COUNTED, num_row, -(-len(items) // NUM_COUNTER))
+    starts = range(0, max(1, len(items)), size)
+    counts: Int64Array = sum(
+        share(
+            lambda start: count_codes(items[start : start + size], num_row)[0], starts, len(starts)
+        )
+    )
+    return counts
 
 
 @dataclass(frozen=True)
@@ -210,10 +224,11 @@ class BoundTask(Protocol):
     def prepare(self) -> None:
         """Do what takes time before the first pair: compile, copy. May be left to `run`."""
 
-    def load(self) -> None:
+    def load(self, before: Any = None) -> None:
         """Copy what is its own, and not the tables, while another one of them is trained.
 
-        May be called on any thread, before `prepare` or `run`, or not at all.
+        May be called on any thread, before `prepare` or `run`, or not at all. Where the other one
+        is given, which it is to `follow`, what can be foreseen of how it goes on is prepared.
         """
 
     def follow(self, before: Any) -> None:

@@ -189,7 +189,7 @@ class CpuTask(InPlace):
             if not interrupts:
                 self._note_speed(stop - start, num_threads, time.perf_counter() - began)
 
-    def load(self) -> None:
+    def load(self, before: Any = None) -> None:
         """Nothing to do: its arrays are used where they are."""
 
     def follow(self, before: CpuTask) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,7 @@ class CudaTask:
         self._max_tile = 0
         self.geometry: Geometry | None = None
         self._planned_rate = 0.0
+        self._foreseen = False  # whether the plan was made ahead, and not yet looked at
         self._caps: list[Any] = []  # CuPy arrays that the work points to
         self.kernel_seconds = 0.0
         self._pairs_per_second = FIRST_SPEED
@@ -195,10 +197,7 @@ class CudaTask:
                 self._copy_pairs()
             if not self._slots:
                 self._slots = [_Slot() for _ in range(NUM_SLOT)]
-            if self._kernel is None:
-                kernel = self._find_kernel(self.instance.name)
-                self._max_tile = self._limit_tiles(self._count_tiles(kernel))
-                self._kernel = kernel
+            self._find_kernel_in_use()
             self._copies.upload()
             for side, table in self._sides().items():
                 rows = self._copies.of(table).array
@@ -218,19 +217,31 @@ class CudaTask:
         sides = {"left": problem.left, "right": problem.right}
         return sides if problem.own is None else {**sides, "own": problem.own}
 
+    def _find_kernel_in_use(self) -> None:
+        if self._kernel is None:
+            kernel = self._find_kernel(self.instance.name)
+            self._max_tile = self._limit_tiles(self._count_tiles(kernel))
+            self._kernel = kernel
+
     def _find_kernel(self, name: str) -> Any:
         return programs.kernel(self._chip.index, (self.instance.name,), name)
 
-    def load(self) -> None:
-        """Copy the pairs, by a stream of its own, while others train in theirs."""
+    def load(self, before: CudaTask | None = None) -> None:
+        """Copy the pairs and plan, by a stream of its own, while others train in theirs."""
         with self._copies.device():
-            if not self._packed:
-                self._check_memory()
-                stream = chips.cupy().cuda.Stream(non_blocking=True)
-                with stream:
-                    self._copy_pairs()
-                    stream.synchronize()
-        _ = self._hits
+            if self._packed:
+                return
+            self._check_memory()
+            stream = chips.cupy().cuda.Stream(non_blocking=True)
+            with stream, ThreadPoolExecutor(1, "itembed_gpu-hits") as beside:
+                hits = beside.submit(getattr, self, "_hits")
+                self._copy_pairs()
+                hits.result()
+                if before is not None and before.geometry is not None:
+                    self._find_kernel_in_use()
+                    self._plan(before._planned_rate)
+                    self._foreseen = True
+                stream.synchronize()
 
     def follow(self, before: CudaTask) -> None:
         before._wait()
@@ -319,11 +330,15 @@ class CudaTask:
         more pairs can be in flight.
         """
         known = self.geometry
+        if self._foreseen:
+            self._foreseen = False
+            if _power_above(rate) != self._planned_rate:
+                known = None  # as if it had not been
         if known is not None and rate <= self._planned_rate:
             limited = known.num_tile < self._max_tile
             if not limited or rate >= self._planned_rate / REPLAN:
                 return
-        planned = float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
+        planned = _power_above(rate)
         left, right, own = self._hits
         flags = self._problem.objective.flags
         geometry = plan_geometry(
@@ -521,6 +536,11 @@ class CudaTask:
 
     def discard(self) -> None:
         self._copies.discard()
+
+
+def _power_above(rate: float) -> float:
+    """Return the least power of 2 that is not below a learning rate."""
+    return float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
 
 
 def parts_that_fit(sizes: list[int], room: float) -> int:
