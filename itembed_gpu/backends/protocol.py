@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -289,6 +290,9 @@ class Backend(Protocol):
 
         May be called on any thread, while others train.
         """
+
+    def is_sound(self, table: Table, bounds: Mapping[str, float]) -> bool:
+        """Whether what was brought is finite, and within the bounds of each array, likewise."""
 
     def fetch(self, table: Table) -> Table:
         """Return one on the host with the values of one that was brought, likewise."""

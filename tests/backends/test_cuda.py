@@ -394,6 +394,21 @@ def test_how_work_is_cut_into_launches_does_not_matter(one_tile, monkeypatch, sh
         assert loss[0] == pytest.approx(results[0][2][0], rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["syn0", "syn0_accumulator"])
+@pytest.mark.parametrize(("value", "sound"), [(1e8, True), (-2e9, False), (np.nan, False)])
+def test_a_part_is_looked_at_where_it_is(device, name, value, sound):
+    rows = np.ones((40, 5), dtype=np.float32)
+    table = Table("syn0", rows, accumulator=np.ones(40, np.float32))
+    table.arrays()[name][-1:] = value
+    backend = devices.select_backend(device)
+    there = backend.bring(table)
+    assert backend.is_sound(there, dict.fromkeys(table.arrays(), 1e9)) == sound
+    # Of accumulators, any number that is one will do.
+    bounds = {"syn0": 1e9, "syn0_accumulator": np.inf}
+    expected = sound or (name == "syn0_accumulator" and not np.isnan(value))
+    assert backend.is_sound(there, bounds) == expected
+
+
 def test_a_call_of_one_batch_is_a_copy_a_launch_and_a_copy(emulated, monkeypatch):
     task = unsupervised(device=DEVICE)
     task.do_batch(0.1)

@@ -15,13 +15,14 @@ import inspect
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from ... import checks
 from ...compiling import FAST_MATH, kept
 from ...interrupts import deferred_interrupt
 from ...objective.constants import BLOCK
@@ -246,6 +247,9 @@ class CpuBackend:
 
     def bring(self, table: Table) -> Table:
         return table
+
+    def is_sound(self, table: Table, bounds: Mapping[str, float]) -> bool:
+        return all(checks.is_finite(array, bounds[n]) for n, array in table.arrays().items())
 
     def fetch(self, table: Table) -> Table:
         return table

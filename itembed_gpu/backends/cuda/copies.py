@@ -6,18 +6,12 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from ...errors import DeviceError
 from ...interrupts import deferred_interrupt
 from ...objective.table import Table
 from ..protocol import Problem
 from . import chips, tables
 from .chips import Chip
-from .instances import THREADS_PER_BLOCK
-
-# Blocks a multiprocessor, at most, that look for numbers that are not finite.
-BLOCKS_TO_CHECK = 16
 
 
 class Copies:
@@ -100,27 +94,9 @@ class Copies:
 
     def is_sound(self, find_beyond: Callable[[], Any]) -> bool:
         """As of `BoundTask`; a function returns the kernel `instances.FIND_BEYOND`."""
-        trained = {name: copy for name, copy in self._copies.items() if copy.trained}
-        if not trained:
-            return True
-        kernel, found = find_beyond(), chips.cupy().zeros(1, dtype=np.int32)
+        trained = {name: copy.array for name, copy in self._copies.items() if copy.trained}
         bounds = self._problem.bounds
-        for name, table in trained.items():
-            num_row, dim = table.shape
-            num_block = -(-num_row * dim // THREADS_PER_BLOCK)
-            kernel(
-                (min(num_block, BLOCKS_TO_CHECK * self._chip.num_multiprocessor),),
-                (THREADS_PER_BLOCK,),
-                (
-                    table.array.data.ptr,
-                    np.int64(table.array.strides[0] // 4),
-                    np.int64(num_row),
-                    np.int32(dim),
-                    np.float32(bounds[name]),
-                    found.data.ptr,
-                ),
-            )
-        return int(found.get()[0]) == 0
+        return not trained or tables.are_within(find_beyond(), trained, bounds, self._chip)
 
     def synchronize(self) -> None:
         """As of `BoundTask`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ logger = logging.getLogger("itembed_gpu")
 ROW_BYTES = 16  # rows of our own tables begin at multiples of this
 # A number of 128 bits, as kernels read it.
 WIDE = np.dtype([("high", np.uint64), ("low", np.uint64)])
-# Blocks a multiprocessor, at most, that draw the values of a table.
-BLOCKS_TO_FILL = 16
+# Blocks a multiprocessor, at most, that draw the values of a table, or look at them.
+BLOCKS_OVER_TABLE = 16
 # Copies of fewer bytes are made at once, without pinned memory.
 MIN_BYTES = 1 << 22
 # Threads of a larger one, and what each copies at a time.
@@ -50,7 +51,7 @@ def allocate_table(num_row: int, dim: int, dtype: npt.DTypeLike = np.float32) ->
     return base[:, :dim]
 
 
-def fill_uniform(kernel: Any, table: Any, seed: int, num_multiprocessor: int) -> None:
+def fill_uniform(kernel: Any, table: Any, seed: int, chip: chips.Chip) -> None:
     """Have the kernel `FILL_UNIFORM` fill a table with the values of `uniform_rows`."""
     state = np.random.PCG64(seed).state["state"]
     # The state before the first draw, and what each step adds, by their halves.
@@ -60,13 +61,37 @@ def fill_uniform(kernel: Any, table: Any, seed: int, num_multiprocessor: int) ->
     ]
     (num_row, dim), stride = table.shape, table.strides[0] // 4
     num_block = min(
-        -(-num_row * dim // (2 * THREADS_PER_BLOCK)), BLOCKS_TO_FILL * num_multiprocessor
+        -(-num_row * dim // (2 * THREADS_PER_BLOCK)), BLOCKS_OVER_TABLE * chip.num_multiprocessor
     )
     kernel(
         (num_block,),
         (THREADS_PER_BLOCK,),
         (table.data.ptr, np.int64(stride), np.int64(num_row), np.int32(dim), *halves),
     )
+
+
+def are_within(
+    kernel: Any, arrays: Mapping[str, Any], bounds: Mapping[str, float], chip: chips.Chip
+) -> bool:
+    """Whether all numbers are within their bounds, as the kernel `FIND_BEYOND` finds."""
+    found = chips.cupy().zeros(1, dtype=np.int32)
+    for name, array in arrays.items():
+        rows = array if array.ndim == 2 else array[None]
+        num_row, dim = rows.shape
+        num_block = -(-num_row * dim // THREADS_PER_BLOCK)
+        kernel(
+            (min(num_block, BLOCKS_OVER_TABLE * chip.num_multiprocessor),),
+            (THREADS_PER_BLOCK,),
+            (
+                rows.data.ptr,
+                np.int64(rows.strides[0] // 4),
+                np.int64(num_row),
+                np.int32(dim),
+                np.float32(bounds[name]),
+                found.data.ptr,
+            ),
+        )
+    return int(found.get()[0]) == 0
 
 
 def to_device(array: npt.NDArray[Any]) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -603,11 +604,13 @@ class CudaBackend:
     def uniform(self, num_row: int, dim: int, seed: int) -> Any:
         with chips.device(self._chip.index):
             table = tables.allocate_table(num_row, dim)
-            fill = programs.kernel(
-                self._chip.index, (instances.FILL_UNIFORM,), instances.FILL_UNIFORM
-            )
-            tables.fill_uniform(fill, table, seed, self._chip.num_multiprocessor)
+            fill = self._over_tables(instances.FILL_UNIFORM)
+            tables.fill_uniform(fill, table, seed, self._chip)
         return table
+
+    def _over_tables(self, name: str) -> Any:
+        """Return a kernel of ``tables.cu``, of whatever task."""
+        return programs.kernel(self._chip.index, (instances.FILL_UNIFORM,), name)
 
     def to_device(self, table: npt.NDArray[Any]) -> Any:
         with chips.device(self._chip.index):
@@ -635,6 +638,11 @@ class CudaBackend:
     def bring(self, table: Table) -> Table:
         with chips.device(self._chip.index), self._beside:
             return table.map(tables.bring)
+
+    def is_sound(self, table: Table, bounds: Mapping[str, float]) -> bool:
+        with chips.device(self._chip.index), self._beside:
+            find = self._over_tables(instances.FIND_BEYOND)
+            return tables.are_within(find, table.arrays(), bounds, self._chip)
 
     def fetch(self, table: Table) -> Table:
         with chips.device(self._chip.index), self._beside:
