@@ -48,9 +48,10 @@ __device__ __forceinline__ Steps repeated(Steps step, u64 count) {
 // float32, row by row, from a state of PCG64 (O'Neill, "PCG: a family of simple fast
 // space-efficient statistically good algorithms for random number generation", 2014; XSL-RR 128/64).
 // A step of it gives two values.
-__global__ void fill_uniform(float* table, i64 stride, i64 num_row, int dim, Wide state,
-                             Wide increment) {
-    const Steps step = {{PCG64_HIGH, PCG64_LOW}, increment};
+__global__ void fill_uniform(float* table, i64 stride, i64 num_row, int dim, u64 state_high,
+                             u64 state_low, u64 increment_high, u64 increment_low) {
+    Wide state = {state_high, state_low};
+    const Steps step = {{PCG64_HIGH, PCG64_LOW}, {increment_high, increment_low}};
     const u64 count = num_row * dim, num_thread = static_cast<u64>(gridDim.x) * blockDim.x;
     const u64 first = static_cast<u64>(blockIdx.x) * blockDim.x + threadIdx.x;
     const Steps begin = repeated(step, first + 1), stride_steps = repeated(step, num_thread);

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ... import checks
 from ...errors import InputError
+from ...interrupts import deferred_interrupt
 from ..cpu.threads import share
 from . import chips
 from .instances import THREADS_PER_BLOCK
@@ -20,8 +21,6 @@ from .instances import THREADS_PER_BLOCK
 logger = logging.getLogger("itembed_gpu")
 
 ROW_BYTES = 16  # rows of our own tables begin at multiples of this
-# A number of 128 bits, as kernels read it.
-WIDE = np.dtype([("high", np.uint64), ("low", np.uint64)])
 # Blocks a multiprocessor, at most, that draw the values of a table, or look at them.
 BLOCKS_OVER_TABLE = 16
 # Copies of fewer bytes are made at once, without pinned memory.
@@ -56,8 +55,9 @@ def fill_uniform(kernel: Any, table: Any, seed: int, chip: chips.Chip) -> None:
     state = np.random.PCG64(seed).state["state"]
     # The state before the first draw, and what each step adds, by their halves.
     halves = [
-        np.array([(state[name] >> 64, state[name] & (1 << 64) - 1)], dtype=WIDE)
+        np.uint64(half)
         for name in ("state", "inc")
+        for half in (state[name] >> 64, state[name] & (1 << 64) - 1)
     ]
     (num_row, dim), stride = table.shape, table.strides[0] // 4
     num_block = min(
@@ -162,7 +162,8 @@ def _move(to: Any, source: Any, kind: str) -> None:
             mover.move(kind, address + row * pitch, pitch, part, width, count)
         free.append(mover)
 
-    share(move, range(0, num_row, step), NUM_MOVER)
+    with deferred_interrupt():  # as pinned memory may not go while it is copied to
+        share(move, range(0, num_row, step), NUM_MOVER)
 
 
 class _Mover:
