@@ -27,7 +27,7 @@ import secrets
 import stat
 import zlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,8 +126,8 @@ class Kind:
             for name, write in files.items():
                 with naming(paths[name]):
                     write(paths[name])
-                synchronized.append(beside.submit(synced, paths[name]))
-                records[name] = beside.submit(self.describe, paths[name])
+                synchronized.append(_submit(beside, synced, paths[name]))
+                records[name] = _submit(beside, self.describe, paths[name])
             for done in synchronized:
                 done.result()
             return {name: record.result() for name, record in records.items()}
@@ -370,6 +370,16 @@ class Kind:
             if mine and entry.name not in keep:
                 with contextlib.suppress(OSError):  # in use, on Windows: the next save removes it
                     entry.unlink()
+
+
+def _submit(pool: ThreadPoolExecutor, function: Callable[[Path], T], path: Path) -> Future[T]:
+    """Have a thread call a function; or call it here, as programs that end have no threads left."""
+    try:
+        return pool.submit(function, path)
+    except RuntimeError:
+        done: Future[T] = Future()
+        done.set_result(function(path))
+        return done
 
 
 def sealed(index: dict[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,19 @@ def test_a_file_is_summed_up_while_the_next_is_written(tmp_path, monkeypatch):
         assert KIND.verified(tmp_path / "saved", index, name).read_bytes() == content
 
 
+def test_what_is_saved_as_the_program_ends_is_there(tmp_path):
+    code = """if True:
+        import atexit, sys
+        from itembed_gpu import Embeddings
+        embeddings = Embeddings(["a", "b"], [[1, 2], [3, 4]])
+        atexit.register(embeddings.save, sys.argv[1])
+    """
+    folder = tmp_path / "saved"
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Embeddings.load(folder)["b"].tolist() == [3, 4]
+
+
 class Killed(BaseException):
     """Stands for the end of the process: nothing in the library catches it."""
 
