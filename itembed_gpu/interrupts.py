@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
+
+# What `signal` is made of, without its enums: to look those up takes longer than a small call.
+_SIGINT = int(signal.SIGINT)
+_raw: Any = importlib.import_module("_signal")
 
 
 @contextlib.contextmanager
@@ -18,13 +24,13 @@ def deferred_interrupt() -> Iterator[list[int]]:
     """
     interrupts: list[int] = []
     in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if not in_main_thread or _raw.getsignal(_SIGINT) is not signal.default_int_handler:
         yield interrupts
         return
-    signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    _raw.signal(_SIGINT, lambda number, frame: interrupts.append(number))
     try:
         yield interrupts
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _raw.signal(_SIGINT, signal.default_int_handler)
     if interrupts:
         raise KeyboardInterrupt

@@ -248,7 +248,7 @@ class DenseTask:
         with self._ops.begin():
             self._batches.draw(0, 0, 0, 0, 1)  # compiles most of what there is to compile
 
-    def load(self) -> None:
+    def load(self, before: Any = None) -> None:
         """Nothing to do: a batch is copied when it is trained."""
 
     def follow(self, before: DenseTask) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -23,7 +24,11 @@ from ..objective.pairs import WITHIN, Pairs
 from ..objective.schedule import batch_start
 from ..objective.table import Table
 from ..sets import count_codes
+from .cpu.threads import share
 
+# Threads that count items, at most, and how many each counts, at least.
+NUM_COUNTER = 4
+MIN_COUNTED = 1 << 20
 # Those of itembed.
 ITEMBED = Options(seed=0)
 
@@ -37,19 +42,27 @@ class Occurrences:
         Packed items of both sides, which may be the same array.
     num_left, num_right : int
         Number of rows on each side.
+    counts : int64, num_left, optional
+        How often each row occurs on the left, where somebody has counted.
     """
 
     def __init__(
-        self, left_items: Int32Array, right_items: Int32Array, num_left: int, num_right: int
+        self,
+        left_items: Int32Array,
+        right_items: Int32Array,
+        num_left: int,
+        num_right: int,
+        counts: Int64Array | None = None,
     ) -> None:
         self._items = left_items, right_items
         self.num_left, self.num_right = num_left, num_right
+        if counts is not None:
+            self.__dict__["left"] = counts
 
     @functools.cached_property
     def left(self) -> Int64Array:
         """Occurrences of each row on the left."""
-        counts: Int64Array = count_codes(self._items[0], self.num_left)[0]
-        return counts
+        return _count(self._items[0], self.num_left)
 
     @functools.cached_property
     def right(self) -> Int64Array:
@@ -57,8 +70,19 @@ class Occurrences:
         left, right = self._items
         if left is right and self.num_left == self.num_right:
             return self.left
-        counts: Int64Array = count_codes(right, self.num_right)[0]
-        return counts
+        return _count(right, self.num_right)
+
+
+def _count(items: Int32Array, num_row: int) -> Int64Array:
+    """Count how often each row occurs, by several threads where there are many items a row."""
+    size = max(MIN_COUNTED, num_row, -(-len(items) // NUM_COUNTER))
+    starts = range(0, max(1, len(items)), size)
+    counts: Int64Array = sum(
+        share(
+            lambda start: count_codes(items[start : start + size], num_row)[0], starts, len(starts)
+        )
+    )
+    return counts
 
 
 @dataclass(frozen=True)
@@ -201,10 +225,11 @@ class BoundTask(Protocol):
     def prepare(self) -> None:
         """Do what takes time before the first pair: compile, copy. May be left to `run`."""
 
-    def load(self) -> None:
+    def load(self, before: Any = None) -> None:
         """Copy what is its own, and not the tables, while another one of them is trained.
 
-        May be called on any thread, before `prepare` or `run`, or not at all.
+        May be called on any thread, before `prepare` or `run`, or not at all. Where the other one
+        is given, which it is to `follow`, what can be foreseen of how it goes on is prepared.
         """
 
     def follow(self, before: Any) -> None:
@@ -251,6 +276,9 @@ class Backend(Protocol):
     def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> Any:
         """Return a table of zeros, of the device's own kind."""
 
+    def uniform(self, num_row: int, dim: int, seed: int) -> Any:
+        """Return a table of the values of `uniform_rows`, float32, of the device's own kind."""
+
     def to_device(self, table: npt.NDArray[Any]) -> Any:
         """Return a table of the device's own kind with the same values."""
 
@@ -262,6 +290,9 @@ class Backend(Protocol):
 
         May be called on any thread, while others train.
         """
+
+    def is_sound(self, table: Table, bounds: Mapping[str, float]) -> bool:
+        """Whether what was brought is finite, and within the bounds of each array, likewise."""
 
     def fetch(self, table: Table) -> Table:
         """Return one on the host with the values of one that was brought, likewise."""

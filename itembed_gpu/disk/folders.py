@@ -27,6 +27,7 @@ import secrets
 import stat
 import zlib
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -98,20 +99,38 @@ class Kind:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}-{unique}{self._suffix(name)}"
         try:
-            self._write_file(path, write)
+            record = self._write_files({name: path}, {name: write})[name]
         except BaseException:
             path.unlink(missing_ok=True)
             raise
         sync_folder(folder)
-        return self.describe(path)
+        return record
 
     def _new_name(self, generation: int) -> str:
         return f"{generation:06}{secrets.randbelow(10**_RANDOM_DIGITS):0{_RANDOM_DIGITS}}"
 
-    def _write_file(self, path: Path, write: Callable[[Path], Any]) -> None:
-        with naming(path):
-            write(path)
-            sync(path)
+    def _write_files(
+        self, paths: dict[str, Path], files: dict[str, Callable[[Path], Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """Write files, and return what the index says of each once they are on disk.
+
+        While a file is brought to the disk, it is summed up, and the next one is written.
+        """
+
+        def synced(path: Path) -> None:
+            with naming(path):
+                sync(path)
+
+        with ThreadPoolExecutor(2, "itembed_gpu-save") as beside:
+            synchronized, records = [], {}
+            for name, write in files.items():
+                with naming(paths[name]):
+                    write(paths[name])
+                synchronized.append(_submit(beside, synced, paths[name]))
+                records[name] = _submit(beside, self.describe, paths[name])
+            for done in synchronized:
+                done.result()
+            return {name: record.result() for name, record in records.items()}
 
     def _suffix(self, name: str) -> str | None:
         """Return the suffix of the files of a name; None if there are none."""
@@ -137,15 +156,14 @@ class Kind:
         names = {path.name for path in paths.values()} | {one["name"] for one in added.values()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name, write in files.items():
-                self._write_file(paths[name], write)
+            records = self._write_files(paths, files)
             sync_folder(folder)
             index = {
                 "format": self.format,
                 "version": self.version,
                 "generation": generation,
                 **({"block": BLOCK} if self._by_block else {}),
-                "files": {name: self.describe(path) for name, path in paths.items()} | added,
+                "files": records | added,
                 **content,
             }
             # As it will be read: with strings as keys.
@@ -352,6 +370,16 @@ class Kind:
             if mine and entry.name not in keep:
                 with contextlib.suppress(OSError):  # in use, on Windows: the next save removes it
                     entry.unlink()
+
+
+def _submit(pool: ThreadPoolExecutor, function: Callable[[Path], T], path: Path) -> Future[T]:
+    """Have a thread call a function; or call it here, as programs that end have no threads left."""
+    try:
+        return pool.submit(function, path)
+    except RuntimeError:
+        done: Future[T] = Future()
+        done.set_result(function(path))
+        return done
 
 
 def sealed(index: dict[str, Any]) -> dict[str, Any]:

@@ -136,7 +136,13 @@ _NAMES = {codec.kind: name for name, codec in _CODECS.items()}
 
 def check_savable(labels: list[Any]) -> None:
     """Raise the `InputError` that saving these labels would: before a training, which is long."""
-    encode_labels(labels)
+    if set(map(type, labels)) != {str}:
+        encode_labels(labels)
+    else:
+        try:
+            "".join(labels).encode("utf-8")
+        except UnicodeEncodeError:
+            raise not_unicode(labels) from None
 
 
 def encode_labels(labels: list[Any]) -> bytes:
@@ -153,7 +159,10 @@ def encode_labels(labels: list[Any]) -> bytes:
         document["type_of"] = [number[type(label)] for label in labels]
     encode = {codec.kind: codec.encode for codec in _CODECS.values()}
     try:
-        document["labels"] = [encode[type(label)](label) for label in labels]
+        if all(encode[kind] is _same for kind in kinds):
+            document["labels"] = labels
+        else:
+            document["labels"] = [encode[type(label)](label) for label in labels]
         return json.dumps(document, ensure_ascii=False).encode("utf-8")
     except InputError:
         raise

@@ -20,6 +20,7 @@ from ..ranking.priors import log_shares, rank
 from ..ranking.top_n import pool_rows
 from ..ranking.vectors import CHUNK, unit_rows
 from ..sets import distinct_items
+from ..training.tables import to_host
 from ..training.tasks import SupervisedTask
 from .defaults import CHOSEN_OF_CLASSIFIER, Shape, choose_for_classifier
 from .embeddings import Embeddings
@@ -173,14 +174,13 @@ class SupervisedClassifier(SupervisedClassifierParameters):
         chooser = self._choose(shape_of(left, right.num_label))
         shares = chooser._weights(left)
         dim = chooser._value("vector_size")
-        tables = [
-            chooser._new_rows(side.num_label, dim, seed, number)
-            for number, side in enumerate((left, right))
-        ]
-        # Made before training, as they may refuse the labels; they do not copy the tables.
+        sizes = left.num_label, right.num_label
+        seen = {"checkpoint": checkpoint, "client": client}
+        tables = chooser._new_tables(sizes, dim, seed, seen)
+        # Made before training, as they may refuse the labels; they get the tables after that.
         embeddings = [
-            Embeddings(side.labels, table, counts=side.counts)
-            for side, table in zip((left, right), tables, strict=True)
+            Embeddings(side.labels, np.zeros((size, 1), np.float32), counts=side.counts)
+            for side, size in zip((left, right), sizes, strict=True)
         ]
         self._check_savable(left.labels + right.labels, checkpoint)
         task = SupervisedTask(
@@ -203,6 +203,8 @@ class SupervisedClassifier(SupervisedClassifierParameters):
             client=client,
             cluster_folder=cluster_folder,
         )
+        for one, table in zip(embeddings, tables, strict=True):
+            one.vectors = to_host(table)
         self.feature_embeddings_, self.label_embeddings_ = embeddings
         self.feature_weights_ = shares
         self.dropped_features_, self.dropped_labels_ = left.dropped, right.dropped

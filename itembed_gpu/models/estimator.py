@@ -10,7 +10,7 @@ import functools
 import inspect
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +26,7 @@ from ..data.itemsets import PackedItemsets
 from ..disk.embeddings import write_folder
 from ..disk.files import Tensors
 from ..disk.labels import check_savable
-from ..errors import DataError, InputError
+from ..errors import DataError, DeviceError, InputError
 from ..objective.arrays import noise_weights
 from ..objective.options import (
     DENSE_LOSSES,
@@ -246,15 +246,39 @@ class Estimator(Interface):
         options = Options(**self._task_options(None, 0))
         return cast(float, options.temperature)  # filled in by now
 
-    def _new_rows(self, num_row: int, dim: int, seed: int, side: int) -> Float32Array:
+    def _new_tables(
+        self, sizes: Sequence[int], dim: int, seed: int, checkpoints: Mapping[str, Any]
+    ) -> list[Any]:
+        """Return tables to begin with, of as many rows on each side, as `_new_rows` makes them.
+
+        They are made on the GPU that trains them where nobody looks at them before the end, as
+        callbacks, checkpoints and workers do, and where they are trained as a whole.
+        """
+
+        def made(device: Device) -> list[Any]:
+            sides = enumerate(sizes)
+            return [self._new_rows(size, dim, seed, side, device) for side, size in sides]
+
+        seen = [checkpoints.get("checkpoint"), checkpoints.get("client")]
+        apart = self._options_of(TASK)["partitions"] != 1
+        if apart or seen != [None, None] or self._value("callbacks") or self._is_trained_by_cosine:
+            return made("cpu")
+        try:
+            return made(self.device)
+        except DeviceError:  # the task tells what cannot be had, or has not the room
+            return made("cpu")
+
+    def _new_rows(
+        self, num_row: int, dim: int, seed: int, side: int, device: Device = "cpu"
+    ) -> Any:
         """Return rows to begin with: at random on the left, and zeros on the right.
 
         A row of zeros has no direction, so that for cosines those on the right are random too.
         """
         if side and not self._is_trained_by_cosine:
-            return np.zeros((num_row, dim), dtype=np.float32)
+            return initialize_syn(num_row, dim, "zero", device=device)
         seed = (seed + side * SEED_OF_RIGHT) % (1 << 64)
-        rows: Float32Array = initialize_syn(num_row, dim, seed=seed, device="cpu")
+        rows = initialize_syn(num_row, dim, seed=seed, device=device)
         if self._is_trained_by_cosine:
             rows *= FIRST_LENGTH / np.linalg.norm(rows, axis=1, keepdims=True)
         return rows

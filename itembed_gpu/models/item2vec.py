@@ -31,6 +31,7 @@ from ..ranking.top_n import pool_rows, rows_at_hand
 from ..ranking.vectors import unit_rows
 from ..sets import keep_items
 from ..training.normalization import log_partition
+from ..training.tables import to_host
 from ..training.tasks import Accumulators, UnsupervisedTask, itemset_task
 from .defaults import CHOSEN_OF_ITEM2VEC, Shape, choose_for_item2vec
 from .embeddings import Embeddings
@@ -398,9 +399,9 @@ class Item2Vec(Item2VecParameters, ItemModel):
         chooser = self._choose(shape_of(packed), start.chosen)
         # Each call draws from a stream of its own, and new rows are unlike those of before.
         seed = (start.seed + start.num_fit) % (1 << 64)
-        syn0, syn1 = chooser._tables(old, len(labels), seed)
-        # Made before training, as it may refuse the labels; it does not copy the tables.
-        embeddings = Embeddings(labels, syn0, context=syn1, counts=counts)
+        syn0, syn1 = chooser._tables(old, len(labels), seed, checkpoints)
+        # Made before training, as it may refuse the labels; it gets the tables after that.
+        embeddings = Embeddings(labels, np.zeros((len(labels), 1), np.float32), counts=counts)
         self._check_savable(labels, checkpoints.get("checkpoint"))
         task = UnsupervisedTask(
             packed.indices,
@@ -411,27 +412,32 @@ class Item2Vec(Item2VecParameters, ItemModel):
             accumulators=chooser._accumulators(start, len(labels)),
             **chooser._task_options(counts, seed),
         )
+        task._know_counts(counts)
         chooser._tell_choice()
         self.history_ = chooser._train(task, chooser._value("epochs", epochs), **checkpoints)
+        embeddings.vectors, embeddings.context = map(to_host, (syn0, syn1))
+        accumulators = task.accumulators
+        if accumulators is not None:
+            accumulators = tuple(map(to_host, accumulators))
         self.embeddings_, self.chosen_ = embeddings, chooser.chosen_
-        self.accumulators_ = task.accumulators
+        self.accumulators_ = accumulators
         self.dropped_ = packed.dropped
         self.seed_, self.num_fit_ = start.seed, start.num_fit + 1
         return self
 
     def _tables(
-        self, old: Embeddings, num_label: int, seed: int
-    ) -> tuple[Float32Array, Float32Array]:
+        self, old: Embeddings, num_label: int, seed: int, checkpoints: Mapping[str, Any]
+    ) -> Sequence[Any]:
         """Return copies of tables, with rows for new labels."""
         dim = self._value("vector_size")
         num_new = num_label - len(old)
+        if not len(old):
+            return self._new_tables((num_new, num_new), dim, seed, checkpoints)
         syn0, syn1 = (np.zeros((num_new, dim), dtype=np.float32) for _ in range(2))
         if num_new:
             syn0, syn1 = (self._new_rows(num_new, dim, seed, side) for side in range(2))
-        if len(old):
-            syn0 = np.concatenate([old.vectors, syn0])
-            syn1 = np.concatenate([cast(Float32Array, old.context), syn1])
-        return syn0, syn1
+        syn0 = np.concatenate([old.vectors, syn0])
+        return syn0, np.concatenate([cast(Float32Array, old.context), syn1])
 
     def _accumulators(self, start: _Start, num_label: int) -> Accumulators | None:
         """Return those to go on from, with zeros for new labels; None for new ones."""

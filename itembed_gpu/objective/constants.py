@@ -7,6 +7,9 @@ PHILOX_M0 = 0xD2511F53
 PHILOX_M1 = 0xCD9E8D57
 PHILOX_W0 = 0x9E3779B9
 PHILOX_W1 = 0xBB67AE85
+# Multiplier of PCG64, the generator of NumPy that new tables are drawn by.
+PCG64_HIGH = 0x2360ED051FC65DA4
+PCG64_LOW = 0x4385DF649FCCF645
 # Streams of a seed, and draws of a slot: what the counter of the generator has room for.
 MAX_STREAM = 1 << 16
 MAX_DRAW = 4 << 16

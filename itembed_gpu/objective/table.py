@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .. import checks
 from ..checks import Int32Array
@@ -59,6 +60,21 @@ class Table:
         for part in ("array", *BESIDE):
             if getattr(self, part) is not None:
                 getattr(self, part)[rows] = getattr(values, part)
+
+
+def uniform_rows(
+    num_row: int, dim: int, seed: int, dtype: npt.DTypeLike = np.float32
+) -> npt.NDArray[Any]:
+    """Draw values of -0.5 / dim ... 0.5 / dim, (num_row, dim), by a seed of NumPy's generator."""
+    draws = np.random.default_rng(seed).random((num_row, dim), dtype=np.float32)
+    return centred(draws.astype(dtype, copy=False))
+
+
+def centred(draws: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Bring draws of 0 ... 1, (num_row, dim), to -0.5 / dim ... 0.5 / dim, in place."""
+    draws -= np.array(0.5, dtype=draws.dtype)
+    draws /= np.array(draws.shape[1], dtype=draws.dtype)
+    return draws
 
 
 def pair_up(left: Table, right: Table) -> tuple[Table, ...]:

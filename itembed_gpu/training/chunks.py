@@ -88,9 +88,9 @@ class ChunkedTask(TaskInPieces):
             )
         )
 
-    def _load(self, chunk: int) -> BoundTask:
+    def _load(self, chunk: int, before: BoundTask) -> BoundTask:
         bound = self._bind(chunk)
-        bound.load()
+        bound.load(before)
         return bound
 
     def _epoch(self, stream: int, epoch: int) -> tuple[Int64Array, Lengths]:
@@ -116,7 +116,7 @@ class ChunkedTask(TaskInPieces):
         if chunk != self._chunk:
             self._switch(chunk)
         if self._ahead is None and then != chunk:
-            self._ahead = then, self._reader.submit(self._load, then)
+            self._ahead = then, self._reader.submit(self._load, then, self._bound)
 
     def _switch(self, chunk: int) -> None:
         ahead, self._ahead = self._ahead, None

@@ -502,7 +502,7 @@ class ClusterTask:
     def prepare(self) -> None:
         """Nothing to do: workers compile what they run."""
 
-    def load(self) -> None:
+    def load(self, before: Any = None) -> None:
         """Nothing to do, likewise."""
 
     def follow(self, before: Any) -> None:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import checks
 from ..backends.cpu.listing import Listed, Ranks, list_pairs
 from ..backends.cpu.threads import check_threads
 from ..backends.protocol import Backend, BoundTask, Problem, Tally
@@ -409,11 +408,8 @@ class PartitionedTask(TaskInPieces):
                 self._written.append(self._mover.submit(self._write_one, side, rows, table))
 
     def _write_one(self, side: int, rows: Int32Array, table: Table) -> None:
-        whole, values = self._tables[side], self._backend.fetch(table)
-        arrays = zip(whole.arrays(), values.arrays().values(), strict=True)
-        bounds = self._blocks.problem.bounds
-        if all(checks.is_finite(array, bounds[name]) for name, array in arrays):
-            whole.put(rows, values)
+        if self._backend.is_sound(table, self._blocks.problem.bounds):
+            self._tables[side].put(rows, self._backend.fetch(table))
         else:
             self._sound = False
 

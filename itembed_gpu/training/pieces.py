@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +114,7 @@ class TaskInPieces:
     def prepare(self) -> None:
         self._bound.prepare()
 
-    def load(self) -> None:
+    def load(self, before: Any = None) -> None:
         self._bound.load()
 
     def follow(self, before: BoundTask) -> None:

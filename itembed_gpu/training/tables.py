@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from .. import checks
 from ..backends.devices import Device, select_backend
 from ..errors import InputError
 from ..objective.options import resolve_seed
+from ..objective.table import Table, centred, uniform_rows
 
 METHODS = ("uniform", "zero")
 
@@ -77,14 +78,19 @@ def initialize_syn(
     if method == "zero":
         return backend.zeros(*shape, dtype)
     if seed is None:
-        values = np.random.rand(*shape).astype(dtype)  # noqa: NPY002 (as the reference does)
-    else:
-        values = (
-            np.random.default_rng(resolve_seed(seed)).random(shape, dtype=np.float32).astype(dtype)
-        )
-    values -= np.array(0.5, dtype=dtype)
-    values /= np.array(shape[1], dtype=dtype)
-    return backend.to_device(values)
+        draws = np.random.rand(*shape)  # noqa: NPY002 (as the reference does)
+        return backend.to_device(centred(draws.astype(dtype)))
+    seed = resolve_seed(seed)
+    if np.dtype(dtype) == np.float32:
+        return backend.uniform(*shape, seed)
+    return backend.to_device(uniform_rows(*shape, seed, dtype))
+
+
+def to_host(array: Any) -> npt.NDArray[Any]:
+    """Return rows, or numbers of rows, as a NumPy array: copied, if they lie on a GPU."""
+    if checks.on_device(array):
+        array = select_backend(tables={"array": array}).fetch(Table("array", array)).array
+    return cast(npt.NDArray[Any], array)
 
 
 def extend_syn(

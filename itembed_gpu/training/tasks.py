@@ -21,7 +21,7 @@ import numpy.typing as npt
 from .. import checks
 from ..backends.devices import select_backend
 from ..backends.protocol import Backend, BoundTask, Occurrences, Problem, Tally
-from ..checks import Float64Array
+from ..checks import Float64Array, Int64Array
 from ..errors import DivergenceError, InputError
 from ..objective.arrays import check_objective, make_objective
 from ..objective.constants import MAX_STREAM, MAX_VALUE
@@ -295,6 +295,8 @@ class _PackedTask(_FusedTask):
     _fixed: frozenset[str] = frozenset()
     # Bits of an objective that no option asks for.
     _flags = 0
+    # How often each left row occurs, where it is known.
+    _counts: Int64Array | None = None
 
     def __init__(
         self,
@@ -341,6 +343,12 @@ class _PackedTask(_FusedTask):
         public = {name for name in vars(self) if not name.startswith("_")}
         self._fixed = frozenset(public - {"learning_rate_scale"})
 
+    def _know_counts(self, counts: Int64Array) -> None:
+        """Take over how often each left row occurs, at least: if that is all, it is not counted."""
+        items = self._source.items[0]
+        if len(counts) == len(self._tables[0]) and int(counts.sum()) == len(items):
+            self._counts = counts
+
     def _add_accumulators(
         self, tables: tuple[Table, ...], given: Accumulators | None
     ) -> Accumulators | None:
@@ -375,7 +383,8 @@ class _PackedTask(_FusedTask):
     def _problem(self) -> Problem:
         """What a backend is told; of chunks, each has its own pairs, and here are those of none."""
         source = self._source
-        counts = Occurrences(*source.items, len(self._tables[0]), len(self._tables[-1]))
+        sizes = len(self._tables[0]), len(self._tables[-1])
+        counts = Occurrences(*source.items, *sizes, self._counts)
         objective = make_objective(self.options, counts)
         return Problem(
             pairs=source.pairs() if self.chunk_size is None else source.pairs(0, 0),

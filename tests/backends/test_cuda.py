@@ -20,6 +20,7 @@ from itembed_gpu import (
     InputError,
     UnsupervisedTask,
     available_backends,
+    checks,
     do_supervised_batch,
     do_unsupervised_batch,
     initialize_syn,
@@ -29,6 +30,7 @@ from itembed_gpu import (
 from itembed_gpu.backends import devices
 from itembed_gpu.backends.cuda import chips, instances, tables, task as cuda
 from itembed_gpu.objective.pairs import NEIGHBOUR
+from itembed_gpu.objective.table import Table
 
 DEVICE = Cuda(threads_per_pair=1)
 
@@ -190,6 +192,58 @@ def test_packed_arrays_are_copied_once(emulated):
     assert emulated.free == held
 
 
+PIECES = {"MIN_BYTES": 0, "PIECE_BYTES": 100}
+
+
+@pytest.mark.parametrize("without", [False, True])
+@pytest.mark.parametrize(("shape", "padded"), [((50, 12), 12), ((50, 13), 16), ((1, 999), 1000)])
+def test_large_copies_go_through_pinned_memory_piece_by_piece(
+    emulated, monkeypatch, shape, padded, without
+):
+    from emulator.fake_cupy import CUDARuntimeError
+
+    for name, value in PIECES.items():
+        monkeypatch.setattr(tables, name, value)
+    values = np.random.default_rng(1).random(shape, dtype=np.float32)
+    emulated.told.clear()
+    if without:  # memory that can be pinned is scarce: half of the threads have none
+        emulated.fail["pin"] = 1, CUDARuntimeError("injected")
+    there = tables.bring(values)
+    assert there.base.shape == (shape[0], padded)
+    assert np.array_equal(there.get(), values)
+    assert not there.base.get()[:, shape[1] :].any()
+    assert np.array_equal(tables.fetch(there), values)
+    assert np.array_equal(tables.to_device(values[:, 0]).get(), values[:, 0])
+    pinned = [told for told in emulated.told if told.startswith("pin")]
+    assert len(pinned) == 3 * tables.NUM_MOVER - without
+    # As much each time, whatever is copied: CuPy keeps it by its size.
+    assert len(set(pinned)) == 1
+
+
+def test_a_training_copied_in_pieces_is_the_same(one_tile, monkeypatch):
+    results = []
+    for pieces in ({}, PIECES):
+        for name, value in pieces.items():
+            monkeypatch.setattr(tables, name, value)
+        task = unsupervised(device=DEVICE, optimizer="adagrad")
+        trained(task)
+        results.append((task.syn0, task.syn1, *task.accumulators))
+    for one, other in zip(*results, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_copies_to_a_device_and_back(device):
+    # Of more than one piece, with rows that are padded on a GPU.
+    rows = np.random.default_rng(1).random((700_000, 7), dtype=np.float32)
+    assert rows.nbytes > 2 * tables.PIECE_BYTES > 2 * tables.MIN_BYTES
+    backend = devices.select_backend(device)
+    table = Table("syn0", rows, accumulator=rows[:, 0].copy())
+    there = backend.bring(table)
+    assert (there.array is rows) == (device == "cpu")
+    for name, values in backend.fetch(there).arrays().items():
+        assert np.array_equal(values, table.arrays()[name])
+
+
 # --- tables of the device ---------------------------------------------------
 
 
@@ -208,6 +262,24 @@ def test_tables_of_the_device_are_trained_in_place(one_tile):
     embeddings = Embeddings(list(range(50)), on_device[0], context=on_device[1])
     assert np.array_equal(embeddings.vectors, on_device[0].get())
     assert normalize(on_device[0]).shape == (50, DIM)
+
+
+@pytest.mark.parametrize(("num_row", "dim"), [(1, 1), (3, 5), (50, 12), (999, 50), (4_001, 64)])
+@pytest.mark.parametrize("seed", [0, 1, (1 << 64) - 1])
+def test_tables_are_drawn_where_they_are_trained(device, num_row, dim, seed):
+    # A few blocks draw the larger ones, each thread many times.
+    found = initialize_syn(num_row, dim, seed=seed, device=device)
+    draws = np.random.default_rng(seed).random((num_row, dim), dtype=np.float32)
+    expected = (draws - np.float32(0.5)) / np.float32(dim)
+    assert np.array_equal(checks.on_host(found), expected)
+
+
+def test_new_tables_of_a_gpu_are_not_copied_there(emulated):
+    initialize_syn(50, 12, seed=1, device="cuda")
+    initialize_syn(50, 12, "zero", device="cuda")
+    assert not [told for told in emulated.told if "load" in told or told.startswith("pin")]
+    initialize_syn(50, 12, seed=1, device="cuda", dtype=np.float64)
+    assert emulated.told.count("upload") == 1
 
 
 @pytest.mark.parametrize(("dim", "padded"), [(1, 4), (4, 4), (13, 16), (50, 52)])
@@ -320,6 +392,38 @@ def test_how_work_is_cut_into_launches_does_not_matter(one_tile, monkeypatch, sh
         assert np.array_equal(syn1, results[0][1])
         assert loss[1] == results[0][2][1]
         assert loss[0] == pytest.approx(results[0][2][0], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["syn0", "syn0_accumulator"])
+@pytest.mark.parametrize(("value", "sound"), [(1e8, True), (-2e9, False), (np.nan, False)])
+def test_a_part_is_looked_at_where_it_is(device, name, value, sound):
+    rows = np.ones((40, 5), dtype=np.float32)
+    table = Table("syn0", rows, accumulator=np.ones(40, np.float32))
+    table.arrays()[name][-1:] = value
+    backend = devices.select_backend(device)
+    there = backend.bring(table)
+    assert backend.is_sound(there, dict.fromkeys(table.arrays(), 1e9)) == sound
+    # Of accumulators, any number that is one will do.
+    bounds = {"syn0": 1e9, "syn0_accumulator": np.inf}
+    expected = sound or (name == "syn0_accumulator" and not np.isnan(value))
+    assert backend.is_sound(there, bounds) == expected
+
+
+def test_a_call_of_one_batch_is_a_copy_a_launch_and_a_copy(emulated, monkeypatch):
+    task = unsupervised(device=DEVICE)
+    task.do_batch(0.1)
+    task._read_tally(wait=True)
+    runtime, kinds = emulated.cuda.runtime, []
+    copy = runtime.memcpyAsync
+    monkeypatch.setattr(runtime, "memcpyAsync", lambda *a: [kinds.append(a[3]), copy(*a)])
+    monkeypatch.setattr(cuda, "epoch_order", None)  # known since the first one
+    emulated.told.clear()
+    for number in (1, 2, 3):
+        task.do_batch(0.1)
+        assert kinds == [runtime.memcpyHostToDevice, runtime.memcpyDeviceToHost] * number
+        assert len(emulated.told) == number
+        # Each tally begins with nothing.
+        assert task._read_tally(wait=True).num_sample == -(-task.num_pair // len(task))
 
 
 def test_launches_are_as_long_as_the_device_is_fast(emulated):

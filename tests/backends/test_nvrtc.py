@@ -27,7 +27,7 @@ def read(program, what):
 def compile_for(chip, chosen, form="CUBIN", *options):
     """Compile kernels, and return the code, the names of the kernels in it, and the log."""
     names = [getattr(one, "name", one).encode() for one in chosen]
-    names.append(instances.FIND_BEYOND.encode())
+    names += [instances.FIND_BEYOND.encode(), instances.FILL_UNIFORM.encode()]
     target = f"--gpu-architecture={'sm' if form == 'CUBIN' else 'compute'}_{chip}"
     arguments = [option.encode() for option in (target, "-std=c++17", "-ftz=true", *options)]
     program = call(
@@ -51,7 +51,7 @@ OTHERS = [chip for chip in KNOWN if chip == 80 or chip > instances.VECTOR_ATOMIC
 def check_compiles(chip, chosen, *options):
     code, names, log = compile_for(chip, chosen, "CUBIN", *options)
     # A template that is not instantiated compiles to nothing, and successfully.
-    assert len(set(names)) == len(chosen) + 1
+    assert len(set(names)) == len(chosen) + 2
     for name in names:
         assert name in code
     return names, log

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -22,6 +23,7 @@ import pytest
 import safetensors.numpy
 from hypothesis import given, settings, strategies as st
 
+from itembed_gpu.disk import folders
 from itembed_gpu.disk.embeddings import KIND
 from itembed_gpu.disk.folders import Kind, sealed
 from itembed_gpu.errors import DataError, InputError
@@ -53,6 +55,39 @@ def same(a, b):
 
 
 # ------------------------------------------------------------ save and load
+
+
+def test_a_file_is_summed_up_while_the_next_is_written(tmp_path, monkeypatch):
+    summed_up = threading.Event()
+
+    def digest(path, *, real=folders._digest):
+        summed_up.set()
+        return real(path)
+
+    def write_late(path):
+        assert summed_up.wait(30)
+        path.write_bytes(b"vectors")
+
+    monkeypatch.setattr(folders, "_digest", digest)
+    files = {"labels": lambda path: path.write_bytes(b"[]"), "vectors": write_late}
+    KIND.write(tmp_path / "saved", files, {})
+    index = KIND.read_index(tmp_path / "saved")
+    for name, content in (("labels", b"[]"), ("vectors", b"vectors")):
+        assert index["files"][name]["sha256"] == hashlib.sha256(content).hexdigest()
+        assert KIND.verified(tmp_path / "saved", index, name).read_bytes() == content
+
+
+def test_what_is_saved_as_the_program_ends_is_there(tmp_path):
+    code = """if True:
+        import atexit, sys
+        from itembed_gpu import Embeddings
+        embeddings = Embeddings(["a", "b"], [[1, 2], [3, 4]])
+        atexit.register(embeddings.save, sys.argv[1])
+    """
+    folder = tmp_path / "saved"
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Embeddings.load(folder)["b"].tolist() == [3, 4]
 
 
 class Killed(BaseException):

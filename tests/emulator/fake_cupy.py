@@ -7,6 +7,7 @@ call of a kind), `told` (what was copied, launched and multiplied).
 """
 
 import functools
+import itertools
 import operator
 import re
 import time
@@ -21,6 +22,11 @@ from . import EmulatedKernel
 
 # Kernels in which threads of a warp exchange values.
 SHUFFLES = re.compile(r"train_positions<[\w:]+, (?!1,)|(dots|exponentials|weigh|update)<")
+
+
+# Streams beside the current one, by their numbers.
+STREAMS = weakref.WeakValueDictionary()
+NUMBERS = itertools.count(1)
 
 
 class CUDARuntimeError(RuntimeError):
@@ -182,12 +188,13 @@ class Event:
 
 
 class Stream:
-    """One beside the current one."""
-
-    ptr = 1
+    """One beside the current one: what is copied in it is there once it was waited for."""
 
     def __init__(self, non_blocking=False):
         assert non_blocking
+        self.ptr = next(NUMBERS)
+        STREAMS[self.ptr] = self
+        self.waiting = []
 
     def __enter__(self):
         return self
@@ -196,7 +203,8 @@ class Stream:
         pass
 
     def synchronize(self):
-        pass
+        while self.waiting:
+            self.waiting.pop(0)()
 
 
 class FakeCupy:
@@ -226,7 +234,6 @@ class FakeCupy:
             memGetInfo=lambda: (self.free, 1 << 30),
             memcpy2DAsync=self._memcpy2d,
             memcpyAsync=self._memcpy,
-            memsetAsync=lambda pointer, value, size, stream: self._bytes(pointer, size).fill(value),
             memcpyHostToDevice=1,
             memcpyDeviceToHost=2,
             memcpyDeviceToDevice=3,
@@ -258,7 +265,7 @@ class FakeCupy:
             Stream=Stream,
             get_current_stream=lambda: stream,
             get_elapsed_time=lambda a, b: (b.at - a.at) * 1e3,
-            alloc_pinned_memory=lambda size: np.zeros(size + 64, dtype=np.uint8),
+            alloc_pinned_memory=self._pin,
         )
 
     def _may_fail(self, kind):
@@ -277,13 +284,32 @@ class FakeCupy:
 
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(pointer))
 
-    def _memcpy(self, to, source, size, kind, stream):
+    def _in_stream(function):
+        """Have a copy wait until its stream is waited for, if it is none of the current one."""
+
+        def call(self, *arguments):
+            *arguments, ptr = arguments
+            copy = functools.partial(function, self, *arguments)
+            STREAMS[ptr].waiting.append(copy) if ptr else copy()
+
+        return call
+
+    @_in_stream
+    def _memcpy(self, to, source, size, kind):
         self._bytes(to, size)[:] = self._bytes(source, size)
 
-    def _memcpy2d(self, to, to_pitch, source, source_pitch, width, height, kind, stream):
-        for row in range(height):
-            target = self._bytes(to + row * to_pitch, width)
-            target[:] = self._bytes(source + row * source_pitch, width)
+    @_in_stream
+    def _memcpy2d(self, to, to_pitch, source, source_pitch, width, height, kind):
+        target, values = (
+            np.lib.stride_tricks.as_strided(self._bytes(place, 1), (height, width), (pitch, 1))
+            for place, pitch in ((to, to_pitch), (source, source_pitch))
+        )
+        target[...] = values
+
+    def _pin(self, size):
+        self._may_fail("pin")
+        self.told.append(f"pin {size}")
+        return np.zeros(size + 64, dtype=np.uint8)
 
     def _multiply(
         self, handle, turn_a, turn_b, m, n, k, alpha, a, a_kind, lda, b, b_kind, ldb, beta,

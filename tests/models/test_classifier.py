@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from samples import DIM, NUM_NEGATIVE, planted_itemsets
 
-from itembed_gpu import SupervisedTask, initialize_syn, pack_itemsets, train
+from itembed_gpu import Cuda, SupervisedTask, initialize_syn, pack_itemsets, train
 from itembed_gpu.errors import DataError, DivergenceError, InputError
 from itembed_gpu.models import estimator
 from itembed_gpu.models.classifier import SupervisedClassifier
@@ -408,6 +408,15 @@ def test_tables_are_placed_on_the_device(small, monkeypatch):
     assert placed[0] is small.feature_embeddings_.vectors
     assert placed[1] is small.label_embeddings_.vectors
     assert placed[2].shape == (1, 3)
+
+
+def test_tables_are_made_on_the_card_and_copied_from_there(one_tile):
+    settings = {**SETTINGS, "device": Cuda(threads_per_pair=1), "epochs": 2}
+    one = SupervisedClassifier(**settings).fit(FEW, FEW_LABELS)
+    assert [told for told in one_tile.told if "load" in told] == ["download"] * 2
+    other = SupervisedClassifier(**settings, callbacks=[lambda state: None]).fit(FEW, FEW_LABELS)
+    for name in ("feature_embeddings_", "label_embeddings_"):
+        assert np.array_equal(getattr(one, name).vectors, getattr(other, name).vectors)
 
 
 # ------------------------------------------------------------------ to a disk

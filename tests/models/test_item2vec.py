@@ -22,7 +22,14 @@ from itembed_gpu import (
     pack_itemsets,
     train,
 )
-from itembed_gpu.errors import DataError, DivergenceError, InputError, UnknownLabelError
+from itembed_gpu.backends import protocol
+from itembed_gpu.errors import (
+    DataError,
+    DeviceError,
+    DivergenceError,
+    InputError,
+    UnknownLabelError,
+)
 from itembed_gpu.metrics import given_split
 from itembed_gpu.models import estimator
 from itembed_gpu.models.item2vec import Item2Vec
@@ -115,8 +122,48 @@ def test_fit_is_the_training_of_a_task(model):
 
 def test_the_device_reaches_the_task(emulated):
     fitted = Item2Vec(**{**SETTINGS, "device": Cuda(threads_per_pair=1)}).fit(ITEMSETS[:50])
-    assert "upload" in emulated.told
+    assert any(told.startswith("launch") for told in emulated.told)
     assert fitted.syn1_.any()
+
+
+def test_items_are_counted_once(emulated, monkeypatch):
+    counted = []
+
+    def count(codes, num_code, *, real=protocol.count_codes):
+        counted.append(real(codes, num_code)[0])
+        return counted[-1], 0
+
+    monkeypatch.setattr(protocol, "count_codes", count)
+    model = Item2Vec(**{**SETTINGS, "device": Cuda(threads_per_pair=1), "epochs": 1})
+    model.fit(ITEMSETS[:50])
+    assert not counted
+    # Those of before are no part of what is trained now.
+    before = model.counts_
+    model.partial_fit(ITEMSETS[:30])
+    assert np.array_equal(counted, [model.counts_ - before])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_tables_are_made_on_the_card_and_copied_from_there(one_tile, optimizer):
+    settings = {**SETTINGS, "device": Cuda(threads_per_pair=1), "optimizer": optimizer, "epochs": 2}
+    number = 2 if optimizer == "sgd" else 4
+    fitted = []
+    # A callback sees the caller's tables, so that they are those of the host.
+    for callbacks in ((), [lambda state: None]):
+        one_tile.told.clear()
+        fitted.append(Item2Vec(**settings, callbacks=callbacks).fit(ITEMSETS[:50]))
+        assert one_tile.told.count("upload") == (number * 2 if callbacks else 0)
+        assert one_tile.told.count("download") == number * (2 if callbacks else 1)
+    one, other = fitted
+    assert type(one.syn0_) is type(one.syn1_) is np.ndarray
+    assert np.array_equal(one.syn0_, other.syn0_)
+    assert np.array_equal(one.syn1_, other.syn1_)
+    if optimizer == "adagrad":
+        assert np.array_equal(one.accumulators_, other.accumulators_)
+    # Where there is no room for them, the task tells what it needs.
+    one_tile.free = 1000
+    with pytest.raises(DeviceError, match=r"the task needs .*tables "):
+        Item2Vec(**settings).fit(ITEMSETS[:50])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Training in chunks: every pair once an epoch, and no more of the itemsets at once."""
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -7,6 +9,7 @@ from samples import NUM_NEGATIVE, planted_itemsets, purity, random_itemsets, ran
 
 from itembed_gpu import (
     CompoundTask,
+    Cuda,
     InputError,
     PackedItemsets,
     SupervisedTask,
@@ -171,6 +174,44 @@ def test_a_chunk_size_is_a_number():
             counting_task("unsupervised", "cpu", chunk_size=size)
 
 
+def test_a_chunk_is_copied_and_planned_while_the_one_before_is_trained(emulated, monkeypatch):
+    from itembed_gpu.backends.cuda import in_flight, task as cuda
+
+    monkeypatch.setattr(cuda.CudaTask, "_count_tiles", lambda self, kernel: 4000)
+    loaded, train_positions, load = threading.Semaphore(0), cuda.CudaTask._train, cuda.CudaTask.load
+
+    def load_and_tell(self, before):
+        assert threading.current_thread() is not threading.main_thread()
+        load(self, before)
+        loaded.release()
+
+    def train_when_loaded(self, *arguments):
+        assert loaded.acquire(timeout=30)  # the one after this
+        train_positions(self, *arguments)
+
+    monkeypatch.setattr(cuda.CudaTask, "load", load_and_tell)
+    monkeypatch.setattr(cuda.CudaTask, "_train", train_when_loaded)
+    task, left, _ = counting_task("unsupervised", Cuda(threads_per_pair=1))
+    assert len(task._bound._chunks) > 2
+    task.do_batches(np.full(2 * len(task), 0.1))
+    task.synchronize()
+    assert left.any()
+    # What was planned ahead is in use if it is what would be planned now.
+    bound, plans = task._bound, []
+
+    def plan_and_tell(*arguments, **options):
+        plans.append(arguments[2])
+        return in_flight.plan_geometry(*arguments, **options)
+
+    monkeypatch.setattr(cuda, "plan_geometry", plan_and_tell)
+    for rate, planned in ((0.1, [0.125]), (0.06, [0.125, 0.0625])):
+        plans.clear()
+        other = bound._bind(1)
+        load(other, bound._bound)
+        other._plan(rate)
+        assert plans == planned
+
+
 def test_what_fails_while_reading_ahead_is_said(monkeypatch):
     task, _, _ = counting_task("unsupervised", "cpu")
     pairs, count = ItemsetSource.pairs, 0
@@ -254,7 +295,7 @@ def test_slots_beyond_two_to_the_31(backend, request, monkeypatch):
         bound = select_backend(Cuda(), None, {"a": left}).bind(problem)
         monkeypatch.setattr(bound, "_check_memory", lambda: None)
         monkeypatch.setattr(bound, "_plan", lambda rate: None)
-        bound._copy_pairs(tables.to_device)
+        bound._copy_pairs()
         bound._make_ready()
         bound._set_geometry(Geometry(1, None, None), 1.0)
         bound._train(IN_ORDER, 0, 0, start, MANY, 0, rates)

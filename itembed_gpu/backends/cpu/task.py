@@ -15,19 +15,20 @@ import inspect
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from ... import checks
 from ...compiling import FAST_MATH, kept
 from ...interrupts import deferred_interrupt
 from ...objective.constants import BLOCK
 from ...objective.rng import u64
 from ...objective.schedule import epoch_order
-from ...objective.table import Table
+from ...objective.table import Table, uniform_rows
 from ..dense import DenseTask
 from ..protocol import BoundTask, Problem, Tally
 from . import blocks
@@ -189,7 +190,7 @@ class CpuTask(InPlace):
             if not interrupts:
                 self._note_speed(stop - start, num_threads, time.perf_counter() - began)
 
-    def load(self) -> None:
+    def load(self, before: Any = None) -> None:
         """Nothing to do: its arrays are used where they are."""
 
     def follow(self, before: CpuTask) -> None:
@@ -235,6 +236,9 @@ class CpuBackend:
     def zeros(self, num_row: int, dim: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         return np.zeros((num_row, dim), dtype=dtype)
 
+    def uniform(self, num_row: int, dim: int, seed: int) -> npt.NDArray[Any]:
+        return uniform_rows(num_row, dim, seed)
+
     def to_device(self, table: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return table
 
@@ -243,6 +247,9 @@ class CpuBackend:
 
     def bring(self, table: Table) -> Table:
         return table
+
+    def is_sound(self, table: Table, bounds: Mapping[str, float]) -> bool:
+        return all(checks.is_finite(array, bounds[n]) for n, array in table.arrays().items())
 
     def fetch(self, table: Table) -> Table:
         return table

@@ -6,19 +6,12 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ...errors import DeviceError
 from ...interrupts import deferred_interrupt
 from ...objective.table import Table
 from ..protocol import Problem
 from . import chips, tables
 from .chips import Chip
-from .instances import THREADS_PER_BLOCK
-
-# Blocks a multiprocessor, at most, that look for numbers that are not finite.
-BLOCKS_TO_CHECK = 16
 
 
 class Copies:
@@ -65,10 +58,9 @@ class Copies:
         for copy in self._copies.values():
             copy.upload()
 
-    def mark_changed(self, table: Table) -> None:
-        """Note that a table is about to be trained, unless it is frozen."""
-        for name in () if table.frozen else table.arrays():
-            self._copies[name].changed = True
+    def trained(self, *some: Table) -> list[tables.DeviceTable]:
+        """Return what is changed where these tables are trained: nothing of those frozen."""
+        return [self._copies[n] for table in some if not table.frozen for n in table.arrays()]
 
     def check_memory(self, others: Mapping[str, float], cure: str) -> None:
         """Add up what will be allocated, these copies and others, and compare it with what is free.
@@ -102,27 +94,9 @@ class Copies:
 
     def is_sound(self, find_beyond: Callable[[], Any]) -> bool:
         """As of `BoundTask`; a function returns the kernel `instances.FIND_BEYOND`."""
-        trained = {name: copy for name, copy in self._copies.items() if copy.trained}
-        if not trained:
-            return True
-        kernel, found = find_beyond(), chips.cupy().zeros(1, dtype=np.int32)
+        trained = {name: copy.array for name, copy in self._copies.items() if copy.trained}
         bounds = self._problem.bounds
-        for name, table in trained.items():
-            num_row, dim = table.shape
-            num_block = -(-num_row * dim // THREADS_PER_BLOCK)
-            kernel(
-                (min(num_block, BLOCKS_TO_CHECK * self._chip.num_multiprocessor),),
-                (THREADS_PER_BLOCK,),
-                (
-                    table.array.data.ptr,
-                    np.int64(table.array.strides[0] // 4),
-                    np.int64(num_row),
-                    np.int32(dim),
-                    np.float32(bounds[name]),
-                    found.data.ptr,
-                ),
-            )
-        return int(found.get()[0]) == 0
+        return not trained or tables.are_within(find_beyond(), trained, bounds, self._chip)
 
     def synchronize(self) -> None:
         """As of `BoundTask`."""
@@ -151,28 +125,32 @@ class Pinned:
     ----------
     bytes : uint8
         The memory.
+    address : int
+        Where it begins.
     ended : Event
         Recorded behind what uses it, which makes it `busy` until that is waited for.
     """
 
     def __init__(self, num_byte: int) -> None:
-        cuda = chips.cupy().cuda
-        self._memory = cuda.alloc_pinned_memory(max(1, num_byte))
-        self.bytes = np.frombuffer(self._memory, dtype=np.uint8, count=num_byte)
-        self.ended = cuda.Event()
+        self.bytes = tables.pinned(num_byte)
+        self.address: int = self.bytes.ctypes.data
+        self.ended = chips.cupy().cuda.Event()
         self.busy = False
 
-    def fetch(self, values: Any, into: npt.NDArray[Any]) -> None:
-        """Have the current stream copy an array of the device into a part of it."""
-        cuda = chips.cupy().cuda
-        stream = cuda.get_current_stream()
-        cuda.runtime.memcpyAsync(
-            into.ctypes.data,
-            values.data.ptr,
-            into.nbytes,
-            cuda.runtime.memcpyDeviceToHost,
-            stream.ptr,
-        )
+    def send(self, to: int, num_byte: int, stream: Any, first: int = 0) -> None:
+        """Have a stream copy some of its bytes to an address of the device."""
+        runtime = chips.cupy().cuda.runtime
+        source = self.address + first
+        runtime.memcpyAsync(to, source, num_byte, runtime.memcpyHostToDevice, stream.ptr)
+
+    def fetch(self, source: int, num_byte: int, stream: Any) -> None:
+        """Have a stream copy bytes from there to where it begins."""
+        runtime = chips.cupy().cuda.runtime
+        kind = runtime.memcpyDeviceToHost
+        runtime.memcpyAsync(self.address, source, num_byte, kind, stream.ptr)
+
+    def mark(self, stream: Any) -> None:
+        """Note that it is busy until the stream has done what it has been given."""
         self.ended.record(stream)
         self.busy = True
 

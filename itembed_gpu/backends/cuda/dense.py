@@ -62,7 +62,9 @@ class _Call(Pinned):
         self.num_pair = self.num_dropped = 0
 
     def end(self) -> None:
-        self.fetch(self.loss, self.host_loss)
+        stream = chips.cupy().cuda.get_current_stream()
+        self.fetch(self.loss.data.ptr, self.loss.nbytes, stream)
+        self.mark(stream)
 
     def tally(self) -> Tally:
         """Wait for it, and return what was trained."""
@@ -94,15 +96,8 @@ class _Feed:
 
         moved: Batch = _each_array(batch, move)
         stream = cupy.cuda.get_current_stream()
-        cupy.cuda.runtime.memcpyAsync(
-            whole.data.ptr,
-            buffer.bytes.ctypes.data,
-            whole.nbytes,
-            cupy.cuda.runtime.memcpyHostToDevice,
-            stream.ptr,
-        )
-        buffer.ended.record(stream)
-        buffer.busy = True
+        buffer.send(whole.data.ptr, whole.nbytes, stream)
+        buffer.mark(stream)
         return moved
 
     def _take_buffer(self, size: int) -> Pinned:
@@ -361,7 +356,8 @@ class CudaOperations:
         return losses, shares, slopes
 
     def update(self, table: Table, rows: Any, gradient: Any, how: Update) -> None:
-        self._copies.mark_changed(table)
+        for copy in self._copies.trained(table):
+            copy.changed = True
         num_row, dim = gradient.shape
         if isinstance(rows, slice):
             which = 0, np.int64(rows.start)

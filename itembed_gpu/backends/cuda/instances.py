@@ -58,8 +58,9 @@ WIDTHS = (1, 4)
 # What the sources of pairs are called in pairs.cuh.
 SOURCE_NAMES = {NEIGHBOUR: "Neighbour", PRODUCT: "Product", LISTED: "Listed", WINDOW: "Window"}
 
-# Name of the kernel of tables.cu.
+# Names of the kernels of tables.cu.
 FIND_BEYOND = "itembed::find_beyond"
+FILL_UNIFORM = "itembed::fill_uniform"
 
 
 def of_dense(kernel: str, *constants: int | str) -> str:

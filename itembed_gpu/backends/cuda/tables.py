@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,21 @@ import numpy.typing as npt
 
 from ... import checks
 from ...errors import InputError
+from ...interrupts import deferred_interrupt
+from ..cpu.threads import share
 from . import chips
+from .instances import THREADS_PER_BLOCK
 
 logger = logging.getLogger("itembed_gpu")
 
 ROW_BYTES = 16  # rows of our own tables begin at multiples of this
+# Blocks a multiprocessor, at most, that draw the values of a table, or look at them.
+BLOCKS_OVER_TABLE = 16
+# Copies of fewer bytes are made at once, without pinned memory.
+MIN_BYTES = 1 << 22
+# Threads of a larger one, and what each copies at a time.
+NUM_MOVER = 4
+PIECE_BYTES = 1 << 23
 
 # Tables that were padded here, by address and dimension: what stands behind the last
 # column is nobody's, and may be written.
@@ -39,22 +50,54 @@ def allocate_table(num_row: int, dim: int, dtype: npt.DTypeLike = np.float32) ->
     return base[:, :dim]
 
 
+def fill_uniform(kernel: Any, table: Any, seed: int, chip: chips.Chip) -> None:
+    """Have the kernel `FILL_UNIFORM` fill a table with the values of `uniform_rows`."""
+    state = np.random.PCG64(seed).state["state"]
+    # The state before the first draw, and what each step adds, by their halves.
+    halves = [
+        np.uint64(half)
+        for name in ("state", "inc")
+        for half in (state[name] >> 64, state[name] & (1 << 64) - 1)
+    ]
+    (num_row, dim), stride = table.shape, table.strides[0] // 4
+    num_block = min(
+        -(-num_row * dim // (2 * THREADS_PER_BLOCK)), BLOCKS_OVER_TABLE * chip.num_multiprocessor
+    )
+    kernel(
+        (num_block,),
+        (THREADS_PER_BLOCK,),
+        (table.data.ptr, np.int64(stride), np.int64(num_row), np.int32(dim), *halves),
+    )
+
+
+def are_within(
+    kernel: Any, arrays: Mapping[str, Any], bounds: Mapping[str, float], chip: chips.Chip
+) -> bool:
+    """Whether all numbers are within their bounds, as the kernel `FIND_BEYOND` finds."""
+    found = chips.cupy().zeros(1, dtype=np.int32)
+    for name, array in arrays.items():
+        rows = array if array.ndim == 2 else array[None]
+        num_row, dim = rows.shape
+        num_block = -(-num_row * dim // THREADS_PER_BLOCK)
+        kernel(
+            (min(num_block, BLOCKS_OVER_TABLE * chip.num_multiprocessor),),
+            (THREADS_PER_BLOCK,),
+            (
+                rows.data.ptr,
+                np.int64(rows.strides[0] // 4),
+                np.int64(num_row),
+                np.int32(dim),
+                np.float32(bounds[name]),
+                found.data.ptr,
+            ),
+        )
+    return int(found.get()[0]) == 0
+
+
 def to_device(array: npt.NDArray[Any]) -> Any:
-    """Copy an array to the current device."""
+    """Copy an array to the current device, beside what others than the current stream do there."""
     copy = chips.cupy().empty(array.shape, dtype=array.dtype)
-    copy.set(array)
-    return copy
-
-
-def to_device_pinned(array: npt.NDArray[Any], stream: Any) -> Any:
-    """Do the same by way of pinned memory, from which a stream copies beside others."""
-    cupy = chips.cupy()
-    memory = cupy.cuda.alloc_pinned_memory(max(1, array.nbytes))
-    pinned = np.frombuffer(memory, dtype=array.dtype, count=array.size).reshape(array.shape)
-    pinned[...] = array
-    copy = cupy.empty(array.shape, dtype=array.dtype)
-    copy.set(pinned, stream=stream)
-    stream.synchronize()  # before the pinned memory goes
+    _move(copy.reshape(1, -1), np.ascontiguousarray(array), "HostToDevice")
     return copy
 
 
@@ -68,26 +111,92 @@ def copy_caps(caps: npt.NDArray[np.float32] | None, rate: float) -> tuple[Any, A
     return to_device(caps), to_device(words)
 
 
+def pinned(num_byte: int) -> npt.NDArray[np.uint8]:
+    """Return memory of the host that a device reads and writes by itself.
+
+    Where there is none left it is ordinary memory, with which the same copies take longer.
+    """
+    cuda = chips.cupy().cuda
+    try:
+        memory = cuda.alloc_pinned_memory(max(1, num_byte))
+    except (cuda.runtime.CUDARuntimeError, MemoryError):
+        return np.empty(num_byte, dtype=np.uint8)
+    return np.frombuffer(memory, dtype=np.uint8, count=num_byte)
+
+
 def copy_rows(to: Any, source: Any, kind: str) -> None:
-    """Copy a table between host and device, where rows may be padded."""
-    cupy = chips.cupy()
-    runtime, stream = cupy.cuda.runtime, cupy.cuda.get_current_stream()
-    num_row, width = to.shape[0], to.shape[1] * to.dtype.itemsize
-    addresses = checks.address(to), checks.address(source)
+    """Copy a table between host and device, where rows may be padded; wait until it is there."""
+    _move(to, source, kind)
+
+
+def _move(to: Any, source: Any, kind: str) -> None:
+    """Do the same: all at once, or in pieces, by several threads.
+
+    A large copy goes through pinned memory: while one thread waits for the device, others write
+    the pieces that have come to where they belong, or fetch the next ones.
+    """
+    device, host = (to, source) if kind == "HostToDevice" else (source, to)
+    num_row, width = device.shape[0], device.shape[1] * device.dtype.itemsize
     # On the host rows are never padded, whatever the stride of a single one says.
-    pitches = [
-        array.strides[0] if checks.on_device(array) and num_row > 1 else width
-        for array in (to, source)
-    ]
-    direction = getattr(runtime, f"memcpy{kind}")
-    if pitches == [width, width]:
-        runtime.memcpyAsync(*addresses, num_row * width, direction, stream.ptr)
-    else:
-        runtime.memcpy2DAsync(
-            addresses[0], pitches[0], addresses[1], pitches[1], width, num_row, direction,
-            stream.ptr,
-        )  # fmt: skip
+    pitch = device.strides[0] if num_row > 1 else width
+    address = checks.address(device)
+    stream = chips.cupy().cuda.get_current_stream()
+    if num_row * width < MIN_BYTES:
+        _copy_block(kind, address, pitch, checks.address(host), width, num_row, stream)
+        stream.synchronize()
+        return
+    # The device's memory is used in this stream, and the copy made in others.
     stream.synchronize()
+    if pitch == width:
+        num_row, width, pitch = num_row * width, 1, 1
+    step = max(1, PIECE_BYTES // width)
+    values = host.reshape(-1).view(np.uint8)
+    # All as large: CuPy keeps pinned memory for those who ask for as much.
+    free = [_Mover(max(PIECE_BYTES, width)) for _ in range(NUM_MOVER)]
+
+    def move(row: int) -> None:
+        count = min(step, num_row - row)
+        mover = free.pop()
+        with chips.cupy().cuda.Device(device.device.id):
+            part = values[row * width : (row + count) * width]
+            mover.move(kind, address + row * pitch, pitch, part, width, count)
+        free.append(mover)
+
+    with deferred_interrupt():  # as pinned memory may not go while it is copied to
+        share(move, range(0, num_row, step), NUM_MOVER)
+
+
+class _Mover:
+    """What a thread copies with: pinned memory, and a stream beside all others."""
+
+    def __init__(self, num_byte: int) -> None:
+        self._memory = pinned(num_byte)
+        self._stream = chips.cupy().cuda.Stream(non_blocking=True)
+
+    def move(
+        self, kind: str, there: int, pitch: int, part: npt.NDArray[np.uint8], width: int, count: int
+    ) -> None:
+        """Copy rows between the device and a part of the host's memory, and wait for them."""
+        memory, upwards = self._memory[: len(part)], kind == "HostToDevice"
+        if upwards:
+            memory[:] = part
+        _copy_block(kind, there, pitch, memory.ctypes.data, width, count, self._stream)
+        self._stream.synchronize()
+        if not upwards:
+            part[:] = memory
+
+
+def _copy_block(
+    kind: str, there: int, pitch: int, here: int, width: int, num_row: int, stream: Any
+) -> None:
+    """Have a stream copy rows between the device, `there`, and the host."""
+    runtime = chips.cupy().cuda.runtime
+    direction = getattr(runtime, f"memcpy{kind}")
+    to, source = ((there, pitch), (here, width))[:: 1 if kind == "HostToDevice" else -1]
+    if pitch == width:
+        runtime.memcpyAsync(to[0], source[0], num_row * width, direction, stream.ptr)
+    else:
+        runtime.memcpy2DAsync(*to, *source, width, num_row, direction, stream.ptr)
 
 
 def bring(array: npt.NDArray[Any]) -> Any:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,8 @@ MAX_BATCHES = 1 << 16
 # Numbers that a launch counts (pairs.cuh).
 NUM_TALLY = 3
 # Bytes that a launch takes for its learning rates and its tally.
-SLOT_BYTES = 4 * MAX_BATCHES + 8 * NUM_TALLY
+TALLY_BYTES = 8 * NUM_TALLY
+SLOT_BYTES = TALLY_BYTES + 4 * MAX_BATCHES
 # Share of the L2 cache that the rows of pairs in flight may take, where the tables do not fit:
 # what is added to a row that has left it reads the row again (benchmarks/in_flight.py).
 CACHE_SHARE = 1 / 8
@@ -85,18 +87,35 @@ NUMBERS = ("shift", "first", "window")
 
 
 class _Slot(Pinned):
-    """A launch under way: where its learning rates and its loss are kept."""
+    """A launch under way: where its learning rates and its tally are kept.
+
+    On the device the tally is followed by the rates, and both begin with one copy; on the host
+    what comes back of the tally stands before what is sent.
+    """
 
     def __init__(self) -> None:
-        super().__init__(SLOT_BYTES)
+        super().__init__(TALLY_BYTES + SLOT_BYTES)
         cupy = chips.cupy()
-        self.rates = cupy.empty(MAX_BATCHES, dtype=np.float32)
-        self.tally = cupy.empty(NUM_TALLY, dtype=np.float64)
-        self.host_tally = self.bytes[: 8 * NUM_TALLY].view(np.float64)
-        self.host_rates = self.bytes[8 * NUM_TALLY :].view(np.float32)
+        self._there = cupy.empty(SLOT_BYTES, dtype=np.uint8)
+        self.tally: int = self._there.data.ptr
+        self.rates = self.tally + TALLY_BYTES
+        self.host_tally = self.bytes[:TALLY_BYTES].view(np.float64)
+        self._host_rates = self.bytes[2 * TALLY_BYTES :].view(np.float32)
+        self.bytes[TALLY_BYTES : 2 * TALLY_BYTES] = 0
         self.began = cupy.cuda.Event()
         self.num_pair = 0
         self.num_sample = 0
+
+    def begin(self, rates: npt.NDArray[np.float32], stream: Any) -> None:
+        """Have a stream bring the rates, and a tally of nothing."""
+        self._host_rates[: len(rates)] = rates
+        self.send(self.tally, TALLY_BYTES + rates.nbytes, stream, first=TALLY_BYTES)
+        self.began.record(stream)
+
+    def end(self, stream: Any) -> None:
+        """Have it fetch the tally."""
+        self.fetch(self.tally, TALLY_BYTES, stream)
+        self.mark(stream)
 
 
 class CudaTask:
@@ -142,6 +161,9 @@ class CudaTask:
             threads=threads_per_pair,
         )
         self._work = np.zeros(1, dtype=instances.WORK)
+        self._fields = {name: self._work[name] for name in instances.WORK.names or ()}
+        self._trained = self._copies.trained(*problem.tables)
+        self._order: tuple[tuple[int, int], npt.NDArray[np.uint64]] | None = None
         self._packed: list[Any] = []  # CuPy arrays that the work points to
         self._kernel: Any = None
         self._ready = False
@@ -150,6 +172,7 @@ class CudaTask:
         self._max_tile = 0
         self.geometry: Geometry | None = None
         self._planned_rate = 0.0
+        self._foreseen = False  # whether the plan was made ahead, and not yet looked at
         self._caps: list[Any] = []  # CuPy arrays that the work points to
         self.kernel_seconds = 0.0
         self._pairs_per_second = FIRST_SPEED
@@ -175,10 +198,7 @@ class CudaTask:
                 self._copy_pairs()
             if not self._slots:
                 self._slots = [_Slot() for _ in range(NUM_SLOT)]
-            if self._kernel is None:
-                kernel = self._find_kernel(self.instance.name)
-                self._max_tile = self._limit_tiles(self._count_tiles(kernel))
-                self._kernel = kernel
+            self._find_kernel_in_use()
             self._copies.upload()
             for side, table in self._sides().items():
                 rows = self._copies.of(table).array
@@ -198,19 +218,31 @@ class CudaTask:
         sides = {"left": problem.left, "right": problem.right}
         return sides if problem.own is None else {**sides, "own": problem.own}
 
+    def _find_kernel_in_use(self) -> None:
+        if self._kernel is None:
+            kernel = self._find_kernel(self.instance.name)
+            self._max_tile = self._limit_tiles(self._count_tiles(kernel))
+            self._kernel = kernel
+
     def _find_kernel(self, name: str) -> Any:
         return programs.kernel(self._chip.index, (self.instance.name,), name)
 
-    def load(self) -> None:
-        """Copy the pairs, by a stream of its own, while others train in theirs."""
+    def load(self, before: CudaTask | None = None) -> None:
+        """Copy the pairs and plan, by a stream of its own, while others train in theirs."""
         with self._copies.device():
-            if not self._packed:
-                self._check_memory()
-                stream = chips.cupy().cuda.Stream(non_blocking=True)
-                with stream:
-                    self._copy_pairs(functools.partial(tables.to_device_pinned, stream=stream))
-                    stream.synchronize()
-        _ = self._hits
+            if self._packed:
+                return
+            self._check_memory()
+            stream = chips.cupy().cuda.Stream(non_blocking=True)
+            with stream, ThreadPoolExecutor(1, "itembed_gpu-hits") as beside:
+                hits = beside.submit(getattr, self, "_hits")
+                self._copy_pairs()
+                hits.result()
+                if before is not None and before.geometry is not None:
+                    self._find_kernel_in_use()
+                    self._plan(before._planned_rate)
+                    self._foreseen = True
+                stream.synchronize()
 
     def follow(self, before: CudaTask) -> None:
         before._wait()
@@ -241,14 +273,14 @@ class CudaTask:
         }
         self._copies.check_memory(others, "a chunk_size, fewer itemsets or labels may")
 
-    def _copy_pairs(self, copy: Callable[[npt.NDArray[Any]], Any] = tables.to_device) -> None:
+    def _copy_pairs(self) -> None:
         problem, work = self._problem, self._work
         # Views of one array may begin together, and differ in length.
         copies: dict[tuple[int, int], Any] = {}
         for name, array in self._arrays().items():
             key = checks.address(array), array.nbytes
             if key not in copies:
-                copies[key] = copy(array)
+                copies[key] = tables.to_device(array)
             work[name] = copies[key].data.ptr
         self._packed = list(copies.values())
         work["guide_shift"] = problem.pairs.shift
@@ -299,11 +331,15 @@ class CudaTask:
         more pairs can be in flight.
         """
         known = self.geometry
+        if self._foreseen:
+            self._foreseen = False
+            if _power_above(rate) != self._planned_rate:
+                known = None  # as if it had not been
         if known is not None and rate <= self._planned_rate:
             limited = known.num_tile < self._max_tile
             if not limited or rate >= self._planned_rate / REPLAN:
                 return
-        planned = float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
+        planned = _power_above(rate)
         left, right, own = self._hits
         flags = self._problem.objective.flags
         geometry = plan_geometry(
@@ -357,8 +393,10 @@ class CudaTask:
         stop = problem.batch_start(first_batch + len(rates))
         if start == stop:
             return
-        order = epoch_order(problem.seed, stream, epoch, problem.num_slot)
-        self._train(order, stream, epoch, start, stop, first_batch, rates)
+        if self._order is None or self._order[0] != (stream, epoch):
+            order = epoch_order(problem.seed, stream, epoch, problem.num_slot)
+            self._order = (stream, epoch), order
+        self._train(self._order[1], stream, epoch, start, stop, first_batch, rates)
 
     def run_in_order(self, first_slot: int, rate: float) -> None:
         """Train all slots at one learning rate, in their order, which is not shuffled.
@@ -394,8 +432,8 @@ class CudaTask:
         self._make_ready()
         with self._copies.device():
             self._plan(float(np.abs(rates).max()))
-            self._work["order"] = order
-            key = self._work["stream"]
+            self._fields["order"][0] = order
+            key = self._fields["stream"]
             key["stream"], key["epoch"] = stream, epoch
             while start < stop:
                 first = batch_at(*shape, start, problem.group)
@@ -412,30 +450,30 @@ class CudaTask:
     def _launch(
         self, start: int, stop: int, first_batch: int, rates: npt.NDArray[np.float32]
     ) -> None:
-        cuda = chips.cupy().cuda
-        work, stream = self._work, cuda.get_current_stream()
+        stream = chips.cupy().cuda.get_current_stream()
         slot = self._slots[self._num_launch % NUM_SLOT]
         self._num_launch += 1
         self._collect(slot)
-        slot.host_rates[: len(rates)] = rates
         slot.num_pair = stop - start
         slot.num_sample = -(-stop // self._stride) - -(-start // self._stride)
-        cuda.runtime.memcpyAsync(
-            slot.rates.data.ptr,
-            slot.host_rates.ctypes.data,
-            rates.nbytes,
-            cuda.runtime.memcpyHostToDevice,
-            stream.ptr,
+        self._put(
+            rates=slot.rates,
+            tally=slot.tally,
+            start=start,
+            num_pair=stop - start,
+            first_batch=first_batch,
         )
-        cuda.runtime.memsetAsync(slot.tally.data.ptr, 0, slot.host_tally.nbytes, stream.ptr)
-        work["rates"], work["tally"] = slot.rates.data.ptr, slot.tally.data.ptr
-        work["start"], work["num_pair"], work["first_batch"] = start, stop - start, first_batch
         grid, block = self._choose_grid(stop - start)
-        for table in self._problem.tables:
-            self._copies.mark_changed(table)
-        slot.began.record(stream)
-        self._kernel((grid,), (block,), (work,))
-        slot.fetch(slot.tally, slot.host_tally)
+        for copy in self._trained:
+            copy.changed = True
+        slot.begin(rates, stream)
+        self._kernel((grid,), (block,), (self._work,))
+        slot.end(stream)
+
+    def _put(self, **values: int) -> None:
+        """Write numbers to the record of a launch, by views of its fields that are kept."""
+        for name, value in values.items():
+            self._fields[name][0] = value
 
     def _choose_grid(self, num_pair: int) -> tuple[int, int]:
         """Set the number of tiles, and return how many blocks of how many threads hold them."""
@@ -449,7 +487,7 @@ class CudaTask:
             num_round = -(-num_pair // (num_tile * threads))
             take = -(-num_pair // (num_tile * num_round))
             num_tile = min(num_tile, -(-num_pair // take))
-        self._work["num_tile"], self._work["take"] = num_tile, take
+        self._put(num_tile=num_tile, take=take)
         num_thread = num_tile * threads
         # Few tiles are spread over the multiprocessors, warp by warp.
         few = num_thread < THREADS_PER_BLOCK * self._chip.num_multiprocessor
@@ -499,6 +537,11 @@ class CudaTask:
 
     def discard(self) -> None:
         self._copies.discard()
+
+
+def _power_above(rate: float) -> float:
+    """Return the least power of 2 that is not below a learning rate."""
+    return float(2.0 ** np.ceil(np.log2(rate))) if rate > 0 else 0.0
 
 
 def parts_that_fit(sizes: list[int], room: float) -> int:
@@ -558,6 +601,17 @@ class CudaBackend:
         with chips.device(self._chip.index):
             return tables.allocate_table(num_row, dim, dtype)
 
+    def uniform(self, num_row: int, dim: int, seed: int) -> Any:
+        with chips.device(self._chip.index):
+            table = tables.allocate_table(num_row, dim)
+            fill = self._over_tables(instances.FILL_UNIFORM)
+            tables.fill_uniform(fill, table, seed, self._chip)
+        return table
+
+    def _over_tables(self, name: str) -> Any:
+        """Return a kernel of ``tables.cu``, of whatever task."""
+        return programs.kernel(self._chip.index, (instances.FILL_UNIFORM,), name)
+
     def to_device(self, table: npt.NDArray[Any]) -> Any:
         with chips.device(self._chip.index):
             num_row, dim = table.shape
@@ -584,6 +638,11 @@ class CudaBackend:
     def bring(self, table: Table) -> Table:
         with chips.device(self._chip.index), self._beside:
             return table.map(tables.bring)
+
+    def is_sound(self, table: Table, bounds: Mapping[str, float]) -> bool:
+        with chips.device(self._chip.index), self._beside:
+            find = self._over_tables(instances.FIND_BEYOND)
+            return tables.are_within(find, table.arrays(), bounds, self._chip)
 
     def fetch(self, table: Table) -> Table:
         with chips.device(self._chip.index), self._beside:
