@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import checks
-from ..backends.cpu.listing import Listed, Ranks, list_pairs
-from ..backends.cpu.threads import check_threads
-from ..backends.protocol import Backend, BoundTask, Problem, Tally
+from ..backends.listing import Listed, Ranks
+from ..backends.protocol import Backend, BoundTask, Lister, Problem, Tally
 from ..checks import Float64Array, Int32Array, Int64Array
 from ..interrupts import deferred_interrupt
 from ..objective.arrays import Objective, alias_table, noise_weights
 from ..objective.options import GLOVE, NOISE, POSITIVE_WEIGHT, SUBSAMPLE
-from ..objective.pairs import LISTED, Pairs, listed_pairs
+from ..objective.pairs import LISTED, listed_pairs
 from ..objective.rng import philox_words
 from ..objective.table import Table
 from .partitions import (
@@ -113,11 +112,6 @@ class Blocks:
         """Partitions of the last epochs that were asked for."""
         return {}
 
-    @property
-    def num_threads(self) -> int:
-        """Threads of the CPU that list pairs."""
-        return check_threads(self.problem.options.num_threads)
-
     @functools.cached_property
     def _by_count(self) -> tuple[Int32Array, Int32Array]:
         """Rows of both sides by their occurrences; of one table by those on both sides."""
@@ -152,17 +146,12 @@ class Blocks:
         one = deal(left, *key, LEFT)
         return (one, one) if self.problem.same_table else (one, deal(right, *key, RIGHT))
 
-    def list_pairs(
-        self, stream: int, epoch: int, slots: tuple[int, int], num_threads: int
-    ) -> Listed:
+    def list_pairs(self, stream: int, epoch: int, slots: tuple[int, int], lister: Lister) -> Listed:
         """List the pairs of some slots of an epoch by block."""
-        problem = self.problem
         left, right = self.partitions(stream, epoch)
         ranks = Ranks(left.ranks, right.ranks, self.num_part, self.num_sweep)
-        key = problem.seed, stream, epoch
-        return list_pairs(
-            problem.pairs, problem.source, problem.objective, key, ranks, slots, num_threads
-        )
+        listed: Listed = lister.list_pairs(stream, epoch, ranks, slots)
+        return listed
 
     def number(self, visit: Visit) -> int:
         """Return the place of a visit in lists."""
@@ -216,17 +205,6 @@ class Blocks:
             flags=flags,
         )
 
-    def pairs(self, listed: Listed, visit: Visit, weight: float) -> Pairs:
-        """Return the pairs of a visit, multiplied by a weight."""
-        number = self.number(visit)
-        used = slice(*map(int, listed.bounds[number : number + 2]))
-        left, right = np.array(listed.left[used]), np.array(listed.right[used])
-        left_weights, right_weights = listed.left_weights[used], listed.right_weights[used]
-        if not self.problem.objective.flags & GLOVE:
-            ones = right_weights if len(right_weights) else np.ones(len(left), np.float32)
-            right_weights = ones * np.float32(weight)
-        return listed_pairs(left, right, np.array(left_weights), np.array(right_weights))
-
     def problem_of(
         self,
         visit: Visit,
@@ -235,6 +213,7 @@ class Blocks:
         key: tuple[int, int],
         listed: Listed,
         bounds: Int64Array,
+        backend: Backend,
     ) -> tuple[Problem, float]:
         """Return the problem of a visit to a block, and what its losses are to be multiplied by.
 
@@ -250,14 +229,18 @@ class Blocks:
             Pairs of the epoch, of its left part at least.
         bounds : int64
             Bounds of all visits of the epoch.
+        backend : Backend
+            That has them trained.
         """
         rows = self.partitions(*key)[RIGHT].rows(visit.block.right)
         weight = self.evenness(bounds, rows, visit.block.right)
         if left is not right and left.name == right.name:
             right = replace(right, name=f"{right.name} of the right part")
+        cells = bool(self.problem.objective.flags & GLOVE)
+        pairs = backend.pairs_of(listed, self.number(visit), None if cells else weight)
         problem = replace(
             self.problem,
-            pairs=self.pairs(listed, visit, weight),
+            pairs=pairs,
             source=LISTED,
             tables=(left,) if left is right else (left, right),
             num_batch=self.num_batch,
@@ -293,6 +276,7 @@ class PartitionedTask(TaskInPieces):
     def __init__(self, blocks: Blocks, backend: Backend) -> None:
         self._blocks = blocks
         self._backend = backend
+        self._lister = backend.lister(blocks.problem)
         self._tables = blocks.problem.left, blocks.problem.right
         self._sound = True
         self._weight = 1.0
@@ -334,7 +318,7 @@ class PartitionedTask(TaskInPieces):
             self._known = None
             blocks = self._blocks
             slots = 0, blocks.problem.num_slot
-            listed = blocks.list_pairs(stream, epoch, slots, blocks.num_threads)
+            listed = blocks.list_pairs(stream, epoch, slots, self._lister)
             lengths = blocks.lengths(np.diff(listed.bounds))
             key, partitions = (stream, epoch), blocks.partitions(stream, epoch)
             self._known = _Epoch(key, partitions, listed, lengths)
@@ -390,7 +374,7 @@ class PartitionedTask(TaskInPieces):
         parts = {key: held[key] if key in held else self._read(known, *key) for key in {*sides}}
         left, right = (parts[key] for key in sides)
         problem, weight = blocks.problem_of(
-            visit, left, right, known.key, known.listed, known.listed.bounds
+            visit, left, right, known.key, known.listed, known.listed.bounds, self._backend
         )
         bound = self._backend.bind(problem)
         bound.load()

@@ -20,7 +20,9 @@ from itembed_gpu.backends.cuda import instances
 from . import EmulatedKernel
 
 # Kernels in which threads of a warp exchange values.
-SHUFFLES = re.compile(r"train_positions<[\w:]+, (?!1,)|(dots|exponentials|weigh|update)<")
+SHUFFLES = re.compile(
+    r"train_positions<[\w:]+, (?!1,)|(dots|exponentials|weigh|update|list_pairs)<"
+)
 
 
 class CUDARuntimeError(RuntimeError):
@@ -112,6 +114,9 @@ class ndarray:
 
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def __abs__(self):
+        return self._fake.own(abs(self._values))
 
     def __bool__(self):
         raise AssertionError("it would wait for the device")
@@ -258,7 +263,7 @@ class FakeCupy:
             Stream=Stream,
             get_current_stream=lambda: stream,
             get_elapsed_time=lambda a, b: (b.at - a.at) * 1e3,
-            alloc_pinned_memory=lambda size: np.zeros(size + 64, dtype=np.uint8),
+            alloc_pinned_memory=self._alloc_pinned,
         )
 
     def _may_fail(self, kind):
@@ -270,6 +275,10 @@ class FakeCupy:
             else:
                 del self.fail[kind]
                 raise error
+
+    def _alloc_pinned(self, size):
+        self._may_fail("pin")
+        return np.zeros(size + 64, dtype=np.uint8)
 
     @staticmethod
     def _bytes(pointer, size):
@@ -332,6 +341,7 @@ class FakeCupy:
         return self.own(np.full(shape, value, dtype=dtype))
 
     def _call(self, function, *operands, **how):
+        how = {name: _values_of(value) for name, value in how.items()}
         return self.own(function(*map(_values_of, operands), **how))
 
     def concatenate(self, arrays):
@@ -339,7 +349,10 @@ class FakeCupy:
 
     def __getattr__(self, name):
         """Functions of CuPy that are NumPy's."""
-        if name not in ("sqrt", "exp", "log", "maximum", "where", "zeros_like", "empty_like"):
+        if name not in (
+            "sqrt", "exp", "log", "maximum", "where", "zeros_like", "empty_like", "cumsum",
+            "bincount",
+        ):  # fmt: skip
             raise AttributeError(name)
         return functools.partial(self._call, getattr(np, name))
 
