@@ -7,6 +7,7 @@ device; while it is trained, a thread writes back those before, and reads those 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import checks
+from ..backends.cpu.threads import check_threads, share
 from ..backends.listing import Listed, Ranks
 from ..backends.protocol import Backend, BoundTask, Lister, Problem, Tally
 from ..checks import Float64Array, Int32Array, Int64Array
@@ -112,6 +114,11 @@ class Blocks:
         """Partitions of the last epochs that were asked for."""
         return {}
 
+    @property
+    def num_threads(self) -> int:
+        """Threads of the CPU that deal out rows, and move them."""
+        return check_threads(self.problem.options.num_threads)
+
     @functools.cached_property
     def _by_count(self) -> tuple[Int32Array, Int32Array]:
         """Rows of both sides by their occurrences; of one table by those on both sides."""
@@ -143,8 +150,10 @@ class Blocks:
     def _deal(self, stream: int, epoch: int) -> tuple[Partition, Partition]:
         left, right = self._by_count
         key = self.num_part, self.problem.seed, stream, epoch
-        one = deal(left, *key, LEFT)
-        return (one, one) if self.problem.same_table else (one, deal(right, *key, RIGHT))
+        one = deal(left, *key, LEFT, self.num_threads)
+        if self.problem.same_table:
+            return one, one
+        return one, deal(right, *key, RIGHT, self.num_threads)
 
     def list_pairs(self, stream: int, epoch: int, slots: tuple[int, int], lister: Lister) -> Listed:
         """List the pairs of some slots of an epoch by block."""
@@ -307,6 +316,10 @@ class PartitionedTask(TaskInPieces):
             )
         )
 
+    def _run(self, function: Callable[[int], None], values: Iterable[int]) -> None:
+        """Call a function with each of some numbers, on as many threads as train on the CPU."""
+        share(function, values, self._blocks.num_threads)
+
     def _bring(self, table: Table) -> Table:
         return self._backend.bring(table)
 
@@ -381,7 +394,8 @@ class PartitionedTask(TaskInPieces):
         return _Ready(parts, bound, weight)
 
     def _read(self, known: _Epoch, side: int, part: int) -> Table:
-        return self._bring(self._tables[side].take(known.partitions[side].rows(part)))
+        rows = known.partitions[side].rows(part)
+        return self._bring(self._tables[side].take(rows, self._run))
 
     # --- back to the caller's tables
 
@@ -397,7 +411,7 @@ class PartitionedTask(TaskInPieces):
         arrays = zip(whole.arrays(), values.arrays().values(), strict=True)
         bounds = self._blocks.problem.bounds
         if all(checks.is_finite(array, bounds[name]) for name, array in arrays):
-            whole.put(rows, values)
+            whole.put(rows, values, self._run)
         else:
             self._sound = False
 

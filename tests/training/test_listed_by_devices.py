@@ -10,7 +10,7 @@ from itembed_gpu.backends.cuda import chips, instances, listing
 from itembed_gpu.backends.cuda.listing import CudaLister
 from itembed_gpu.backends.devices import select_backend
 from itembed_gpu.backends.listing import Ranks
-from itembed_gpu.training.partitioned import Blocks
+from itembed_gpu.training.partitioned import Blocks, PartitionedTask
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -106,28 +106,42 @@ def test_a_share_of_the_slots(emulated, slots):
 
 def test_pairs_travel_once_and_lists_never(emulated, monkeypatch):
     """The itemsets come with the first epoch; what a visit trains is there already."""
-    task = unsupervised(partitions=4, device="cuda")
+    task = unsupervised(partitions=4, device=Cuda(threads_per_pair=1))
     copied = []
-    to_device = listing.tables.to_device
+    for name in ("to_device", "to_device_pinned"):
+        copy = getattr(listing.tables, name, None)
 
-    def tell(array):
-        copied.append(array.nbytes)
-        return to_device(array)
+        def tell(array, *, copy=copy, **how):
+            copied.append(array)
+            return copy(array, **how)
 
-    monkeypatch.setattr(listing.tables, "to_device", tell)
-    pinned = []
-    to_pinned = listing.tables.to_device_pinned
+        monkeypatch.setattr(listing.tables, name, tell, raising=False)
+    num_item = len(task._problem.pairs.left_items)
+    for times in (1, 0):
+        train(task, num_epoch=1, progress=False)
+        # Of a visit come offsets and what is drawn for each row, and never its pairs.
+        assert sum(len(array) == num_item for array in copied) == 2 * times  # and the guide
+        assert max(map(len, copied)) == max(NUM_ROW, times * num_item)
+        copied.clear()
+
+
+def test_the_next_part_comes_while_one_is_trained(emulated, monkeypatch):
+    """It is on its way before the end of the visit is waited for."""
+    told = []
+    enter, bring = PartitionedTask._enter, PartitionedTask._bring
     monkeypatch.setattr(
-        listing.tables,
-        "to_device_pinned",
-        lambda array, stream: pinned.append(array.nbytes) or to_pinned(array, stream),
+        PartitionedTask, "_bring", lambda self, table: told.append("bring") or bring(self, table)
     )
+
+    def entered(self, *place):
+        before = self._place
+        enter(self, *place)
+        if self._place != before:
+            # What was sent off for the visit after this one, before this one is run.
+            told.append(f"visit, {'next' if self._ahead else 'none'} ahead")
+
+    monkeypatch.setattr(PartitionedTask, "_enter", entered)
+    task = unsupervised(partitions=2, device=Cuda(threads_per_pair=1))
     train(task, num_epoch=1, progress=False)
-    first, num_item = sum(copied), len(task._problem.pairs.left_items)
-    copied.clear()
-    train(task, num_epoch=2, progress=False)
-    assert first > 4 * num_item
-    # Ranks of both sides, each epoch.
-    assert sum(copied) < 4 * num_item
-    # Offsets and the guide of pairs that are listed.
-    assert max(pinned) < 100
+    visits = [one for one in told if one.startswith("visit")]
+    assert visits == ["visit, next ahead"] * 3 + ["visit, none ahead"]

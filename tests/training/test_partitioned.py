@@ -342,15 +342,15 @@ def test_rows_are_in_one_place_at_a_time(monkeypatch, kind, most):
     task._prepare()
     take, put, out = Table.take, Table.put, {}
 
-    def taken(table, rows):
+    def taken(table, rows, *how):
         away = out.setdefault(table.name, set())
         assert not away & {*rows}
         away |= {*rows}
         assert len(away) <= most * -(-len(table) // 8)
-        return take(table, rows)
+        return take(table, rows, *how)
 
-    def written(table, rows, values):
-        put(table, rows, values)
+    def written(table, rows, *values):
+        put(table, rows, *values)
         assert out[table.name] >= {*rows}
         out[table.name] -= {*rows}
 
@@ -363,7 +363,7 @@ def test_rows_are_in_one_place_at_a_time(monkeypatch, kind, most):
 
 def test_a_side_that_is_only_read_is_not_written(monkeypatch):
     names = set()
-    monkeypatch.setattr(Table, "put", lambda table, rows, values: names.add(table.name))
+    monkeypatch.setattr(Table, "put", lambda table, *_: names.add(table.name))
     trained(unsupervised(partitions=4, update_right=False))
     assert names == {"syn0"}
 
@@ -447,7 +447,7 @@ def test_what_fails_while_reading_ahead_is_said(monkeypatch):
 def test_what_fails_while_writing_is_said(monkeypatch):
     task, _, _ = counting_task("unsupervised", "cpu", partitions=3)
 
-    def fails(self, rows, values):
+    def fails(self, *arguments):
         raise OSError("the disk is full")
 
     monkeypatch.setattr(Table, "put", fails)

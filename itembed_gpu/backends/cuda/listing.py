@@ -82,6 +82,8 @@ class CudaLister:
             count = self._count(ranks, on_device, *slots)
             lists = self._allocate(int(count.bounds[-1]))
             self._write(ranks, on_device, lists, count, *slots)
+            # It is read by streams that do not wait for this one.
+            chips.cupy().cuda.get_current_stream().synchronize()
             return Listed.of(lists, count.bounds, count.num_dropped)
 
     # --- what the kernel reads
