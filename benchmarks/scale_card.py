@@ -25,13 +25,14 @@ from itembed_gpu.backends.devices import select_backend
 from itembed_gpu.objective.table import Table
 from itembed_gpu.training.partitioned import Blocks
 
-NUM_ITEM, NUM_ITEMSET_PER_ITEM = 8_000_000, 2
+# Of a hundred pairs an item and epoch, as in `scale_model`.
+NUM_ITEM, NUM_ITEMSET_PER_ITEM = 4_000_000, 20
 SPEED = Target(">=", 0.6)
 GB = 1e9
 
 
 def make_task(options: argparse.Namespace, num_part: int) -> ig.UnsupervisedTask:
-    """Make the task, in some parts, of a catalog with twice as many itemsets as items."""
+    """Make the task, in some parts."""
     items = planted_itemsets(options.card_items, NUM_ITEMSET_PER_ITEM * options.card_items, seed=0)
     offsets = np.arange(0, items.size + 1, items.shape[1], dtype=np.int64)
     tables = uniform_tables(options.card_items, options.dim)

@@ -21,7 +21,7 @@ from benchmarks.common.machine import machine
 from benchmarks.common.plots import BLUE, GREEN, ORANGE, picture
 from benchmarks.common.report import say, table
 from itembed_gpu.backends.cuda.listing import bytes_at_hand
-from itembed_gpu.training.partitions import count_sweeps
+from itembed_gpu.training.partitions import PAIRS_PER_VISIT, count_sweeps
 
 GB = 1e9
 FLOAT = 4
@@ -128,6 +128,18 @@ def model_epoch(catalog: Catalog, workers: Workers, num_part: int | None = None)
             STARTS: 0.0 if alone else num_step * workers.start,
         },
     )
+
+
+def in_parts_over_whole(
+    dim: int, pairs_per_visit: float, speed: float, bytes_per_second: float
+) -> float:
+    """Return pairs a second of one card whose tables come in parts, over those of tables that fit.
+
+    In each visit a row of a right part is trained in so many pairs; meanwhile another one comes,
+    and one goes, one after the other. The row of the left part stays.
+    """
+    moved = travel_seconds(2 * FLOAT * dim, bytes_per_second)
+    return min(1.0, pairs_per_visit / speed / moved)
 
 
 def memory_binds(sizes: Iterable[int], catalog: Catalog, workers: Workers) -> int | None:
@@ -330,12 +342,29 @@ def model_part(options: argparse.Namespace) -> list[str]:
         f"Seconds an epoch, as modelled: D = {DIM}, {PAIRS_PER_ITEM:.0f} pairs an item and epoch, "
         f"{CARD_SPEED / 1e6:.0f} million pairs/s and {CARD_MEMORY / GB:.0f} GB for parts on a "
         f"card; NVLink {NVLINK / GB:.0f} GB/s, PCIe {PCIE / GB:.0f} GB/s, a disk "
-        f"{NVME / GB:.0f} GB/s, {1e3 * SECONDS_PER_VISIT:.0f} ms to start a visit. None of it was "
-        "measured but the first. The disk has all parts written and read as an epoch ends."
+        f"{NVME / GB:.0f} GB/s, {1e3 * SECONDS_PER_VISIT:.0f} ms to start a visit. Of these, only "
+        "the card's speed was measured. The disk has all parts written and read as an epoch ends."
     )
     lines = [note, "", *table(head, rows), "", "![Seconds an epoch over items](scale.png)"]
+    lines += ["", *of_one_card()]
     measured = read_measured(options.sections.get("Workers", []))
     return [*lines, "", *checked(measured, options)] if measured else lines
+
+
+def of_one_card() -> list[str]:
+    """Show what one card reaches whose tables come in parts."""
+    links = (10 * GB, PCIE, NVLINK)
+    rows = []
+    for pairs in (PAIRS_PER_VISIT, 2 * PAIRS_PER_VISIT, 4 * PAIRS_PER_VISIT):
+        over = (in_parts_over_whole(DIM, pairs, CARD_SPEED, link) for link in links)
+        rows.append(say(pairs, *(f"{ratio:.2f}" for ratio in over)))
+    head = "pairs of a row in a visit", *(f"{link / GB:.0f} GB/s" for link in links)
+    note = (
+        "One card whose tables come in parts, over tables that fit, as modelled, by how fast rows "
+        "are collected in the host's memory, copied, and put back. Pairs of a row in a visit are "
+        f"{PAIRS_PER_VISIT} at most, as `training.partitions` has it."
+    )
+    return [note, "", *table(head, rows)]
 
 
 def checked(measured: list[dict[str, float]], options: argparse.Namespace) -> list[str]:
@@ -351,6 +380,7 @@ def checked(measured: list[dict[str, float]], options: argparse.Namespace) -> li
     note = (
         "Two workers over one process, as modelled and as measured above. Copies, measured now: "
         f"{speeds[COPIES] / GB:.2g} GB/s in memory, {speeds[DISK] / GB:.2g} GB/s to the disk and "
-        f"back, {speeds[NETWORK] / GB:.2g} GB/s between workers. On {machine()}."
+        f"back, {speeds[NETWORK] / GB:.2g} GB/s between workers. Left out is what the scheduler, "
+        f"the client and the workers' own threads take of the same cores. On {machine()}."
     )
     return [note, "", *table(head, rows)]

@@ -119,6 +119,13 @@ def test_parts_are_as_many_as_memory_asks_for():
     assert scale_model.model_epoch(catalog, alone).seconds == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize(("speed", "expected"), [(25e9, 0.390625), (50e9, 0.78125), (1e12, 1)])
+def test_a_row_must_be_trained_as_long_as_others_travel(speed, expected):
+    # 8 pairs take 16 ns, and 1,024 bytes 41 ns at 25 GB/s.
+    found = scale_model.in_parts_over_whole(128, 8, 500e6, speed)
+    assert found == pytest.approx(expected)
+
+
 def test_it_is_told_from_how_many_items_on_memory_binds():
     # 8 parts are enough for four workers; 3 of a table of 500 bytes an item are at hand.
     workers, catalog = WORKERS._replace(memory=187.5e6), Catalog(1, 125, 40)

@@ -69,7 +69,7 @@ class CudaLister:
         self._work = np.zeros(1, dtype=instances.WORK)
         # Arrays of the pairs that are on the device, from one epoch to the next where all are.
         self._held: dict[tuple[int, ...], Any] = {}
-        self._objective: list[Any] = []
+        self._objective: list[Any] = []  # what the work points to, of whatever pairs
 
     def list_pairs(self, stream: int, epoch: int, ranks: Ranks, slots: tuple[int, int]) -> Listed:
         with chips.device(self._chip.index):
@@ -91,17 +91,18 @@ class CudaLister:
     def _write_work(self, stream: int, epoch: int) -> None:
         problem, work = self._problem, self._work
         if not self._objective:
-            self._objective = [chips.cupy().zeros(1, dtype=np.float32)]  # a learning rate
-            work["rates"] = self._objective[0].data.ptr
+            arrays = {"rates": chips.cupy().zeros(1, dtype=np.float32)}
             for name in ("left_keep", "right_keep"):
                 if getattr(problem.objective, name) is not None:
-                    self._objective.append(tables.to_device(getattr(problem.objective, name)))
-                    work[name] = self._objective[-1].data.ptr
+                    arrays[name] = tables.to_device(getattr(problem.objective, name))
+            for name, array in arrays.items():
+                work[name] = array.data.ptr
             work["guide_shift"] = problem.pairs.shift
             work["wide_guide"] = problem.pairs.guide.dtype.itemsize == 8
             work["window"] = problem.pairs.window
             work["num_batch"], work["num_group"] = 1, problem.num_slot
             work["order"] = in_order(problem.num_slot)
+            self._objective = list(arrays.values())
         key = work["stream"]
         key["seed"], key["stream"], key["epoch"] = problem.seed, stream, epoch
 

@@ -173,7 +173,8 @@ class CudaTask:
         if problem.source == LISTED and objective.left_keep is objective.right_keep is None:
             # Counted by the device, which has the pairs by now.
             problem = replace(problem, pairs=problem.pairs._replace(**self._listed))
-        return *expected_hits(problem), own_hits(problem)
+        with self._copies.device():
+            return *expected_hits(problem), own_hits(problem)
 
     def _make_ready(self) -> None:
         if self._ready and self._copies.ready:
