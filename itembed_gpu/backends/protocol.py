@@ -262,8 +262,8 @@ class Backend(Protocol):
     def pairs_of(self, listed: Any, number: int, weight: float | None) -> Pairs:
         """Return the pairs of a visit out of a `listing.Listed`, multiplied by a weight.
 
-        They lie where the list does. Without a weight, they are cells of counts. May be called on
-        any thread, while others train.
+        They lie in the device's memory. Without a weight, they are cells of counts. May be called
+        on any thread, while others train.
         """
 
     def operations(self, problem: Problem) -> Any:

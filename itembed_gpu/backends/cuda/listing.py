@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...checks import Int64Array, address
+from ...checks import Int64Array, address, on_device
 from ...objective.options import GLOVE, SUBSAMPLE
 from ...objective.pairs import LISTED, Pairs, listed_pairs
 from ...objective.schedule import in_order
@@ -302,8 +302,11 @@ class CudaLister:
 
 
 def pairs_of(listed: Listed, number: int, weight: float | None) -> Pairs:
-    """Return the pairs of a visit, as of `protocol.Backend`; weights are made on the device."""
-    left, right, left_weights, right_weights = listed.cut(number)
+    """Return the pairs of a visit, as of `protocol.Backend`, on the current device."""
+    left, right, left_weights, right_weights = (
+        array if on_device(array) or not len(array) else tables.to_device(array)
+        for array in listed.cut(number)
+    )
     if weight is not None and len(right_weights):
         right_weights = right_weights * np.float32(weight)
     elif weight is not None:

@@ -14,7 +14,6 @@ import functools
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from ... import checks
 from ...interrupts import deferred_interrupt
 from ...objective.constants import SPAN
 from ...objective.options import ADAGRAD, GLOVE, MEAN
-from ...objective.pairs import LISTED, Pairs
+from ...objective.pairs import Pairs
 from ...objective.schedule import batch_at, batch_start, epoch_order, in_order, loss_stride
 from ...objective.table import Table
 from ..dense import DenseTask
@@ -146,7 +145,6 @@ class CudaTask:
             threads=threads_per_pair,
         )
         self._work = np.zeros(1, dtype=instances.WORK)
-        self._listed: dict[str, Any] = {}  # of these, the arrays of pairs that are listed
         self._packed: list[Any] = []  # CuPy arrays that the work points to
         self._kernel: Any = None
         self._ready = False
@@ -168,13 +166,11 @@ class CudaTask:
 
     @functools.cached_property
     def _hits(self) -> tuple[Float64Array, Float64Array, Float64Array | None]:
-        problem = self._problem
-        objective = problem.objective
-        if problem.source == LISTED and objective.left_keep is objective.right_keep is None:
-            # Counted by the device, which has the pairs by now.
-            problem = replace(problem, pairs=problem.pairs._replace(**self._listed))
-        with self._copies.device():
-            return *expected_hits(problem), own_hits(problem)
+        if not checks.on_device(self._problem.pairs.left_items):
+            return *expected_hits(self._problem), own_hits(self._problem)
+        # Counted where they are, beside what others train.
+        with self._copies.device(), chips.cupy().cuda.Stream(non_blocking=True):
+            return *expected_hits(self._problem), own_hits(self._problem)
 
     def _make_ready(self) -> None:
         if self._ready and self._copies.ready:
@@ -221,7 +217,7 @@ class CudaTask:
                 with stream:
                     self._copy_pairs(functools.partial(tables.to_device_pinned, stream=stream))
                     stream.synchronize()
-                    _ = self._hits
+        _ = self._hits
 
     def follow(self, before: CudaTask) -> None:
         before._wait()
@@ -264,8 +260,6 @@ class CudaTask:
             key = checks.address(array), array.nbytes
             if key not in copies:
                 copies[key] = array if checks.on_device(array) else copy(array)
-            if name in instances.LISTED_FIELDS:
-                self._listed[name] = copies[key]
             work[name] = copies[key].data.ptr
         self._packed = list(copies.values())
         work["guide_shift"] = problem.pairs.shift
