@@ -135,10 +135,10 @@ def in_parts_over_whole(
 ) -> float:
     """Return pairs a second of one card whose tables come in parts, over those of tables that fit.
 
-    In each visit a row of a right part is trained in so many pairs; meanwhile another one comes,
-    and one goes, one after the other. The row of the left part stays.
+    In each visit a row of a right part is trained in so many pairs; meanwhile another one comes
+    and one goes, at the same time. The row of the left part stays.
     """
-    moved = travel_seconds(2 * FLOAT * dim, bytes_per_second)
+    moved = travel_seconds(FLOAT * dim, bytes_per_second)
     return min(1.0, pairs_per_visit / speed / moved)
 
 
@@ -361,8 +361,8 @@ def of_one_card() -> list[str]:
     head = "pairs of a row in a visit", *(f"{link / GB:.0f} GB/s" for link in links)
     note = (
         "One card whose tables come in parts, over tables that fit, as modelled, by how fast rows "
-        "are collected in the host's memory, copied, and put back. Pairs of a row in a visit are "
-        f"{PAIRS_PER_VISIT} at most, as `training.partitions` has it."
+        "are collected in the host's memory and copied, while others are copied and put back. "
+        f"Pairs of a row in a visit are {PAIRS_PER_VISIT} at most, as `training.partitions` has it."
     )
     return [note, "", *table(head, rows)]
 

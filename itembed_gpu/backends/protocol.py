@@ -252,6 +252,7 @@ class Backend(Protocol):
     """A kind of device."""
 
     name: str
+    apart: bool  # whether it has a memory of its own, to which tables are copied
 
     def bind(self, problem: Problem) -> BoundTask:
         """Prepare a problem for training."""

@@ -1,7 +1,7 @@
 """Training in partitions: tables that are larger than a device's memory, or than this machine's.
 
 An epoch goes through blocks of the catalog (`partitions`). The two parts of a block are on the
-device; while it is trained, a thread writes back those before, and reads those of the next.
+device; while it is trained, those before are written back, and those of the next are read.
 """
 
 from __future__ import annotations
@@ -293,9 +293,12 @@ class PartitionedTask(TaskInPieces):
         self._place: int | None = None
         self._parts: dict[tuple[int, int], Table] = {}
         self._ahead: tuple[int, Future[_Ready]] | None = None
-        self._written: list[Future[None]] = []
-        # One thread, so that a part is read after it was written.
+        self._written: dict[tuple[int, int], Future[None]] = {}  # the last time of each part
         self._mover = ThreadPoolExecutor(1, "itembed_gpu-parts")
+        # Another thread copies from a device while one copies to it. In memory, or on a disk, parts
+        # are read once others are written, which takes less memory.
+        apart = backend.apart
+        self._writer = ThreadPoolExecutor(1, "itembed_gpu-back") if apart else self._mover
         super().__init__(blocks.problem.group, self._bind_nothing())
 
     def _bind_nothing(self) -> BoundTask:
@@ -394,17 +397,21 @@ class PartitionedTask(TaskInPieces):
         return _Ready(parts, bound, weight)
 
     def _read(self, known: _Epoch, side: int, part: int) -> Table:
+        if (side, part) in self._written:
+            self._written[side, part].result()
         rows = known.partitions[side].rows(part)
         return self._bring(self._tables[side].take(rows, self._run))
 
     # --- back to the caller's tables
 
     def _write(self, parts: dict[tuple[int, int], Table], known: _Epoch) -> None:
-        """Have parts written back, behind what the thread does already."""
+        """Have parts written back, behind those that are already."""
         for (side, part), table in parts.items():
             if not table.frozen:
                 rows = known.partitions[side].rows(part)
-                self._written.append(self._mover.submit(self._write_one, side, rows, table))
+                # Nobody waits for the time before, after which it has been read.
+                done = self._writer.submit(self._write_one, side, rows, table)
+                self._written[side, part] = done
 
     def _write_one(self, side: int, rows: Int32Array, table: Table) -> None:
         whole, values = self._tables[side], self._backend.fetch(table)
@@ -421,9 +428,9 @@ class PartitionedTask(TaskInPieces):
             if self._known is not None:
                 self._write(self._parts, self._known)
             self._forget()
-            written, self._written = self._written, []
-            wait(written)
-        for one in written:
+            written, self._written = self._written, {}
+            wait(written.values())
+        for one in written.values():
             one.result()
 
     def _forget(self) -> None:

@@ -1,5 +1,8 @@
 """Pairs listed by a device: the lists that the CPU makes, to the number."""
 
+import contextlib
+import threading
+
 import numpy as np
 import pytest
 from test_partitioned import KINDS, NUM_ROW, list_all, unsupervised
@@ -8,6 +11,7 @@ from itembed_gpu import Cuda, train
 from itembed_gpu.backends.cpu.listing import CpuLister
 from itembed_gpu.backends.cuda import chips, instances, listing
 from itembed_gpu.backends.cuda.listing import CudaLister
+from itembed_gpu.backends.cuda.task import CudaBackend
 from itembed_gpu.backends.devices import select_backend
 from itembed_gpu.backends.listing import Ranks
 from itembed_gpu.training.partitioned import Blocks, PartitionedTask
@@ -90,8 +94,8 @@ def test_a_list_has_the_room_that_parts_leave(emulated, monkeypatch, free):
     problem = unsupervised()._problem
     ranks = Ranks(*[np.arange(NUM_ROW, dtype=np.int32)] * 2, 4, 1)
     lister = CudaLister(problem, chips.find_chip(0))
-    # 3 / 4 of a table of 50 rows of 12 numbers on either side, and what counts take.
-    taken = 3 * 50 * 12 * 4 // 4 + 3 * listing.MAX_PLACES
+    # Four quarters of a table of 50 rows of 12 numbers, and what counts take.
+    taken = 4 * 50 * 12 * 4 // 4 + 3 * listing.MAX_PLACES
     monkeypatch.setattr(emulated.cuda.runtime, "memGetInfo", lambda: (free, 0))
     assert lister._room(ranks) == max(20_000, int(0.95 * free) - taken)
 
@@ -145,3 +149,36 @@ def test_the_next_part_comes_while_one_is_trained(emulated, monkeypatch):
     train(task, num_epoch=1, progress=False)
     visits = [one for one in told if one.startswith("visit")]
     assert visits == ["visit, next ahead"] * 3 + ["visit, none ahead"]
+
+
+def test_a_part_comes_while_another_one_goes(emulated, monkeypatch):
+    """Neither waits for the other, and a part that goes and comes again is as it was."""
+    threads, met, both = {}, [], threading.Barrier(2)
+
+    def trained():
+        task = unsupervised(partitions=4, device=Cuda(threads_per_pair=1))
+        train(task, num_epoch=2, progress=False)
+        return task.syn0, task.syn1
+
+    def meeting(name):
+        copy = getattr(CudaBackend, name)
+
+        def call(self, table):
+            threads[name] = threading.current_thread().name
+            if not met:
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    both.wait(timeout=0.2)  # for the other one
+                    met.append(name)
+                both.reset()
+            return copy(self, table)
+
+        return call
+
+    expected = trained()
+    for name in ("bring", "fetch"):
+        monkeypatch.setattr(CudaBackend, name, meeting(name))
+    found = trained()
+    assert met
+    assert threads["bring"] != threads["fetch"]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)

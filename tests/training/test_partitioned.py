@@ -543,12 +543,12 @@ def test_no_task_in_turn_has_parts():
     ("sizes", "room", "expected"),
     [
         ([10, 10], 20, 1),
-        ([10, 10], 19, 2),  # three halves of a table
-        ([10, 10], 14, 4),
-        ([30, 10], 36, 2),
-        ([30, 10], 34, 4),
+        ([10, 10], 19, 4),  # four quarters of a table
+        ([10, 10], 9, 8),
+        ([30, 10], 39, 4),
+        ([30, 10], 24, 8),
         ([10], 10, 1),
-        ([10], 9, 8),  # of one table, four parts
+        ([10], 9, 8),  # of one table, six parts
         ([10**12, 10**12], 1, 4096),  # as many as are tried
     ],
 )
@@ -562,12 +562,12 @@ def test_a_device_says_how_many_parts_fit(emulated, monkeypatch, caplog):
     assert task.partitions == 1
     assert not caplog.records
     assert_same(trained(task), plain)
-    # Room for .8 of it: both tables have 4,800 bytes, and half of them are at hand thrice.
+    # Room for .8 of it: both tables have 4,800 bytes, and four quarters of one are at hand.
     with monkeypatch.context() as patch:
         patch.setattr(emulated.cuda.runtime, "memGetInfo", lambda: (5000, 1 << 30))
         task = unsupervised(device=Cuda(threads_per_pair=1), partitions="auto")
-    assert task.partitions == 2
+    assert task.partitions == 4
     [told] = caplog.messages
     assert "partitions='auto'" in told
-    assert "2 parts" in told
+    assert "4 parts" in told
     assert train(task, num_epoch=1, progress=False).num_pair == task.num_pair

@@ -223,6 +223,7 @@ class CpuBackend:
     """
 
     name = "cpu"
+    apart = False
 
     def __init__(self, num_threads: int | None = None) -> None:
         self.num_threads = num_threads or int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]

@@ -50,12 +50,12 @@ class _Count(NamedTuple):
 def bytes_at_hand(sizes: list[int], num_part: int) -> int:
     """Return the bytes of the parts that are on a device at the same time, at most.
 
-    That are a left and a right part and the next one, whichever of both it is; of one table,
-    as both sides train it, two parts and the next two.
+    That are a left and a right part, the next one and the one before, whichever of both they are;
+    of one table, as both sides train it, two parts, the next two and the two before.
     """
     if num_part == 1:
         return sum(sizes)
-    most = sum(sizes) + max(sizes) if len(sizes) > 1 else 4 * sizes[0]
+    most = sum(sizes) + 2 * max(sizes) if len(sizes) > 1 else 6 * sizes[0]
     return -(-most // num_part)
 
 

@@ -538,6 +538,8 @@ class CudaBackend:
         The GPU cannot be used.
     """
 
+    apart = True
+
     def __init__(
         self,
         index: int = 0,
@@ -598,10 +600,15 @@ class CudaBackend:
             return table.map(tables.bring)
 
     def fetch(self, table: Table) -> Table:
-        with chips.device(self._chip.index), self._beside:
+        with chips.device(self._chip.index), self._back:
             return table.map(tables.fetch)
 
     @functools.cached_property
     def _beside(self) -> Any:
         """A stream for copies beside what is under way: one, as memory is kept by stream."""
+        return chips.cupy().cuda.Stream(non_blocking=True)
+
+    @functools.cached_property
+    def _back(self) -> Any:
+        """The same for copies to the host, which allocate nothing."""
         return chips.cupy().cuda.Stream(non_blocking=True)
