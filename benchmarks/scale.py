@@ -23,7 +23,13 @@ medians count.
 of one process of one thread, by how long a visit to a block takes; and of one worker over the same
 parts without Dask.
 
-Writes ``scale.md`` beside this file; the sections of parts that are not asked for stay in it.
+*card*: pairs a second of tables of twice what a card is allowed, in parts, over those of tables
+that fit; how long the card and the host take to list their pairs; and bytes that travel.
+
+*model*: bytes and seconds of many cards and machines, checked against *workers*, and drawn.
+
+Writes ``scale.md`` and ``scale.png`` beside this file; the sections of parts that are not asked
+for stay in it.
 """
 
 from __future__ import annotations
@@ -44,7 +50,7 @@ from typing import Any
 import numpy as np
 
 import itembed_gpu as ig
-from benchmarks import datasets, oracle, quality
+from benchmarks import datasets, oracle, quality, scale_card, scale_model
 from benchmarks.common.catalogs import planted_itemsets, uniform_tables
 from benchmarks.common.machine import machine
 from benchmarks.common.report import Target, make_parser, page, say, table, tick, write_whole
@@ -415,6 +421,8 @@ PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "rankings": ("Rankings", rankings_part),
     "disk": ("Tables on the disk", disk_part),
     "workers": ("Workers", workers_part),
+    "card": ("A card", scale_card.card_part),
+    "model": ("A model of many", scale_model.model_part),
 }
 BY_DEFAULT = [name for name in PARTS if name != "rankings"]  # for which data is needed
 
@@ -436,10 +444,14 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--steps", nargs="+", type=float, default=list(STEPS))
+    parser.add_argument("--device", default="cuda", help="of the part card")
+    parser.add_argument("--card-items", type=int, default=scale_card.NUM_ITEM)
+    parser.add_argument("--card-memory", type=int, help="bytes that its tables may have; or half")
     parser.add_argument("--work", type=Path, help="folder of the tables that are mapped")
     options = parser.parse_args(args)
+    options.num_part_of_workers = NUM_PART_OF_WORKERS
     path = options.out / "scale.md"
-    sections = read_sections(path)
+    sections = options.sections = read_sections(path)
     for name in options.parts:
         title, measure = PARTS[name]
         sections[title] = measure(options)

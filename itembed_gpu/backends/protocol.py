@@ -262,13 +262,35 @@ class BoundTask(Protocol):
         """Forget what the caller's arrays do not hold yet."""
 
 
+class Lister(Protocol):
+    """What lists the pairs of a problem, for its tables in parts (see `listing`)."""
+
+    def list_pairs(self, stream: int, epoch: int, ranks: Any, slots: tuple[int, int]) -> Any:
+        """List the pairs of a range of slots of an epoch, visit by visit.
+
+        Takes `listing.Ranks` and returns a `listing.Listed`, whose arrays are the device's own, or
+        the host's where they are too long.
+        """
+
+
 class Backend(Protocol):
     """A kind of device."""
 
     name: str
+    apart: bool  # whether it has a memory of its own, to which tables are copied
 
     def bind(self, problem: Problem) -> BoundTask:
         """Prepare a problem for training."""
+
+    def lister(self, problem: Problem) -> Lister:
+        """Prepare to list the pairs of a problem, whose left side is no mean."""
+
+    def pairs_of(self, listed: Any, number: int, weight: float | None) -> Pairs:
+        """Return the pairs of a visit out of a `listing.Listed`, multiplied by a weight.
+
+        They lie in the device's memory. Without a weight, they are cells of counts. May be called
+        on any thread, while others train.
+        """
 
     def operations(self, problem: Problem) -> Any:
         """Return the device's `dense.Operations` on a problem's tables; scores are float32."""

@@ -51,6 +51,12 @@ def epoch_order(seed: int, stream: int, epoch: int, num_slot: int) -> npt.NDArra
     return np.array([num_slot, (1 << bits) - 1, (bits + 1) // 2, *words], dtype=np.uint64)
 
 
+def in_order(num_slot: int) -> npt.NDArray[np.uint64]:
+    """Parameters of the bijection that leaves slots in their order."""
+    # x -> 1 * x + 0, and a shift beyond all bits.
+    return np.array([num_slot, (1 << 63) - 1, 63, 1, 0, 1, 0, 1, 0], dtype=np.uint64)
+
+
 @inlined
 def _permute(x, mask, shift, a0, c0, a1, c1, a2, c2):
     x = (x * a0 + c0) & mask

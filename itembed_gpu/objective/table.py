@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,16 @@ from ..errors import InputError
 
 # What a table can have beside its rows, with a value for each of them, or for each number.
 BESIDE = ("accumulator", "bias", "bias_accumulator", "moment", "variance")
+# Rows that are taken or put at a time.
+ROWS_AT_ONCE = 1 << 14
+
+Run = Callable[[Callable[[int], None], Iterable[int]], Any]
+
+
+def run_serially(function: Callable[[int], None], values: Iterable[int]) -> None:
+    """Call a function with each of some numbers."""
+    for value in values:
+        function(value)
 
 
 @dataclass(eq=False)
@@ -51,15 +61,41 @@ class Table:
         arrays = {part: getattr(self, part) for part in ("array", *BESIDE)}
         return replace(self, **{part: change(a) for part, a in arrays.items() if a is not None})
 
-    def take(self, rows: Int32Array) -> Table:
-        """Return a table of copies of some rows, and of what lies beside them."""
-        return self.map(lambda array: np.take(array, rows, axis=0))
+    def take(self, rows: Int32Array, run: Run = run_serially) -> Table:
+        """Return a table of copies of some rows, and of what lies beside them.
 
-    def put(self, rows: Int32Array, values: Table) -> None:
+        Parameters
+        ----------
+        rows : int32
+            Which, all of which there are.
+        run : callable, optional
+            Calls a function with each of some numbers, perhaps on several threads.
+        """
+
+        def copy(array: Any) -> Any:
+            copies = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
+
+            def some(first: int) -> None:
+                part = slice(first, first + ROWS_AT_ONCE)
+                # With "raise", NumPy would make another copy.
+                np.take(array, rows[part], axis=0, out=copies[part], mode="clip")
+
+            run(some, range(0, len(rows), ROWS_AT_ONCE))
+            return copies
+
+        return self.map(copy)
+
+    def put(self, rows: Int32Array, values: Table, run: Run = run_serially) -> None:
         """Write rows back that were taken."""
         for part in ("array", *BESIDE):
             if getattr(self, part) is not None:
-                getattr(self, part)[rows] = getattr(values, part)
+                whole, new = getattr(self, part), getattr(values, part)
+
+                def some(first: int, whole: Any = whole, new: Any = new) -> None:
+                    used = slice(first, first + ROWS_AT_ONCE)
+                    whole[rows[used]] = new[used]
+
+                run(some, range(0, len(rows), ROWS_AT_ONCE))
 
 
 def uniform_rows(

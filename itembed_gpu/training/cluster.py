@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import checks
-from ..backends.cpu.listing import Listed
 from ..backends.devices import select_backend
+from ..backends.listing import Listed
 from ..backends.protocol import Problem, Tally
 from ..checks import Float32Array, Int64Array
 from ..errors import DataError, DeviceError, InputError, MissingExtraError
@@ -144,7 +144,8 @@ def list_share(job: Job, key: tuple[int, int], share: int, num_share: int) -> li
     blocks = _open_job(job)
     num_slot = blocks.problem.num_slot
     slots = num_slot * share // num_share, num_slot * (share + 1) // num_share
-    whole = blocks.list_pairs(*key, slots, _num_threads(blocks))
+    backend = select_backend(blocks.problem.options.device, _num_threads(blocks), {})
+    whole = blocks.list_pairs(*key, slots, backend.lister(blocks.problem)).fetch()
     return [_of_left(whole, left, blocks.num_part) for left in range(blocks.num_part)]
 
 
@@ -223,7 +224,7 @@ def train_visit(
     one = backend.bring(left)
     other = None if right is left else backend.bring(right)
     bounds = np.append(0, np.cumsum(num_pair))
-    visited, weight = blocks.problem_of(visit, one, other or one, key, listed, bounds)
+    visited, weight = blocks.problem_of(visit, one, other or one, key, listed, bounds, backend)
     bound = backend.bind(visited)
     first_batch, rates = batches[0], np.array(batches[1])  # what comes by wire may be read-only
     bound.run(*key, first_batch, rates)

@@ -1,26 +1,27 @@
 """Training in partitions: tables that are larger than a device's memory, or than this machine's.
 
 An epoch goes through blocks of the catalog (`partitions`). The two parts of a block are on the
-device; while it is trained, a thread writes back those before, and reads those of the next.
+device; while it is trained, those before are written back, and those of the next are read.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backends.cpu.listing import Listed, Ranks, list_pairs
-from ..backends.cpu.threads import check_threads
-from ..backends.protocol import Backend, BoundTask, Problem, Tally
+from ..backends.cpu.threads import check_threads, share
+from ..backends.listing import Listed, Ranks
+from ..backends.protocol import Backend, BoundTask, Lister, Problem, Tally
 from ..checks import Float64Array, Int32Array, Int64Array
 from ..interrupts import deferred_interrupt
 from ..objective.arrays import Objective, alias_table, noise_weights
 from ..objective.options import GLOVE, NOISE, POSITIVE_WEIGHT, SUBSAMPLE
-from ..objective.pairs import LISTED, Pairs, listed_pairs
+from ..objective.pairs import LISTED, listed_pairs
 from ..objective.rng import philox_words
 from ..objective.table import Table
 from .partitions import (
@@ -114,7 +115,7 @@ class Blocks:
 
     @property
     def num_threads(self) -> int:
-        """Threads of the CPU that list pairs."""
+        """Threads of the CPU that deal out rows, and move them."""
         return check_threads(self.problem.options.num_threads)
 
     @functools.cached_property
@@ -148,20 +149,17 @@ class Blocks:
     def _deal(self, stream: int, epoch: int) -> tuple[Partition, Partition]:
         left, right = self._by_count
         key = self.num_part, self.problem.seed, stream, epoch
-        one = deal(left, *key, LEFT)
-        return (one, one) if self.problem.same_table else (one, deal(right, *key, RIGHT))
+        one = deal(left, *key, LEFT, self.num_threads)
+        if self.problem.same_table:
+            return one, one
+        return one, deal(right, *key, RIGHT, self.num_threads)
 
-    def list_pairs(
-        self, stream: int, epoch: int, slots: tuple[int, int], num_threads: int
-    ) -> Listed:
+    def list_pairs(self, stream: int, epoch: int, slots: tuple[int, int], lister: Lister) -> Listed:
         """List the pairs of some slots of an epoch by block."""
-        problem = self.problem
         left, right = self.partitions(stream, epoch)
         ranks = Ranks(left.ranks, right.ranks, self.num_part, self.num_sweep)
-        key = problem.seed, stream, epoch
-        return list_pairs(
-            problem.pairs, problem.source, problem.objective, key, ranks, slots, num_threads
-        )
+        listed: Listed = lister.list_pairs(stream, epoch, ranks, slots)
+        return listed
 
     def number(self, visit: Visit) -> int:
         """Return the place of a visit in lists."""
@@ -215,17 +213,6 @@ class Blocks:
             flags=flags,
         )
 
-    def pairs(self, listed: Listed, visit: Visit, weight: float) -> Pairs:
-        """Return the pairs of a visit, multiplied by a weight."""
-        number = self.number(visit)
-        used = slice(*map(int, listed.bounds[number : number + 2]))
-        left, right = np.array(listed.left[used]), np.array(listed.right[used])
-        left_weights, right_weights = listed.left_weights[used], listed.right_weights[used]
-        if not self.problem.objective.flags & GLOVE:
-            ones = right_weights if len(right_weights) else np.ones(len(left), np.float32)
-            right_weights = ones * np.float32(weight)
-        return listed_pairs(left, right, np.array(left_weights), np.array(right_weights))
-
     def problem_of(
         self,
         visit: Visit,
@@ -234,6 +221,7 @@ class Blocks:
         key: tuple[int, int],
         listed: Listed,
         bounds: Int64Array,
+        backend: Backend,
     ) -> tuple[Problem, float]:
         """Return the problem of a visit to a block, and what its losses are to be multiplied by.
 
@@ -249,14 +237,18 @@ class Blocks:
             Pairs of the epoch, of its left part at least.
         bounds : int64
             Bounds of all visits of the epoch.
+        backend : Backend
+            That has them trained.
         """
         rows = self.partitions(*key)[RIGHT].rows(visit.block.right)
         weight = self.evenness(bounds, rows, visit.block.right)
         if left is not right and left.name == right.name:
             right = replace(right, name=f"{right.name} of the right part")
+        cells = bool(self.problem.objective.flags & GLOVE)
+        pairs = backend.pairs_of(listed, self.number(visit), None if cells else weight)
         problem = replace(
             self.problem,
-            pairs=self.pairs(listed, visit, weight),
+            pairs=pairs,
             source=LISTED,
             tables=(left,) if left is right else (left, right),
             num_batch=self.num_batch,
@@ -292,6 +284,7 @@ class PartitionedTask(TaskInPieces):
     def __init__(self, blocks: Blocks, backend: Backend) -> None:
         self._blocks = blocks
         self._backend = backend
+        self._lister = backend.lister(blocks.problem)
         self._tables = blocks.problem.left, blocks.problem.right
         self._sound = True
         self._weight = 1.0
@@ -299,9 +292,12 @@ class PartitionedTask(TaskInPieces):
         self._place: int | None = None
         self._parts: dict[tuple[int, int], Table] = {}
         self._ahead: tuple[int, Future[_Ready]] | None = None
-        self._written: list[Future[None]] = []
-        # One thread, so that a part is read after it was written.
+        self._written: dict[tuple[int, int], Future[None]] = {}  # the last time of each part
         self._mover = ThreadPoolExecutor(1, "itembed_gpu-parts")
+        # Another thread copies from a device while one copies to it. In memory, or on a disk, parts
+        # are read once others are written, which takes less memory.
+        apart = backend.apart
+        self._writer = ThreadPoolExecutor(1, "itembed_gpu-back") if apart else self._mover
         super().__init__(blocks.problem.group, self._bind_nothing())
 
     def _bind_nothing(self) -> BoundTask:
@@ -322,6 +318,10 @@ class PartitionedTask(TaskInPieces):
             )
         )
 
+    def _run(self, function: Callable[[int], None], values: Iterable[int]) -> None:
+        """Call a function with each of some numbers, on as many threads as train on the CPU."""
+        share(function, values, self._blocks.num_threads)
+
     def _bring(self, table: Table) -> Table:
         return self._backend.bring(table)
 
@@ -333,7 +333,7 @@ class PartitionedTask(TaskInPieces):
             self._known = None
             blocks = self._blocks
             slots = 0, blocks.problem.num_slot
-            listed = blocks.list_pairs(stream, epoch, slots, blocks.num_threads)
+            listed = blocks.list_pairs(stream, epoch, slots, self._lister)
             lengths = blocks.lengths(np.diff(listed.bounds))
             key, partitions = (stream, epoch), blocks.partitions(stream, epoch)
             self._known = _Epoch(key, partitions, listed, lengths)
@@ -389,27 +389,32 @@ class PartitionedTask(TaskInPieces):
         parts = {key: held[key] if key in held else self._read(known, *key) for key in {*sides}}
         left, right = (parts[key] for key in sides)
         problem, weight = blocks.problem_of(
-            visit, left, right, known.key, known.listed, known.listed.bounds
+            visit, left, right, known.key, known.listed, known.listed.bounds, self._backend
         )
         bound = self._backend.bind(problem)
         bound.load()
         return _Ready(parts, bound, weight)
 
     def _read(self, known: _Epoch, side: int, part: int) -> Table:
-        return self._bring(self._tables[side].take(known.partitions[side].rows(part)))
+        if (side, part) in self._written:
+            self._written[side, part].result()
+        rows = known.partitions[side].rows(part)
+        return self._bring(self._tables[side].take(rows, self._run))
 
     # --- back to the caller's tables
 
     def _write(self, parts: dict[tuple[int, int], Table], known: _Epoch) -> None:
-        """Have parts written back, behind what the thread does already."""
+        """Have parts written back, behind those that are already."""
         for (side, part), table in parts.items():
             if not table.frozen:
                 rows = known.partitions[side].rows(part)
-                self._written.append(self._mover.submit(self._write_one, side, rows, table))
+                # Nobody waits for the time before, after which it has been read.
+                done = self._writer.submit(self._write_one, side, rows, table)
+                self._written[side, part] = done
 
     def _write_one(self, side: int, rows: Int32Array, table: Table) -> None:
         if self._backend.is_sound(table, self._blocks.problem.bounds):
-            self._tables[side].put(rows, self._backend.fetch(table))
+            self._tables[side].put(rows, self._backend.fetch(table), self._run)
         else:
             self._sound = False
 
@@ -419,9 +424,9 @@ class PartitionedTask(TaskInPieces):
             if self._known is not None:
                 self._write(self._parts, self._known)
             self._forget()
-            written, self._written = self._written, []
-            wait(written)
-        for one in written:
+            written, self._written = self._written, {}
+            wait(written.values())
+        for one in written.values():
             one.result()
 
     def _forget(self) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..backends.cpu.threads import share
 from ..checks import Int32Array, Int64Array
 from ..compiling import kept
 from ..objective.constants import PARTITION_SLOT
@@ -31,6 +32,9 @@ DEALT_TOGETHER = 4
 PAIRS_PER_VISIT = 8
 # Pairs of a visit to a block, at least: less would not be worth its start.
 MIN_VISIT = 2048
+
+# Rows that a thread deals out at a time, about.
+MIN_ROWS_PER_CALL = 1 << 18
 
 _SLOT = u64(PARTITION_SLOT)
 # Draws of a row for either side.
@@ -72,7 +76,13 @@ def by_count(counts: Int64Array) -> Int32Array:
 
 
 def deal(
-    rows: Int32Array, num_part: int, seed: int, stream: int, epoch: int, side: int
+    rows: Int32Array,
+    num_part: int,
+    seed: int,
+    stream: int,
+    epoch: int,
+    side: int,
+    num_threads: int = 1,
 ) -> Partition:
     """Deal out rows to parts.
 
@@ -86,28 +96,37 @@ def deal(
         Key of the random stream.
     side : {0, 1}
         Which draws: of the left table, or of the right one.
+    num_threads : int, optional
+        Threads of the CPU, which do not change the result.
 
     Returns
     -------
     Partition
         Of parts whose numbers of rows differ by 1 at most.
     """
-    order = rows.copy()
+    order, ranks = rows.copy(), np.empty_like(rows)
     key = u64(seed), u64(stream), u64(epoch)
-    _shuffle(order, DEALT_TOGETHER * num_part if num_part > 1 else 1, *key, side)
-    ranks = np.empty_like(order)
-    ranks[order] = np.arange(len(order), dtype=np.int32)
+    size = DEALT_TOGETHER * num_part if num_part > 1 else 1
+    step = -(-MIN_ROWS_PER_CALL // size) * size
+
+    def one(start: int) -> None:
+        _shuffle(order, ranks, start, min(len(order), start + step), size, *key, side)
+
+    share(one, range(0, len(order), step), num_threads)
     return Partition(order, ranks, num_part)
 
 
-@kept()
-def _shuffle(order, size, seed, stream, epoch, side):
+@kept(nogil=True)
+def _shuffle(order, ranks, begin, end, size, seed, stream, epoch, side):
     """Shuffle rows among those that are next to them, so many at a time (Fisher and Yates)."""
-    for start in range(0, len(order), size):
-        for place in range(min(len(order), start + size) - 1, start, -1):
+    for start in range(begin, end, size):
+        stop = min(end, start + size)
+        for place in range(stop - 1, start, -1):
             words = slot_block(seed, stream, epoch, _SLOT + u64(place), u64(0))
             other = start + np.int64(below(words[side], u64(place - start + 1)))
             order[place], order[other] = order[other], order[place]
+        for place in range(start, stop):
+            ranks[order[place]] = place
 
 
 def count_sweeps(num_pair: int, num_row: int, num_part: int) -> int:

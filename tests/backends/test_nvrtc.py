@@ -89,6 +89,14 @@ def test_what_sees_all_items_compiles_for_every_chip(chip):
     assert set(spilled) == {"0"}
 
 
+@pytest.mark.parametrize("chip", [KNOWN[0], instances.VECTOR_ATOMICS, KNOWN[-1]])
+def test_what_lists_pairs_compiles_for_old_and_new_chips(chip):
+    names, log = check_compiles(chip, instances.LISTING, "--ptxas-options=-v")
+    spilled = re.findall(r"(\d+) bytes spill stores", log)
+    assert len(spilled) == len(names)
+    assert set(spilled) == {"0"}
+
+
 def test_the_chips_that_people_have_are_among_them():
     assert KNOWN[0] == 75
     assert {75, 80, 90, 100} < set(KNOWN)

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-KERNELS = [str(Path(__file__).parent / name) for name in ("test_kernels.py", "test_dense_cuda.py")]
+HERE = Path(__file__).parent
+KERNELS = [str(HERE / name) for name in ("test_kernels.py", "test_dense_cuda.py")]
+LISTING = HERE.parent / "training" / "test_listed_by_devices.py"
+KERNELS.append(f"{LISTING}::test_a_share_of_the_slots")
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")

@@ -21,7 +21,9 @@ from itembed_gpu.backends.cuda import instances
 from . import EmulatedKernel
 
 # Kernels in which threads of a warp exchange values.
-SHUFFLES = re.compile(r"train_positions<[\w:]+, (?!1,)|(dots|exponentials|weigh|update)<")
+SHUFFLES = re.compile(
+    r"train_positions<[\w:]+, (?!1,)|(dots|exponentials|weigh|update|list_pairs)<"
+)
 
 
 # Streams beside the current one, by their numbers.
@@ -118,6 +120,9 @@ class ndarray:
 
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def __abs__(self):
+        return self._fake.own(abs(self._values))
 
     def __bool__(self):
         raise AssertionError("it would wait for the device")
@@ -358,6 +363,7 @@ class FakeCupy:
         return self.own(np.full(shape, value, dtype=dtype))
 
     def _call(self, function, *operands, **how):
+        how = {name: _values_of(value) for name, value in how.items()}
         return self.own(function(*map(_values_of, operands), **how))
 
     def concatenate(self, arrays):
@@ -365,7 +371,10 @@ class FakeCupy:
 
     def __getattr__(self, name):
         """Functions of CuPy that are NumPy's."""
-        if name not in ("sqrt", "exp", "log", "maximum", "where", "zeros_like", "empty_like"):
+        if name not in (
+            "sqrt", "exp", "log", "maximum", "where", "zeros_like", "empty_like", "cumsum",
+            "bincount",
+        ):  # fmt: skip
             raise AttributeError(name)
         return functools.partial(self._call, getattr(np, name))
 

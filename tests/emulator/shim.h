@@ -78,6 +78,8 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
     return static_cast<unsigned long long>((static_cast<unsigned __int128>(a) * b) >> 64);
 }
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
+inline int __popc(unsigned x) { return std::popcount(x); }
+inline int __ffs(int x) { return x == 0 ? 0 : std::countr_zero(static_cast<unsigned>(x)) + 1; }
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
@@ -184,6 +186,16 @@ T __shfl_xor_sync(unsigned mask, T value, int offset, int line = __builtin_LINE(
     if (mask != 0xFFFFFFFFu) std::abort();
     return exchange(value, warp->lane ^ offset, line);
 }
+template <class T>
+unsigned __match_any_sync(unsigned mask, T value, int line = __builtin_LINE()) {
+    if (mask != 0xFFFFFFFFu) std::abort();
+    unsigned alike = 0;
+    for (int lane = 0; lane < LANES; ++lane) {
+        if (exchange(value, lane, line) == value) alike |= 1u << lane;
+    }
+    return alike;
+}
+inline void __syncwarp(int line = __builtin_LINE()) { exchange(0, 0, line); }
 
 // Run a kernel as cuLaunchKernel would: arguments are pointers to values.
 template <class... Arguments, std::size_t... Index>

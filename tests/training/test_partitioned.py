@@ -20,6 +20,8 @@ from itembed_gpu import (
     train,
 )
 from itembed_gpu.backends.cpu import listing
+from itembed_gpu.backends.cpu.listing import CpuLister
+from itembed_gpu.backends.cpu.task import CpuBackend
 from itembed_gpu.backends.cuda.task import parts_that_fit
 from itembed_gpu.errors import DataError
 from itembed_gpu.objective.table import Table
@@ -92,6 +94,12 @@ def rows_of(blocks, listed, epoch):
     return [lefts, rights, *filter(len, (listed.left_weights, listed.right_weights))]
 
 
+def list_all(blocks, epoch=0, num_threads=1):
+    """List the pairs of an epoch by the CPU."""
+    slots = 0, blocks.problem.num_slot
+    return blocks.list_pairs(0, epoch, slots, CpuLister(blocks.problem, num_threads))
+
+
 def in_order(columns):
     return sorted(zip(*columns, strict=True))
 
@@ -99,12 +107,11 @@ def in_order(columns):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_epoch_has_the_same_pairs_in_any_number_of_parts(kind):
     problem = KINDS[kind]()._problem
-    slots = 0, problem.num_slot
     for epoch in (0, 1):
         expected, num_dropped = None, None
         for num_part in (1, 2, 8, 32):
             blocks = Blocks(problem, num_part)
-            pairs = blocks.list_pairs(0, epoch, slots, 1)
+            pairs = list_all(blocks, epoch)
             found = in_order(rows_of(blocks, pairs, epoch))
             expected = expected or found
             num_dropped = pairs.num_dropped if num_dropped is None else num_dropped
@@ -120,7 +127,7 @@ def test_lists_do_not_depend_on_threads():
     factors = weights(len(packed[0]))
     problem = UnsupervisedTask(*packed, *syns, weights=factors, subsample=0.005, seed=3)._problem
     blocks = Blocks(problem, 4)
-    one, more = (blocks.list_pairs(0, 0, (0, problem.num_slot), n) for n in (1, 3))
+    one, more = (list_all(blocks, num_threads=n) for n in (1, 3))
     for name, first, second in zip(one._fields, one, more, strict=True):
         np.testing.assert_array_equal(first, second, err_msg=name)
 
@@ -130,9 +137,11 @@ def test_some_slots_and_the_others_are_all(num_part):
     problem = weighted()._problem
     blocks = Blocks(problem, num_part)
     middle = problem.num_slot // 3
-    parts = [blocks.list_pairs(0, 0, s, 1) for s in ((0, middle), (middle, problem.num_slot))]
+    lister = CpuLister(problem, 1)
+    some = (0, middle), (middle, problem.num_slot)
+    parts = [blocks.list_pairs(0, 0, slots, lister) for slots in some]
     found = sorted(pair for part in parts for pair in in_order(rows_of(blocks, part, 0)))
-    whole = blocks.list_pairs(0, 0, (0, problem.num_slot), 1)
+    whole = list_all(blocks)
     assert found == in_order(rows_of(blocks, whole, 0))
 
 
@@ -234,10 +243,10 @@ def test_rows_are_negatives_as_often_as_without_parts(noise_exponent, sharing):
         negative_sharing=sharing,
     )  # fmt: skip
     positives = np.zeros(40)
-    blocks, slots = Blocks(task._problem, 8), (0, task.num_pair)
+    blocks = Blocks(task._problem, 8)
     num_epoch = 10
     for epoch in range(num_epoch):
-        _, rights = rows_of(blocks, blocks.list_pairs(0, epoch, slots, 1), epoch)
+        _, rights = rows_of(blocks, list_all(blocks, epoch), epoch)
         positives += np.bincount(rights, minlength=40)
     rates = {"initial_learning_rate": RATE, "final_learning_rate": RATE}
     train(task, num_epoch=num_epoch, progress=False, **rates)
@@ -262,7 +271,7 @@ def test_rows_that_are_no_noise_are_hardly_moved_as_negatives():
     )
     assert np.isfinite(history.loss)
     blocks = Blocks(task._problem, 4)
-    _, rights = rows_of(blocks, blocks.list_pairs(0, 0, (0, task.num_pair), 1), 0)
+    _, rights = rows_of(blocks, list_all(blocks), 0)
     expected = np.bincount(rights, minlength=NUM_ROW) - NUM_NEGATIVE * task.num_pair * noise
     np.testing.assert_allclose(right[:, 0], expected * RATE * 0.5e-3, rtol=1e-3, atol=1e-9)
 
@@ -333,15 +342,15 @@ def test_rows_are_in_one_place_at_a_time(monkeypatch, kind, most):
     task._prepare()
     take, put, out = Table.take, Table.put, {}
 
-    def taken(table, rows):
+    def taken(table, rows, *how):
         away = out.setdefault(table.name, set())
         assert not away & {*rows}
         away |= {*rows}
         assert len(away) <= most * -(-len(table) // 8)
-        return take(table, rows)
+        return take(table, rows, *how)
 
-    def written(table, rows, values):
-        put(table, rows, values)
+    def written(table, rows, *values):
+        put(table, rows, *values)
         assert out[table.name] >= {*rows}
         out[table.name] -= {*rows}
 
@@ -354,7 +363,7 @@ def test_rows_are_in_one_place_at_a_time(monkeypatch, kind, most):
 
 def test_a_side_that_is_only_read_is_not_written(monkeypatch):
     names = set()
-    monkeypatch.setattr(Table, "put", lambda table, rows, values: names.add(table.name))
+    monkeypatch.setattr(Table, "put", lambda table, *_: names.add(table.name))
     trained(unsupervised(partitions=4, update_right=False))
     assert names == {"syn0"}
 
@@ -384,11 +393,11 @@ def usual_signals():
 
 
 @pytest.mark.parametrize("call", [1, 5, 20])
-@pytest.mark.parametrize("place", ["pairs", "_enter", "_follow", "_write_one", "run"])
+@pytest.mark.parametrize("place", ["pairs_of", "_enter", "_follow", "_write_one", "run"])
 def test_after_an_interrupt_all_is_in_the_tables(monkeypatch, usual_signals, call, place):
     from itembed_gpu.training import partitioned
 
-    owner = partitioned.Blocks if place == "pairs" else partitioned.PartitionedTask
+    owner = CpuBackend if place == "pairs_of" else partitioned.PartitionedTask
     original, calls = getattr(owner, place), []
 
     def interrupted(self, *arguments):
@@ -422,15 +431,15 @@ def test_a_divergence_is_told(device):
 
 def test_what_fails_while_reading_ahead_is_said(monkeypatch):
     task, _, _ = counting_task("unsupervised", "cpu", partitions=3)
-    pairs, calls = Blocks.pairs, []
+    pairs_of, calls = CpuBackend.pairs_of, []
 
     def fails(self, *arguments):
         calls.append(0)
         if len(calls) == 5:
             raise OSError("the disk is gone")
-        return pairs(self, *arguments)
+        return pairs_of(self, *arguments)
 
-    monkeypatch.setattr(Blocks, "pairs", fails)
+    monkeypatch.setattr(CpuBackend, "pairs_of", fails)
     with pytest.raises(OSError, match="the disk is gone"):
         train(task, num_epoch=1, progress=False)
 
@@ -438,7 +447,7 @@ def test_what_fails_while_reading_ahead_is_said(monkeypatch):
 def test_what_fails_while_writing_is_said(monkeypatch):
     task, _, _ = counting_task("unsupervised", "cpu", partitions=3)
 
-    def fails(self, rows, values):
+    def fails(self, *arguments):
         raise OSError("the disk is full")
 
     monkeypatch.setattr(Table, "put", fails)
@@ -534,12 +543,12 @@ def test_no_task_in_turn_has_parts():
     ("sizes", "room", "expected"),
     [
         ([10, 10], 20, 1),
-        ([10, 10], 19, 2),  # three halves of a table
-        ([10, 10], 14, 4),
-        ([30, 10], 36, 2),
-        ([30, 10], 34, 4),
+        ([10, 10], 19, 4),  # four quarters of a table
+        ([10, 10], 9, 8),
+        ([30, 10], 39, 4),
+        ([30, 10], 24, 8),
         ([10], 10, 1),
-        ([10], 9, 8),  # of one table, four parts
+        ([10], 9, 8),  # of one table, six parts
         ([10**12, 10**12], 1, 4096),  # as many as are tried
     ],
 )
@@ -553,12 +562,12 @@ def test_a_device_says_how_many_parts_fit(emulated, monkeypatch, caplog):
     assert task.partitions == 1
     assert not caplog.records
     assert_same(trained(task), plain)
-    # Room for .8 of it: both tables have 4,800 bytes, and half of them are at hand thrice.
+    # Room for .8 of it: both tables have 4,800 bytes, and four quarters of one are at hand.
     with monkeypatch.context() as patch:
         patch.setattr(emulated.cuda.runtime, "memGetInfo", lambda: (5000, 1 << 30))
         task = unsupervised(device=Cuda(threads_per_pair=1), partitions="auto")
-    assert task.partitions == 2
+    assert task.partitions == 4
     [told] = caplog.messages
     assert "partitions='auto'" in told
-    assert "2 parts" in told
+    assert "4 parts" in told
     assert train(task, num_epoch=1, progress=False).num_pair == task.num_pair

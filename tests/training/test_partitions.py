@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from itembed_gpu.training import partitions
 from itembed_gpu.training.partitions import (
     DEALT_TOGETHER,
     LEFT,
@@ -122,3 +123,13 @@ def test_a_single_part_has_all_rows_in_their_order():
 )
 def test_sweeps_are_as_many_as_a_row_needs(num_pair, num_row, num_part, expected):
     assert count_sweeps(num_pair, num_row, num_part) == expected
+
+
+def test_rows_are_dealt_out_alike_by_any_number_of_threads(monkeypatch):
+    rows = np.random.default_rng(0).permutation(5000).astype(np.int32)
+    one = deal(rows, 7, 3, 0, 1, 0)
+    monkeypatch.setattr(partitions, "MIN_ROWS_PER_CALL", 300)
+    more = deal(rows, 7, 3, 0, 1, 0, num_threads=3)
+    np.testing.assert_array_equal(one.order, more.order)
+    np.testing.assert_array_equal(one.ranks, more.ranks)
+    np.testing.assert_array_equal(one.ranks[one.order], np.arange(5000))

@@ -1,4 +1,4 @@
-"""The pairs of an epoch as a list, block of the catalog by block: for tables in parts.
+"""The pairs of an epoch as a list, as of `backends.listing`, by threads of the CPU.
 
 They are the pairs that `blocks` would train, drawn by the same code from the same random stream.
 """
@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...checks import Float32Array, Int32Array, Int64Array
 from ...compiling import kept
 from ...errors import DataError
-from ...objective.arrays import Objective
 from ...objective.constants import BLOCK, DROPPED
 from ...objective.options import GLOVE
-from ...objective.pairs import Pairs
+from ...objective.pairs import Pairs, listed_pairs
 from ...objective.rng import below, fill_draws, u64
+from ..listing import Listed, Ranks, bounds_of, list_sizes
+from ..protocol import Problem
 from .pairs import ONE, Kept, Stream, fill_pairs, make_block
 from .threads import share
 
@@ -29,28 +29,6 @@ MAX_BYTES_IN_MEMORY = 1 << 30
 RANGES_PER_THREAD = 4
 # Bytes that are written at a time where a system cannot reserve room in a file.
 ZEROS = 1 << 24
-
-
-class Listed(NamedTuple):
-    """Pairs by visit: those of block (i, j) in sweep s, with P parts, begin at
-    ``bounds[(s * P + i) * P + j]``. Within a visit they are in the order of their slots.
-    """
-
-    left: Int32Array  # number of the row in its part
-    right: Int32Array
-    left_weights: Float32Array  # of cells of counts, as in `Pairs`; else empty
-    right_weights: Float32Array  # weights of pairs, or empty: all 1; of cells as in `Pairs`
-    bounds: Int64Array  # num_sweep * num_part ** 2 + 1
-    num_dropped: int  # pairs that are not listed, as an item of theirs was not kept
-
-
-class Ranks(NamedTuple):
-    """Where rows are, as of a `Partition`: in part ``rank % num_part``; and how pairs are split."""
-
-    left: Int32Array
-    right: Int32Array
-    num_part: int
-    num_sweep: int  # times that each block is visited in an epoch
 
 
 @kept(nogil=True, error_model="numpy")
@@ -89,81 +67,67 @@ def _visit(source, flags, pairs, key, keeps, ranks, start, stop, places, lists):
     return num_dropped
 
 
-def list_pairs(
-    pairs: Pairs,
-    source: int,
-    objective: Objective,
-    key: tuple[int, int, int],
-    ranks: Ranks,
-    slots: tuple[int, int],
-    num_threads: int,
-) -> Listed:
-    """List the pairs of some slots of an epoch, visit by visit.
+class CpuLister:
+    """Lists the pairs of a problem on some threads, which do not change the result."""
 
-    Parameters
-    ----------
-    pairs : Pairs
-        Their source, whose left side is no mean.
-    source : int
-        Its kind.
-    objective : Objective
-        Which items are kept, and what is asked for.
-    key : tuple of int
-        Seed, stream and epoch.
-    ranks : Ranks
-        Parts of the rows, and the number of sweeps.
-    slots : tuple of int
-        Range of slots.
-    num_threads : int
-        Threads of the CPU, which do not change the result.
-    """
-    stream = Stream(*map(u64, key))
-    keeps = None
-    if objective.left_keep is not None and objective.right_keep is not None:
-        keeps = Kept(stream, objective.left_keep, objective.right_keep)
-    flags = objective.flags & GLOVE
-    num_range = max(1, min(num_threads * RANGES_PER_THREAD, (slots[1] - slots[0]) // BLOCK))
-    ends = np.linspace(*slots, num_range + 1).astype(np.int64)
-    num_visit = ranks.num_sweep * ranks.num_part**2
-    places = np.zeros((num_range, num_visit), dtype=np.int64)
+    def __init__(self, problem: Problem, num_threads: int) -> None:
+        self._problem = problem
+        self._num_threads = num_threads
 
-    def visit(lists: Any) -> list[int]:
-        def one(n: int) -> int:
-            limits = int(ends[n]), int(ends[n + 1])
-            left_out: int = _visit(
-                source, flags, pairs, stream, keeps, ranks, *limits, places[n], lists
-            )
-            return left_out
+    def list_pairs(self, stream: int, epoch: int, ranks: Ranks, slots: tuple[int, int]) -> Listed:
+        problem, num_threads = self._problem, self._num_threads
+        objective, pairs, source = problem.objective, problem.pairs, problem.source
+        key = Stream(u64(problem.seed), u64(stream), u64(epoch))
+        keeps = None
+        if objective.left_keep is not None and objective.right_keep is not None:
+            keeps = Kept(key, objective.left_keep, objective.right_keep)
+        flags = objective.flags & GLOVE
+        num_range = max(1, min(num_threads * RANGES_PER_THREAD, (slots[1] - slots[0]) // BLOCK))
+        ends = np.linspace(*slots, num_range + 1).astype(np.int64)
+        places = np.zeros((num_range, ranks.num_visit), dtype=np.int64)
 
-        return share(one, range(num_range), num_threads)
+        def visit(lists: Any) -> list[int]:
+            def one(n: int) -> int:
+                limits = int(ends[n]), int(ends[n + 1])
+                left_out: int = _visit(
+                    source, flags, pairs, key, keeps, ranks, *limits, places[n], lists
+                )
+                return left_out
 
-    num_dropped = sum(visit(None))
-    # Where the pairs of each range begin in each visit: ranges in their order, visit after visit.
-    before = np.append(0, np.cumsum(places.T.ravel()))
-    places[:] = before[:-1].reshape(num_visit, num_range).T
-    has_weights = len(pairs.left_weights) > 0 or len(pairs.right_weights) > 0
-    num_pair = int(before[-1])
-    lists = _allocate(num_pair, num_pair if flags else 0, num_pair if has_weights else 0)
-    visit(lists)
-    left, right, left_weights, right_weights = lists
-    return Listed(left, right, left_weights, right_weights, before[::num_range], num_dropped)
+            return share(one, range(num_range), num_threads)
+
+        num_dropped = sum(visit(None))
+        # Where the pairs of each range begin in each visit: ranges in their order, visit by visit.
+        before = bounds_of(places.T.ravel())
+        places[:] = before[:-1].reshape(ranks.num_visit, num_range).T
+        lists = allocate(problem, int(before[-1]))
+        visit(lists)
+        return Listed.of(lists, before[::num_range], num_dropped)
 
 
-def _allocate(num_pair: int, num_left: int, num_right: int) -> tuple[npt.NDArray[Any], ...]:
+def pairs_of(listed: Listed, number: int, weight: float | None) -> Pairs:
+    """Return the pairs of a visit, as of `protocol.Backend`, in memory."""
+    left, right, left_weights, right_weights = map(np.array, listed.cut(number))
+    if weight is not None:
+        ones = right_weights if len(right_weights) else np.ones(len(left), np.float32)
+        right_weights = ones * np.float32(weight)
+    return listed_pairs(left, right, left_weights, right_weights)
+
+
+def allocate(problem: Problem, num_pair: int) -> tuple[npt.NDArray[Any], ...]:
     """Allocate lists of pairs and their weights, in a file if they are long."""
-    shapes = [(num_pair, np.int32)] * 2 + [(num_left, np.float32), (num_right, np.float32)]
-    if 4 * sum(size for size, _ in shapes) <= MAX_BYTES_IN_MEMORY:
-        return tuple(np.empty(size, dtype=kind) for size, kind in shapes)
-    return tuple(_in_a_file(size, kind) for size, kind in shapes)
+    shapes = [(num_pair * many, kind) for kind, many in list_sizes(problem)]
+    make = _in_a_file if 4 * sum(size for size, _ in shapes) > MAX_BYTES_IN_MEMORY else np.empty
+    return tuple(make(size, dtype=kind) for size, kind in shapes)
 
 
-def _in_a_file(size: int, kind: Any) -> npt.NDArray[Any]:
+def _in_a_file(size: int, dtype: Any) -> npt.NDArray[Any]:
     if size == 0:
-        return np.empty(0, dtype=kind)
+        return np.empty(0, dtype=dtype)
     try:
         with tempfile.TemporaryFile() as file:
-            _reserve(file, size * np.dtype(kind).itemsize)
-            return np.asarray(np.memmap(file, kind, "r+", shape=(size,)))
+            _reserve(file, size * np.dtype(dtype).itemsize)
+            return np.asarray(np.memmap(file, dtype, "r+", shape=(size,)))
     except OSError as error:
         raise DataError(
             f"the pairs of an epoch cannot be written to {tempfile.gettempdir()}: "

@@ -26,15 +26,18 @@ from ... import checks
 from ...compiling import FAST_MATH, kept
 from ...interrupts import deferred_interrupt
 from ...objective.constants import BLOCK
+from ...objective.pairs import Pairs
 from ...objective.rng import u64
 from ...objective.schedule import epoch_order
 from ...objective.table import Table, uniform_rows
 from ..dense import DenseTask
+from ..listing import Listed
 from ..protocol import BoundTask, Problem, Tally
 from . import blocks
 from .blocks import Epoch, train_positions
 from .dense import CpuOperations
 from .in_place import InPlace
+from .listing import CpuLister, pairs_of
 from .pairs import Stream
 from .sgns import Constants, Rows, Tables
 from .threads import share
@@ -221,6 +224,7 @@ class CpuBackend:
     """
 
     name = "cpu"
+    apart = False
 
     def __init__(self, num_threads: int | None = None) -> None:
         self.num_threads = num_threads or int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
@@ -229,6 +233,12 @@ class CpuBackend:
         if problem.options.dense:
             return DenseTask(problem, self.operations(problem))
         return CpuTask(problem, self.num_threads)
+
+    def lister(self, problem: Problem) -> CpuLister:
+        return CpuLister(problem, self.num_threads)
+
+    def pairs_of(self, listed: Listed, number: int, weight: float | None) -> Pairs:
+        return pairs_of(listed, number, weight)
 
     def operations(self, problem: Problem) -> CpuOperations:
         return CpuOperations(problem, self.num_threads)

@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ... import checks
 from ...objective.arrays import noise_shares
 from ...objective.options import ADAGRAD, FREEZE_LEFT, FREEZE_RIGHT, GLOVE, MEAN
 from ...objective.pairs import LISTED, NEIGHBOUR, WINDOW
 from ...sets import set_sums
 from ..protocol import Problem
+from . import chips
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -137,19 +139,11 @@ def expected_hits(problem: Problem) -> tuple[Float64Array, Float64Array]:
         its pairs, as they are all in flight together. Where both tables are the
         same, so are both arrays.
     """
-    pairs, objective = problem.pairs, problem.objective
-    num_left, num_right = len(problem.syn_left), len(problem.syn_right)
+    objective = problem.objective
+    num_right = len(problem.syn_right)
     left, right = _update_sizes(problem)
-    if left is None:
-        left_hits = problem.occurrences.left / problem.num_slot
-    else:
-        left_hits = _sum_up(pairs.left_items, left, num_left) / problem.num_slot
-    if problem.within:
-        right_hits = left_hits.copy()
-    elif right is None:
-        right_hits = problem.occurrences.right / problem.num_slot
-    else:
-        right_hits = _sum_up(pairs.right_items, right, num_right) / problem.num_slot
+    left_hits = _hits(problem, "left", left)
+    right_hits = left_hits.copy() if problem.within else _hits(problem, "right", right)
     shares = noise_shares(objective, num_right)
     negatives = float(right_hits.sum()) * problem.num_negative * problem.group
     # A positive of more weight than a negative moves both of its rows by more.
@@ -199,16 +193,32 @@ def hottest_hits(problem: Problem) -> float:
     return (sum(most) + total * negatives) / problem.num_slot
 
 
-def _sum_up(items: npt.NDArray[Any], sizes: Any, num_label: int) -> Float64Array:
+def _hits(problem: Problem, side: str, sizes: Any) -> Float64Array:
+    """Share of a problem's pairs, or the sum of their updates' sizes, that each row of a side has.
+
+    Items and sizes may be arrays of a device, by which they are summed up.
+    """
+    items = getattr(problem.pairs, f"{side}_items")
+    if sizes is None and not checks.on_device(items):
+        counts: npt.NDArray[np.int64] = getattr(problem.occurrences, side)
+        return counts / problem.num_slot
+    num_label = len(getattr(problem, side))
+    return _sum_up(items, sizes, num_label) / problem.num_slot
+
+
+def _sum_up(items: Any, sizes: Any, num_label: int) -> Float64Array:
     """Sum the sizes of each label's items, some at a time: NumPy makes wider copies of them."""
-    total = np.zeros(num_label)
+    module = chips.cupy() if checks.on_device(items) else np
+    total = module.zeros(num_label)
     for start in range(0, len(items), ITEMS_AT_ONCE):
         part = slice(start, start + ITEMS_AT_ONCE)
-        total += np.bincount(items[part], sizes[part], num_label)
-    return total
+        some = None if sizes is None else sizes[part]
+        total += module.bincount(items[part], weights=some, minlength=num_label)
+    result: Float64Array = checks.on_host(total)
+    return result
 
 
-def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array | None]:
+def _update_sizes(problem: Problem) -> tuple[Any, Any]:
     """Sum of the sizes of an epoch's updates by each packed item, as a left and as a right one.
 
     None where all of them are 1: by Adagrad, the steps of a cell of counts are as large for any
@@ -217,6 +227,10 @@ def _update_sizes(problem: Problem) -> tuple[Float64Array | None, Float64Array |
     pairs, objective = problem.pairs, problem.objective
     if objective.flags & GLOVE:
         return None, None
+    if checks.on_device(pairs.left_items):  # which are listed
+        values: Any = pairs.right_weights
+        each = abs(values) if len(values) else None
+        return each, each
     pooled = bool(objective.flags & MEAN)
     as_often = problem.source == NEIGHBOUR or (problem.source == WINDOW and pooled)
     if as_often and not len(pairs.right_weights) and objective.right_keep is None:

@@ -28,6 +28,7 @@ from ...objective.options import (
     OWN_ROW,
     REJECT_ITEMSET,
     SCALARS,
+    SUBSAMPLE,
     Options,
 )
 from ...objective.pairs import LISTED, NEIGHBOUR, PRODUCT, WINDOW
@@ -37,8 +38,8 @@ from ..dense import ADAM_DECAYS
 # The record of a launch stands before all that reads it, and after its parts.
 RECORD_PARTS = ("rng.cuh",)
 SOURCES = (
-    "losses.cuh", "pairs.cuh", "tile.cuh", "sgns.cuh", "cells.cuh", "blocks.cuh", "dense.cuh",
-    "tables.cu",
+    "losses.cuh", "pairs.cuh", "tile.cuh", "sgns.cuh", "cells.cuh", "blocks.cuh", "listing.cuh",
+    "dense.cuh", "tables.cu",
 )  # fmt: skip
 
 WARP = 32
@@ -61,6 +62,24 @@ SOURCE_NAMES = {NEIGHBOUR: "Neighbour", PRODUCT: "Product", LISTED: "Listed", WI
 # Names of the kernels of tables.cu.
 FIND_BEYOND = "itembed::find_beyond"
 FILL_UNIFORM = "itembed::fill_uniform"
+
+
+def of_listing(source: int, options: int, writes: bool) -> str:
+    """Return the expression that names an instance of the kernel of listing.cuh."""
+    constants = f"{SOURCE_NAMES[source]}, {options}, {str(writes).lower()}"
+    return f"itembed::list_pairs<itembed::{constants}>"
+
+
+# All of these.
+LISTING = (
+    *(
+        of_listing(source, options, writes)
+        for source in SOURCE_NAMES
+        for options in (0, SUBSAMPLE)
+        for writes in (False, True)
+    ),
+    *(of_listing(LISTED, GLOVE, writes) for writes in (False, True)),
+)
 
 
 def of_dense(kernel: str, *constants: int | str) -> str:
@@ -153,6 +172,16 @@ WORK = np.dtype(
     [(name, TYPES.get(kind, np.uintp)) for name, kind, _ in WORK_FIELDS],  # others are addresses
     align=True,
 )
+# Those of listing.cuh.
+VISITS = np.dtype(
+    [("left_ranks", np.uintp), ("right_ranks", np.uintp)]
+    + [("num_part", np.uint32), ("num_sweep", np.uint32)],
+    align=True,
+)
+LISTS_FIELDS = ("left", "right", "left_weights", "right_weights")
+LISTS = np.dtype([(name, np.uintp) for name in LISTS_FIELDS], align=True)
+# What pairs that are listed have one a pair of, in that order: fields of the record of a launch.
+LISTED_FIELDS = ("left_items", "right_items", "left_weights", "right_weights")
 DEFAULTS_OF_OPTIONS = {known.name: known.default for known in fields(Options)}
 
 

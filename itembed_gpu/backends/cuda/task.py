@@ -24,9 +24,11 @@ from ... import checks
 from ...interrupts import deferred_interrupt
 from ...objective.constants import SPAN
 from ...objective.options import ADAGRAD, GLOVE, MEAN
-from ...objective.schedule import batch_at, batch_start, epoch_order, loss_stride
+from ...objective.pairs import Pairs
+from ...objective.schedule import batch_at, batch_start, epoch_order, in_order, loss_stride
 from ...objective.table import Table
 from ..dense import DenseTask
+from ..listing import Listed
 from ..protocol import BoundTask, Problem, Tally
 from . import chips, instances, programs, tables
 from .chips import Chip
@@ -43,6 +45,7 @@ from .in_flight import (
     plan_geometry,
 )
 from .instances import THREADS_PER_BLOCK, WARP
+from .listing import CudaLister, bytes_at_hand, pairs_of
 
 logger = logging.getLogger("itembed_gpu")
 
@@ -186,7 +189,11 @@ class CudaTask:
 
     @functools.cached_property
     def _hits(self) -> tuple[Float64Array, Float64Array, Float64Array | None]:
-        return *expected_hits(self._problem), own_hits(self._problem)
+        if not checks.on_device(self._problem.pairs.left_items):
+            return *expected_hits(self._problem), own_hits(self._problem)
+        # Counted where they are, beside what others train.
+        with self._copies.device(), chips.cupy().cuda.Stream(non_blocking=True):
+            return *expected_hits(self._problem), own_hits(self._problem)
 
     def _make_ready(self) -> None:
         if self._ready and self._copies.ready:
@@ -266,7 +273,11 @@ class CudaTask:
     def _check_memory(self) -> None:
         """Raise a `DeviceError` where what will be allocated is more than there is."""
         own = [self._copies.of(table) for table in self._problem.tables]
-        packed = {(checks.address(a), a.nbytes): a.nbytes for a in self._arrays().values()}
+        packed = {
+            (checks.address(a), a.nbytes): a.nbytes
+            for a in self._arrays().values()
+            if not checks.on_device(a)
+        }
         others = {
             "packed itemsets": sum(packed.values()),
             "caps and buffers": sum(4 * table.shape[0] for table in own) + NUM_SLOT * SLOT_BYTES,
@@ -280,7 +291,7 @@ class CudaTask:
         for name, array in self._arrays().items():
             key = checks.address(array), array.nbytes
             if key not in copies:
-                copies[key] = tables.to_device(array)
+                copies[key] = array if checks.on_device(array) else tables.to_device(array)
             work[name] = copies[key].data.ptr
         self._packed = list(copies.values())
         work["guide_shift"] = problem.pairs.shift
@@ -410,10 +421,8 @@ class CudaTask:
         num_tile = int(min(self._max_tile, MAX_LEFT_LOAD / load if load > 0 else self._max_tile))
         with self._copies.device():
             self._set_geometry(Geometry(max(1, num_tile), None, None), math.inf)
-        # A bijection that changes nothing: x -> 1 * x + 0, and a shift beyond all bits.
-        order = np.array([num_slot, (1 << 63) - 1, 63, 1, 0, 1, 0, 1, 0], dtype=np.uint64)
         self._work["first_slot"] = first_slot
-        self._train(order, 0, 0, 0, num_slot, 0, np.array([rate], dtype=np.float32))
+        self._train(in_order(num_slot), 0, 0, 0, num_slot, 0, np.array([rate], dtype=np.float32))
         self._work["first_slot"] = 0
 
     def _train(
@@ -545,16 +554,10 @@ def _power_above(rate: float) -> float:
 
 
 def parts_that_fit(sizes: list[int], room: float) -> int:
-    """Return the smallest power of 2 of parts of which those at hand fit into some room.
-
-    At hand are a left and a right part and the next one, whichever of both it is; of one table,
-    as both sides train it, two parts and the next two.
-    """
-    num_part, at_hand = 1, sum(sizes)
-    while at_hand > room and num_part < MAX_PARTS:
+    """Return the smallest power of 2 of parts of which those at hand fit into some room."""
+    num_part = 1
+    while bytes_at_hand(sizes, num_part) > room and num_part < MAX_PARTS:
         num_part *= 2
-        most = sum(sizes) + max(sizes) if len(sizes) > 1 else 4 * sizes[0]
-        at_hand = -(-most // num_part)
     return num_part
 
 
@@ -578,6 +581,8 @@ class CudaBackend:
         The GPU cannot be used.
     """
 
+    apart = True
+
     def __init__(
         self,
         index: int = 0,
@@ -593,6 +598,15 @@ class CudaBackend:
         if problem.options.dense:
             return DenseTask(problem, CudaOperations(problem, self._chip))
         return CudaTask(problem, self._chip, *self._how)
+
+    def lister(self, problem: Problem) -> CudaLister:
+        return CudaLister(problem, self._chip)
+
+    def pairs_of(self, listed: Listed, number: int, weight: float | None) -> Pairs:
+        with chips.device(self._chip.index), self._beside as stream:
+            pairs = pairs_of(listed, number, weight)
+            stream.synchronize()
+        return pairs
 
     def operations(self, problem: Problem) -> CudaOperations:
         return CudaOperations(problem, self._chip, exact=True)
@@ -640,15 +654,20 @@ class CudaBackend:
             return table.map(tables.bring)
 
     def is_sound(self, table: Table, bounds: Mapping[str, float]) -> bool:
-        with chips.device(self._chip.index), self._beside:
+        with chips.device(self._chip.index), self._back:
             find = self._over_tables(instances.FIND_BEYOND)
             return tables.are_within(find, table.arrays(), bounds, self._chip)
 
     def fetch(self, table: Table) -> Table:
-        with chips.device(self._chip.index), self._beside:
+        with chips.device(self._chip.index), self._back:
             return table.map(tables.fetch)
 
     @functools.cached_property
     def _beside(self) -> Any:
         """A stream for copies beside what is under way: one, as memory is kept by stream."""
+        return chips.cupy().cuda.Stream(non_blocking=True)
+
+    @functools.cached_property
+    def _back(self) -> Any:
+        """The same for what comes back to the host, and is checked before."""
         return chips.cupy().cuda.Stream(non_blocking=True)
