@@ -174,6 +174,8 @@ def _of_left(whole: Listed, left: int, num_part: int) -> Listed:
 
 def join_shares(*shares: Listed) -> Listed:
     """Join the lists of all shares, in their order, into one."""
+    if len(shares) == 1:
+        return shares[0]
     counts = np.array([np.diff(share.bounds) for share in shares])
     bounds = np.append(0, np.cumsum(counts.sum(0)))
     firsts = bounds[:-1] + np.append(np.zeros_like(counts[:1]), counts.cumsum(0)[:-1], axis=0)
@@ -204,21 +206,27 @@ def count_pairs(share: Listed) -> tuple[Int64Array, int]:
     return np.diff(share.bounds), share.num_dropped
 
 
+def pick(found: Any, place: int | None) -> Table:
+    """Return a part, or that which stands at a place of what came of a visit."""
+    table: Table = found if place is None else found[place]
+    return table
+
+
 def train_visit(
     job: Job,
     key: tuple[int, int],
     visit: Visit,
-    tables: tuple[Table, Table],
+    parts: Sequence[tuple[Any, int | None]],
     listed: Listed,
     num_pair: Int64Array,
     batches: tuple[int, Float32Array],
 ) -> tuple[Table, Table, Trained]:
-    """Train some batches of a visit: a pure function, that leaves its tables alone."""
+    """Train some batches of a visit: a pure function, that leaves its parts alone."""
     blocks = _open_job(job)
     problem = blocks.problem
     backend = select_backend(problem.options.device, _num_threads(blocks), {})
-    left, right = (table.map(np.array) for table in tables)
-    if tables[0] is tables[1] or (problem.same_table and visit.block.left == visit.block.right):
+    left, right = (pick(*part).map(np.array) for part in parts)
+    if problem.same_table and visit.block.left == visit.block.right:
         right = left
     one = backend.bring(left)
     other = None if right is left else backend.bring(right)
@@ -234,15 +242,15 @@ def train_visit(
     return left, right, Trained(tally._replace(loss=tally.loss * weight), sound)
 
 
-def write_part(job: Job, store: Store, side: int, part: int, table: Table) -> str:
+def write_part(job: Job, store: Store, side: int, part: int, found: Any, place: int | None) -> str:
     """Write a part to the folder, whole or not at all."""
-    folder = Path(job.folder) / store.name
+    table, folder = pick(found, place), Path(job.folder) / store.name
     with _written(folder):
         folder.mkdir(exist_ok=True)
         for name, array in table.arrays().items():
             path = _path(folder, side, part, name.removeprefix(table.name))
-            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-                np.save(file, array)
+            with tempfile.NamedTemporaryFile("wb", dir=folder, delete=False) as file:
+                np.save(file.file, array)  # at once: of a file that has a wrapper, piece by piece
             Path(file.name).replace(path)
     return str(folder)
 
@@ -304,6 +312,13 @@ class _Epoch(NamedTuple):
     lengths: Lengths
 
 
+class _Part(NamedTuple):
+    """Where a part is: it is a result of a task, or at a place of one."""
+
+    future: Any
+    place: int | None = None
+
+
 class _Stuck(Exception):
     """Nothing runs, and what is awaited does not come."""
 
@@ -324,7 +339,7 @@ class ClusterTask:
         self._number = 0  # of stores, whose names tell them apart
         self._store: Store | None = None
         self._known: _Epoch | None = None
-        self._parts: dict[tuple[int, int], Any] = {}  # futures of parts, by side and number
+        self._parts: dict[tuple[int, int], _Part] = {}  # by side and number
         self._sent: list[tuple[int, tuple[int, Float32Array]]] = []  # visits since the store
         self._pending: list[Any] = []  # futures of what the last ones told
         self._tally = Tally()
@@ -343,12 +358,17 @@ class ClusterTask:
     def _epoch(self, stream: int, epoch: int) -> _Epoch:
         if self._known is None or self._known.key != (stream, epoch):
             with _told():
-                self._come_through(self._keep)
-                self._workers = _workers(self._client)
-                self._known = self._come_through(lambda: self._list_pairs((stream, epoch)))
+                self._known = self._come_through(lambda: self._begin((stream, epoch)))
         return self._known
 
-    def _list_pairs(self, key: tuple[int, int]) -> _Epoch:
+    def _begin(self, key: tuple[int, int]) -> _Epoch:
+        """Have the parts of the epoch before written down, and the pairs of the next one listed."""
+        lists = self._list_pairs(key)
+        self._keep()
+        self._workers = _workers(self._client)
+        return self._count_pairs(key, lists)
+
+    def _list_pairs(self, key: tuple[int, int]) -> list[Any]:
         blocks, num_share = self._blocks, self._blocks.num_worker
         shares = [
             self._submit(list_share, self._job, key, share, num_share, home=share)
@@ -358,11 +378,14 @@ class ClusterTask:
         for left in range(blocks.num_part):
             some = [self._submit(operator.getitem, share, left) for share in shares]
             lists.append(self._submit(join_shares, *some, home=left % num_share))
+        return lists
+
+    def _count_pairs(self, key: tuple[int, int], lists: list[Any]) -> _Epoch:
         counts = [self._submit(count_pairs, one) for one in lists]
         counted = [self._result(one) for one in counts]
         num_pair = np.sum([counts for counts, _ in counted], axis=0)
         num_dropped = sum(count for _, count in counted)
-        return _Epoch(key, lists, num_pair, num_dropped, blocks.lengths(num_pair))
+        return _Epoch(key, lists, num_pair, num_dropped, self._blocks.lengths(num_pair))
 
     def _keep(self) -> None:
         """Write down the parts of the epoch before, and wait until they are."""
@@ -370,8 +393,8 @@ class ClusterTask:
             return
         store = self._new_store(self._known.key)
         written = [
-            self._submit(write_part, self._job, store, *side, future)
-            for side, future in self._all_parts().items()
+            self._submit(write_part, self._job, store, *side, *part)
+            for side, part in self._all_parts().items()
         ]
         for future in written:
             self._result(future)
@@ -388,25 +411,24 @@ class ClusterTask:
         """Write the caller's tables to the folder, as one part each."""
         store = self._new_store(None)
         for side in self._blocks.sides:
-            write_part(self._job, store, side, 0, self._tables[side])
+            write_part(self._job, store, side, 0, self._tables[side], None)
         return store
 
-    def _all_parts(self) -> dict[tuple[int, int], Any]:
-        """Return futures of all parts, also of those that no visit asked for."""
+    def _all_parts(self) -> dict[tuple[int, int], _Part]:
+        """Return all parts, also those that no visit asked for."""
         for side in self._blocks.sides:
             for part in range(self._blocks.num_part):
                 self._part(side, part, part)
         return self._parts
 
-    def _part(self, side: int, part: int, home: int) -> Any:
-        """Return a future of a part, which is made where it is not yet."""
+    def _part(self, side: int, part: int, home: int) -> _Part:
+        """Return where a part is, which is made where it is not yet."""
         key = self._known.key if self._known else (0, 0)
         if (side, part) not in self._parts:
             if self._store is None:
                 self._store = self._write_tables()
-            self._parts[side, part] = self._submit(
-                read_part, self._job, self._store, key, side, part, home=home
-            )
+            made = self._submit(read_part, self._job, self._store, key, side, part, home=home)
+            self._parts[side, part] = _Part(made)
         return self._parts[side, part]
 
     # --- visits
@@ -428,13 +450,16 @@ class ClusterTask:
         """Send off a visit, whose parts are from then on those that it returns."""
         visit, home = self._blocks.homes[place]
         sides = self._blocks.parts(visit.block)
-        tables = [self._part(*side, home) for side in sides]
+        parts = [self._part(*side, home) for side in sides]
         done = self._submit(
-            train_visit, self._job, known.key, visit, tables, known.lists[visit.block.left],
+            train_visit, self._job, known.key, visit, parts, known.lists[visit.block.left],
             known.num_pair, batches, home=home,
         )  # fmt: skip
         for n, side in enumerate(sides):
-            self._parts[side] = self._submit(operator.getitem, done, n, home=home)
+            if self._blocks.next_home(place, side) == home:
+                self._parts[side] = _Part(done, n)
+            else:  # it travels, and without what else came of the visit
+                self._parts[side] = _Part(self._submit(operator.getitem, done, n, home=home))
         self._pending.append(self._submit(operator.getitem, done, 2))
 
     def _collect(self, most: int) -> None:
@@ -477,7 +502,8 @@ class ClusterTask:
             return
         num_told = len(self._sent) - len(self._pending)
         self._parts, self._pending = {}, []
-        self._known = known = self._list_pairs(self._known.key)
+        key = self._known.key
+        self._known = known = self._count_pairs(key, self._list_pairs(key))
         for place, batches in self._sent:
             self._visit(known, place, batches)
         del self._pending[:num_told]
@@ -534,7 +560,11 @@ class ClusterTask:
         self.discard()
 
     def _bring_parts(self) -> dict[tuple[int, int], Table]:
-        return {side: self._result(future) for side, future in self._all_parts().items()}
+        alone = {
+            side: found.future if found.place is None else self._submit(pick, *found)
+            for side, found in self._all_parts().items()
+        }
+        return {side: self._result(future) for side, future in alone.items()}
 
     def _read_store(self, store: Store) -> None:
         """Bring the parts of an epoch that has ended to the caller's tables."""

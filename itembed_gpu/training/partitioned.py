@@ -7,6 +7,7 @@ device; while it is trained, a thread writes back those before, and reads those 
 from __future__ import annotations
 
 import functools
+import itertools
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -88,6 +89,11 @@ class Blocks:
         return [
             (Visit(sweep, block), home) for sweep in range(self.num_sweep) for block, home in blocks
         ]
+
+    def next_home(self, place: int, part: tuple[int, int]) -> int | None:
+        """Return which worker next trains a part, after a visit; None of none in this epoch."""
+        later = itertools.islice(self.homes, place + 1, None)
+        return next((home for visit, home in later if part in self.parts(visit.block)), None)
 
     @functools.cached_property
     def order(self) -> list[Visit]:
