@@ -637,5 +637,6 @@ def on_cluster(problem: Problem, num_part: int, client: Any, folder: Any) -> Ite
     with tempfile.TemporaryDirectory(
         prefix="itembed_gpu-", dir=folder, ignore_cleanup_errors=True
     ) as made:
-        blocks = Blocks(problem, num_part, min(num_part, num_worker))
+        # Parts of an epoch are made of those of the one before.
+        blocks = Blocks(problem, num_part, min(num_part, num_worker), num_dealt=2)
         yield ClusterTask(blocks, client, Path(made))

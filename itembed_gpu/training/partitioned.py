@@ -57,12 +57,15 @@ class Blocks:
         Workers that train at the same time.
     sweeps : int, optional
         Sweeps over all blocks in an epoch; by default as of `count_sweeps`.
+    num_dealt : int, optional
+        Epochs whose partitions are kept, where they are asked for again.
     """
 
     problem: Problem
     num_part: int
     num_worker: int = 1
     sweeps: int | None = None
+    num_dealt: int = 1
 
     @property
     def num_sweep(self) -> int:
@@ -147,7 +150,7 @@ class Blocks:
         """Return which rows are in which part in an epoch, on both sides."""
         if (stream, epoch) not in self._dealt:
             dealt = self._deal(stream, epoch)
-            while len(self._dealt) > 1:  # the one before may be asked for again
+            while len(self._dealt) >= self.num_dealt:
                 del self._dealt[next(iter(self._dealt))]
             self._dealt[stream, epoch] = dealt
         return self._dealt[stream, epoch]
@@ -309,7 +312,8 @@ class PartitionedTask(TaskInPieces):
         self._written: list[Future[None]] = []
         # One thread, so that a part is read after it was written.
         self._mover = ThreadPoolExecutor(1, "itembed_gpu-parts")
-        super().__init__(blocks.problem.group, self._bind_nothing())
+        self._nothing = self._bind_nothing()
+        super().__init__(blocks.problem.group, self._nothing)
 
     def _bind_nothing(self) -> BoundTask:
         """Bind a problem of the same kind that is as good as empty: to compile, and to ask."""
@@ -425,6 +429,7 @@ class PartitionedTask(TaskInPieces):
 
     def _leave(self) -> None:
         """Have all parts written back, and wait until they are."""
+        entered = self._place is not None
         with deferred_interrupt():
             if self._known is not None:
                 self._write(self._parts, self._known)
@@ -433,6 +438,8 @@ class PartitionedTask(TaskInPieces):
             wait(written)
         for one in written:
             one.result()
+        if entered:  # the last block's parts are none of the next ones'
+            self._follow(self._nothing)
 
     def _forget(self) -> None:
         """Let go of the parts that are at hand."""
