@@ -29,7 +29,7 @@ from ..backends.cpu.listing import Listed
 from ..backends.devices import select_backend
 from ..backends.protocol import Problem, Tally
 from ..checks import Float32Array, Int64Array
-from ..errors import DataError, DeviceError, InputError, MissingExtraError
+from ..errors import DataError, DeviceError, InputError
 from ..interrupts import deferred_interrupt
 from ..objective.table import Table
 from .partitioned import Blocks
@@ -42,6 +42,11 @@ MIN_MAPPED = 1 << 16
 STEPS_AHEAD = 2
 # Seconds until a result that is awaited is asked after.
 PATIENCE = 5.0
+# Seconds that a worker is waited for where there is none left.
+WORKER_PATIENCE = 60.0
+
+# What an error leaves.
+AFTER = "; the tables hold what was trained until the epoch before, or a checkpoint does"
 
 Result = TypeVar("Result")
 
@@ -365,7 +370,7 @@ class ClusterTask:
         """Have the parts of the epoch before written down, and the pairs of the next one listed."""
         lists = self._list_pairs(key)
         self._keep()
-        self._workers = _workers(self._client)
+        self._wait_for_workers()
         return self._count_pairs(key, lists)
 
     def _list_pairs(self, key: tuple[int, int]) -> list[Any]:
@@ -494,10 +499,19 @@ class ClusterTask:
             except _Stuck:
                 self._send_again()
 
+    def _wait_for_workers(self) -> None:
+        """See which workers there are, and wait for one where there is none."""
+        try:
+            self._client.wait_for_workers(1, timeout=WORKER_PATIENCE)
+        except TimeoutError as error:
+            raise DeviceError(
+                f"client: it has had no worker for {WORKER_PATIENCE:g} s; start some{AFTER}"
+            ) from error
+        self._workers = _workers(self._client)
+
     def _send_again(self) -> None:
         """Have all visits since the last store done by the workers that there are."""
-        self._client.wait_for_workers(1, timeout=12 * PATIENCE)
-        self._workers = _workers(self._client)
+        self._wait_for_workers()
         if not self._sent or self._known is None:
             return
         num_told = len(self._sent) - len(self._pending)
@@ -592,30 +606,9 @@ def _workers(client: Any) -> list[str]:
     return found
 
 
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _told() -> contextlib.AbstractContextManager[None]:
     """Turn what Dask raises into errors of this package."""
-    from distributed import KilledWorker
-    from distributed.client import FutureCancelledError
-    from distributed.comm.core import CommClosedError
-
-    after = "; the tables hold what was trained until the epoch before, or a checkpoint does"
-    try:
-        yield
-    except KilledWorker as error:
-        raise DeviceError(
-            f"client: workers died again and again at one task, perhaps for lack of memory: pass "
-            f"more partitions{after}"
-        ) from error
-    except (FutureCancelledError, CommClosedError, TimeoutError) as error:
-        raise DeviceError(f"client: its scheduler is lost ({error}){after}") from error
-    except ImportError as error:
-        if isinstance(error, MissingExtraError):
-            raise
-        raise MissingExtraError(
-            f"workers cannot import what they need ({error}); install itembed_gpu where they run, "
-            "in the same version"
-        ) from error
+    return checks.dask_errors("pass more partitions", AFTER)
 
 
 @contextlib.contextmanager
