@@ -30,6 +30,7 @@ import argparse
 import functools
 import itertools
 import json
+import logging
 import os
 import re
 import signal
@@ -50,7 +51,6 @@ from benchmarks.common.catalogs import planted_itemsets, uniform_tables
 from benchmarks.common.machine import machine
 from benchmarks.common.report import Target, make_parser, page, say, table, tick, write_whole
 from benchmarks.common.timing import medians, run_python
-from itembed_gpu.cli.cluster import connected
 from itembed_gpu.training import partitions
 
 # Without, and with more and more parts; one of which is judged.
@@ -278,7 +278,26 @@ def workers(number: int) -> Iterator[Any]:
         finally:
             pin(set(CORES))
         return
-    with connected(None, number) as client:
+    import dask
+    import distributed
+
+    with (
+        # As of ``itembed-gpu --workers``.
+        dask.config.set(
+            {
+                "distributed.deploy.lost-worker-timeout": "1 day",
+                "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+            }
+        ),
+        distributed.LocalCluster(
+            n_workers=number,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
         for address, core in zip(client.nthreads(), itertools.cycle(CORES)):
             client.run(pin, {core}, workers=[address])
         yield client

@@ -409,7 +409,7 @@ def dask_errors(died: str, left: str = "") -> Iterator[None]:
         ) from error
     except (CancelledError, ClosedClientError, CommClosedError, TimeoutError) as error:
         raise DeviceError(
-            f"client: its scheduler is lost, or it was closed ({error}); connect again{left}"
+            f"client: its scheduler is lost, or it was closed; connect again{left}"
         ) from error
     except MissingExtraError:
         raise

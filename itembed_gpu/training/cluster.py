@@ -46,7 +46,7 @@ PATIENCE = 5.0
 WORKER_PATIENCE = 60.0
 
 # What an error leaves.
-AFTER = "; the tables hold what was trained until the epoch before, or a checkpoint does"
+AFTER = "; the tables are as of the last callback or checkpoint: go on from one, or begin again"
 
 Result = TypeVar("Result")
 
