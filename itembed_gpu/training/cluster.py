@@ -87,8 +87,10 @@ class _Pickler(pickle.Pickler):
         self._kept: list[Any] = []  # so that no address is used again
 
     def persistent_id(self, obj: Any) -> Any:
-        if not isinstance(obj, np.ndarray) or obj.nbytes < MIN_MAPPED or 0 in obj.strides:
+        if not isinstance(obj, np.ndarray) or obj.nbytes < MIN_MAPPED:
             return None
+        if not any(obj.strides):  # of nothing, which would be written as that many zeros
+            return obj.shape
         if id(obj) not in self._names:
             self._kept.append(obj)
             self._names[id(obj)] = name = f"array-{len(self._names)}.npy"
@@ -104,22 +106,24 @@ class _Unpickler(pickle.Unpickler):
         self._folder = folder
 
     def persistent_load(self, pid: Any) -> Any:
+        if isinstance(pid, tuple):
+            return _nothing(pid)
         return np.asarray(np.load(self._folder / pid, mmap_mode="r"))
 
 
 def write_job(blocks: Blocks, folder: Path) -> Job:
     """Write down what is trained, but for what its tables hold."""
     problem = blocks.problem
-    tables = tuple(table.map(_of_nothing) for table in problem.tables)
+    tables = tuple(table.map(lambda array: _nothing(array.shape)) for table in problem.tables)
     blank = replace(problem, tables=tables, counted=None)
     with open(folder / "job", "wb") as file:
         _Pickler(file, folder).dump(replace(blocks, problem=blank, sweeps=blocks.num_sweep))
     return Job(str(folder), socket.gethostname())
 
 
-def _of_nothing(array: Any) -> npt.NDArray[np.float32]:
-    """Return an array of the same shape that takes no room."""
-    return np.broadcast_to(np.float32(0), array.shape)
+def _nothing(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Return an array of a shape that takes no room."""
+    return np.broadcast_to(np.float32(0), shape)
 
 
 @functools.lru_cache(maxsize=1)
@@ -564,31 +568,20 @@ class ClusterTask:
         """Bring all parts to the caller's tables, which count from then on."""
         with _told():
             self._collect(0)
-            if self._known is not None and self._parts:
-                for (side, part), table in self._come_through(self._bring_parts).items():
-                    if not self._tables[side].frozen:
-                        rows = self._blocks.partitions(*self._known.key)[side].rows(part)
-                        self._tables[side].put(rows, table)
-            elif self._store is not None and self._store.key is not None:
-                self._read_store(self._store)
+            # By way of the folder: here, no more than a part is in memory, nor in the scheduler's.
+            self._come_through(self._keep)
+        if self._store is not None and self._store.key is not None:
+            self._read_store(self._store, self._store.key)
         self.discard()
 
-    def _bring_parts(self) -> dict[tuple[int, int], Table]:
-        alone = {
-            side: found.future if found.place is None else self._submit(pick, *found)
-            for side, found in self._all_parts().items()
-        }
-        return {side: self._result(future) for side, future in alone.items()}
-
-    def _read_store(self, store: Store) -> None:
-        """Bring the parts of an epoch that has ended to the caller's tables."""
-        partitions = self._blocks.partitions(*store.key)  # type: ignore[misc]
+    def _read_store(self, store: Store, key: tuple[int, int]) -> None:
+        """Bring the parts of an epoch that are written down to the caller's tables."""
+        partitions = self._blocks.partitions(*key)
         for side in self._blocks.sides:
             table = self._tables[side]
-            for part in range(self._blocks.num_part):
-                rows = partitions[side].rows(part)
-                values = read_part(self._job, store, store.key, side, part)  # type: ignore[arg-type]
-                table.put(rows, values)
+            for part in range(0 if table.frozen else self._blocks.num_part):
+                values = read_part(self._job, store, key, side, part)
+                table.put(partitions[side].rows(part), values)
 
     def discard(self) -> None:
         """Forget what the workers have: the caller's tables count."""

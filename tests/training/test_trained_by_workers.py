@@ -20,7 +20,7 @@ from itembed_gpu import (
     UnsupervisedTask,
     train,
 )
-from itembed_gpu.training import cluster, tasks
+from itembed_gpu.training import checkpoints, cluster, tasks
 from itembed_gpu.training.partitioned import Blocks
 
 distributed = pytest.importorskip("distributed")
@@ -191,6 +191,39 @@ def test_where_the_scheduler_is_lost_a_checkpoint_goes_on(client, tmp_path):
         learn(unsupervised(), 4, client=lost, checkpoint=folder, callbacks=[close])
     found = learn(unsupervised(), 4, client=client, checkpoint=folder, resume=True)
     assert_same(found, learn(unsupervised(), 4))
+
+
+def test_tables_on_the_disk_are_never_copied_to_the_memory_of_the_client(
+    client, tmp_path, monkeypatch
+):
+    def mapped():
+        tables = []
+        for name, table in zip(("syn0", "syn1"), random_tables(NUM_ITEM), strict=True):
+            path = tmp_path / f"{name}.npy"
+            np.save(path, table)
+            tables.append(np.load(path, mmap_mode="r+"))
+        return UnsupervisedTask(*random_itemsets(NUM_ITEM, 400, 2, 6), *tables, **SETTINGS)
+
+    def fail(state):
+        if state.record.epoch == 1:
+            raise RuntimeError("enough")
+
+    how = {"checkpoint": tmp_path / "night", "client": client}
+    expected = learn(unsupervised(), 3)
+    monkeypatch.setattr(checkpoints, "_copied", None)
+    with pytest.raises(RuntimeError, match="enough"):
+        learn(mapped(), 3, **how, callbacks=[fail])
+    found = learn(mapped(), 3, **how, resume=True)
+    assert_same(found, expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "syn0.npy"), expected[1]["syn0"])
+
+
+def test_what_workers_are_told_holds_no_tables(tmp_path):
+    items, offsets = random_itemsets(NUM_ITEM, 400, 2, 6)
+    task = UnsupervisedTask(items, offsets, *random_tables(2000, dim=64), **SETTINGS)
+    job = cluster.write_job(Blocks(task._problem, 4), tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 100_000
+    assert len(cluster._open_job(job).problem.left) == 2000
 
 
 def test_tables_are_left_alone_where_training_diverges(client):
