@@ -23,6 +23,10 @@ medians count.
 of one process of one thread, by how long a visit to a block takes; and of one worker over the same
 parts without Dask.
 
+*kills*: a catalog is trained by two workers again and again, and each time one of them is killed
+at a random moment: whether the tables are those of a training without kills, to the bit, and how
+many visits to blocks were done again.
+
 *card*: pairs a second of tables of twice what a card is allowed, in parts, over those of tables
 that fit; how long the card and the host take to list their pairs; and bytes that travel.
 
@@ -36,14 +40,18 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
+import logging
+import os
 import re
+import signal
 import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +110,9 @@ MEMORY, SPEED = Target("<=", 0.25), Target(">=", 0.5)
 # Pairs of a visit to a block, in a process that trains so many a second; and parts.
 STEPS, PAIRS_PER_SECOND, NUM_PART_OF_WORKERS = (0.2, 0.5, 2.0), 1_200_000, 4
 TWO_WORKERS, ONE_WORKER = Target(">=", 1.7), Target(">=", 0.95)
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+# A catalog that workers are killed over: items, itemsets, columns, parts, epochs; and how often.
+NUM_KILL, KILLED = 20, {"items": 20_000, "itemsets": 200_000, "dim": 64, "parts": 4, "epochs": 3}
 # Anonymous memory is looked at so often, in seconds.
 EVERY = 0.005
 MIB = 1 << 20
@@ -351,19 +362,44 @@ def train_by(
 
 @contextmanager
 def workers(number: int) -> Iterator[Any]:
-    """Start worker processes of one thread, or none: yields their client."""
+    """Start worker processes, each with a core, or have this one have a core: yields a client."""
     if number == 0:
-        yield None
+        pin({CORES[0]})
+        try:
+            yield None
+        finally:
+            pin(set(CORES))
         return
+    import dask
     import distributed
 
     with (
+        # As of ``itembed-gpu --workers``.
+        dask.config.set(
+            {
+                "distributed.deploy.lost-worker-timeout": "1 day",
+                "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+            }
+        ),
         distributed.LocalCluster(
-            n_workers=number, threads_per_worker=1, memory_limit=0, dashboard_address=":0"
+            n_workers=number,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
+        for address, core in zip(client.nthreads(), itertools.cycle(CORES)):
+            client.run(pin, {core}, workers=[address])
         yield client
+
+
+def pin(cores: set[int]) -> None:
+    """Have all threads of this process run on some cores, where the system lets us say so."""
+    if hasattr(os, "sched_setaffinity"):
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), cores)
 
 
 def workers_part(options: argparse.Namespace) -> list[str]:
@@ -395,9 +431,9 @@ def workers_part(options: argparse.Namespace) -> list[str]:
         *("one worker over parts without Dask", "two workers over one process"),
     )
     note = (
-        f"{options.items[0]:,} items, D = {options.dim}, {num_part} parts, one thread a process; "
-        f"medians of {options.repeat} trainings of {options.epochs} epochs each, after one "
-        "that compiles. Pairs are listed, and parts are written to the disk, in that time. "
+        f"{options.items[0]:,} items, D = {options.dim}, {num_part} parts; one thread and one core "
+        f"a process; medians of {options.repeat} trainings of {options.epochs} epochs each, after "
+        "one that compiles. Pairs are listed, and parts are written to the disk, in that time. "
         f"On {machine()}."
     )
     return [note, "", *table(head, rows)]
@@ -414,6 +450,114 @@ def one_sweep() -> Iterator[None]:
         partitions.PAIRS_PER_VISIT = known
 
 
+# ---------------------------------------------------------------------- kills
+
+
+@contextmanager
+def counted(client: Any) -> Iterator[list[str]]:
+    """Count visits to blocks as they end: the list holds their keys."""
+    from distributed.diagnostics.plugin import SchedulerPlugin
+
+    ended: list[str] = []
+
+    class Listening(SchedulerPlugin):
+        def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
+            if finish == "memory" and str(key).startswith("train_visit"):
+                ended.append(str(key))
+
+    scheduler, plugin = client.cluster.scheduler, Listening()
+    scheduler.add_plugin(plugin, name="counted")
+    try:
+        yield ended
+    finally:
+        scheduler.remove_plugin("counted")
+
+
+@contextmanager
+def killing(client: Any, number: int, delay: float) -> Iterator[list[int]]:
+    """Kill a worker after some seconds; the list holds its process, once it is done."""
+    killed: list[int] = []
+    pids = list(client.run(os.getpid).values())
+
+    def kill() -> None:
+        os.kill(pids[number], signal.SIGKILL)
+        killed.append(pids[number])
+
+    timer = threading.Timer(delay, kill)
+    timer.start()
+    try:
+        yield killed
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def train_killed(
+    client: Any, killer: AbstractContextManager[list[int]] | None = None
+) -> tuple[list[Any], float, list[int]]:
+    """Train the catalog by the workers; return its tables, the seconds, and whom it killed."""
+    items = planted_itemsets(KILLED["items"], KILLED["itemsets"], seed=0)
+    offsets = np.arange(0, items.size + 1, items.shape[1], dtype=np.int64)
+    tables = list(uniform_tables(KILLED["items"], KILLED["dim"]))
+    how: dict[str, Any] = {"seed": 1, "num_threads": 1, "partitions": KILLED["parts"]}
+    task = ig.UnsupervisedTask(items.ravel(), offsets, *tables, **how, device="cpu")
+    client.wait_for_workers(2)
+    with killer or nullcontext([]) as killed:
+        began = time.perf_counter()
+        ig.train(task, num_epoch=KILLED["epochs"], progress=False, client=client)
+    return tables, time.perf_counter() - began, killed
+
+
+def kills_part(options: argparse.Namespace) -> list[str]:
+    """Compare trainings in which a worker is killed with one in which none is."""
+    rng = np.random.default_rng(options.seed)
+    again: list[int] = []
+    longer: list[float] = []
+    moments: list[float] = []
+    num_same = 0
+    with workers(2) as client, counted(client) as ended:
+        train_killed(client)  # compiles
+        ended.clear()
+        expected, seconds, _ = train_killed(client)
+        num_visit = len(ended)
+        while len(again) < options.kills:
+            ended.clear()
+            moment, number = float(rng.uniform(0, seconds)), int(rng.integers(2))
+            found, took, killed = train_killed(client, killing(client, number, moment))
+            if not killed:  # it ended before
+                continue
+            moments.append(moment)
+            again.append(len(ended) - num_visit)
+            longer.append(took - seconds)
+            same = all(map(np.array_equal, found, expected))
+            num_same += same
+            said = f"killed at {moment:.2f} s: {'same' if same else 'OTHER'} tables"
+            print(f"{said}, {again[-1]} visits again, {took:.1f} s", flush=True)
+    per_epoch = num_visit // KILLED["epochs"]
+    exact, few = Target(">=", options.kills), Target("<=", per_epoch)
+    rows = [
+        ("trainings, in each of which a worker was killed", f"{options.kills}"),
+        ("the same tables to the bit", f"{num_same} {tick(exact.is_met(num_same))}"),
+        (
+            f"visits that were done again, of {num_visit}: median; most",
+            f"{statistics.median(again):.0f}; {max(again)} ({few} {tick(few.is_met(max(again)))})",
+        ),
+        ("seconds without a kill", f"{seconds:.1f}"),
+        (
+            "seconds more with one: median; most",
+            f"{statistics.median(longer):.1f}; {max(longer):.1f}",
+        ),
+    ]
+    note = (
+        f"{KILLED['items']:,} items, D = {KILLED['dim']}, {KILLED['itemsets']:,} itemsets, "
+        f"{KILLED['parts']} parts, {KILLED['epochs']} epochs of {per_epoch} visits, two workers of "
+        f"one thread. SIGKILL of one of them at a random moment, from {min(moments):.1f} to "
+        f"{max(moments):.1f} s after the start; its nanny starts another. Visits count where they "
+        f"end: one that was under way is not among them. On {machine()}."
+    )
+    return [note, "", *table(("what", "found"), rows)]
+
+
 # --------------------------------------------------------------------- report
 
 PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
@@ -421,6 +565,7 @@ PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "rankings": ("Rankings", rankings_part),
     "disk": ("Tables on the disk", disk_part),
     "workers": ("Workers", workers_part),
+    "kills": ("Workers that are killed", kills_part),
     "card": ("A card", scale_card.card_part),
     "model": ("A model of many", scale_model.model_part),
 }
@@ -447,6 +592,8 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda", help="of the part card")
     parser.add_argument("--card-items", type=int, default=scale_card.NUM_ITEM)
     parser.add_argument("--card-memory", type=int, help="bytes that its tables may have; or half")
+    parser.add_argument("--kills", type=int, default=NUM_KILL)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of kills")
     parser.add_argument("--work", type=Path, help="folder of the tables that are mapped")
     options = parser.parse_args(args)
     options.num_part_of_workers = NUM_PART_OF_WORKERS

@@ -12,13 +12,13 @@ import inspect
 import math
 import reprlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError, MissingExtraError
+from .errors import DeviceError, InputError, MissingExtraError
 
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
@@ -386,6 +386,38 @@ def dask_client(client: Any) -> Any:
     if client.status != "running":
         raise InputError(f"client is {client.status}; pass one that is connected to its scheduler")
     return client
+
+
+@contextlib.contextmanager
+def dask_errors(died: str, left: str = "") -> Iterator[None]:
+    """Say in a line that workers of Dask, or all that knows of them, are gone.
+
+    Raises a `DeviceError` in the place of what Dask raises: with what to do where one worker after
+    the other `died` at a task, and what is `left`. And a `MissingExtraError` where workers lack a
+    module.
+    """
+    from distributed import CancelledError, KilledWorker
+    from distributed.client import ClosedClientError
+    from distributed.comm.core import CommClosedError
+
+    try:
+        yield
+    except KilledWorker as error:
+        raise DeviceError(
+            "client: one worker after the other died at the same task, perhaps for lack of memory; "
+            f"{died}{left}"
+        ) from error
+    except (CancelledError, ClosedClientError, CommClosedError, TimeoutError) as error:
+        raise DeviceError(
+            f"client: its scheduler is lost, or it was closed; connect again{left}"
+        ) from error
+    except MissingExtraError:
+        raise
+    except ImportError as error:
+        raise MissingExtraError(
+            f"workers cannot import what they need ({error}); install itembed_gpu where they run, "
+            f"in the same version{left}"
+        ) from error
 
 
 def warn(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Self
@@ -12,12 +11,14 @@ import numpy.typing as npt
 
 from .. import checks
 from ..checks import Float32Array, Int64Array
-from ..errors import DataError, DeviceError, InputError
+from ..errors import DataError, InputError
 
 # Values of queries that a task is asked with, 8 MiB: they travel through the scheduler.
 TASK_VALUES = 1 << 21
 # So many times a task is tried again that failed: a disk that was away may be back.
 RETRIES = 2
+# What to do where a part is more than workers can have.
+DIED = "give them more memory, or save the table in more shards"
 
 
 class Part(NamedTuple):
@@ -213,7 +214,7 @@ class PartedTable:
             for number, one, own in zip(numbers, opened, arguments, strict=True):
                 yield number, _call_on(*one, given, own)
         else:
-            with _lost_workers():
+            with checks.dask_errors(DIED):
                 # The result of a task, and not scattered: it is there again if a worker dies.
                 shared = _submit(client, _same, checks.on_host(given))
                 asked = {
@@ -294,24 +295,6 @@ def rows_between(rows: npt.NDArray[Any], first: int, stop: int) -> npt.NDArray[A
 
 def _same(value: Any) -> Any:
     return value
-
-
-@contextlib.contextmanager
-def _lost_workers() -> Iterator[None]:
-    """Say in a line that workers, or all that knows of them, are gone."""
-    from distributed import CancelledError, KilledWorker
-    from distributed.client import ClosedClientError
-    from distributed.comm.core import CommClosedError
-
-    try:
-        yield
-    except KilledWorker as error:
-        raise DeviceError(
-            "client: several workers died while they had the same part of a table; give them more "
-            "memory, or save it in more shards"
-        ) from error
-    except (CancelledError, ClosedClientError, CommClosedError) as error:
-        raise DeviceError("client: has lost the scheduler, or was closed; connect again") from error
 
 
 def _submit(client: Any, function: Callable[..., Any], *args: Any) -> Any:

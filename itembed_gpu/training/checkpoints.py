@@ -5,8 +5,9 @@ callbacks keep) and in its index the place in the epoch's order, the history, an
 the job, by which a checkpoint of another job is refused.
 
 The tables are copied, and a thread writes the copy while training goes on; at most one write is
-under way. One that fails is a warning: what is trained is worth more than its copy. The folder is
-one training's alone until that ends.
+under way. Tables that are mapped from the disk may be more than memory holds: of these there is no
+copy, and training waits. A write that fails is a warning: what is trained is worth more than its
+copy. The folder is one training's alone until that ends.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy.typing as npt
 
 from .. import checks
 from ..backends.protocol import Tally
-from ..disk.files import Tensors, disk_errors, read_tensors, write_tensors, writing_alone
+from ..disk.files import Tensors, disk_errors, map_tensors, write_tensors, writing_alone
 from ..disk.folders import Kind
 from ..errors import DataError, InputError
 from ..objective.options import DEPRECATED, Options
@@ -139,7 +140,9 @@ class Checkpoints:
             for number, (callback, state) in enumerate(zip(self._callbacks, states, strict=True)):
                 prefix = f"callback-{number}-"
                 arrays = {
-                    n.removeprefix(prefix): a for n, a in tensors.items() if n.startswith(prefix)
+                    n.removeprefix(prefix): np.array(a)
+                    for n, a in tensors.items()
+                    if n.startswith(prefix)
                 }
                 callback.load_state_dict({**state, **arrays})
         except (KeyError, TypeError) as error:
@@ -154,7 +157,7 @@ class Checkpoints:
 
     def _read(self, index: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
         self._check_job(index.get("job"))
-        return index, read_tensors(KIND.verified(self.folder, index, "tensors"), KIND.cure)
+        return index, map_tensors(KIND.verified(self.folder, index, "tensors"), KIND.cure)
 
     def _check_job(self, job: Any) -> None:
         for name, ours in self._job.items():
@@ -211,12 +214,15 @@ class Checkpoints:
                 KIND.write_alone(self.folder, files, content, self._alone)
 
         self._write = self._writer.submit(work)
-        if wait:
+        if wait or any(map(_is_mapped, self._tables().values())):
             self.finish()
 
     def _contents(self, place: Place) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what writes the file, of copies of the tables, and what the index holds."""
-        tensors: Tensors = {name: _copied(table) for name, table in self._tables().items()}
+        tensors: Tensors = {
+            name: table if _is_mapped(table) else _copied(table)
+            for name, table in self._tables().items()
+        }
         states = []
         for number, callback in enumerate(self._callbacks):
             state = callback.state_dict()
@@ -332,7 +338,7 @@ def verify_checkpoint(folder: Path) -> str:
     """
 
     def read(index: dict[str, Any]) -> str:
-        read_tensors(KIND.verified(folder, index, "tensors"), KIND.cure)
+        map_tensors(KIND.verified(folder, index, "tensors"), KIND.cure)
         try:
             place, job = Place(**index["place"]), index["job"]
             if not place.fits(job["num_epoch"], place.batch, len(job["tasks"])):
@@ -378,6 +384,10 @@ def _assign(table: Any, value: npt.NDArray[Any]) -> None:
             table.set(value)
     else:
         table[...] = value
+
+
+def _is_mapped(table: Any) -> bool:
+    return isinstance(table, np.memmap)
 
 
 def _copied(table: Any) -> Any:

@@ -29,7 +29,7 @@ from ..backends.devices import select_backend
 from ..backends.listing import Listed
 from ..backends.protocol import Problem, Tally
 from ..checks import Float32Array, Int64Array
-from ..errors import DataError, DeviceError, InputError, MissingExtraError
+from ..errors import DataError, DeviceError, InputError
 from ..interrupts import deferred_interrupt
 from ..objective.table import Table
 from .partitioned import Blocks
@@ -42,6 +42,11 @@ MIN_MAPPED = 1 << 16
 STEPS_AHEAD = 2
 # Seconds until a result that is awaited is asked after.
 PATIENCE = 5.0
+# Seconds that a worker is waited for where there is none left.
+WORKER_PATIENCE = 60.0
+
+# What an error leaves.
+AFTER = "; the tables are as of the last callback or checkpoint: go on from one, or begin again"
 
 Result = TypeVar("Result")
 
@@ -82,8 +87,10 @@ class _Pickler(pickle.Pickler):
         self._kept: list[Any] = []  # so that no address is used again
 
     def persistent_id(self, obj: Any) -> Any:
-        if not isinstance(obj, np.ndarray) or obj.nbytes < MIN_MAPPED or 0 in obj.strides:
+        if not isinstance(obj, np.ndarray) or obj.nbytes < MIN_MAPPED:
             return None
+        if not any(obj.strides):  # of nothing, which would be written as that many zeros
+            return obj.shape
         if id(obj) not in self._names:
             self._kept.append(obj)
             self._names[id(obj)] = name = f"array-{len(self._names)}.npy"
@@ -99,22 +106,24 @@ class _Unpickler(pickle.Unpickler):
         self._folder = folder
 
     def persistent_load(self, pid: Any) -> Any:
+        if isinstance(pid, tuple):
+            return _nothing(pid)
         return np.asarray(np.load(self._folder / pid, mmap_mode="r"))
 
 
 def write_job(blocks: Blocks, folder: Path) -> Job:
     """Write down what is trained, but for what its tables hold."""
     problem = blocks.problem
-    tables = tuple(table.map(_of_nothing) for table in problem.tables)
+    tables = tuple(table.map(lambda array: _nothing(array.shape)) for table in problem.tables)
     blank = replace(problem, tables=tables, counted=None)
     with open(folder / "job", "wb") as file:
         _Pickler(file, folder).dump(replace(blocks, problem=blank, sweeps=blocks.num_sweep))
     return Job(str(folder), socket.gethostname())
 
 
-def _of_nothing(array: Any) -> npt.NDArray[np.float32]:
-    """Return an array of the same shape that takes no room."""
-    return np.broadcast_to(np.float32(0), array.shape)
+def _nothing(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Return an array of a shape that takes no room."""
+    return np.broadcast_to(np.float32(0), shape)
 
 
 @functools.lru_cache(maxsize=1)
@@ -175,6 +184,8 @@ def _of_left(whole: Listed, left: int, num_part: int) -> Listed:
 
 def join_shares(*shares: Listed) -> Listed:
     """Join the lists of all shares, in their order, into one."""
+    if len(shares) == 1:
+        return shares[0]
     counts = np.array([np.diff(share.bounds) for share in shares])
     bounds = np.append(0, np.cumsum(counts.sum(0)))
     firsts = bounds[:-1] + np.append(np.zeros_like(counts[:1]), counts.cumsum(0)[:-1], axis=0)
@@ -205,21 +216,27 @@ def count_pairs(share: Listed) -> tuple[Int64Array, int]:
     return np.diff(share.bounds), share.num_dropped
 
 
+def pick(found: Any, place: int | None) -> Table:
+    """Return a part, or that which stands at a place of what came of a visit."""
+    table: Table = found if place is None else found[place]
+    return table
+
+
 def train_visit(
     job: Job,
     key: tuple[int, int],
     visit: Visit,
-    tables: tuple[Table, Table],
+    parts: Sequence[tuple[Any, int | None]],
     listed: Listed,
     num_pair: Int64Array,
     batches: tuple[int, Float32Array],
 ) -> tuple[Table, Table, Trained]:
-    """Train some batches of a visit: a pure function, that leaves its tables alone."""
+    """Train some batches of a visit: a pure function, that leaves its parts alone."""
     blocks = _open_job(job)
     problem = blocks.problem
     backend = select_backend(problem.options.device, _num_threads(blocks), {})
-    left, right = (table.map(np.array) for table in tables)
-    if tables[0] is tables[1] or (problem.same_table and visit.block.left == visit.block.right):
+    left, right = (pick(*part).map(np.array) for part in parts)
+    if problem.same_table and visit.block.left == visit.block.right:
         right = left
     one = backend.bring(left)
     other = None if right is left else backend.bring(right)
@@ -235,15 +252,15 @@ def train_visit(
     return left, right, Trained(tally._replace(loss=tally.loss * weight), sound)
 
 
-def write_part(job: Job, store: Store, side: int, part: int, table: Table) -> str:
+def write_part(job: Job, store: Store, side: int, part: int, found: Any, place: int | None) -> str:
     """Write a part to the folder, whole or not at all."""
-    folder = Path(job.folder) / store.name
+    table, folder = pick(found, place), Path(job.folder) / store.name
     with _written(folder):
         folder.mkdir(exist_ok=True)
         for name, array in table.arrays().items():
             path = _path(folder, side, part, name.removeprefix(table.name))
-            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-                np.save(file, array)
+            with tempfile.NamedTemporaryFile("wb", dir=folder, delete=False) as file:
+                np.save(file.file, array)  # at once: of a file that has a wrapper, piece by piece
             Path(file.name).replace(path)
     return str(folder)
 
@@ -305,6 +322,13 @@ class _Epoch(NamedTuple):
     lengths: Lengths
 
 
+class _Part(NamedTuple):
+    """Where a part is: it is a result of a task, or at a place of one."""
+
+    future: Any
+    place: int | None = None
+
+
 class _Stuck(Exception):
     """Nothing runs, and what is awaited does not come."""
 
@@ -325,7 +349,7 @@ class ClusterTask:
         self._number = 0  # of stores, whose names tell them apart
         self._store: Store | None = None
         self._known: _Epoch | None = None
-        self._parts: dict[tuple[int, int], Any] = {}  # futures of parts, by side and number
+        self._parts: dict[tuple[int, int], _Part] = {}  # by side and number
         self._sent: list[tuple[int, tuple[int, Float32Array]]] = []  # visits since the store
         self._pending: list[Any] = []  # futures of what the last ones told
         self._tally = Tally()
@@ -344,12 +368,17 @@ class ClusterTask:
     def _epoch(self, stream: int, epoch: int) -> _Epoch:
         if self._known is None or self._known.key != (stream, epoch):
             with _told():
-                self._come_through(self._keep)
-                self._workers = _workers(self._client)
-                self._known = self._come_through(lambda: self._list_pairs((stream, epoch)))
+                self._known = self._come_through(lambda: self._begin((stream, epoch)))
         return self._known
 
-    def _list_pairs(self, key: tuple[int, int]) -> _Epoch:
+    def _begin(self, key: tuple[int, int]) -> _Epoch:
+        """Have the parts of the epoch before written down, and the pairs of the next one listed."""
+        lists = self._list_pairs(key)
+        self._keep()
+        self._wait_for_workers()
+        return self._count_pairs(key, lists)
+
+    def _list_pairs(self, key: tuple[int, int]) -> list[Any]:
         blocks, num_share = self._blocks, self._blocks.num_worker
         shares = [
             self._submit(list_share, self._job, key, share, num_share, home=share)
@@ -359,11 +388,14 @@ class ClusterTask:
         for left in range(blocks.num_part):
             some = [self._submit(operator.getitem, share, left) for share in shares]
             lists.append(self._submit(join_shares, *some, home=left % num_share))
+        return lists
+
+    def _count_pairs(self, key: tuple[int, int], lists: list[Any]) -> _Epoch:
         counts = [self._submit(count_pairs, one) for one in lists]
         counted = [self._result(one) for one in counts]
         num_pair = np.sum([counts for counts, _ in counted], axis=0)
         num_dropped = sum(count for _, count in counted)
-        return _Epoch(key, lists, num_pair, num_dropped, blocks.lengths(num_pair))
+        return _Epoch(key, lists, num_pair, num_dropped, self._blocks.lengths(num_pair))
 
     def _keep(self) -> None:
         """Write down the parts of the epoch before, and wait until they are."""
@@ -371,8 +403,8 @@ class ClusterTask:
             return
         store = self._new_store(self._known.key)
         written = [
-            self._submit(write_part, self._job, store, *side, future)
-            for side, future in self._all_parts().items()
+            self._submit(write_part, self._job, store, *side, *part)
+            for side, part in self._all_parts().items()
         ]
         for future in written:
             self._result(future)
@@ -389,25 +421,24 @@ class ClusterTask:
         """Write the caller's tables to the folder, as one part each."""
         store = self._new_store(None)
         for side in self._blocks.sides:
-            write_part(self._job, store, side, 0, self._tables[side])
+            write_part(self._job, store, side, 0, self._tables[side], None)
         return store
 
-    def _all_parts(self) -> dict[tuple[int, int], Any]:
-        """Return futures of all parts, also of those that no visit asked for."""
+    def _all_parts(self) -> dict[tuple[int, int], _Part]:
+        """Return all parts, also those that no visit asked for."""
         for side in self._blocks.sides:
             for part in range(self._blocks.num_part):
                 self._part(side, part, part)
         return self._parts
 
-    def _part(self, side: int, part: int, home: int) -> Any:
-        """Return a future of a part, which is made where it is not yet."""
+    def _part(self, side: int, part: int, home: int) -> _Part:
+        """Return where a part is, which is made where it is not yet."""
         key = self._known.key if self._known else (0, 0)
         if (side, part) not in self._parts:
             if self._store is None:
                 self._store = self._write_tables()
-            self._parts[side, part] = self._submit(
-                read_part, self._job, self._store, key, side, part, home=home
-            )
+            made = self._submit(read_part, self._job, self._store, key, side, part, home=home)
+            self._parts[side, part] = _Part(made)
         return self._parts[side, part]
 
     # --- visits
@@ -429,13 +460,16 @@ class ClusterTask:
         """Send off a visit, whose parts are from then on those that it returns."""
         visit, home = self._blocks.homes[place]
         sides = self._blocks.parts(visit.block)
-        tables = [self._part(*side, home) for side in sides]
+        parts = [self._part(*side, home) for side in sides]
         done = self._submit(
-            train_visit, self._job, known.key, visit, tables, known.lists[visit.block.left],
+            train_visit, self._job, known.key, visit, parts, known.lists[visit.block.left],
             known.num_pair, batches, home=home,
         )  # fmt: skip
         for n, side in enumerate(sides):
-            self._parts[side] = self._submit(operator.getitem, done, n, home=home)
+            if self._blocks.next_home(place, side) == home:
+                self._parts[side] = _Part(done, n)
+            else:  # it travels, and without what else came of the visit
+                self._parts[side] = _Part(self._submit(operator.getitem, done, n, home=home))
         self._pending.append(self._submit(operator.getitem, done, 2))
 
     def _collect(self, most: int) -> None:
@@ -470,15 +504,25 @@ class ClusterTask:
             except _Stuck:
                 self._send_again()
 
+    def _wait_for_workers(self) -> None:
+        """See which workers there are, and wait for one where there is none."""
+        try:
+            self._client.wait_for_workers(1, timeout=WORKER_PATIENCE)
+        except TimeoutError as error:
+            raise DeviceError(
+                f"client: it has had no worker for {WORKER_PATIENCE:g} s; start some{AFTER}"
+            ) from error
+        self._workers = _workers(self._client)
+
     def _send_again(self) -> None:
         """Have all visits since the last store done by the workers that there are."""
-        self._client.wait_for_workers(1, timeout=12 * PATIENCE)
-        self._workers = _workers(self._client)
+        self._wait_for_workers()
         if not self._sent or self._known is None:
             return
         num_told = len(self._sent) - len(self._pending)
         self._parts, self._pending = {}, []
-        self._known = known = self._list_pairs(self._known.key)
+        key = self._known.key
+        self._known = known = self._count_pairs(key, self._list_pairs(key))
         for place, batches in self._sent:
             self._visit(known, place, batches)
         del self._pending[:num_told]
@@ -525,27 +569,20 @@ class ClusterTask:
         """Bring all parts to the caller's tables, which count from then on."""
         with _told():
             self._collect(0)
-            if self._known is not None and self._parts:
-                for (side, part), table in self._come_through(self._bring_parts).items():
-                    if not self._tables[side].frozen:
-                        rows = self._blocks.partitions(*self._known.key)[side].rows(part)
-                        self._tables[side].put(rows, table)
-            elif self._store is not None and self._store.key is not None:
-                self._read_store(self._store)
+            # By way of the folder: here, no more than a part is in memory, nor in the scheduler's.
+            self._come_through(self._keep)
+        if self._store is not None and self._store.key is not None:
+            self._read_store(self._store, self._store.key)
         self.discard()
 
-    def _bring_parts(self) -> dict[tuple[int, int], Table]:
-        return {side: self._result(future) for side, future in self._all_parts().items()}
-
-    def _read_store(self, store: Store) -> None:
-        """Bring the parts of an epoch that has ended to the caller's tables."""
-        partitions = self._blocks.partitions(*store.key)  # type: ignore[misc]
+    def _read_store(self, store: Store, key: tuple[int, int]) -> None:
+        """Bring the parts of an epoch that are written down to the caller's tables."""
+        partitions = self._blocks.partitions(*key)
         for side in self._blocks.sides:
             table = self._tables[side]
-            for part in range(self._blocks.num_part):
-                rows = partitions[side].rows(part)
-                values = read_part(self._job, store, store.key, side, part)  # type: ignore[arg-type]
-                table.put(rows, values)
+            for part in range(0 if table.frozen else self._blocks.num_part):
+                values = read_part(self._job, store, key, side, part)
+                table.put(partitions[side].rows(part), values)
 
     def discard(self) -> None:
         """Forget what the workers have: the caller's tables count."""
@@ -563,30 +600,9 @@ def _workers(client: Any) -> list[str]:
     return found
 
 
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _told() -> contextlib.AbstractContextManager[None]:
     """Turn what Dask raises into errors of this package."""
-    from distributed import KilledWorker
-    from distributed.client import FutureCancelledError
-    from distributed.comm.core import CommClosedError
-
-    after = "; the tables hold what was trained until the epoch before, or a checkpoint does"
-    try:
-        yield
-    except KilledWorker as error:
-        raise DeviceError(
-            f"client: workers died again and again at one task, perhaps for lack of memory: pass "
-            f"more partitions{after}"
-        ) from error
-    except (FutureCancelledError, CommClosedError, TimeoutError) as error:
-        raise DeviceError(f"client: its scheduler is lost ({error}){after}") from error
-    except ImportError as error:
-        if isinstance(error, MissingExtraError):
-            raise
-        raise MissingExtraError(
-            f"workers cannot import what they need ({error}); install itembed_gpu where they run, "
-            "in the same version"
-        ) from error
+    return checks.dask_errors("pass more partitions", AFTER)
 
 
 @contextlib.contextmanager
@@ -608,5 +624,6 @@ def on_cluster(problem: Problem, num_part: int, client: Any, folder: Any) -> Ite
     with tempfile.TemporaryDirectory(
         prefix="itembed_gpu-", dir=folder, ignore_cleanup_errors=True
     ) as made:
-        blocks = Blocks(problem, num_part, min(num_part, num_worker))
+        # Parts of an epoch are made of those of the one before.
+        blocks = Blocks(problem, num_part, min(num_part, num_worker), num_dealt=2)
         yield ClusterTask(blocks, client, Path(made))

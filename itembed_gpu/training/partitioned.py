@@ -7,6 +7,7 @@ device; while it is trained, those before are written back, and those of the nex
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -56,12 +57,15 @@ class Blocks:
         Workers that train at the same time.
     sweeps : int, optional
         Sweeps over all blocks in an epoch; by default as of `count_sweeps`.
+    num_dealt : int, optional
+        Epochs whose partitions are kept, where they are asked for again.
     """
 
     problem: Problem
     num_part: int
     num_worker: int = 1
     sweeps: int | None = None
+    num_dealt: int = 1
 
     @property
     def num_sweep(self) -> int:
@@ -88,6 +92,11 @@ class Blocks:
         return [
             (Visit(sweep, block), home) for sweep in range(self.num_sweep) for block, home in blocks
         ]
+
+    def next_home(self, place: int, part: tuple[int, int]) -> int | None:
+        """Return which worker next trains a part, after a visit; None of none in this epoch."""
+        later = itertools.islice(self.homes, place + 1, None)
+        return next((home for visit, home in later if part in self.parts(visit.block)), None)
 
     @functools.cached_property
     def order(self) -> list[Visit]:
@@ -141,7 +150,7 @@ class Blocks:
         """Return which rows are in which part in an epoch, on both sides."""
         if (stream, epoch) not in self._dealt:
             dealt = self._deal(stream, epoch)
-            while len(self._dealt) > 1:  # the one before may be asked for again
+            while len(self._dealt) >= self.num_dealt:
                 del self._dealt[next(iter(self._dealt))]
             self._dealt[stream, epoch] = dealt
         return self._dealt[stream, epoch]
@@ -298,7 +307,8 @@ class PartitionedTask(TaskInPieces):
         # are read once others are written, which takes less memory.
         apart = backend.apart
         self._writer = ThreadPoolExecutor(1, "itembed_gpu-back") if apart else self._mover
-        super().__init__(blocks.problem.group, self._bind_nothing())
+        self._nothing = self._bind_nothing()
+        super().__init__(blocks.problem.group, self._nothing)
 
     def _bind_nothing(self) -> BoundTask:
         """Bind a problem of the same kind that is as good as empty: to compile, and to ask."""
@@ -420,6 +430,7 @@ class PartitionedTask(TaskInPieces):
 
     def _leave(self) -> None:
         """Have all parts written back, and wait until they are."""
+        entered = self._place is not None
         with deferred_interrupt():
             if self._known is not None:
                 self._write(self._parts, self._known)
@@ -428,6 +439,8 @@ class PartitionedTask(TaskInPieces):
             wait(written.values())
         for one in written.values():
             one.result()
+        if entered:  # the last block's parts are none of the next ones'
+            self._follow(self._nothing)
 
     def _forget(self) -> None:
         """Let go of the parts that are at hand."""

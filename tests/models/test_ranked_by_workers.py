@@ -159,5 +159,5 @@ def test_a_scheduler_that_is_gone_is_an_error_in_a_line(emb, tmp_path):
         remote = Embeddings.load(tmp_path, client=client)
         client.close()
         cluster.close()
-        with pytest.raises(DeviceError, match="client: has lost the scheduler, or was closed"):
+        with pytest.raises(DeviceError, match="client: its scheduler is lost, or it was closed"):
             remote.similar(1)

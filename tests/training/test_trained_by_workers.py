@@ -1,8 +1,10 @@
 """Training by the workers of a cluster comes to what one machine does, to the bit."""
 
+import contextlib
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,16 +13,18 @@ from samples import random_itemsets, random_tables
 from itembed_gpu import (
     CompoundTask,
     DataError,
+    DeviceError,
     DivergenceError,
     InputError,
     ListedTask,
     UnsupervisedTask,
     train,
 )
-from itembed_gpu.training import cluster, tasks
+from itembed_gpu.training import checkpoints, cluster, tasks
 from itembed_gpu.training.partitioned import Blocks
 
 distributed = pytest.importorskip("distributed")
+dask = pytest.importorskip("dask")
 
 # Workers have what is compiled for their options, so that this process should as well.
 pytestmark = pytest.mark.compiled_in
@@ -29,8 +33,8 @@ NUM_ITEM, NUM_WORKER = 40, 2
 SETTINGS = {"num_negative": 3, "seed": 5, "num_threads": 1, "partitions": 4, "device": "cpu"}
 
 
-@pytest.fixture(scope="module")
-def client():
+@contextlib.contextmanager
+def started():
     with (
         distributed.LocalCluster(
             n_workers=NUM_WORKER, threads_per_worker=1, dashboard_address=":0", silence_logs=50,
@@ -38,6 +42,12 @@ def client():
         ) as local,
         distributed.Client(local, set_as_default=False) as client,
     ):  # fmt: skip
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client():
+    with started() as client:
         yield client
 
 
@@ -113,6 +123,39 @@ def test_a_worker_that_dies_changes_nothing(client):
     client.wait_for_workers(NUM_WORKER)
 
 
+@pytest.fixture(scope="module")
+def watched():
+    """Return a client of workers that have to answer within seconds."""
+    with dask.config.set({"distributed.scheduler.worker-ttl": "1s"}), started() as client:
+        yield client
+
+
+def test_a_worker_that_hangs_changes_nothing(watched):
+    """SIGSTOP of one; the scheduler hears nothing of it, and has it killed and started again."""
+    expected = learn(unsupervised(), 3)
+    stopped = []
+
+    def stop(state):
+        if not stopped:
+            stopped.append(next(iter(watched.run(os.getpid).values())))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    assert_same(learn(unsupervised(), 3, client=watched, callbacks=[stop]), expected)
+
+
+def test_that_there_are_no_workers_any_more_is_told(watched, monkeypatch):
+    def end(state):
+        watched.cluster.scale(0)
+        while watched.nthreads():
+            time.sleep(0.02)
+
+    monkeypatch.setattr(cluster, "WORKER_PATIENCE", 0.5)
+    with pytest.raises(DeviceError, match=r"client: it has had no worker for 0\.5 s; start some"):
+        learn(unsupervised(), client=watched, callbacks=[end])
+    watched.cluster.scale(NUM_WORKER)
+    watched.wait_for_workers(NUM_WORKER)
+
+
 def test_callbacks_see_the_tables_and_what_they_write_counts(client):
     def halve(state):
         state.task.syn0[...] *= 0.5
@@ -135,6 +178,52 @@ def test_a_training_goes_on_from_a_checkpoint(client, tmp_path):
     assert history.interrupted
     assert len(history.epochs) == 1
     assert_same(learn(unsupervised(), 3, resume=True, **how), expected)
+
+
+def test_where_the_scheduler_is_lost_a_checkpoint_goes_on(client, tmp_path):
+    def close(state):
+        if state.record.epoch == 1:
+            lost.cluster.close()
+
+    folder = tmp_path / "night"
+    told = r"its scheduler is lost.*as of the last callback or checkpoint"
+    with started() as lost, pytest.raises(DeviceError, match=told):
+        learn(unsupervised(), 4, client=lost, checkpoint=folder, callbacks=[close])
+    found = learn(unsupervised(), 4, client=client, checkpoint=folder, resume=True)
+    assert_same(found, learn(unsupervised(), 4))
+
+
+def test_tables_on_the_disk_are_never_copied_to_the_memory_of_the_client(
+    client, tmp_path, monkeypatch
+):
+    def mapped():
+        tables = []
+        for name, table in zip(("syn0", "syn1"), random_tables(NUM_ITEM), strict=True):
+            path = tmp_path / f"{name}.npy"
+            np.save(path, table)
+            tables.append(np.load(path, mmap_mode="r+"))
+        return UnsupervisedTask(*random_itemsets(NUM_ITEM, 400, 2, 6), *tables, **SETTINGS)
+
+    def fail(state):
+        if state.record.epoch == 1:
+            raise RuntimeError("enough")
+
+    how = {"checkpoint": tmp_path / "night", "client": client}
+    expected = learn(unsupervised(), 3)
+    monkeypatch.setattr(checkpoints, "_copied", None)
+    with pytest.raises(RuntimeError, match="enough"):
+        learn(mapped(), 3, **how, callbacks=[fail])
+    found = learn(mapped(), 3, **how, resume=True)
+    assert_same(found, expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "syn0.npy"), expected[1]["syn0"])
+
+
+def test_what_workers_are_told_holds_no_tables(tmp_path):
+    items, offsets = random_itemsets(NUM_ITEM, 400, 2, 6)
+    task = UnsupervisedTask(items, offsets, *random_tables(2000, dim=64), **SETTINGS)
+    job = cluster.write_job(Blocks(task._problem, 4), tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 100_000
+    assert len(cluster._open_job(job).problem.left) == 2000
 
 
 def test_tables_are_left_alone_where_training_diverges(client):
