@@ -183,6 +183,7 @@ struct Tile {
         result.left = from(pair.left, source);
 #pragma unroll
         for (int n = 0; n < TARGETS; ++n) result.targets[n] = from(pair.targets[n], source);
+        result.left_out = (OPTIONS & ADAGRAD) != 0 ? 0 : from(pair.left_out, source);
         if constexpr ((OPTIONS & REJECT_ITEMSET) != 0) {
             result.right_begin = from(pair.right_begin, source);
             result.right_end = from(pair.right_end, source);
