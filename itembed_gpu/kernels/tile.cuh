@@ -177,7 +177,8 @@ struct Tile {
     template <int OPTIONS, int TARGETS>
     static __device__ __forceinline__ Pair<TARGETS> from_pair(const Pair<TARGETS>& pair, int source) {
         Pair<TARGETS> result;
-        result.slot = from(pair.slot, source);
+        // What is drawn later: negatives of further spans, and rows of a mean.
+        result.slot = TARGETS == SPAN || (OPTIONS & MEAN) != 0 ? from(pair.slot, source) : 0;
         result.rate = from(pair.rate, source);
         result.weight = from(pair.weight, source);
         result.left = from(pair.left, source);

@@ -410,9 +410,7 @@ def dot_with(row, rows, target, dim):
 
 
 @inlined_fast
-def update_pair(
-    constants, model, left, targets, step, scratch, with_loss, bag=None, thinning=None
-):  # fmt: skip
+def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=None, thinning=None):
     """Train one pair and its negatives.
 
     Parameters
