@@ -4,7 +4,7 @@
 
 Each cell is that of `benchmarks.gpu` with a million items and the threads a pair that are the
 default. Rows are read, and some microseconds later added to: with more pairs in flight than its
-L2 cache has room for, a card reads them twice. `cuda.CACHE_SHARE` is what this shows to be
+L2 cache has room for, a card reads them twice. `in_flight.CACHE_SHARE` is what this shows to be
 best. Writes ``in_flight.md`` beside this file.
 """
 

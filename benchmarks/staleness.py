@@ -1,6 +1,6 @@
 """What is learned when a device has thousands of pairs in flight, simulated on one core.
 
-    python -m benchmarks.staleness            # about 20 minutes
+    python -m benchmarks.staleness            # about 25 minutes
     python -m benchmarks.staleness --explore  # also other constants: about 4 more
     python -m benchmarks.staleness --large    # also a million items: hours
 
@@ -17,8 +17,11 @@ the updates of the others. Two models of it:
 
 Each pair is trained by the package's own routine, on copies of its rows. W and the
 caps of the rows' learning rates are those of `itembed_gpu.backends.cuda.in_flight`,
-whose rule is what is tested here; for comparison, W = 16,384 without a limit and
-without caps, and with rows stored over each other instead of added.
+whose rule is what is tested here: an update of a row whose cap is below the learning rate is left
+out with probability 1 - cap / rate, by a draw as the package makes it, and made whole otherwise.
+For comparison, all of them made, and smaller by cap / rate; even fewer made, and larger by as much;
+and W = 16,384 without a limit and without caps, and with rows stored over each other instead of
+added.
 
 Catalogs have planted clusters of ten items; both tables start from `initialize_syn`'s
 uniform values. The loss is that of fixed pairs and negatives from itemsets that were
@@ -42,12 +45,22 @@ from benchmarks.common.catalogs import CLUSTER_SIZE, pick_others, plant_clusters
 from benchmarks.common.machine import machine
 from benchmarks.common.plots import picture
 from benchmarks.common.report import make_parser, page, say, table, tick, write_whole
-from itembed_gpu.backends.cpu.sgns import Model, Rows, Scratch, Step, update_pair
+from itembed_gpu.backends.cpu.sgns import (
+    OF_NEGATIVES,
+    OF_PAIR,
+    Model,
+    Rows,
+    Scratch,
+    Step,
+    is_left_out,
+    update_pair,
+)
 from itembed_gpu.backends.cuda import in_flight
 from itembed_gpu.backends.cuda.in_flight import Geometry, plan_geometry
-from itembed_gpu.objective.constants import SPAN
+from itembed_gpu.objective.constants import GROUP_SLOT, SPAN
 from itembed_gpu.objective.options import NO_SETTINGS
 from itembed_gpu.objective.pairs import PRODUCT
+from itembed_gpu.objective.rng import slot_block, u64
 
 DIM = 64
 NUM_NEGATIVE = 5
@@ -56,6 +69,7 @@ NOISE = 0.1  # share of items from outside their itemset's cluster
 HOT = 0.2  # share of the hot item
 LEARNING_RATE = 0.025
 SHARING = 16
+SHARED = u64(GROUP_SLOT)
 NUM_TEST = 20_000  # held-out itemsets, one pair of each
 TOLERANCE = 0.01
 
@@ -138,6 +152,10 @@ EXPLORED = (
     (6.4, 6.4, 6.4),
 )
 
+# How much fewer updates of rows with a cap are made than stability asks, and larger by as much.
+FEWER = (2, 4, 8)
+CAPPED = ("2,000 items, one is 20 %", "2,000 items, Zipf(1)", "20,000 items, Zipf(1)")
+
 # --- the device -------------------------------------------------------------
 
 
@@ -149,20 +167,42 @@ class Side(NamedTuple):
     held: np.ndarray  # num_copy x DIM: copies, with their updates
     before: np.ndarray  # num_copy x DIM: as they were read
     rows: np.ndarray  # num_copy: row of the table; -1 for none
-    held_caps: np.ndarray  # num_copy
+    shares: np.ndarray  # num_copy: what the update of a copy is multiplied by
 
 
 def make_side(table: np.ndarray, caps: np.ndarray | None, num_copy: int) -> Side:
     caps = np.full(len(table), np.inf, np.float32) if caps is None else caps
     held, before = np.zeros((2, num_copy, DIM), np.float32)
-    return Side(table, caps, held, before, np.full(num_copy, -1), np.zeros(num_copy, np.float32))
+    return Side(table, caps, held, before, np.full(num_copy, -1), np.ones(num_copy, np.float32))
+
+
+class Draw(NamedTuple):
+    """Whether the update of a row is made: by which rule, and where the draw is."""
+
+    rate: np.float32
+    fewer: float  # how much fewer than the cap asks; 0: all, and smaller instead
+    slot: np.uint64
+    number: int
 
 
 @njit
-def read_row(side, copy, row):
+def draw_share(cap, draw):
+    """Return what an update is multiplied by: 0 where it is left out."""
+    if draw.rate <= cap:
+        return np.float32(1)
+    if draw.fewer == 0:
+        return np.float32(cap / draw.rate)
+    zero = u64(0)
+    words = slot_block(zero, zero, zero, draw.slot, u64(draw.number >> 2))
+    larger = np.float32(draw.fewer)
+    return np.float32(0) if is_left_out(words[draw.number & 3], draw.rate, cap / larger) else larger
+
+
+@njit
+def read_row(side, copy, row, draw):
     """Copy a row of the table."""
     side.rows[copy] = row
-    side.held_caps[copy] = side.caps[row]
+    side.shares[copy] = draw_share(side.caps[row], draw)
     for d in range(DIM):
         side.held[copy, d] = side.before[copy, d] = side.table[row, d]
 
@@ -178,7 +218,7 @@ def write_row(side, copy, store):
         if store:
             side.table[row, d] = side.held[copy, d]
         else:
-            side.table[row, d] += side.held[copy, d] - side.before[copy, d]
+            side.table[row, d] += side.shares[copy] * (side.held[copy, d] - side.before[copy, d])
 
 
 @njit
@@ -196,7 +236,7 @@ def train_pair(left, right, tile, rate, buffers):
     targets, scratch = buffers
     for n in range(NUM_TARGET):
         targets[n] = tile * NUM_TARGET + n
-    rows = Rows(left.held, left.held_caps, None), Rows(right.held, right.held_caps, None)
+    rows = Rows(left.held, None, None), Rows(right.held, None, None)
     model = Model(*rows, None, NO_SETTINGS)
     update_pair(
         (PRODUCT, DIM, NUM_TARGET, 1, 0), model, tile, targets, Step(rate, rate), scratch, False
@@ -204,12 +244,13 @@ def train_pair(left, right, tile, rate, buffers):
 
 
 @njit
-def train_epoch(pairs, negatives, rates, left, right, num_tile, sharing, delayed, store):
+def train_epoch(pairs, negatives, rates, left, right, how, first_slot):
     """Train pairs in windows of num_tile tiles, or with every update num_tile pairs late.
 
     With one tile, this is the sequential algorithm. With `store`, rows are stored over each
-    other, and the last one stays.
+    other, and the last one stays. Pair i has the draws of slot first_slot + i.
     """
+    num_tile, sharing, delayed, store, fewer = how
     row, delta = np.empty(DIM, np.float32), np.empty(DIM, np.float32)
     scratch = Scratch(row, delta, np.zeros(SPAN, np.float32), None, None)
     buffers = np.empty(NUM_TARGET, np.int32), scratch
@@ -222,12 +263,15 @@ def train_epoch(pairs, negatives, rates, left, right, num_tile, sharing, delayed
                     write_pair(left, right, tile, True, store)
                 if i >= len(pairs):
                     continue
-                first = tile * NUM_TARGET
-                read_row(left, tile, pairs[i, 0])
-                read_row(right, first, pairs[i, 1])
+                first, rate, slot = tile * NUM_TARGET, rates[i], u64(first_slot + i)
+                read_row(left, tile, pairs[i, 0], Draw(rate, fewer, OF_PAIR + slot, 0))
+                read_row(right, first, pairs[i, 1], Draw(rate, fewer, OF_PAIR + slot, 1))
                 if step == 0:
-                    for n in range(NUM_NEGATIVE):
-                        read_row(right, first + 1 + n, negatives[i // sharing, n])
+                    if sharing > 1:
+                        slot = SHARED + slot
+                    for n in range(1, NUM_TARGET):
+                        draw = Draw(rate, fewer, OF_NEGATIVES + slot, n)
+                        read_row(right, first + n, negatives[i // sharing, n - 1], draw)
                 train_pair(left, right, tile, rates[i], buffers)
             if not delayed:
                 for tile in range(num_tile):
@@ -247,6 +291,7 @@ class Device:
     sharing: int = 1
     store: bool = False
     delayed: bool = False
+    fewer: float = 1.0  # as of `Draw`
 
     def num_capped(self, learning_rate: float) -> int:
         caps = (self.geometry.left_caps, self.geometry.right_caps)
@@ -287,13 +332,13 @@ def learn(
     num_tile = device.geometry.num_tile
     left = make_side(tables[0], device.geometry.left_caps, num_tile)
     right = make_side(tables[1], device.geometry.right_caps, num_tile * NUM_TARGET)
-    how = (num_tile, device.sharing, device.delayed, device.store)
+    how = (num_tile, device.sharing, device.delayed, device.store, device.fewer)
     rates = np.linspace(learning_rate, 0, catalog.num_epoch * len(items), dtype=np.float32)
-    for epoch_rates in np.split(rates, catalog.num_epoch):
+    for epoch, epoch_rates in enumerate(np.split(rates, catalog.num_epoch)):
         pairs = epoch_pairs(items, offsets, generator)
         size = (-(-len(pairs) // device.sharing), NUM_NEGATIVE)
         negatives = generator.integers(0, catalog.num_label, size, dtype=np.int32)
-        train_epoch(pairs, negatives, epoch_rates, left, right, *how)
+        train_epoch(pairs, negatives, epoch_rates, left, right, how, epoch * len(items))
     return tables[0], tables[1]
 
 
@@ -316,6 +361,7 @@ def mean_loss(catalog: Catalog, device: Device, learning_rate: float = LEARNING_
 
 # --- tables and figure ------------------------------------------------------
 
+OTHERS_TITLE = "Other ways to hold hot rows back"
 UNFINISHED_TITLE = "Training stopped while the loss falls"
 HEAD = (
     "catalog",
@@ -386,6 +432,25 @@ def measure(catalog: Catalog) -> list[Outcome]:
         shared,
     )
     return list(compare(catalog, devices))
+
+
+def measure_others(catalog: Catalog, sequential: float, trained: list[Outcome]) -> list[Outcome]:
+    """Other ways to hold hot rows back, beside the rule, which has been measured."""
+    most = planned(catalog, MAX_TILES[-1])
+    named = {"all made, smaller by cap / rate": 0.0}
+    named |= {f"1 / {n} of them, {n} times as large": n for n in FEWER}
+    known = [
+        replace(o, geometry=f"the rule, {how}")
+        for how in ("windows", "delayed")
+        for o in trained
+        if (o.catalog, o.geometry) == (catalog.name, f"{how}, {MAX_TILES[-1]:,} tiles")
+    ]
+    devices = {
+        f"{name}, {how}": (replace(most, fewer=fewer, delayed=how == "delayed"), sequential)
+        for name, fewer in named.items()
+        for how in ("windows", "delayed")
+    }
+    return known + list(compare(catalog, devices))
 
 
 def measure_reference(catalog: Catalog, sequential: float) -> list[Outcome]:
@@ -504,6 +569,9 @@ def main() -> None:
     sequential = {o.catalog: o.sequential for o in reversed(trained)}
     sections = {
         "The rule": trained,
+        OTHERS_TITLE: [
+            o for name in CAPPED for o in measure_others(by_name[name], sequential[name], trained)
+        ],
         "Without it": [
             o for name in REFERENCE for o in measure_reference(by_name[name], sequential[name])
         ],

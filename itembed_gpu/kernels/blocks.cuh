@@ -68,8 +68,8 @@ __device__ __forceinline__ float train_pairs(const T& tile, const Work& work, co
             } else {
                 Left<T> left;
                 read_left<OPTIONS>(tile, work, pair, left);
-                loss += update_pair<OPTIONS>(tile, work, active, pair, pair.targets, 0,
-                                             num_target < TARGETS ? num_target : TARGETS, left,
+                loss += update_pair<OPTIONS>(tile, work, active, pair, pair.targets, pair.left_out,
+                                             0, num_target < TARGETS ? num_target : TARGETS, left,
                                              with_loss);
                 if constexpr (NEGATIVES < 0) {
                     for (int first = SPAN; first < num_target; first += SPAN) {
@@ -78,8 +78,10 @@ __device__ __forceinline__ float train_pairs(const T& tile, const Work& work, co
                         draw_negatives<OPTIONS>(work, pair.slot, first, rows);
                         redraw_negatives<OPTIONS>(work, pair.slot, pair.rejects(), first, size,
                                                   rows);
-                        loss += update_pair<OPTIONS>(tile, work, active, pair, rows, first, size,
-                                                     left, with_loss);
+                        const u32 left_out =
+                            thin_negatives<OPTIONS>(work, pair.slot, pair.rate, first, rows);
+                        loss += update_pair<OPTIONS>(tile, work, active, pair, rows, left_out,
+                                                     first, size, left, with_loss);
                     }
                 }
                 add_to_left<OPTIONS>(tile, work, active, pair, left, true);
@@ -93,6 +95,14 @@ __device__ __forceinline__ float train_pairs(const T& tile, const Work& work, co
 // the warp.
 struct Group {
     int mine, size, longest;
+
+    // First position of those of the epoch's order.
+    __device__ __forceinline__ i64 start(const Work& work) const { return work.start + mine; }
+
+    // Slot of what its pairs share.
+    __device__ __forceinline__ u64 slot(const Work& work) const {
+        return GROUP_SLOT + (static_cast<u64>(start(work)) >> work.group_bits);
+    }
 };
 
 // Draw and read negatives first ... first + count - 1 of a group.
@@ -101,9 +111,13 @@ __device__ __forceinline__ void draw_negatives(const T& tile, const Work& work, 
                                                int first, int count,
                                                Negatives<MOST, WITH_POSITIVE, T>& negatives) {
     negatives.count = count;
-    const u64 number = static_cast<u64>(work.start + group.mine) >> work.group_bits;
-    draw_negatives<OPTIONS>(work, GROUP_SLOT + number, first, negatives.rows);
+    draw_negatives<OPTIONS>(work, group.slot(work), first, negatives.rows);
     read_negatives<OPTIONS>(tile, work, negatives);
+    // While the rows are on their way. All pairs of a group are of one batch, and have its rate.
+    if (group.size == 0) return;
+    const float rate = rate_at(work, group.start(work));
+    negatives.left_out =
+        thin_negatives<OPTIONS>(work, group.slot(work), rate, first, negatives.rows);
 }
 
 // Whether a pair, if it is one of the tile's, is trained.

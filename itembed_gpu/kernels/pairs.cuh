@@ -168,17 +168,84 @@ __device__ __forceinline__ bool is_sampled(const Work& work, int offset) {
     return ((static_cast<u32>(work.start) + static_cast<u32>(offset)) & work.loss_mask) == 0;
 }
 
-// Highest learning rate of a row. Few rows have one that matters: the bits that say which
-// stay in the caches, where all the caps would not.
-__device__ __forceinline__ float find_cap(const float* caps, const u32* capped, int row) {
-    if (caps == nullptr) return NO_CAP;
-    if ((__ldg(capped + (row >> 5)) >> (row & 31) & 1) == 0) return NO_CAP;
-    return __ldg(caps + row);
+// --- rows with a cap: their updates are left out as often as they are too many
+
+// Whether a row has a cap that matters. Few have: the bits that say which stay in the caches,
+// where all the caps would not.
+__device__ __forceinline__ bool has_cap(const u32* capped, int row) {
+    return (__ldg(capped + (row >> 5)) >> (row & 31) & 1) != 0;
 }
 
-// A learning rate, at most a cap in size.
-__device__ __forceinline__ float limit(float rate, float cap) {
-    return fminf(fmaxf(rate, -cap), cap);
+// Cap of a row: a learning rate.
+__device__ __forceinline__ float find_cap(const float* caps, const u32* capped, int row) {
+    return caps != nullptr && has_cap(capped, row) ? __ldg(caps + row) : NO_CAP;
+}
+
+// Whether the update of a row is left out: with probability 1 - cap / rate, if it has such a cap.
+// Both sides are one product, which is rounded alike on all devices.
+__device__ __forceinline__ bool is_left_out(u32 word, float rate, float cap) {
+    const float size = fabsf(rate);
+    return size > cap && static_cast<float>(word) * size >= cap * 4294967296.0f;
+}
+
+// With these, rows of a side have no caps: they hold themselves back, or are not trained.
+constexpr int NO_LEFT_CAPS = ADAGRAD | FREEZE_LEFT;
+constexpr int NO_RIGHT_CAPS = ADAGRAD | FREEZE_RIGHT;
+
+// Negatives first ... first + COUNT - 1 of a pair, or of a group, whose updates are left out: a
+// bit each. first is a multiple of 4, and number 0 is none of them.
+template <int OPTIONS, int COUNT>
+__device__ __forceinline__ u32 thin_negatives(const Work& work, u64 slot, float rate, int first,
+                                              const int (&rows)[COUNT]) {
+    if constexpr ((OPTIONS & NO_RIGHT_CAPS) != 0) return 0;
+    if (work.right_caps == nullptr) return 0;
+    u32 with_cap = 0, left_out = 0;
+#pragma unroll
+    for (int n = 0; n < COUNT; ++n) {
+        if (first + n > 0 && has_cap(work.right_capped, rows[n])) with_cap |= 1u << n;
+    }
+    if (with_cap == 0) return 0;
+#pragma unroll
+    for (int n = 0; n < COUNT; n += 4) {
+        const Words words =
+            slot_block(work.stream, THINNED_SLOT + slot, static_cast<u32>((first + n) >> 2));
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            if (n + i >= COUNT || (with_cap >> (n + i) & 1) == 0) continue;
+            const float cap = __ldg(work.right_caps + rows[n + i]);
+            if (is_left_out(words.word[i], rate, cap)) left_out |= 1u << (n + i);
+        }
+    }
+    return left_out;
+}
+
+// Bits of the left row and of the positive of a pair among those of rows that are left out.
+constexpr u32 LEFT_ROW = 1u << 31, POSITIVE_ROW = 1;
+
+// Which of both are. Where the left side is a mean, its rows have draws of their own.
+template <int OPTIONS>
+__device__ __forceinline__ u32 thin_rows(const Work& work, u64 slot, float rate, int left,
+                                         int positive) {
+    float left_cap = NO_CAP, cap = NO_CAP;
+    if constexpr ((OPTIONS & (NO_LEFT_CAPS | MEAN)) == 0) {
+        left_cap = find_cap(work.left_caps, work.left_capped, left);
+    }
+    if constexpr ((OPTIONS & NO_RIGHT_CAPS) == 0) {
+        cap = find_cap(work.right_caps, work.right_capped, positive);
+    }
+    if (fabsf(rate) <= fminf(left_cap, cap)) return 0;
+    const Words words = slot_block(work.stream, THINNED_PAIR_SLOT + slot, 0);
+    return (is_left_out(words.word[0], rate, left_cap) ? LEFT_ROW : 0) |
+           (is_left_out(words.word[1], rate, cap) ? POSITIVE_ROW : 0);
+}
+
+// Whether the update of a row of a mean is left out, by its draw.
+__device__ __forceinline__ bool is_row_left_out(const Work& work, const float* caps,
+                                                const u32* capped, int row, float rate, u64 slot,
+                                                u32 draw) {
+    const float cap = find_cap(caps, capped, row);
+    if (fabsf(rate) <= cap) return false;
+    return is_left_out(slot_word(work.stream, THINNED_PAIR_SLOT + slot, draw), rate, cap);
 }
 
 // A 32-bit word as a row of the noise distribution.
@@ -242,7 +309,7 @@ __device__ __forceinline__ void redraw_negatives(const Work& work, u64 slot,
         for (int turn = 1;
              turn <= MAX_REDRAW && is_rejected<OPTIONS>(work, rejects, targets[n]); ++turn) {
             const int draw = first + n + turn * num_draw;
-            word = slot_block(work.stream, slot, static_cast<u32>(draw >> 2)).word[draw & 3];
+            word = slot_word(work.stream, slot, static_cast<u32>(draw));
             targets[n] = draw_noise<OPTIONS>(work, word);
         }
         if (targets[n] == positive && work.num_right > 1) {
@@ -278,6 +345,7 @@ struct Pair {
     float weight;
     int left;  // or DROPPED
     int targets[TARGETS];
+    u32 left_out;  // bits of rows that are not updated: of targets by number, and LEFT_ROW
     // With REJECT_ITEMSET: the right items of the itemset.
     i64 right_begin, right_end;
     // Where the left side is a mean: its items, and the sum of the sizes of their weights.
@@ -342,6 +410,13 @@ __device__ __forceinline__ Pair<TARGETS> find_pair(const Work& work, i64 positio
         pair.right_end = place.end;
     }
     redraw_negatives<OPTIONS>(work, pair.slot, pair.rejects(), 0, TARGETS, pair.targets);
+    pair.left_out = thin_negatives<OPTIONS>(work, pair.slot, pair.rate, 0, pair.targets);
+    if constexpr ((OPTIONS & ADAGRAD) == 0) {
+        if (pair.left != DROPPED) {
+            pair.left_out |= thin_rows<OPTIONS>(work, pair.slot, pair.rate, pair.left,
+                                                pair.targets[0]);
+        }
+    }
     const u64 right_slot = Source::KEEP + static_cast<u64>(place.right);
     if (!is_kept<OPTIONS>(work, work.right_keep, right_slot, pair.targets[0])) {
         pair.left = DROPPED;

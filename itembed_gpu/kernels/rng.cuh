@@ -16,6 +16,8 @@ struct Words {
 };
 
 __device__ __forceinline__ Words philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
+    // As if unknown: else the keys of all rounds, 20 registers, are kept from one call to the next.
+    asm volatile("" : "+r"(k0), "+r"(k1));
 #pragma unroll
     for (int round = 0; round < 10; ++round) {
         const u32 high0 = __umulhi(PHILOX_M0, c0), low0 = PHILOX_M0 * c0;
@@ -42,6 +44,14 @@ __device__ __forceinline__ Words slot_block(const Stream& stream, u64 slot, u32 
     return philox(static_cast<u32>(slot), static_cast<u32>(slot >> 32), stream.epoch,
                   stream.stream << 16 | block, static_cast<u32>(stream.seed),
                   static_cast<u32>(stream.seed >> 32));
+}
+
+// One draw of a slot. Chosen by hand: registers cannot be indexed.
+__device__ __forceinline__ u32 slot_word(const Stream& stream, u64 slot, u32 draw) {
+    const Words words = slot_block(stream, slot, draw >> 2);
+    const u32 even = (draw & 2) != 0 ? words.word[2] : words.word[0];
+    const u32 odd = (draw & 2) != 0 ? words.word[3] : words.word[1];
+    return (draw & 1) != 0 ? odd : even;
 }
 
 // A 32-bit word as one of 0 ... bound - 1, by multiplication (Lemire, 2019).

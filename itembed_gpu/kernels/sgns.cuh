@@ -13,6 +13,10 @@
 // its negatives, their rows stay in registers from the group's first pair to its last, and
 // are read and added once.
 //
+// Where a row has a cap below the learning rate, its update is left out, with its share of l2,
+// with probability 1 - cap / rate, and made whole otherwise: the row is not touched. Of negatives
+// that a group shares, so is the sum of what its pairs add.
+//
 // A tile that is not at work (`active`) goes along everywhere, as shuffles need the whole
 // warp: it reads row 0, and changes nothing.
 
@@ -33,12 +37,10 @@ __device__ __forceinline__ float shrinkage(float rate, float decay) {
     return __fdividef(size, 1.0f + size);
 }
 
-// Learning rate of a row: by what its accumulator holds, or at most its cap.
+// Learning rate of a row: with Adagrad, by what its accumulator holds.
 template <int OPTIONS>
-__device__ __forceinline__ float row_rate(float rate, float total, const float* caps,
-                                          const u32* capped, int row) {
-    if constexpr ((OPTIONS & ADAGRAD) != 0) return adaptive_rate(rate, total);
-    return limit(rate, find_cap(caps, capped, row));
+__device__ __forceinline__ float row_rate(float rate, float total) {
+    return (OPTIONS & ADAGRAD) != 0 ? adaptive_rate(rate, total) : rate;
 }
 
 // How often the most frequent one of rows first ... stop - 1 is among them.
@@ -76,7 +78,7 @@ __device__ __forceinline__ float step_bound(const Work& work, float weight,
 // A learning rate of a right row, within its bound.
 template <int OPTIONS>
 __device__ __forceinline__ float bounded(float rate, float bound) {
-    if constexpr ((OPTIONS & MAX_STEP) != 0) return limit(rate, bound);
+    if constexpr ((OPTIONS & MAX_STEP) != 0) return fminf(fmaxf(rate, -bound), bound);
     return rate;
 }
 
@@ -152,6 +154,7 @@ __device__ __forceinline__ void add_to_bag(const T& tile, const Work& work, bool
                                            float decay) {
     const int longest =
         (OPTIONS & ADAGRAD) != 0 ? warp_max<T>(pair.bag_length) : pair.bag_length;
+    u32 draw = 1;  // of the last item that is in the mean
     for (int i = 0; i < longest; ++i) {
         bool has = active && i < pair.bag_length;
         const int item = has ? __ldg(work.left_items + pair.bag + i) : 0;
@@ -165,8 +168,14 @@ __device__ __forceinline__ void add_to_bag(const T& tile, const Work& work, bool
             total = T::from(add_squares(tile, has, work.left_state, item, part), 0);
         }
         if (!has) continue;
-        const float rate =
-            row_rate<OPTIONS>(pair.rate, total, work.left_caps, work.left_capped, item);
+        if constexpr ((OPTIONS & NO_LEFT_CAPS) == 0) {
+            draw = (draw + 1) & (MAX_DRAW - 1);
+            if (is_row_left_out(work, work.left_caps, work.left_capped, item, pair.rate, pair.slot,
+                                draw)) {
+                continue;
+            }
+        }
+        const float rate = row_rate<OPTIONS>(pair.rate, total);
         float* const row = work.left_syn + item * work.left_stride;
         typename T::Row old = {};
         if constexpr (T::STORES) tile.read(row, old);
@@ -189,8 +198,13 @@ __device__ __forceinline__ void add_to_own(const T& tile, const Work& work, bool
                         0);
     }
     if (!active) return;
-    const float rate = row_rate<OPTIONS>(pair.rate, total, work.own_caps, work.own_capped,
-                                         static_cast<int>(pair.own));
+    if constexpr ((OPTIONS & ADAGRAD) == 0) {
+        if (is_row_left_out(work, work.own_caps, work.own_capped, static_cast<int>(pair.own),
+                            pair.rate, pair.slot, 0)) {
+            return;
+        }
+    }
+    const float rate = row_rate<OPTIONS>(pair.rate, total);
     float* const row = work.own_syn + pair.own * work.own_stride;
     typename T::Row old = {};
     if constexpr (T::STORES) tile.read(row, old);
@@ -220,9 +234,8 @@ __device__ __forceinline__ void add_to_left(const T& tile, const Work& work, boo
     if constexpr ((OPTIONS & ADAGRAD) != 0) {
         total = T::from(add_squares(tile, active, work.left_state, pair.left, squares), 0);
     }
-    if (!active) return;
-    const float rate =
-        row_rate<OPTIONS>(pair.rate, total, work.left_caps, work.left_capped, pair.left);
+    if (!active || (pair.left_out & LEFT_ROW) != 0) return;
+    const float rate = row_rate<OPTIONS>(pair.rate, total);
     float* const row = work.left_syn + pair.left * work.left_stride;
     if constexpr ((OPTIONS & L2) != 0) {
         // Less its own decay as it was read, as everything in a pair is.
@@ -236,12 +249,13 @@ __device__ __forceinline__ void add_to_left(const T& tile, const Work& work, boo
     }
 }
 
-// Add the gradients of a span's targets to their rows, which are `held` as they were read
-// if all of them could be.
+// Add the gradients of a span's targets to their rows, but for those that are left out; they are
+// `held` as they were read if all of them could be.
 template <int OPTIONS, int TARGETS, int NUM_HELD, class T>
 __device__ __forceinline__ void update_right(const T& tile, const Work& work, bool active,
                                              const Pair<TARGETS>& pair, const int (&rows)[TARGETS],
-                                             int count, const float (&gradients)[TARGETS],
+                                             u32 left_out, int count,
+                                             const float (&gradients)[TARGETS],
                                              typename T::Row (&held)[NUM_HELD],
                                              const Left<T>& left) {
     constexpr bool HELD = NUM_HELD == TARGETS;
@@ -263,11 +277,9 @@ __device__ __forceinline__ void update_right(const T& tile, const Work& work, bo
     if (!active) return;
 #pragma unroll
     for (int n = 0; n < TARGETS; ++n) {
-        if (n >= count) continue;
+        if (n >= count || (left_out >> n & 1) != 0) continue;
         float* const row = work.right_syn + rows[n] * work.right_stride;
-        const float rate =
-            bounded<OPTIONS>(row_rate<OPTIONS>(pair.rate, totals[n], work.right_caps,
-                                               work.right_capped, rows[n]), bound);
+        const float rate = bounded<OPTIONS>(row_rate<OPTIONS>(pair.rate, totals[n]), bound);
         if constexpr (!HELD && T::STORES) tile.read(row, held[0]);
         add_to_row<OPTIONS>(tile, row, held[HELD ? n : 0], rate * pair.weight * gradients[n],
                             left.u, shrinkage(rate, fabsf(pair.weight) * work.l2));
@@ -275,12 +287,13 @@ __device__ __forceinline__ void update_right(const T& tile, const Work& work, bo
 }
 
 // Train one pair with targets first ... first + count - 1, which are rows of the right
-// table; number 0 is the positive. Adds to the gradient of the left side, and returns the
+// table; number 0 is the positive. Those with their bit in `left_out`, the first one's being bit
+// 0, are not updated. Adds to the gradient of the left side, and returns the
 // loss before the update.
 template <int OPTIONS, int TARGETS, class T>
 __device__ __forceinline__ float update_pair(const T& tile, const Work& work, bool active,
                                              const Pair<TARGETS>& pair, const int (&rows)[TARGETS],
-                                             int first, int count, Left<T>& left,
+                                             u32 left_out, int first, int count, Left<T>& left,
                                              bool with_loss) {
     using Row = typename T::Row;
     constexpr bool HELD = TARGETS * static_cast<int>(sizeof(Row) / sizeof(float)) <= MAX_HELD;
@@ -314,7 +327,8 @@ __device__ __forceinline__ float update_pair(const T& tile, const Work& work, bo
         }
     }
     if constexpr ((OPTIONS & FREEZE_RIGHT) == 0) {
-        update_right<OPTIONS>(tile, work, active, pair, rows, count, gradients, held, left);
+        update_right<OPTIONS>(tile, work, active, pair, rows, left_out, count, gradients, held,
+                              left);
     }
     return active ? sum : 0.0f;
 }
@@ -327,10 +341,10 @@ struct Negatives {
     static constexpr int ROOM = MOST > 0 ? MOST : 1;
     int rows[MOST + SKIP] = {};
     int count;
+    u32 left_out = 0;  // bits of those in `rows` to which nothing is added
     int most_hits = 1;  // how often the most frequent one of them is among them
     typename T::Row local[ROOM], before[ROOM];
     float state[ROOM] = {}, old_state[ROOM] = {};
-    float caps[ROOM] = {};
 
     __device__ __forceinline__ int row(int n) const { return rows[n + SKIP]; }
 };
@@ -348,20 +362,19 @@ __device__ __forceinline__ void read_negatives(const T& tile, const Work& work,
         negatives.local[n] = negatives.before[n];
         if constexpr ((OPTIONS & ADAGRAD) != 0) {
             negatives.old_state[n] = negatives.state[n] = __ldcg(work.right_state + row);
-        } else {
-            negatives.caps[n] = find_cap(work.right_caps, work.right_capped, row);
         }
     }
 }
 
-// Add what has changed of these rows since they were read.
+// Add what has changed of these rows since they were read, but for those that are left out.
 template <int OPTIONS, int MOST, bool WITH_POSITIVE, class T>
 __device__ __forceinline__ void add_negatives(const T& tile, const Work& work,
                                               Negatives<MOST, WITH_POSITIVE, T>& negatives) {
     if constexpr ((OPTIONS & FREEZE_RIGHT) != 0) return;
+    constexpr int SKIP = Negatives<MOST, WITH_POSITIVE, T>::SKIP;
 #pragma unroll
     for (int n = 0; n < MOST; ++n) {
-        if (n >= negatives.count) continue;
+        if (n >= negatives.count || (negatives.left_out >> (n + SKIP) & 1) != 0) continue;
         const int row = negatives.row(n);
         T::accumulate(negatives.local[n], -1.0f, negatives.before[n]);
         tile.add(work.right_syn + row * work.right_stride, negatives.before[n], 1.0f,
@@ -383,7 +396,7 @@ __device__ __forceinline__ void move_negative(const Work& work, const Pair<1>& p
         negatives.state[n] += left.squares * scaled * scaled;
         rate = adaptive_rate(pair.rate, negatives.state[n]);
     } else {
-        rate = limit(pair.rate, negatives.caps[n]);
+        rate = pair.rate;
     }
     rate = bounded<OPTIONS>(rate, bound);
     if constexpr ((OPTIONS & L2) != 0) {
@@ -443,10 +456,8 @@ __device__ __forceinline__ float update_in_group(const T& tile, const Work& work
             move_negative<OPTIONS>(work, pair, n, pair.weight * gradients[n], bound, left,
                                    negatives);
         }
-        if (WITH_POSITIVE && active) {
-            const float rate =
-                bounded<OPTIONS>(row_rate<OPTIONS>(pair.rate, total, work.right_caps,
-                                                   work.right_capped, pair.targets[0]), bound);
+        if (WITH_POSITIVE && active && (pair.left_out & POSITIVE_ROW) == 0) {
+            const float rate = bounded<OPTIONS>(row_rate<OPTIONS>(pair.rate, total), bound);
             add_to_row<OPTIONS>(tile, right, v, rate * scaled, left.u,
                                 shrinkage(rate, fabsf(pair.weight) * work.l2));
         }

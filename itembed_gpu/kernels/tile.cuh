@@ -177,12 +177,14 @@ struct Tile {
     template <int OPTIONS, int TARGETS>
     static __device__ __forceinline__ Pair<TARGETS> from_pair(const Pair<TARGETS>& pair, int source) {
         Pair<TARGETS> result;
-        result.slot = from(pair.slot, source);
+        // What is drawn later: negatives of further spans, and rows of a mean.
+        result.slot = TARGETS == SPAN || (OPTIONS & MEAN) != 0 ? from(pair.slot, source) : 0;
         result.rate = from(pair.rate, source);
         result.weight = from(pair.weight, source);
         result.left = from(pair.left, source);
 #pragma unroll
         for (int n = 0; n < TARGETS; ++n) result.targets[n] = from(pair.targets[n], source);
+        result.left_out = (OPTIONS & ADAGRAD) != 0 ? 0 : from(pair.left_out, source);
         if constexpr ((OPTIONS & REJECT_ITEMSET) != 0) {
             result.right_begin = from(pair.right_begin, source);
             result.right_end = from(pair.right_end, source);

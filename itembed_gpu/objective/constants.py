@@ -27,6 +27,11 @@ NORMALIZED_SLOT = GROUP_SLOT + (1 << 62)
 # Nor do those that deal out rows to the parts of a partition: this one plus the row's place among
 # all by count.
 PARTITION_SLOT = GROUP_SLOT + (1 << 61)
+# Nor do those that say which updates of hot rows are left out: this one plus the slot of a pair, or
+# of a group, has those of its negatives, by their numbers; the other plus that of a pair draw 0 for
+# its left row, or the itemset's own, 1 for its positive, and then those of the rows of its bag.
+THINNED_SLOT = 1 << 60
+THINNED_PAIR_SLOT = THINNED_SLOT + (1 << 59)
 
 # --- pairs
 

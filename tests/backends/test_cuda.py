@@ -28,7 +28,7 @@ from itembed_gpu import (
     train,
 )
 from itembed_gpu.backends import devices
-from itembed_gpu.backends.cuda import chips, instances, tables, task as cuda
+from itembed_gpu.backends.cuda import chips, in_flight, instances, tables, task as cuda
 from itembed_gpu.objective.pairs import NEIGHBOUR
 from itembed_gpu.objective.table import Table
 
@@ -601,8 +601,8 @@ def test_rows_in_flight_have_room_in_the_cache(emulated, options):
     most = -(-task.num_pair // task.negative_sharing)
     assert bound._limit_tiles(10**6) == most  # the tables fit
     # Of rows of 12 floats, the left one, the positive and 3 negatives.
-    room = 3.5 * once * 5 * 12 * 4
-    bound._chip = dataclasses.replace(bound._chip, cache=int(room / cuda.CACHE_SHARE))
+    room = 3.4 * once * 5 * 12 * 4
+    bound._chip = dataclasses.replace(bound._chip, cache=int(room / in_flight.CACHE_SHARE))
     bound._left.shape = (10**6, DIM)
     assert bound._limit_tiles(10**6) == (most if options else 3 * once)
     bound._chip = dataclasses.replace(bound._chip, cache=1)

@@ -1,4 +1,4 @@
-"""How many pairs are in flight, and which rows are held back."""
+"""How many pairs are in flight, and which rows have caps."""
 
 import itertools
 
@@ -16,8 +16,10 @@ from itembed_gpu.backends.cuda.in_flight import (
     MEAN_LOAD,
     expected_hits,
     hottest_hits,
+    limit_by_cache,
     plan_geometry,
 )
+from itembed_gpu.backends.cuda.instances import THREADS_PER_BLOCK, default_threads
 
 
 def hits_of(num_label, num_negative=5, hot=0.0):
@@ -37,6 +39,36 @@ def test_pairs_in_flight_are_limited_by_the_catalog(num_label, num_tile):
     assert geometry.num_tile == num_tile
     assert geometry.left_caps is None
     assert geometry.right_caps is None
+
+
+# What the driver reports: multiprocessors, MB of the L2 cache.
+CHIPS = {
+    "H200": (132, 60), "H100": (132, 50), "H100 PCIe": (114, 50), "A100": (108, 40),
+    "L4": (58, 48), "A10": (72, 6), "T4": (40, 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "dim", "num_tile"),
+    [
+        # The fastest, as measured (benchmarks/in_flight.md).
+        *(("H200", dim, num_tile) for dim, num_tile in ((64, 4224), (128, 2112), (512, 528))),
+        # Two blocks of threads a multiprocessor, too, on chips that are much alike ...
+        ("H100", 128, 2112),
+        ("H100 PCIe", 128, 1824),
+        ("A100", 128, 1728),
+        # ... more where the cache is large for them, and one where it is small.
+        ("L4", 128, 1856),
+        ("A10", 128, 576),
+        ("T4", 128, 320),
+    ],
+)
+def test_pairs_in_flight_are_limited_by_the_cache_of_the_chip(name, dim, num_tile):
+    num_multiprocessor, megabytes = CHIPS[name]
+    once = num_multiprocessor * THREADS_PER_BLOCK // default_threads(dim)
+    how = once, 7 * dim * 4, megabytes << 20
+    assert limit_by_cache(10**6, *how) == num_tile
+    assert limit_by_cache(100, *how) == 100
 
 
 def test_cells_of_counts_are_hit_as_often_as_they_are_there(emulated):

@@ -6,6 +6,7 @@ equal as integers; tables agree to rounding, since a tile of threads adds up a d
 an order of its own.
 """
 
+import ctypes
 import dataclasses
 import itertools
 import os
@@ -26,7 +27,7 @@ from itembed_gpu.backends.cuda import instances, task as cuda
 from itembed_gpu.backends.cuda.in_flight import Geometry, expected_hits
 from itembed_gpu.objective.options import BITS
 from itembed_gpu.objective.pairs import LISTED, ListedSource
-from itembed_gpu.objective.rng import philox_words, u64
+from itembed_gpu.objective.rng import fill_draws, philox_words, u64
 from itembed_gpu.objective.schedule import epoch_order
 
 pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
@@ -248,6 +249,8 @@ def problem_of(item):
     options = case.get("options", {"negative_sharing": case.get("sharing", 1)})
     if item.function is test_listed_pairs_are_trained_as_by_the_oracle:
         return list_problem(9, **options)
+    if case.get("kind") == "listed":
+        return list_problem(9, **options)
     if item.function is test_cells_of_counts_are_trained_as_by_the_cpu:
         return cell_problem(case["same"])
     kind, dim = case.get("kind", "unsupervised"), case.get("dim", 12)
@@ -310,28 +313,210 @@ def test_compiled_code_does_what_it_does_interpreted(monkeypatch):
         np.testing.assert_allclose(array, other, **ADAPTIVE_TOLERANCE)
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-@pytest.mark.parametrize("sharing", [1, 8])
-@pytest.mark.parametrize("same", [False, True])
-def test_caps_hold_rows_back_as_in_the_oracle(one_tile, interpreted, threads, sharing, same):
-    task = make_task(
-        "unsupervised", 12, 5, same=same, negative_sharing=sharing,
-        device=Cuda(threads_per_pair=threads),
-    )  # fmt: skip
-    problem = task._problem
-    left, right = problem.syn_left.copy(), problem.syn_right.copy()
+# --- updates that are left out
+
+# Sources, sides, options and spans that go their own way; kernels of the cases above.
+THINNED = [
+    *(("unsupervised", 12, 5, threads, {}) for threads in (1, 4)),
+    ("unsupervised", 12, 20, 2, {"same": True, "weights": True}),
+    *(("unsupervised", 12, k, 1, {"negative_sharing": 8}) for k in (5, 20)),
+    ("unsupervised", 12, 5, 4, {"negative_sharing": 2, "weights": True, "same": True}),
+    ("unsupervised", 12, 5, 1, {"window": 2}),
+    ("supervised", 12, 5, 1, {"l2": 0.05, "weights": True}),
+    ("supervised", 12, 5, 1, {"max_step": 0.05}),
+    ("supervised", 12, 5, 1, {"subsample": 0.01}),
+    *(("supervised", 12, 5, 1, {name: False}) for name in FROZEN),
+    ("supervised", 12, 5, 1, MEAN),
+    *(("supervised", 12, 9, t, {**MEAN, "negative_sharing": 4}) for t in (1, 8)),
+    ("supervised", 12, 5, 4, {**MEAN, "negative_sharing": 32}),
+    *(("document", 12, 5, threads, {}) for threads in (1, 32)),
+    ("document", 12, 20, 4, {"negative_sharing": 4}),
+    *(("listed", 12, 9, threads, {}) for threads in (1, 4)),
+    ("listed", 12, 9, 1, {"negative_sharing": 4}),
+]
+if SANITIZED:
+    THINNED = every_two(THINNED[:-3])
+
+
+def thinned_problem(kind, dim, num_negative, threads, options):
+    """A problem, bound to the emulator, and the tables that the kernels know by these names."""
+    if kind == "listed":
+        problem = list_problem(num_negative, **options)
+        bound = cuda.CudaBackend(0, threads).bind(problem)
+    else:
+        device = Cuda(threads_per_pair=threads)
+        task = make_task(kind, dim, num_negative, device=device, **options)
+        problem, bound = task._problem, task._bound
+    tables = problem.left, *((problem.own,) if problem.own else ()), problem.right
+    return problem, bound, [table.array for table in tables]
+
+
+def draw_caps(tables, low, high):
+    """Caps of the rows of each table: one array for one table."""
     generator = np.random.default_rng(0)
-    caps = tuple(generator.uniform(0.05, 0.6, 20).astype(np.float32) for _ in range(2))
-    if same:
-        right, caps = left, (caps[0], caps[0])
+    caps = {
+        id(table): generator.uniform(low, high, len(table)).astype(np.float32) for table in tables
+    }
+    return [caps[id(table)] for table in tables]
+
+
+def set_caps(bound, caps, highest=1.0):
+    """Use caps of the left, the itemsets' own and the right rows."""
+    left, *own, right = caps
+    bound.prepare()
+    bound._set_geometry(Geometry(1, left, right, *own), highest)
+
+
+@pytest.mark.parametrize(("kind", "dim", "num_negative", "threads", "options"), THINNED)
+def test_updates_are_left_out_as_by_the_oracle(
+    one_tile, interpreted, kind, dim, num_negative, threads, options
+):
+    problem, bound, tables = thinned_problem(kind, dim, num_negative, threads, options)
+    caps = draw_caps(tables, 0.02, 0.3)
+    start = [table.copy() for table in tables]
+    expected, whole = ([table.copy() for table in tables] for _ in range(2))
+    if problem.same_table:
+        expected[-1], whole[-1] = expected[0], whole[0]
     rates = learning_rates(problem) * np.float32(-1)
-    run_oracle(problem, left, right, rates=rates, caps=caps)
-    task._bound.prepare()
-    task._bound._set_geometry(Geometry(1, *caps), float(np.abs(rates).max()))
-    task._bound.run(0, 0, 0, rates)
-    task.synchronize()
-    np.testing.assert_allclose(problem.syn_left, left, **TOLERANCE)
-    np.testing.assert_allclose(problem.syn_right, right, **TOLERANCE)
+    run_oracle(problem, *expected, rates=rates, caps=caps)
+    run_oracle(problem, *whole, rates=rates)
+    set_caps(bound, caps, float(np.abs(rates).max()))
+    bound.run(0, 0, 0, rates)
+    bound.synchronize()
+    for table, other, before, uncapped in zip(tables, expected, start, whole, strict=True):
+        np.testing.assert_allclose(table, other, **TOLERANCE)
+        # It did matter, but where nothing is trained.
+        changed = not np.array_equal(before, uncapped)
+        assert np.allclose(other, uncapped, rtol=1e-3) != changed
+
+
+@pytest.mark.skipif(SANITIZED, reason="the kernels have run with these pairs before")
+@pytest.mark.parametrize(("kind", "dim", "num_negative", "threads", "options"), THINNED)
+def test_rows_that_are_left_out_are_not_touched(
+    one_tile, kind, dim, num_negative, threads, options
+):
+    _, bound, tables = thinned_problem(kind, dim, num_negative, threads, options)
+    for table in tables:
+        table[:, ::2] = -0.0  # 0 that is added to -0 makes it 0
+    before = [table.copy() for table in tables]
+    set_caps(bound, [np.zeros(len(table), dtype=np.float32) for table in tables])
+    bound.run(0, 0, 0, np.full(bound._problem.num_batch, 0.2, dtype=np.float32))
+    bound.synchronize()
+    for table, other in zip(tables, before, strict=True):
+        assert np.array_equal(table.view(np.uint32), other.view(np.uint32))
+
+
+@pytest.mark.skipif(SANITIZED, reason="the kernels have run with these pairs before")
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("unsupervised", 12, 5, 1, {}),
+        ("unsupervised", 12, 5, 1, {"negative_sharing": 8}),
+        ("unsupervised", 12, 5, 1, {"same": True}),
+        ("supervised", 12, 5, 1, MEAN),
+        ("document", 12, 5, 1, {}),
+        ("listed", 12, 9, 1, {}),
+    ],
+)
+def test_what_is_left_out_is_made_up_for_on_average(one_tile, case):
+    # Of updates so small that none changes the next, those of a row would all be smaller by
+    # cap / rate. In each epoch that is compared with as many as are made, from the same tables.
+    rate, num_epoch = np.float32(1e-3), 150
+    problem, bound, tables = thinned_problem(*case)
+    caps = draw_caps(tables, rate / 4, rate * 1.2)
+    rates = np.full(problem.num_batch, rate)
+    start = [table.copy() for table in tables]
+
+    def changes(epoch, some):
+        for table, before in zip(tables, start, strict=True):
+            table[...] = before
+        bound._copies.discard()
+        set_caps(bound, some)
+        bound.run(0, epoch, 0, rates)
+        bound.synchronize()
+        return [table - before for table, before in zip(tables, start, strict=True)]
+
+    made = [(changes(n, caps), changes(n, [None] * len(tables))) for n in range(num_epoch)]
+    for number, cap in enumerate(caps):
+        thinned, whole = (np.array([run[how][number] for run in made]) for how in range(2))
+        expected = np.minimum(1, cap / rate)[:, None] * whole
+        difference = thinned - expected
+        error = difference.std(axis=0) / np.sqrt(num_epoch)
+        # Of some hundred numbers, one is farther than 5 standard errors by chance once in 10,000
+        # runs; 1 % is what an update does to the next.
+        assert (abs(difference.mean(axis=0)) <= 5 * error + 0.01 * abs(whole).mean(axis=0)).all()
+        # All of them together: an error of 6 % each is one of 1 %.
+        got, wanted = thinned.mean(axis=0), expected.mean(axis=0)
+        assert (got * wanted).sum() / (wanted * wanted).sum() == pytest.approx(1, abs=0.04)
+
+
+THINNING = """
+extern "C" void thin(itembed::Work* work, float rate, int count, unsigned* left_out) {
+    const int rows[6] = {0, 1, 2, 3, 4, 5};
+    for (int slot = 0; slot < count; ++slot) {
+        left_out[slot] = itembed::thin_negatives<0, 6>(*work, slot, rate, 0, rows) |
+                         itembed::thin_rows<0>(*work, slot, rate, 0, 0);
+        for (int n = 0; n < 4; ++n) {
+            left_out[slot] |= itembed::is_row_left_out(*work, work->left_caps, work->left_capped, n,
+                                                       rate, slot, 2 + n) << (8 + n);
+        }
+    }
+}
+"""
+
+
+def left_out(share, count, seed=3):
+    """Bits of what is left out of many slots: left row, positive, 5 negatives, 4 rows of a bag."""
+    from emulator import build
+
+    work = np.zeros(1, dtype=instances.WORK)
+    caps, capped = np.full(8, share / 4, dtype=np.float32), np.full(1, 255, dtype=np.uint32)
+    work["stream"]["seed"] = seed
+    for side in ("left", "right"):
+        work[f"{side}_caps"], work[f"{side}_capped"] = caps.ctypes.data, capped.ctypes.data
+    words = np.zeros(count, dtype=np.uint32)
+    build(THINNING).thin(work.ctypes, ctypes.c_float(-0.25), count, words.ctypes)
+    bits = [31, *range(6), *range(8, 12)]
+    return (words[:, None] >> np.array(bits, dtype=np.uint32) & 1).astype(bool)
+
+
+def test_draws_of_what_is_left_out_are_pinned():
+    assert left_out(0.5, 4).astype(int).tolist() == [
+        [0, 1, 0, 1, 0, 0, 1, 0, 1, 1, 0],
+        [0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 1],
+        [0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0],
+        [1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1],
+    ]
+    # Slots beside those of the pairs themselves, of groups, and of what is kept.
+    words = [philox_words((slot, 3 << 27, 0, 0), (3, 0)) for slot in range(4)]
+    assert left_out(0.5, 4)[:, [0, 1, 7, 8]].tolist() == [
+        [word >= 1 << 31 for word in four] for four in words
+    ]
+    words = [philox_words((slot, 1 << 28, 0, 0), (3, 0)) for slot in range(4)]
+    assert left_out(0.5, 4)[:, 2:5].tolist() == [
+        [word >= 1 << 31 for word in four[1:]] for four in words
+    ]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 1.0])
+def test_as_much_is_left_out_as_asked(share):
+    count = 50_000
+    drawn = left_out(share, count)
+    error = np.sqrt(share * (1 - share) / count)
+    assert np.abs((~drawn).mean(axis=0) - share).max() <= 4.5 * error
+
+
+@pytest.mark.skipif(SANITIZED, reason="many draws of the CPU's, which would be interpreted")
+def test_what_is_left_out_depends_on_nothing_else_that_is_drawn():
+    count = 50_000
+    words = np.empty((8, count), dtype=np.uint32)
+    with np.errstate(over="ignore"):
+        fill_draws(u64(3), u64(0), u64(0), np.arange(count, dtype=np.uint64), count, words)
+    # Of the same slots: the neighbour and the negatives, which are that of other draws.
+    columns = np.vstack([left_out(0.5, count).T, words >> 31, words[0] & 1]).astype(float)
+    correlations = np.corrcoef(columns)
+    np.fill_diagonal(correlations, 0)
+    assert np.abs(correlations).max() < 4.5 / np.sqrt(count)
 
 
 # --- listed pairs -----------------------------------------------------------

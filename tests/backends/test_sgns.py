@@ -6,7 +6,7 @@ from formula import numpy_update
 from numba import njit
 
 from itembed_gpu.backends.cpu.losses import sigmoid
-from itembed_gpu.backends.cpu.pairs import ONE, Bags, Block
+from itembed_gpu.backends.cpu.pairs import ONE, Bags, Block, Stream
 from itembed_gpu.backends.cpu.sgns import (
     Group,
     Model,
@@ -25,6 +25,10 @@ from itembed_gpu.objective.options import (
     REJECT_POSITIVE,
 )
 from itembed_gpu.objective.pairs import PRODUCT, ItemsetSource, ListedSource, Side
+from itembed_gpu.objective.rng import philox_words, u64
+
+KEY = Stream(u64(9), u64(0), u64(0))
+GROUP = 1 << 63
 
 
 @njit
@@ -286,7 +290,7 @@ def make_origin(bags, right, scale, dim):
     rows, shares = np.empty(longest, np.int32), np.empty(longest, np.float32)
     means = np.empty((MEANS, dim), np.float32)
     skips = np.full(len(right), -1)
-    return Origin(pairs, Bags(pairs, *ranges, skips, None, rows, shares, means, means.copy()))
+    return Origin(KEY, pairs, Bags(pairs, *ranges, skips, None, rows, shares, means, means.copy()))
 
 
 def compiled_group(
@@ -301,21 +305,28 @@ def compiled_group(
     slots, logs = np.arange(num_pair, dtype=np.uint64), np.empty(0, np.float32)
     block = Block(slots, *places, left, right, scale, rates, logs)
     # Which itemset a pair is of matters where all of it is rejected.
-    origin = Origin(ListedSource(left, right, scale).pairs(), None)
+    origin = Origin(KEY, ListedSource(left, right, scale).pairs(), None)
     if bags:
         origin = make_origin(bags, right, scale, syn_left.shape[1])
     return compiled_pairs(
-        constants, model, Group(block, 0, num_pair, negatives, sample, 1 << 20), origin
+        constants, model, Group(block, 0, num_pair, u64(GROUP), negatives, sample, 1 << 20), origin
     )
 
 
-def numpy_group_step(table, state, row, gradient, rate, cap, decay):
-    """Move one row, whose learning rate is at most its cap."""
-    if state is None:
-        step = min(1, cap / rate)
-    else:
+def is_made(caps, row, rate, slot, number):
+    """Whether the update of a row is made, by a draw: with probability cap / rate."""
+    if caps is None:
+        return True
+    words = philox_words((slot & 0xFFFFFFFF, slot >> 32, 0, number >> 2), (9, 0))
+    return words[number & 3] / 2**32 < caps[row] / rate
+
+
+def numpy_group_step(table, state, row, gradient, rate, decay):
+    """Move one row."""
+    step = 1.0
+    if state is not None:
         state[row] += np.mean(gradient**2)
-        step = min(rate / np.sqrt(state[row] + 1e-10), cap) if state[row] else 0.0
+        step = rate / np.sqrt(state[row] + 1e-10) if state[row] else 0.0
     table[row] = step * gradient + table[row] / (1 + step * decay)
 
 
@@ -326,8 +337,10 @@ def numpy_group(
     """Expected tables and loss: negatives change locally, and are added at the end.
 
     A left row is read and moved at each span of negatives. With bags and several spans, the means
-    of MEANS pairs are read before the first one, and their rows are moved after the last.
+    of MEANS pairs are read before the first one, and their rows are moved after the last. Pair i
+    has the draws of slot i, and what pairs share has those of GROUP.
     """
+    of_pair, of_group, first_draw = 3 << 59, GROUP + (1 << 60), 2 if bags else 0
     u, v = syn_left.astype(np.float64), syn_right.astype(np.float64)
     if syn_right is syn_left:
         v = u
@@ -340,8 +353,9 @@ def numpy_group(
         keeps = len(negatives) > SPAN
 
     def move_left(i, change, decay):
-        for row, share in zip(*bags[i], strict=True) if updated[0] else ():
-            numpy_group_step(u, states[0], row, share * change, rate, caps[0][row], decay)
+        for n, (row, share) in enumerate(zip(*bags[i], strict=True) if updated[0] else ()):
+            if is_made(caps[0], row, rate, of_pair + i, first_draw + n):
+                numpy_group_step(u, states[0], row, share * change, rate, decay)
 
     def train_span(first, pairs, means, changes):
         """Train some pairs with a span of negatives; return the loss, and add to the changes."""
@@ -367,16 +381,17 @@ def numpy_group(
             for n in range(len(shared)) if updated[1] else ():
                 if trained[n - len(shared)]:
                     update = gradients[n - len(shared)] * row
-                    cap = caps[1][shared[n]]
-                    numpy_group_step(local, local_state, n, update, rate, cap, decay)
-            if first == 0 and updated[1]:
-                cap = caps[1][right[i]]
-                numpy_group_step(v, states[1], right[i], gradients[0] * row, rate, cap, decay)
+                    numpy_group_step(local, local_state, n, update, rate, decay)
+            if first == 0 and updated[1] and is_made(caps[1], right[i], rate, of_pair + i, 1):
+                numpy_group_step(v, states[1], right[i], gradients[0] * row, rate, decay)
             if keeps:
                 changes[i] += change
             else:
                 move_left(i, change, decay if first == 0 else 0)
         for n, target in enumerate(shared):
+            number = first + n + (first == 0)
+            if not is_made(caps[1], target, rate, of_group, number):
+                continue
             v[target] += local[n] - origin[n]
             if local_state is not None:
                 states[1][target] += local_state[n] - origin_state[n]
@@ -410,7 +425,7 @@ def test_a_group_shares_its_negatives(num_negative, same, capped):
     rate = np.float32(0.2)
     caps = [generator.uniform(0.05, 0.4, 10).astype(np.float32) for _ in range(2)]
     if not capped:
-        caps = [np.full(10, np.inf, dtype=np.float32)] * 2
+        caps = [None] * 2
     expected = numpy_group(syn_left, left, syn_right, right, negatives, scale, 3, rate, caps)
     loss = compiled_group(syn_left, left, syn_right, right, negatives, scale, 3, rate, tuple(caps))
     np.testing.assert_allclose(syn_left, expected[0], rtol=1e-5, atol=1e-5)
@@ -468,7 +483,9 @@ def assert_group(num_negative, num_pair, adagrad=False, bags=None, **options):
     negatives[1:13:3] = right[: len(negatives[1:13:3])]
     scale = generator.uniform(-0.3, 0.6, num_pair).astype(np.float32)
     rate = np.float32(0.2)
-    caps = tuple(generator.uniform(0.1, 0.6, len(table)).astype(np.float32) for table in tables)
+    caps = None, None
+    if not adagrad:
+        caps = tuple(generator.uniform(0.1, 0.6, len(t)).astype(np.float32) for t in tables)
     states = make_states(adagrad, tables)
     expected_states = in_float64(states)
     *expected, loss = numpy_group(

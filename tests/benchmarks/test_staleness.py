@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from benchmarks import staleness
+from itembed_gpu.objective.rng import philox_words
 
 NUM_LABEL, NUM_PAIR = 30, 100
+FIRST_SLOT = 7
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,17 @@ def changes_of(u, rows, rates, left_rate):
     return left_rate * errors @ rows, (rates * errors)[:, None] * u
 
 
-def train_by_hand(pairs, negatives, tables, caps, num_tile, sharing, delayed):
+def share_of(cap, fewer, slot, number):
+    """What an update at a rate of 0.3 is multiplied by."""
+    if cap >= 0.3:
+        return 1
+    if fewer == 0:
+        return cap / 0.3
+    words = philox_words((slot & 0xFFFFFFFF, slot >> 32, 0, number >> 2), (0, 0))
+    return fewer if words[number & 3] / 2**32 < cap / 0.3 / fewer else 0
+
+
+def train_by_hand(pairs, negatives, tables, caps, num_tile, sharing, delayed, fewer):
     """The same in float64: what is pending is added when its window, or its delay, is over."""
     syn0, syn1 = tables.astype(np.float64)
     held, before, pending = {}, {}, []
@@ -50,13 +62,17 @@ def train_by_hand(pairs, negatives, tables, caps, num_tile, sharing, delayed):
                 before[group] = syn1[negatives[group]]
                 held[group] = before[group].copy()
             rows = np.vstack([syn1[right], held[group]])
-            rates = np.minimum(0.3, caps[1][[right, *negatives[group]]])
-            delta, change = changes_of(syn0[left], rows, rates, min(0.3, caps[0][left]))
+            delta, change = changes_of(syn0[left], rows, np.full(6, 0.3), 0.3)
             held[group] += change[1:]
+            own, shared = FIRST_SLOT + i + 3 * 2**59, 2**60 + (i if sharing == 1 else 2**63 + i)
+            delta *= share_of(caps[0][left], fewer, own, 0)
+            change[0] *= share_of(caps[1][right], fewer, own, 1)
             updates = [(syn0, left, delta), (syn1, right, change[0])]
             if (i + 1) % sharing == 0:
-                learned = held[group] - before[group]
-                updates += [(syn1, *both) for both in zip(negatives[group], learned, strict=True)]
+                shared += FIRST_SLOT - (sharing - 1)
+                for n, row in enumerate(negatives[group]):
+                    share = share_of(caps[1][row], fewer, shared, n + 1)
+                    updates.append((syn1, row, share * (held[group] - before[group])[n]))
             pending.append(updates)
         if not delayed:
             while pending:
@@ -67,19 +83,27 @@ def train_by_hand(pairs, negatives, tables, caps, num_tile, sharing, delayed):
 
 
 @pytest.mark.parametrize(
-    ("num_tile", "sharing", "delayed"),
-    [(1, 1, False), (7, 1, False), (7, 1, True), (1, 4, False), (3, 4, False)],
+    ("num_tile", "sharing", "delayed", "fewer"),
+    [
+        (1, 1, False, 1),
+        (7, 1, False, 0),
+        (7, 1, True, 1),
+        (7, 1, True, 2),
+        (1, 4, False, 0),
+        (3, 4, False, 1),
+    ],
 )
-def test_pairs_in_flight_follow_the_formula_on_old_rows(problem, num_tile, sharing, delayed):
+def test_pairs_in_flight_follow_the_formula_on_old_rows(problem, num_tile, sharing, delayed, fewer):
     pairs, tables, caps = problem
     size = (NUM_PAIR // sharing, staleness.NUM_NEGATIVE)
     negatives = np.random.default_rng(1).integers(0, NUM_LABEL, size, dtype=np.int32)
-    expected = train_by_hand(pairs, negatives, tables, caps, num_tile, sharing, delayed)
+    expected = train_by_hand(pairs, negatives, tables, caps, num_tile, sharing, delayed, fewer)
     found = tables.copy()
     left = staleness.make_side(found[0], caps[0], num_tile)
     right = staleness.make_side(found[1], caps[1], num_tile * staleness.NUM_TARGET)
     rates = np.full(NUM_PAIR, 0.3, np.float32)
-    staleness.train_epoch(pairs, negatives, rates, left, right, num_tile, sharing, delayed, False)
+    how = num_tile, sharing, delayed, False, float(fewer)
+    staleness.train_epoch(pairs, negatives, rates, left, right, how, FIRST_SLOT)
     assert np.abs(expected[0] - tables[0]).max() > 0.1
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -92,7 +116,7 @@ def test_where_rows_are_stored_the_last_pair_stays(problem):
     for store, chosen in ((True, slice(None)), (False, slice(2, None))):
         syn0, syn1 = tables.copy()
         left, right = staleness.make_side(syn0, None, 3), staleness.make_side(syn1, None, 18)
-        how = (left, right, 3, 1, False, store)
+        how = (left, right, (3, 1, False, store, 1.0), 0)
         staleness.train_epoch(pairs[chosen], negatives[chosen], rates[chosen], *how)
         found.append((syn0, syn1[pairs[0, 1]]))
     np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-6)

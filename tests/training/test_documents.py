@@ -307,21 +307,26 @@ def test_itemsets_that_are_hit_often_are_held_back():
     assert plan_geometry(cold, cold.copy(), 0.1, 1000).own_caps is None
 
 
-def test_caps_hold_itemsets_back(one_tile):
-    # Each itemset of one item: its own row alone has a step, of the rate or of its cap.
+def test_own_rows_of_itemsets_are_left_out(one_tile):
+    # Each itemset of one item: its own row alone has a step, if one is made.
     _, itemset_syn, syn1 = trained = tables()
     items, offsets = np.arange(NUM_ITEMSET), np.arange(NUM_ITEMSET + 1)
     task = DocumentTask(
         items, offsets, *trained, num_negative=0, seed=1, device="cuda", **FROZEN
     )  # fmt: skip
-    caps = np.where(np.arange(NUM_ITEMSET) % 2, np.float32(0.02), np.float32(9)).astype(np.float32)
+    caps = np.where(np.arange(NUM_ITEMSET) % 2, np.float32(0.05), np.float32(9)).astype(np.float32)
     task._bound.prepare()
     task._bound._set_geometry(Geometry(1, None, None, caps), 1.0)
     task._bound.run(0, 0, 0, np.full(len(task), 0.1, np.float32))
     task.synchronize()
     own, rows = tables()[1].astype(np.float64), syn1[items].astype(np.float64)
     slopes = 1 / (1 + np.exp((own * rows).sum(1, keepdims=True)))
-    expected = own + np.minimum(0.1, caps)[:, None] * slopes * rows
+    # Draw 0 of a slot of its own.
+    draws = [philox_words((slot, 3 << 27, 0, 0), (1, 0))[0] for slot in range(NUM_ITEMSET)]
+    made = np.array(draws) / 2**32 < caps / 0.1
+    assert made[1::2].any()
+    assert not made[1::2].all()
+    expected = own + np.where(made, 0.1, 0)[:, None] * slopes * rows
     np.testing.assert_allclose(itemset_syn, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -34,7 +34,7 @@ from .pairs import (
     make_block,
     redraw_negatives,
 )
-from .sgns import Group, Model, Origin, Scratch, Step, update_group, update_pair
+from .sgns import Group, Model, Origin, Scratch, Step, Thinning, update_group, update_pair
 
 # Pairs between the one being trained and the one whose rows are prefetched. They are brought to
 # the second level of caches, whose misses under way are many; the first level's are soon used up.
@@ -187,7 +187,8 @@ def train_pair(bias, constants, model, origin, block, i, targets, step, scratch,
     # The code for a pair is compiled for a cell too, and never reached.
     if bias is None:
         bag = fill_bag(origin.bags, i)
-        return update_pair(constants, model, left, targets, step, scratch, sampled, bag)
+        thinning = Thinning(origin.key, block.slots[i])
+        return update_pair(constants, model, left, targets, step, scratch, sampled, bag, thinning)
     return update_cell(constants, model, left, targets[0], step, block.logs[i], scratch, sampled)
 
 
@@ -235,8 +236,9 @@ def draw_groups(key, objective, buffers, count, position, group, num_right):
 
 
 @part
-def train_groups(constants, model, origin, block, negatives, scratch, count, sample, stride):
+def train_groups(constants, model, origin, buffers, scratch, count, sample, stride):
     """Train the pairs of a block, each group with its negatives."""
+    block = buffers.block
     _, dim, _, group, _ = constants
     # A block's rows are few enough to be asked for all at once.
     for i in range(count):
@@ -247,7 +249,8 @@ def train_groups(constants, model, origin, block, negatives, scratch, count, sam
         stop = min(count, (g + 1) * group)
         for i in range(stop, min(count, stop + group)):
             _prefetch_bag(model, origin.bags, i, dim, MANY)
-        pairs = Group(block, g * group, stop, negatives[g], sample, stride)
+        slot, negatives = buffers.groups[g], buffers.targets[g]
+        pairs = Group(block, g * group, stop, slot, negatives, sample, stride)
         loss += update_group(constants, model, pairs, origin, scratch)
     return loss
 
@@ -288,7 +291,7 @@ def train_positions(constants, shared, max_bag, pairs, tables, objective, epoch,
     key, num_right, num_slot = epoch.key, right.syn.shape[0], np.int64(epoch.order[0])
     model = Model(left, right, objective.corrections, objective.settings, own)
     kept = make_kept(key, objective.left_keep, objective.right_keep)
-    origin = Origin(pairs, make_bags(pairs, kept, max_bag, dim, own))
+    origin = Origin(key, pairs, make_bags(pairs, kept, max_bag, dim, own))
     buffers, scratch = make_buffers(num_target, group), make_scratch(dim, right.state)
     block = buffers.block
     stride = loss_stride(num_slot)
@@ -313,7 +316,5 @@ def train_positions(constants, shared, max_bag, pairs, tables, objective, epoch,
             )
         else:
             draw_groups(key, objective, buffers, count, position, group, num_right)
-            loss += train_groups(
-                constants, model, origin, block, buffers.targets, scratch, count, sample, stride
-            )
+            loss += train_groups(constants, model, origin, buffers, scratch, count, sample, stride)
     return loss * stride, num_sample * stride, num_dropped

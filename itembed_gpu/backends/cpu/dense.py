@@ -237,7 +237,7 @@ def _update(optimizer, rate, l2, table, state, moment, variance, rows, gradient,
             for d in range(dim):
                 squares += gradient[n, d] * gradient[n, d]
             state[row] += squares / f32(dim)
-            factor = adaptive_rate(rate, state[row], None, row)
+            factor = adaptive_rate(rate, state[row])
         kept_share = ONE / (ONE + abs(factor) * l2)
         if optimizer == ADAM:
             state[row] += ONE

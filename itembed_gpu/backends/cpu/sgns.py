@@ -53,8 +53,10 @@ Options change this as follows (`objective`); what is not used is not even compi
   among them, with a weight of 1.
 - A frozen side is read, and not changed, but for the itemsets' own rows.
 
-Where a table has caps, row r is trained with min(learning rate, caps[r]). The CPU
-has none; they are here for the devices that this is compared with (`in_flight`).
+Where a table has caps, and caps[r] is below the learning rate, an update of row r is left out, with
+its share of l2, with probability 1 - caps[r] / rate, and made whole otherwise. Of negatives that a
+group shares, so is the sum of what its pairs add. The CPU has no caps, nor have rows with Adagrad;
+they are here for the devices that this is compared with (`in_flight`).
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ import numpy.typing as npt
 
 from ...compiling import inlined, inlined_exact, inlined_fast
 from ...objective import constants
-from ...objective.constants import DROPPED, MEANS, SPAN
+from ...objective.constants import DROPPED, MAX_DRAW, MEANS, SPAN
 from ...objective.options import (
     FREEZE_LEFT,
     FREEZE_RIGHT,
@@ -75,10 +77,13 @@ from ...objective.options import (
     REJECT_POSITIVE,
 )
 from ...objective.pairs import Pairs
+from ...objective.rng import slot_block, u64
 from .losses import corrected, fill_gradients, target_weight
-from .pairs import ONE, ZERO, Bags, Block, fill_bag, is_rejected
+from .pairs import ONE, ZERO, Bags, Block, Stream, fill_bag, is_rejected
 
 EPSILON = np.float32(constants.EPSILON)
+WORDS = np.float32(1 << 32)
+OF_NEGATIVES, OF_PAIR = u64(constants.THINNED_SLOT), u64(constants.THINNED_PAIR_SLOT)
 UNBOUNDED = np.finfo(np.float32).max
 
 
@@ -86,7 +91,7 @@ class Rows(NamedTuple):
     """A table as it is trained; None for what it does not have."""
 
     syn: npt.NDArray[np.float32]  # (num_row, dim)
-    caps: npt.NDArray[np.float32] | None  # num_row: highest learning rate of each row
+    caps: npt.NDArray[np.float32] | None  # num_row: above these rates, updates are thinned
     state: npt.NDArray[np.float32] | None  # num_row: accumulators of Adagrad
     # Of cells of counts alone: biases, (num_row,), and accumulators of each number.
     bias: npt.NDArray[np.float32] | None = None
@@ -132,6 +137,13 @@ class Step(NamedTuple):
     rate: np.float32  # without weights: what caps are compared with, and Adagrad divides
 
 
+class Thinning(NamedTuple):
+    """Where the draws are that say which updates of a pair's rows are left out."""
+
+    key: Stream
+    slot: np.uint64
+
+
 class Scratch(NamedTuple):
     """Buffers."""
 
@@ -149,6 +161,7 @@ class Group(NamedTuple):
     block: Block
     start: int  # their range in the block
     stop: int
+    slot: np.uint64  # of what they share
     negatives: npt.NDArray[np.int32]  # num_target: rows, from number 1 on
     # Pairs to return the loss of: this one, and those before and after it at multiples of stride.
     sample: int
@@ -156,8 +169,9 @@ class Group(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where pairs come from: what they reject, and what their means are of."""
+    """Where pairs come from: their draws, what they reject, and what their means are of."""
 
+    key: Stream
     pairs: Pairs
     bags: Bags | None
 
@@ -172,39 +186,47 @@ def plain_model(syn_left, syn_right):
 # --- one row
 
 
+@inlined_exact
+def is_left_out(word, rate, cap):
+    """Say whether an update is left out: with probability 1 - cap / rate, if it has such a cap.
+
+    Both sides are one product, which is rounded alike on all devices.
+    """
+    size = abs(rate)
+    return size > cap and np.float32(word) * size >= cap * WORDS
+
+
 @inlined
-def damping(rate, caps, row):
-    """Factor that brings a learning rate down to a row's cap."""
-    if caps is None or abs(rate) <= caps[row]:
+def thinned(rate, caps, row, thinning, kind, draw):
+    """Factor of a row's update: 0 if it is left out, by a draw of a pair or of a group, else 1."""
+    if caps is None:
         return ONE
-    return caps[row] / abs(rate)
+    key, slot = thinning
+    block = u64(draw >> 2)
+    words = slot_block(key.seed, key.stream, key.epoch, kind + slot, block)
+    return ZERO if is_left_out(words[draw & 3], rate, caps[row]) else ONE
 
 
 @inlined
-def adaptive_rate(rate, total, caps, row):
-    """Learning rate of a row by Adagrad, whose accumulator holds the total: at most its cap.
+def adaptive_rate(rate, total):
+    """Learning rate of a row by Adagrad, whose accumulator holds the total.
 
     0 where no gradient has been more than 0 yet: the row has learned nothing for l2 to hold back.
     """
-    if total == ZERO:
-        return ZERO
-    factor = rate / np.sqrt(total + EPSILON)
-    if caps is not None:
-        factor = min(max(factor, -caps[row]), caps[row])
-    return factor
+    return ZERO if total == ZERO else rate / np.sqrt(total + EPSILON)
 
 
 @inlined
-def step_factor(rate, caps, state, row, squares):
+def step_factor(rate, caps, state, row, squares, thinning, kind, draw):
     """Factor between a row's scaled gradient and its update.
 
     Without Adagrad the scale holds the learning rate already; with it, the mean
     square of the gradient is added to the row's accumulator.
     """
     if state is None:
-        return damping(rate, caps, row)
+        return thinned(rate, caps, row, thinning, kind, draw)
     state[row] += squares
-    return adaptive_rate(rate, state[row], caps, row)
+    return adaptive_rate(rate, state[row])
 
 
 @inlined_fast
@@ -324,28 +346,29 @@ def trains_left(flags):
 
 
 @inlined_fast
-def move_left(constants, model, left, bag, scratch, rate, decay):
+def move_left(constants, model, left, bag, scratch, rate, decay, thinning):
     """Add delta to all that is trained of the left side."""
     _, dim, _, _, flags = constants
     if not flags & FREEZE_LEFT:
-        add_to_left(model.left, left, bag, scratch, dim, rate, decay, model.settings.l2)
+        add_to_left(model.left, left, bag, scratch, dim, rate, decay, model.settings.l2, thinning)
     if bag is not None:
         _, _, _, number, share = bag
         own, delta = model.own, scratch.delta
-        add_to_own(own, number, share, delta, dim, rate, decay, model.settings.l2)
+        add_to_own(own, number, share, delta, dim, rate, decay, model.settings.l2, thinning)
 
 
 @inlined_fast
-def add_to_own(table, number, share, delta, dim, rate, decay, l2):
+def add_to_own(table, number, share, delta, dim, rate, decay, l2, thinning):
     """Add its share of delta to an itemset's own row, where it has one."""
     if table is not None:
         squares = mean_square(table.state, delta, dim) * share * share
-        factor = step_factor(rate, table.caps, table.state, number, squares)
+        caps, state = table.caps, table.state
+        factor = step_factor(rate, caps, state, number, squares, thinning, OF_PAIR, 0)
         add_to_row(table.syn, number, delta, factor * share, shrinkage(factor, decay), dim, l2)
 
 
 @inlined_fast
-def add_to_left(table, left, bag, scratch, dim, rate, decay, l2):
+def add_to_left(table, left, bag, scratch, dim, rate, decay, l2, thinning):
     """Add delta to the left row, which was read as `row`, or to those of a bag."""
     syn, caps, state, delta = table.syn, table.caps, table.state, scratch.delta
     squares = mean_square(state, delta, dim)
@@ -353,10 +376,11 @@ def add_to_left(table, left, bag, scratch, dim, rate, decay, l2):
         items, shares, count, _, _ = bag
         for i in range(count):
             item, share = items[i], shares[i]
-            factor = step_factor(rate, caps, state, item, squares * share * share)
+            square, draw = squares * share * share, (2 + i) & (MAX_DRAW - 1)
+            factor = step_factor(rate, caps, state, item, square, thinning, OF_PAIR, draw)
             add_to_row(syn, item, delta, factor * share, shrinkage(factor, decay), dim, l2)
     else:
-        factor = step_factor(rate, caps, state, left, squares)
+        factor = step_factor(rate, caps, state, left, squares, thinning, OF_PAIR, 0)
         if l2 is None:
             add_to_row(syn, left, delta, factor, ZERO, dim, l2)
         else:
@@ -386,7 +410,7 @@ def dot_with(row, rows, target, dim):
 
 
 @inlined_fast
-def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=None):
+def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=None, thinning=None):
     """Train one pair and its negatives.
 
     Parameters
@@ -407,6 +431,8 @@ def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=N
         Whether to compute the loss, which costs k + 1 logarithms.
     bag : tuple, or None
         As of `fill_bag`: the left row is their mean, instead of `left`.
+    thinning : Thinning, or None
+        Draws for tables that have caps.
 
     Returns
     -------
@@ -436,13 +462,21 @@ def update_pair(constants, model, left, targets, step, scratch, with_loss, bag=N
         bound = step_bound(max_step, steepest, row, dim, targets, first, first + count)
         for n in range(count):
             target, gradient = targets[first + n], logits[n]
-            factor = step_factor(rate, caps, state, target, squares * gradient * gradient)
+            square = squares * gradient * gradient
+            kind, draw = of_target(first + n)
+            factor = step_factor(rate, caps, state, target, square, thinning, kind, draw)
             factor = bounded(factor, bound)
             decayed = shrinkage(factor, decay)
             add_to_row(syn, target, row, factor * gradient, decayed, dim, l2)
     if trains_left(flags):
-        move_left(constants, model, left, bag, scratch, rate, decay)
+        move_left(constants, model, left, bag, scratch, rate, decay, thinning)
     return loss
+
+
+@inlined
+def of_target(number):
+    """Say which draw is that of a pair's target."""
+    return (OF_NEGATIVES, number) if number > 0 else (OF_PAIR, 1)
 
 
 # --- a group of pairs
@@ -462,11 +496,15 @@ def read_negatives(syn, state, negatives, first, shared, count, scratch, dim):
 
 
 @inlined_fast
-def add_negatives(syn, state, negatives, first, shared, count, scratch, dim):
-    """Add what has changed of these rows since they were read."""
+def add_negatives(syn, caps, state, group, key, first, shared, count, scratch, dim):
+    """Add what has changed of these rows since they were read, but for those that are left out."""
     local, before = scratch.local, scratch.before
+    thinning = Thinning(key, group.slot)
+    rate = group.block.rates[group.start]  # that of all of them: a batch has whole groups
     for n in range(shared, count):
-        target = negatives[first + n]
+        target = group.negatives[first + n]
+        if thinned(rate, caps, target, thinning, OF_NEGATIVES, first + n) == ZERO:
+            continue
         for d in range(dim):
             syn[target, d] += local[n, d] - before[n, d]
         if state is not None:
@@ -506,12 +544,12 @@ def add_span(local, count, gradients, delta, dim):
 
 
 @inlined
-def local_factor(rate, caps, state, target, local, place, squares):
+def local_factor(rate, state, local, place, squares):
     """Do as `step_factor` for a row of a group's negatives, whose accumulator is at a place."""
     if state is None:
-        return damping(rate, caps, target)
+        return ONE
     local[place] += squares
-    return adaptive_rate(rate, local[place], caps, target)
+    return adaptive_rate(rate, local[place])
 
 
 @inlined
@@ -557,12 +595,12 @@ def update_group(constants, model, group, origin, scratch):
         Loss of the sampled pairs, each span of its targets before its own update.
     """
     _, dim, num_target, _, flags = constants
-    block, _, _, negatives, sample, stride = group
+    block, _, _, slot, negatives, sample, stride = group
     keeps = keeps_means(origin.bags, num_target)
     size = MEANS if keeps else group.stop - group.start
     loss = 0.0
     for start in range(group.start, group.stop, size):
-        some = Group(block, start, min(start + size, group.stop), negatives, sample, stride)
+        some = Group(block, start, min(start + size, group.stop), slot, negatives, sample, stride)
         if keeps:
             read_means(model, some, origin, scratch, dim)
         for first in range(0, num_target, SPAN):
@@ -589,14 +627,15 @@ def add_to_means(constants, model, group, origin, scratch):
         if block.left[i] != DROPPED:
             own = scratch_of(scratch, origin.bags, True, i - group.start)
             bag, decay = fill_bag(origin.bags, i), decay_of(block.scale[i], l2)
-            move_left(constants, model, 0, bag, own, block.rates[i], decay)
+            thinning = Thinning(origin.key, block.slots[i])
+            move_left(constants, model, 0, bag, own, block.rates[i], decay, thinning)
 
 
 @inlined_fast
 def update_span(constants, model, group, origin, scratch, keeps, first):
     """Train the pairs of a group and a span of their targets; return their loss."""
     _, dim, num_target, _, flags = constants
-    syn, state = model.right.syn, model.right.state
+    syn, caps, state = model.right.syn, model.right.caps, model.right.state
     block, negatives, l2 = group.block, group.negatives, model.settings.l2
     count, shared = min(SPAN, num_target - first), 1 if first == 0 else 0
     read_negatives(syn, state, negatives, first, shared, count, scratch, dim)
@@ -615,9 +654,10 @@ def update_span(constants, model, group, origin, scratch, keeps, first):
         if trains_left(flags):
             # The decay of a row is that of a pair, not of each of its spans.
             decay = decay_of(block.scale[i], l2) if first == 0 else ZERO
-            move_left(constants, model, left, bag, own, block.rates[i], decay)
+            thinning = Thinning(origin.key, block.slots[i])
+            move_left(constants, model, left, bag, own, block.rates[i], decay, thinning)
     if not flags & FREEZE_RIGHT:
-        add_negatives(syn, state, negatives, first, shared, count, scratch, dim)
+        add_negatives(syn, caps, state, group, origin.key, first, shared, count, scratch, dim)
     return loss
 
 
@@ -653,16 +693,18 @@ def update_in_group(constants, model, group, i, origin, scratch, first, count):
         for n in range(shared, count):
             if rejected >> n & 1:
                 continue
-            gradient, target = logits[n], group.negatives[first + n]
+            gradient = logits[n]
             square = squares * gradient * gradient
-            factor = local_factor(rate, caps, state, target, local, (n, dim), square)
+            factor = local_factor(rate, state, local, (n, dim), square)
             factor = bounded(factor, bound)
             decayed = shrinkage(factor, decay)
             add_to_row(local, n, row, factor * gradient, decayed, dim, l2)
         if first == 0:
             gradient = logits[0]
             square = squares * gradient * gradient
-            factor = bounded(step_factor(rate, caps, state, right_row, square), bound)
+            thinning = Thinning(origin.key, block.slots[i])
+            factor = step_factor(rate, caps, state, right_row, square, thinning, OF_PAIR, 1)
+            factor = bounded(factor, bound)
             decayed = shrinkage(factor, decay)
             add_to_row(syn, right_row, row, factor * gradient, decayed, dim, l2)
     return loss

@@ -1,4 +1,4 @@
-"""How many pairs a device may have in flight, and how far its hottest rows are held back.
+"""How many pairs a device may have in flight, and how often its hottest rows are left out.
 
 A device with thousands of pairs in flight computes each of them from rows that do
 not yet hold the updates of the others. Adding all those updates loses nothing, but
@@ -8,8 +8,10 @@ rate times the number of updates of one row in flight passes about `MAX_LOAD`
 (``benchmarks/staleness.py`` simulates it).
 
 So the number of pairs in flight is limited by the size of the catalog, and rows
-that are hit more often than others get a lower learning rate. A row held back
-still gets far more updates than a cold one, and its fixed point is the same.
+that are hit more often than others get a cap, a learning rate: where it is below the one in use,
+an update of the row is left out with probability 1 - cap / rate, and made whole otherwise. A row
+held back so still gets far more updates than a cold one, its fixed point is the same, and the
+memory, which adds to one address after the other, has as many fewer of them to add.
 """
 
 from __future__ import annotations
@@ -46,6 +48,13 @@ ADAPTIVE_MEAN_LOAD = 4.0
 # epochs is 1.4 % above that of one cell after the other at .1, and 6.7 % at 4.
 CELL_MEAN_LOAD = 0.1
 
+# Share of the L2 cache that the rows of pairs in flight may take, where the tables do not fit:
+# what is added to a row that has left it reads the row again. Measured on an H200, whose cache has
+# 63 MB, in uniform catalogs (benchmarks/in_flight.md): of 5.3, 7.6, 11.4 and 15.1 MB of rows, 7.6
+# was fastest with dimensions from 64 to 512, by 4 to 11 % over those beside it; with 32 it was
+# 11.4, by 3 %.
+CACHE_SHARE = 1 / 8
+
 ITEMS_AT_ONCE = 1 << 24
 
 
@@ -54,7 +63,8 @@ class Geometry:
     """What a device may do at once."""
 
     num_tile: int  # pairs in flight, at most
-    # Highest learning rate of each row, (num_left,) and (num_right,); None where none needs one.
+    # Of each row, (num_left,) and (num_right,): above this learning rate, updates are left out, and
+    # of them cap / rate is made. None where no row needs one.
     left_caps: Float32Array | None
     right_caps: Float32Array | None
     own_caps: Float32Array | None = None  # (num_itemset,), of the itemsets' own rows
@@ -95,7 +105,7 @@ def plan_geometry(
     Geometry
         With W tiles, the mean row of a table has at most ``MEAN_LOAD /
         learning_rate`` of the W pairs' updates (ADAPTIVE_MEAN_LOAD); and row r, with an expected
-        ``m = W * hits[r]``, is trained with ``min(rate, MAX_LOAD / m)``, or
+        ``m = W * hits[r]``, has the cap ``MAX_LOAD / m``, or
         MAX_LEFT_LOAD on the left and where both tables are the same. With one
         tile there is nothing to hold back.
     """
@@ -116,6 +126,30 @@ def plan_geometry(
     if own_hits is not None:
         own_caps = _caps(own_hits, learning_rate, num_tile, MAX_LEFT_LOAD)
     return Geometry(num_tile, left_caps, right_caps, own_caps)
+
+
+def limit_by_cache(num_tile: int, once: int, row_bytes: int, cache: int) -> int:
+    """Limit the pairs in flight to those whose rows do not crowd the L2 cache.
+
+    Parameters
+    ----------
+    num_tile : int
+        Pairs that the device can hold.
+    once : int
+        As many as a block of threads on each of its multiprocessors.
+    row_bytes : int
+        Size of the rows of a pair.
+    cache : int
+        Size of the cache, as the driver reports it.
+
+    Returns
+    -------
+    int
+        A multiple of `once`, unless there are fewer: the multiprocessors that end last are waited
+        for. The one nearest to CACHE_SHARE, as less is no better than more.
+    """
+    num_block = max(1, round(CACHE_SHARE * cache / (once * row_bytes)))
+    return min(num_tile, num_block * once)
 
 
 def _caps(

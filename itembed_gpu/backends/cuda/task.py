@@ -41,6 +41,7 @@ from .in_flight import (
     Geometry,
     expected_hits,
     hottest_hits,
+    limit_by_cache,
     own_hits,
     plan_geometry,
 )
@@ -70,9 +71,6 @@ NUM_TALLY = 3
 # Bytes that a launch takes for its learning rates and its tally.
 TALLY_BYTES = 8 * NUM_TALLY
 SLOT_BYTES = TALLY_BYTES + 4 * MAX_BATCHES
-# Share of the L2 cache that the rows of pairs in flight may take, where the tables do not fit:
-# what is added to a row that has left it reads the row again (benchmarks/in_flight.py).
-CACHE_SHARE = 1 / 8
 # What a launch is told of that lies beside the rows of a table, and what it is called there.
 BESIDE_ROWS = {
     "accumulator": "state",
@@ -329,10 +327,9 @@ class CudaTask:
         if size > self._chip.cache and problem.group == 1 and not problem.objective.flags & MEAN:
             rows = 1 + min(problem.num_negative + 1, SPAN)
             rows *= 2 if problem.objective.flags & GLOVE else 1
-            room = CACHE_SHARE * self._chip.cache / (rows * self._left.shape[1] * 4)
-            # As many on each multiprocessor: the last ones to end are waited for.
             once = self._chip.num_multiprocessor * THREADS_PER_BLOCK // self.instance.threads
-            num_tile = min(num_tile, max(1, int(room / once)) * once)
+            row_bytes = rows * self._left.shape[1] * 4
+            num_tile = limit_by_cache(num_tile, once, row_bytes, self._chip.cache)
         return num_tile
 
     def _plan(self, rate: float) -> None:
