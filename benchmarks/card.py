@@ -270,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = make_parser("card", __doc__, ROOT / "build" / "card")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu")
     parser.add_argument("--minutes", type=float, default=25.0, help="that all of it may take")
-    parser.add_argument("--step-minutes", type=float, default=9.0, help="that a step may take")
+    parser.add_argument("--step-minutes", type=float, default=8.0, help="that a step may take")
     parser.add_argument("--step", nargs="+", metavar="NAME", help="do these alone")
     parser.add_argument("--data", type=Path, help="folder of the data sets of quality")
     parser.add_argument("--against", type=Path, help="checkout of another version")

@@ -31,9 +31,15 @@ SPEED = Target(">=", 0.6)
 GB = 1e9
 
 
+@functools.lru_cache(maxsize=1)
+def itemsets(num_item: int) -> Any:
+    """Draw the itemsets of a catalog, once for all trainings."""
+    return planted_itemsets(num_item, NUM_ITEMSET_PER_ITEM * num_item, seed=0)
+
+
 def make_task(options: argparse.Namespace, num_part: int) -> ig.UnsupervisedTask:
     """Make the task, in some parts."""
-    items = planted_itemsets(options.card_items, NUM_ITEMSET_PER_ITEM * options.card_items, seed=0)
+    items = itemsets(options.card_items)
     offsets = np.arange(0, items.size + 1, items.shape[1], dtype=np.int64)
     tables = uniform_tables(options.card_items, options.dim)
     how: dict[str, Any] = {"seed": 1, "partitions": num_part, "device": options.device}

@@ -498,11 +498,14 @@ class ClusterTask:
 
     def _come_through(self, wait: Callable[[], Result]) -> Result:
         """Wait for something, and have what was sent off done again where nothing runs."""
+        stuck = False
         while True:
             try:
+                if stuck:
+                    self._send_again()
                 return wait()
             except _Stuck:
-                self._send_again()
+                stuck = True
 
     def _wait_for_workers(self) -> None:
         """See which workers there are, and wait for one where there is none."""
@@ -519,13 +522,15 @@ class ClusterTask:
         self._wait_for_workers()
         if not self._sent or self._known is None:
             return
-        num_told = len(self._sent) - len(self._pending)
-        self._parts, self._pending = {}, []
+        # What was sent off is forgotten only once this cannot be stuck any more, nor interrupted.
         key = self._known.key
-        self._known = known = self._count_pairs(key, self._list_pairs(key))
-        for place, batches in self._sent:
-            self._visit(known, place, batches)
-        del self._pending[:num_told]
+        known = self._count_pairs(key, self._list_pairs(key))
+        with deferred_interrupt():
+            num_told = len(self._sent) - len(self._pending)
+            self._known, self._parts, self._pending = known, {}, []
+            for place, batches in self._sent:
+                self._visit(known, place, batches)
+            del self._pending[:num_told]
 
     # --- as of `BoundTask`
 

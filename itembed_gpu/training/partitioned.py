@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -118,9 +119,9 @@ class Blocks:
         return (LEFT, block.left), (self.sides[-1], block.right)
 
     @functools.cached_property
-    def _dealt(self) -> dict[tuple[int, int], tuple[Partition, Partition]]:
-        """Partitions of the last epochs that were asked for."""
-        return {}
+    def _dealt(self) -> deque[tuple[tuple[int, int], tuple[Partition, Partition]]]:
+        """Partitions of the last epochs that were dealt; threads of a worker share them."""
+        return deque(maxlen=self.num_dealt)
 
     @property
     def num_threads(self) -> int:
@@ -148,12 +149,12 @@ class Blocks:
 
     def partitions(self, stream: int, epoch: int) -> tuple[Partition, Partition]:
         """Return which rows are in which part in an epoch, on both sides."""
-        if (stream, epoch) not in self._dealt:
-            dealt = self._deal(stream, epoch)
-            while len(self._dealt) >= self.num_dealt:
-                del self._dealt[next(iter(self._dealt))]
-            self._dealt[stream, epoch] = dealt
-        return self._dealt[stream, epoch]
+        key = stream, epoch
+        found = next((dealt for known, dealt in tuple(self._dealt) if known == key), None)
+        if found is None:
+            found = self._deal(*key)
+            self._dealt.append((key, found))
+        return found
 
     def _deal(self, stream: int, epoch: int) -> tuple[Partition, Partition]:
         left, right = self._by_count

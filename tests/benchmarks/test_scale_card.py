@@ -169,12 +169,6 @@ def test_the_model_of_two_workers_is_theirs():
     assert modelled == pytest.approx(8 / (network + 8 * scale_model.SECONDS_PER_VISIT))
 
 
-def test_copies_of_this_machine_are_measured():
-    speeds = scale_model.measure_copies(1 << 20)
-    assert {*speeds} == {COPIES, DISK, NETWORK}
-    assert all(np.isfinite(speed) and speed > 0 for speed in speeds.values())
-
-
 def test_the_model_is_shown(tmp_path):
     text = run(tmp_path, "--parts", "model")
     assert text.count("64 nodes of a card") == 3

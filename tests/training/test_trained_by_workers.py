@@ -123,6 +123,21 @@ def test_a_worker_that_dies_changes_nothing(client):
     client.wait_for_workers(NUM_WORKER)
 
 
+def test_what_is_stuck_again_while_it_is_sent_again_comes_through(client, monkeypatch):
+    """Where workers die while others do again what was lost: all of it is sent once more."""
+    calls, result = iter(range(10**6)), cluster.ClusterTask._result
+
+    def some_are_stuck(self, future):
+        if next(calls) % 50 in (20, 21, 22):
+            raise cluster._Stuck
+        return result(self, future)
+
+    monkeypatch.setattr(cluster.ClusterTask, "_result", some_are_stuck)
+    found = learn(unsupervised(), 3, client=client)
+    assert next(calls) > 50
+    assert_same(found, learn(unsupervised(), 3))
+
+
 @pytest.fixture(scope="module")
 def watched():
     """Return a client of workers that have to answer within seconds."""
