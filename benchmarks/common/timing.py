@@ -110,7 +110,8 @@ def run_within(
             stdout=file,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
-            env={**os.environ, **environment},
+            # What it says comes as it is said: the last line is the reason where it fails.
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
             process_group=0 if group else None,
         )
         try:

@@ -15,6 +15,7 @@ from itembed_gpu import DataError, InputError, pack_files, read_itemsets
 from itembed_gpu.data import out_of_memory as spilling
 from itembed_gpu.data.readers import read_source
 from itembed_gpu.data.spill_files import Column
+from itembed_gpu.disk.folders import BLOCK
 
 MEMORY = 1 << 20
 
@@ -260,7 +261,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
             tracemalloc.stop()
         assert packed.dropped.items_read > 0.98 * num_row
     # What all of its rows take at once is 44 bytes each, and more.
-    assert used[1] < used[0] + (3 << 20) < 800_000 * 44
+    # A block of a file may be summed up while the next file is written, or not.
+    assert used[1] < used[0] + (3 << 20) + BLOCK < 800_000 * 44
 
 
 def test_files_that_fit_are_read_at_once(tmp_path, monkeypatch):
