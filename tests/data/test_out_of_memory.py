@@ -249,6 +249,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 def test_memory_does_not_grow_with_the_rows(tmp_path):
     # Of arrays and Python's objects; what polars takes, benchmarks/data.py measures.
     used = []
+    pack_files(write(rows_of(1000, 100), tmp_path / "few.parquet"), tmp_path / "few")  # compiles
     for num_row in (100_000, 800_000):
         frame = rows_of(num_row, num_row // 8)
         source = write(frame, tmp_path / f"{num_row}.parquet")
