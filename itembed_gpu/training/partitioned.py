@@ -376,24 +376,36 @@ class PartitionedTask(TaskInPieces):
             ready = ahead[1].result()
         else:
             self._leave()
-            ready = self._mover.submit(self._make_ready, known, place, {}).result()
+            ready = self._mover.submit(self._make_ready, known, place, {}, []).result()
         with deferred_interrupt():
             before, self._parts = self._parts, ready.parts
             self._follow(ready.bound)
             self._place, self._weight = place, ready.weight
+            earlier = list(self._written.values())
             self._write({key: before[key] for key in before.keys() - ready.parts.keys()}, known)
         then = self._next(known, place)
         if then is not None:
             held = dict(self._parts)
-            self._ahead = then, self._mover.submit(self._make_ready, known, then, held)
+            self._ahead = then, self._mover.submit(self._make_ready, known, then, held, earlier)
 
     def _next(self, known: _Epoch, place: int) -> int | None:
         """Return the place of the next block that has pairs."""
         later = np.flatnonzero(np.diff(known.lengths.first_pair[place + 1 :]))
         return place + 1 + int(later[0]) if len(later) else None
 
-    def _make_ready(self, known: _Epoch, place: int, held: dict[tuple[int, int], Table]) -> _Ready:
-        """Bind a block, with what is on the device already, on the thread that moves parts."""
+    def _make_ready(
+        self,
+        known: _Epoch,
+        place: int,
+        held: dict[tuple[int, int], Table],
+        earlier: list[Future[None]],
+    ) -> _Ready:
+        """Bind a block, with what is on the device already, on the thread that moves parts.
+
+        Parts written `earlier` than those of the block before have left the device by then: there
+        is room for no more.
+        """
+        wait(earlier)
         blocks = self._blocks
         visit = blocks.order[place]
         sides = blocks.parts(visit.block)

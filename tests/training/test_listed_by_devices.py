@@ -2,6 +2,8 @@
 
 import contextlib
 import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -182,3 +184,26 @@ def test_a_part_comes_while_another_one_goes(emulated, monkeypatch):
     assert threads["bring"] != threads["fetch"]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_parts_that_go_slowly_do_not_pile_up(emulated, monkeypatch):
+    """The two of a visit, the next one and the one before are on the device, and no more."""
+    alive, most = weakref.WeakSet(), []
+    bring, fetch = CudaBackend.bring, CudaBackend.fetch
+
+    def brought(self, table):
+        part = bring(self, table)
+        if len(table) > 1:  # those of one row stand for none
+            alive.add(part)
+        most.append(len(alive))
+        return part
+
+    def fetched(self, table):
+        time.sleep(0.05)
+        return fetch(self, table)
+
+    monkeypatch.setattr(CudaBackend, "bring", brought)
+    monkeypatch.setattr(CudaBackend, "fetch", fetched)
+    task = unsupervised(partitions=8, device=Cuda(threads_per_pair=1))
+    train(task, num_epoch=1, progress=False)
+    assert max(most) <= 4
