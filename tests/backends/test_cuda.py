@@ -829,6 +829,25 @@ def test_unsupervised_batches_of_the_low_level(emulated, monkeypatch, all_on_dev
         np.testing.assert_allclose(table.get(), values, rtol=1e-3, atol=2e-6)
 
 
+def test_a_batch_in_order_has_few_pairs_in_flight_and_no_caps(emulated, monkeypatch):
+    """Also where they are fewer than the device can hold."""
+    monkeypatch.setattr(cuda.CudaTask, "_count_tiles", lambda self, kernel: 4000)
+    plans, set_geometry = [], cuda.CudaTask._set_geometry
+    monkeypatch.setattr(
+        cuda.CudaTask,
+        "_set_geometry",
+        lambda self, geometry, rate: [plans.append(geometry), set_geometry(self, geometry, rate)],
+    )
+    items, offsets = random_itemsets()
+    arrays = items, np.ones(len(items), np.float32), offsets, np.arange(len(offsets) - 1)
+    tables = [to_device(emulated, table) for table in random_tables()]
+    do_unsupervised_batch(*arrays, *tables, np.empty(DIM, np.float32), NUM_NEGATIVE, 0.3, 11, 0)
+    (geometry,) = plans
+    assert 1 < geometry.num_tile < len(items)
+    assert geometry.left_caps is None
+    assert geometry.right_caps is None
+
+
 def test_supervised_batches_of_the_low_level(emulated):
     left, right = random_itemsets(50, 30, 0, 4, seed=1), random_itemsets(20, 30, 0, 3, seed=2)
     sides = []

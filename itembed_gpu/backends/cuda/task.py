@@ -416,10 +416,12 @@ class CudaTask:
         self._make_ready()
         load = abs(rate) * hottest_hits(self._problem)
         num_tile = int(min(self._max_tile, MAX_LEFT_LOAD / load if load > 0 else self._max_tile))
+        rates = np.array([rate], dtype=np.float32)
         with self._copies.device():
-            self._set_geometry(Geometry(max(1, num_tile), None, None), math.inf)
+            # For this rate: as if it had been planned, which it then is not again.
+            self._set_geometry(Geometry(max(1, num_tile), None, None), float(abs(rates[0])))
         self._work["first_slot"] = first_slot
-        self._train(in_order(num_slot), 0, 0, 0, num_slot, 0, np.array([rate], dtype=np.float32))
+        self._train(in_order(num_slot), 0, 0, 0, num_slot, 0, rates)
         self._work["first_slot"] = 0
 
     def _train(
