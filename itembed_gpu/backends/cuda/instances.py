@@ -113,7 +113,7 @@ WORK_FIELDS = (
     ("slot_offsets", "const i64*", "first slot of each itemset"),
     ("guide", "const void*", "itemset of slot b << guide_shift, int or i64"),
     ("rates", "const float*", "learning rate of batches first_batch, first_batch + 1, ..."),
-    ("left_caps", "const float*", "highest learning rate of each row; null: no limit"),
+    ("left_caps", "const float*", "rate above which a row's updates are thinned; null: none"),
     ("right_caps", "const float*", ""),
     ("own_caps", "const float*", ""),
     ("left_capped", "const u32*", "a bit a row: whether its cap matters"),
