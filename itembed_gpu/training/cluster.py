@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from .. import checks
 from ..backends.devices import select_backend
-from ..backends.listing import Listed
+from ..backends.listing import Listed, bounds_of
 from ..backends.protocol import Problem, Tally
 from ..checks import Float32Array, Int64Array
 from ..errors import DataError, DeviceError, InputError
@@ -170,7 +170,7 @@ def _of_left(whole: Listed, left: int, num_part: int) -> Listed:
     def cut(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.concatenate([array[one] for one in wanted])
 
-    bounds = np.append(0, np.cumsum(np.where(of_left, counts, 0)))
+    bounds = bounds_of(np.where(of_left, counts, 0))
     num_dropped = whole.num_dropped if left == 0 else 0
     return Listed(
         cut(whole.left),
@@ -187,7 +187,7 @@ def join_shares(*shares: Listed) -> Listed:
     if len(shares) == 1:
         return shares[0]
     counts = np.array([np.diff(share.bounds) for share in shares])
-    bounds = np.append(0, np.cumsum(counts.sum(0)))
+    bounds = bounds_of(counts.sum(0))
     firsts = bounds[:-1] + np.append(np.zeros_like(counts[:1]), counts.cumsum(0)[:-1], axis=0)
     places = [
         np.repeat(first - share.bounds[:-1], count) + np.arange(int(count.sum()))
@@ -240,7 +240,7 @@ def train_visit(
         right = left
     one = backend.bring(left)
     other = None if right is left else backend.bring(right)
-    bounds = np.append(0, np.cumsum(num_pair))
+    bounds = bounds_of(num_pair)
     visited, weight = blocks.problem_of(visit, one, other or one, key, listed, bounds, backend)
     bound = backend.bind(visited)
     first_batch, rates = batches[0], np.array(batches[1])  # what comes by wire may be read-only
